@@ -1,0 +1,1 @@
+"""Policy gradients on JAX: train, measure and prove them."""

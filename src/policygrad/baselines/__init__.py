@@ -1,0 +1,154 @@
+"""Baselines: what is subtracted from a return without biasing the gradient.
+
+Why they are free: given s_t, the mean score is zero, so E[z_t b(s_t)] = 0 (E7) for every b that
+does not depend on the action. All of them are used first and refitted afterwards, every iteration
+(E9), so that none contains the sample that it is subtracted from.
+"""
+
+from collections.abc import Callable, Sequence
+
+from policygrad.baselines.base import Baseline, Pointwise
+from policygrad.baselines.linear import LinearFeatures
+from policygrad.baselines.network import ValueNetwork
+from policygrad.baselines.simple import Constant, LeaveOneOut, TimeDependent, Zero
+from policygrad.checks import positive
+
+__all__ = [
+    "Baseline",
+    "Pointwise",
+    "constant",
+    "leave_one_out",
+    "linear_features",
+    "none",
+    "time_dependent",
+    "value_network",
+]
+
+
+def none() -> Zero:
+    """No baseline: b = 0.
+
+    Bias: none. Variance: the reference that every other baseline is measured against.
+
+    Source: the post, E5.
+    """
+    return Zero()
+
+
+def constant(value: float | None = None) -> Constant:
+    """One number for every step.
+
+    b = value, or the mean target of the batch before.  [E6]
+
+    Args:
+        value: the number, in units of reward; None fits it anew after every batch.
+
+    Returns:
+        A pointwise baseline. It cannot bootstrap: it is no estimate of a state's value.
+
+    Bias: none (E7).
+
+    Source: the post, E6; Williams 1992.
+    """
+    return Constant(value)
+
+
+def time_dependent(horizon: int = 1000) -> TimeDependent:
+    """One number per time step.
+
+    b(t) = mean of the targets at step t of the batch before.  [E6]
+
+    Args:
+        horizon: entries of the table; later times share the last one.
+
+    Returns:
+        A pointwise baseline. It cannot bootstrap.
+
+    Raises:
+        ValueError: horizon below 1.
+
+    Bias: none (E7).
+
+    Source: the post, E6.
+    """
+    positive("horizon", horizon)
+    return TimeDependent(int(horizon))
+
+
+def linear_features(ridge: float = 1e-6, encode: Callable | None = None) -> LinearFeatures:
+    """Ridge regression on [1, s, s²/2, t, t², t³].
+
+    b(s, t) = βᵀφ(s, t), β = argmin Σ w (φᵀβ − target)² + ridge ‖β‖² on standardised features.  [E9]
+
+    Args:
+        ridge: relative to the variance of each feature; positive.
+        encode: observation -> `[f]`; None takes the trainer's encoder of the observation space, or
+            flattens.
+
+    Returns:
+        A pointwise baseline that may bootstrap.
+
+    Raises:
+        ValueError: ridge not positive.
+
+    Bias: none as a baseline (E7); as a critic, that of its error.
+
+    Source: the post, E9; features as in Duan et al. 2016, appendix.
+    """
+    positive("ridge", ridge)
+    return LinearFeatures(ridge, encode)
+
+
+def value_network(
+    hidden: Sequence[int] = (64, 64),
+    *,
+    step_size: float = 1e-3,
+    epochs: int = 10,
+    minibatches: int = 4,
+    encode: Callable | None = None,
+) -> ValueNetwork:
+    """A tanh network of the normalised observation, fitted after it was used, every iteration.
+
+    b(s) ≈ E[R_t | s_t = s], by `epochs` passes of minibatch Adam on ½(b(s_t) − target_t)².  [E9]
+
+    Args:
+        hidden: sizes of the hidden layers.
+        step_size: of Adam; positive.
+        epochs: passes over each batch.
+        minibatches: parts that each pass is cut into.
+        encode: observation -> `[f]`; None takes the trainer's encoder of the observation space, or
+            flattens.
+
+    Returns:
+        A pointwise baseline that may bootstrap.
+
+    Raises:
+        ValueError: a size or number that is not positive.
+
+    Bias: none as a baseline (E7); as a critic, that of its error.
+
+    Source: the post, E9; Schulman et al. 2016, section 5.
+    """
+    for size in hidden:
+        positive("hidden", size)
+    positive("step_size", step_size)
+    positive("epochs", epochs)
+    positive("minibatches", minibatches)
+    return ValueNetwork(step_size, tuple(hidden), epochs, minibatches, encode)
+
+
+def leave_one_out() -> LeaveOneOut:
+    """The mean return of the other episodes of the batch.
+
+    b_i = (1/(k−1)) Σ_{j≠i} R_j, at every step of episode i; with returns to go, step by step, where
+    an episode that is over counts as 0.  [E6]
+
+    Returns:
+        A baseline for whole episodes, at least two a batch. It cannot bootstrap.
+
+    Bias: none, as b_i does not contain episode i. It makes the episodes of a batch dependent, so
+    that the spread over episodes alone understates the variance of their mean.
+
+    Source: Kool et al. 2019.
+    """
+    return LeaveOneOut()

@@ -1,0 +1,98 @@
+"""The value network: a critic with its own observation statistics and its own optimiser."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from policygrad.baselines.base import Pointwise
+from policygrad.networks import MLP, ObservationNormaliser, mlp, update_statistics
+from policygrad.types import Trajectories
+
+
+class ValueState(NamedTuple):
+    """A fitted value function and what fits it."""
+
+    normaliser: ObservationNormaliser
+    network: MLP
+    optimiser: optax.OptState
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ValueNetwork(Pointwise):
+    """b(s) = a tanh network of the normalised observation, fitted by minibatch Adam."""
+
+    step_size: float | Float[Array, ""] = 1e-3
+    hidden: tuple[int, ...] = field(default=(64, 64), metadata={"static": True})
+    epochs: int = field(default=10, metadata={"static": True})
+    minibatches: int = field(default=4, metadata={"static": True})
+    encode: Callable[[PyTree], Array] | None = field(default=None, metadata={"static": True})
+
+    may_bootstrap = True
+
+    def init(self, key: PRNGKeyArray, observation: PyTree) -> ValueState:
+        normaliser = ObservationNormaliser.of(observation, self.encode)
+        inputs = jax.eval_shape(normaliser, observation).shape[0]
+        network = mlp(key, inputs, 1, self.hidden)
+        return ValueState(normaliser, network, self._optimiser().init(network))
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.step_size)
+
+    def value(
+        self, state: ValueState, observation: PyTree, time: Int[Array, ""]
+    ) -> Float[Array, ""]:
+        return state.network(state.normaliser(observation))[0]
+
+    def fit(
+        self,
+        state: ValueState,
+        key: PRNGKeyArray,
+        trajectories: Trajectories,
+        targets: Float[Array, "T B"],
+        weights: Float[Array, "T B"],
+    ) -> ValueState:
+        inputs = jax.vmap(jax.vmap(state.normaliser))(trajectories.observations)
+        inputs = inputs.reshape(-1, inputs.shape[-1])
+        data = inputs, targets.reshape(-1), weights.reshape(-1)
+        optimiser = self._optimiser()
+
+        def loss(network: MLP, batch: tuple[Array, Array, Array]) -> Float[Array, ""]:
+            x, y, w = batch
+            error = jax.vmap(network)(x)[:, 0] - y
+            return 0.5 * jnp.sum(w * error**2) / jnp.maximum(jnp.sum(w), 1e-12)
+
+        def minibatch(carry, rows: Int[Array, " m"]):
+            network, optimiser_state = carry
+            gradient = jax.grad(loss)(network, jax.tree.map(lambda x: x[rows], data))
+            updates, optimiser_state = optimiser.update(gradient, optimiser_state)
+            return (eqx.apply_updates(network, updates), optimiser_state), None
+
+        rows = shuffled_minibatches(key, len(inputs), self.epochs, self.minibatches)
+        (network, optimiser_state), _ = jax.lax.scan(
+            minibatch, (state.network, state.optimiser), rows
+        )
+        normaliser = update_statistics(
+            state.normaliser, trajectories.observations, trajectories.valid
+        )
+        return ValueState(normaliser, network, optimiser_state)
+
+
+def shuffled_minibatches(
+    key: PRNGKeyArray, rows: int, epochs: int, minibatches: int
+) -> Int[Array, "steps m"]:
+    """Row indices of `epochs` passes over `rows` rows, shuffled anew for each. Consumes the key.
+
+    Each pass is cut into at most `minibatches` parts of equal size; the few rows left over are
+    left out of that pass.
+    """
+    parts = min(minibatches, rows)
+    size = rows // parts
+    orders = jax.vmap(lambda k: jax.random.permutation(k, rows))(jax.random.split(key, epochs))
+    return orders[:, : parts * size].reshape(epochs * parts, size)

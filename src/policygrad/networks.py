@@ -1,0 +1,162 @@
+"""Networks and running statistics: the only place where Equinox layers are put together.
+
+Modules here are pytrees of arrays alone (functions are static), so they cross `jit` as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from policygrad.types import Carried
+
+
+def flatten_observation(observation: PyTree) -> Float[Array, " f"]:
+    """One float vector from a pytree of numbers: the encoding of plain Box observations."""
+    leaves = [jnp.ravel(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(observation)]
+    return jnp.concatenate(leaves)
+
+
+class RunningStatistics(NamedTuple):
+    """Mean and variance of everything seen so far.
+
+    Attributes:
+        count: `[]`, the number of rows seen.
+        mean: `[f]`.
+        variance: `[f]`, of the population (divided by count). One before anything was seen.
+    """
+
+    count: Float[Array, ""]
+    mean: Float[Array, "*f"]
+    variance: Float[Array, "*f"]
+
+    @classmethod
+    def init(cls, shape: tuple[int, ...]) -> "RunningStatistics":
+        """Statistics of nothing: mean 0, variance 1."""
+        return cls(jnp.zeros(()), jnp.zeros(shape), jnp.ones(shape))
+
+    def update(self, rows: Float[Array, "n *f"], valid: Bool[Array, " n"]) -> "RunningStatistics":
+        """Take in the valid rows, by the parallel update of Chan, Golub & LeVeque (1979)."""
+        weight = valid.astype(rows.dtype).reshape(-1, *[1] * (rows.ndim - 1))
+        seen = jnp.sum(weight)
+        mean = jnp.sum(weight * rows, axis=0) / jnp.maximum(seen, 1)
+        variance = jnp.sum(weight * (rows - mean) ** 2, axis=0) / jnp.maximum(seen, 1)
+        count = self.count + seen
+        new, old = seen / jnp.maximum(count, 1), self.count / jnp.maximum(count, 1)
+        delta = mean - self.mean
+        updated = RunningStatistics(
+            count,
+            self.mean + delta * new,
+            old * self.variance + new * variance + old * new * delta**2,
+        )
+        return jax.tree.map(lambda a, b: jnp.where(seen > 0, a, b), updated, self)
+
+
+class ObservationNormaliser(eqx.Module):
+    """Raw observation -> normalised float vector. Put one in front of any network.
+
+    x ↦ clip((x − mean) / √(variance + 1e−8), ±clip). The statistics are carried, not
+    differentiated, and `update_statistics` updates them after each batch was used.
+
+    Attributes:
+        statistics: carried running statistics of the encoded observations.
+        encode: observation -> `[f]`; static.
+        normalised: `[f]` flags; entries that are not (one-hot ones, say) pass unchanged; static.
+        clip: bound of what comes out; static.
+    """
+
+    statistics: Carried[RunningStatistics]
+    encode: Callable[[PyTree], Float[Array, " f"]] = eqx.field(static=True)
+    normalised: tuple[bool, ...] | None = eqx.field(static=True, default=None)
+    clip: float = eqx.field(static=True, default=10.0)
+
+    @classmethod
+    def of(cls, observation: PyTree, encode: Callable | None = None) -> "ObservationNormaliser":
+        """For observations like this one. An encoder may name what it does not want normalised."""
+        encode = encode or flatten_observation
+        shape = jax.eval_shape(encode, observation).shape
+        normalised = getattr(encode, "normalised", None)
+        return cls(Carried(RunningStatistics.init(shape)), encode, normalised)
+
+    def __call__(self, observation: PyTree) -> Float[Array, " f"]:
+        _, mean, variance = jax.lax.stop_gradient(self.statistics.value)
+        x = self.encode(observation)
+        z = jnp.clip((x - mean) / jnp.sqrt(variance + 1e-8), -self.clip, self.clip)
+        return z if self.normalised is None else jnp.where(np.array(self.normalised), z, x)
+
+    def update(self, observations: PyTree, valid: Bool[Array, "T B"]) -> "ObservationNormaliser":
+        """The normaliser after seeing the valid ones of observations `[T, B, ...]`."""
+        rows = jax.vmap(jax.vmap(self.encode))(observations)
+        statistics = self.statistics.value.update(
+            rows.reshape(-1, rows.shape[-1]), valid.reshape(-1)
+        )
+        return eqx.tree_at(lambda m: m.statistics, self, Carried(statistics))
+
+
+def update_statistics(module: PyTree, observations: PyTree, valid: Bool[Array, "T B"]) -> PyTree:
+    """A module with every `ObservationNormaliser` inside it updated; anything else is untouched."""
+
+    def is_normaliser(node: object) -> bool:
+        return isinstance(node, ObservationNormaliser)
+
+    return jax.tree.map(
+        lambda node: node.update(observations, valid) if is_normaliser(node) else node,
+        module,
+        is_leaf=is_normaliser,
+    )
+
+
+class MLP(eqx.Module):
+    """A multilayer perceptron, `[inputs] -> [outputs]`, linear at the end."""
+
+    weights: tuple[Float[Array, "out in"], ...]
+    biases: tuple[Float[Array, " out"], ...]
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = self.activation(weight @ x + bias)
+        return self.weights[-1] @ x + self.biases[-1]
+
+
+def mlp(
+    key: PRNGKeyArray,
+    inputs: int,
+    outputs: int,
+    hidden: Sequence[int] = (64, 64),
+    *,
+    activation: Callable[[Array], Array] = jnp.tanh,
+    last_scale: float = 1.0,
+) -> MLP:
+    """An MLP with orthogonal weights and zero biases.
+
+    Args:
+        key: consumed.
+        inputs, outputs: sizes of what goes in and out.
+        hidden: sizes of the hidden layers.
+        activation: of the hidden layers; its gain is taken as √2, as usual for these networks.
+        last_scale: factor on the last layer's orthogonal weights; 0.01 makes a policy start near
+            uniform whatever it sees.
+    """
+    sizes = [inputs, *hidden, outputs]
+    scales = [np.sqrt(2)] * len(hidden) + [last_scale]
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    weights = [
+        orthogonal(rng, n_out, n_in, scale)
+        for n_in, n_out, scale in zip(sizes[:-1], sizes[1:], scales, strict=True)
+    ]
+    return MLP(tuple(weights), tuple(jnp.zeros(n) for n in sizes[1:]), activation)
+
+
+def orthogonal(rng: np.random.Generator, rows: int, columns: int, scale: float) -> Array:
+    """A random matrix with orthonormal rows or columns, times `scale` (Saxe et al. 2014).
+
+    In NumPy: a `qr` compiled for every shape would cost more than everything else at start-up.
+    """
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q = q * np.sign(np.diag(r))
+    return jnp.asarray(scale * (q if rows >= columns else q.T), jnp.float32)

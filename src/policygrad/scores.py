@@ -1,0 +1,192 @@
+"""Scores and the gradients built from them: the log-derivative trick, per trajectory and per batch.
+
+A policy is any pytree that maps one observation to a `Distribution`; its floating-point arrays
+outside `Carried` are what is differentiated. Gradients have the policy's structure, with None in
+place of everything else, and point uphill.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from policygrad.types import Trajectories, combine, split, steps_per_episode
+
+Policy = Callable
+
+
+def score_function_gradient(
+    log_prob: Callable[[PyTree, PyTree], Float[Array, ""]],
+    params: PyTree,
+    samples: PyTree,
+    values: Float[Array, " N"],
+) -> PyTree:
+    """The log-derivative trick, for any distribution and any function.
+
+    ∇_θ E[f(x)] = E[f(x) ∇_θ log p_θ(x)], estimated as the mean over N samples.  [E1]
+
+    Args:
+        log_prob: `(params, x) -> []`, log p_θ(x) in nats, differentiable in `params`.
+        params: pytree of floating-point arrays, θ.
+        samples: pytree with leading axis N; drawn from p_θ at these parameters.
+        values: `[N]`, f(x) of each sample; held constant.
+
+    Returns:
+        pytree like `params`: the mean over samples. Differentiable in `params` through the scores.
+
+    Bias: none, when p_θ's support does not depend on θ and ∇_θ p_θ f is dominated near θ (so not
+    for Uniform(0, θ)).
+
+    Source: the post, the log-derivative trick; E1.
+
+    >>> log_prob = lambda mean, x: -0.5 * (x - mean) ** 2
+    >>> x = jnp.array([0.0, 2.0])
+    >>> float(score_function_gradient(log_prob, jnp.array(1.0), x, values=x))
+    1.0
+    """
+    values = jax.lax.stop_gradient(jnp.asarray(values))
+
+    def surrogate(params: PyTree) -> Float[Array, ""]:
+        return jnp.mean(values * jax.vmap(log_prob, (None, 0))(params, samples))
+
+    return jax.grad(surrogate)(params)
+
+
+def log_probs_of(policy: Policy, trajectories: Trajectories) -> Float[Array, "T B"]:
+    """`[T, B]`: log π(a_t|s_t) of the recorded actions, zero on rows that are no transition."""
+    taken = jax.vmap(jax.vmap(lambda s, a: policy(s).log_prob(a)))(
+        trajectories.observations, trajectories.actions
+    )
+    return jnp.where(trajectories.valid, taken, 0.0)
+
+
+def policy_gradient(
+    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T B"]
+) -> PyTree:
+    """The policy gradient of a batch, with any weight on each score.
+
+    ĝ = (1/N) Σ_n Σ_t Ψ_t z_t, z_t = ∇_θ log π_θ(a_t|s_t).  [E3, E5, E6: the weights decide]
+
+    Args:
+        policy: observation -> distribution, at the parameters that acted.
+        trajectories: T steps of B environments, or B whole episodes.
+        weights: `[T, B]`, Ψ; held constant.
+
+    Returns:
+        pytree like the policy: the ascent direction. N is the number of episodes where the record
+        holds whole ones, else the number of valid steps (≈ ∇J / E[length]).
+
+    Bias: that of the weights; see the estimator that made them.
+
+    Source: the post, the three forms and the baseline; E3, E5, E6.
+    """
+    differentiated, rest = split(policy)
+    weights = jax.lax.stop_gradient(jnp.where(trajectories.valid, weights, 0.0))
+
+    def surrogate(differentiated: PyTree) -> Float[Array, ""]:
+        log_probs = log_probs_of(combine(differentiated, rest), trajectories)
+        return jnp.sum(weights * log_probs) / steps_per_episode(trajectories)
+
+    return jax.grad(surrogate)(differentiated)
+
+
+def episode_gradients(
+    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T N"]
+) -> PyTree:
+    """The policy gradient of every episode by itself.
+
+    ĝ_n = Σ_t Ψ_t z_t of episode n; their mean is `policy_gradient`.  [E3, E5, E6]
+
+    Args:
+        policy: observation -> distribution, at the parameters that acted.
+        trajectories: N whole episodes.
+        weights: `[T, N]`, Ψ; held constant.
+
+    Returns:
+        pytree like the policy with a leading axis N.
+
+    Raises:
+        ValueError: the record holds segments, whose columns are not independent episodes.
+
+    Bias: that of the weights.
+
+    Source: the post, E3–E6, for one trajectory.
+    """
+    require_whole_episodes(trajectories, "episode_gradients")
+
+    def one(trajectories: Trajectories, weights: Float[Array, " T"]) -> PyTree:
+        column = jax.tree.map(lambda x: x[:, None], trajectories)
+        return policy_gradient(policy, column, weights[:, None])
+
+    return jax.vmap(one, in_axes=1)(trajectories, weights)
+
+
+def trajectory_score(policy: Policy, trajectories: Trajectories) -> PyTree:
+    """The gradient of every trajectory's log-probability.
+
+    ∇_θ log p_θ(τ) = Σ_t ∇_θ log π_θ(a_t|s_t): neither the initial distribution nor the dynamics
+    depend on θ, so they drop out.  [E2]
+
+    Args:
+        policy: observation -> distribution.
+        trajectories: N whole episodes.
+
+    Returns:
+        pytree like the policy with a leading axis N: one score an episode. Its mean over episodes
+        drawn from the policy tends to zero.
+
+    Raises:
+        ValueError: the record holds segments, of which none is a whole trajectory.
+
+    Bias: none.
+
+    Source: the post, the gradient of a trajectory's log-probability; E2.
+    """
+    return episode_gradients(policy, trajectories, jnp.ones_like(trajectories.rewards))
+
+
+def reward_indexed_gradient(
+    policy: Policy, trajectories: Trajectories, rewards: Float[Array, "T N"]
+) -> PyTree:
+    """The second form: each reward times the scores of the actions before it.
+
+    ĝ = (1/N) Σ_n Σ_{t'} r_{t'} Σ_{t≤t'} z_t.  [E4]
+
+    Computed as written, by cumulative scores, so that its equality with the reward-to-go form is a
+    fact to be tested and not an identity of the code. Training uses the equal weights.
+
+    Args:
+        policy: observation -> distribution, at the parameters that acted.
+        trajectories: N whole episodes.
+        rewards: `[T, N]`; discounted by γ^{t'} each for the gradient of the discounted objective.
+
+    Returns:
+        pytree like the policy: the ascent direction.
+
+    Raises:
+        ValueError: the record holds segments.
+
+    Bias: none.
+
+    Source: the post, form (ii); the literature's G(PO)MDP (Baxter & Bartlett 2001); E4.
+    """
+    require_whole_episodes(trajectories, "reward_indexed_gradient")
+    differentiated, rest = split(policy)
+    rewards = jax.lax.stop_gradient(jnp.where(trajectories.valid, rewards, 0.0))
+
+    def surrogate(differentiated: PyTree) -> Float[Array, ""]:
+        log_probs = log_probs_of(combine(differentiated, rest), trajectories)
+        up_to_reward = jnp.cumsum(log_probs, axis=0)
+        return jnp.sum(rewards * up_to_reward) / steps_per_episode(trajectories)
+
+    return jax.grad(surrogate)(differentiated)
+
+
+def require_whole_episodes(trajectories: Trajectories, what: str) -> None:
+    """Refuse a record of segments where only whole episodes have a meaning."""
+    if not trajectories.whole_episodes:
+        raise ValueError(
+            f"{what} needs whole episodes, and this record holds segments of "
+            f"{trajectories.rewards.shape[0]} steps; collect with batch_episodes"
+        )

@@ -1,0 +1,154 @@
+"""The record that every rollout returns, and how a module splits into differentiated and carried leaves.
+
+Arrays are time-major: `[T, B]` is T steps of B environments (or of B whole episodes, padded).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+T = TypeVar("T")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Trajectories:
+    """T steps of B environments, or B whole episodes padded to T steps.
+
+    Records are raw: observations before normalisation, rewards before scaling, actions as the
+    policy sampled them (before any clipping to the environment's bounds).
+
+    Attributes:
+        observations: pytree of `[T, B, ...]`; what the policy saw before acting at step t.
+        actions: pytree of `[T, B, ...]`.
+        rewards: `[T, B]`; `rewards[t]` follows `actions[t]`. Zero where not `valid`.
+        terminated: `[T, B]`; the task ended with this step. No value beyond it exists.
+        truncated: `[T, B]`; the episode was cut off after this step although the task goes on.
+            Where both flags are set, termination wins.
+        valid: `[T, B]`; False on rows that are no transition: the padding behind an episode, or
+            the row on which a vector environment resets itself.
+        times: `[T, B]`; the number of steps of this episode before this one.
+        log_probs: `[T, B]`, nats; of `actions` under the policy that acted.
+        cut_observations: pytree of `[K, B, ...]`; the true successors of the steps whose next row
+            is not their successor, in order of time: the truncated ones and, unless the record
+            holds whole episodes, the last row. Rows beyond a lane's number of cuts are unused.
+        cut_times: `[K, B]`; the times of those successors.
+        whole_episodes: True where every column is one episode from its start to its end.
+    """
+
+    observations: PyTree
+    actions: PyTree
+    rewards: Float[Array, "T B"]
+    terminated: Bool[Array, "T B"]
+    truncated: Bool[Array, "T B"]
+    valid: Bool[Array, "T B"]
+    times: Int[Array, "T B"]
+    log_probs: Float[Array, "T B"]
+    cut_observations: PyTree
+    cut_times: Int[Array, "K B"]
+    whole_episodes: bool = field(default=False, metadata={"static": True})
+
+
+def cut_mask(trajectories: Trajectories) -> Bool[Array, "T B"]:
+    """Rows that own a row of `cut_observations`: truncated steps, and a segment's last row."""
+    cuts = trajectories.valid & trajectories.truncated & ~trajectories.terminated
+    if trajectories.whole_episodes:
+        return cuts
+    return cuts.at[-1].set(True)
+
+
+def successor_values(
+    values: Float[Array, "T B"],
+    cut_values: Float[Array, "K B"],
+    trajectories: Trajectories,
+) -> Float[Array, "T B"]:
+    """The value of the true successor of every step.
+
+    Args:
+        values: `[T, B]`, of `trajectories.observations`.
+        cut_values: `[K, B]`, of `trajectories.cut_observations`.
+
+    Returns:
+        `[T, B]`: `values[t + 1]`, or the next unused row of `cut_values` where step t is a cut.
+        Behind a terminated step the entry means nothing, and no recursion reads it.
+    """
+    cuts = cut_mask(trajectories)
+    rank = jnp.cumsum(cuts, axis=0) - 1
+    at_cuts = jnp.take_along_axis(cut_values, jnp.clip(rank, 0, len(cut_values) - 1), axis=0)
+    following = jnp.concatenate([values[1:], values[-1:]])
+    return jnp.where(cuts, at_cuts, following)
+
+
+def steps_per_episode(trajectories: Trajectories) -> Float[Array, ""]:
+    """What a sum over the valid steps is divided by: the gradient's denominator.
+
+    Whole episodes: the number of episodes, so that the gradient is a sum over steps and a mean over
+    episodes. Segments: the number of valid steps, so that it is a mean over steps
+    (≈ ∇J / E[length]).
+    """
+    if trajectories.whole_episodes:
+        return jnp.float32(trajectories.valid.shape[1])
+    return jnp.maximum(trajectories.valid.sum(), 1).astype(jnp.float32)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Carried(Generic[T]):
+    """Marks a part of a module as carried: saved and restored with it, never differentiated.
+
+    >>> policy = {"weight": jnp.ones(2), "statistics": Carried(jnp.zeros(2))}
+    >>> differentiated, _ = split(policy)
+    >>> differentiated["statistics"].value is None
+    True
+    """
+
+    value: T
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether a pytree leaf is an array, as opposed to a function or another static object."""
+    return isinstance(leaf, jax.Array) or hasattr(leaf, "__array__")
+
+
+def split(module: PyTree) -> tuple[PyTree, PyTree]:
+    """Split a module into its differentiated leaves and everything else.
+
+    Differentiated are the floating-point arrays outside `Carried`. Both results have the module's
+    structure, with None in place of what belongs to the other; `combine` is the inverse.
+    """
+
+    def differentiated(node: Any) -> Any:
+        if isinstance(node, Carried):
+            return jax.tree.map(lambda _: None, node)
+        return node if is_array(node) and jnp.issubdtype(node.dtype, jnp.floating) else None
+
+    def rest(node: Any) -> Any:
+        if isinstance(node, Carried):
+            return node
+        return None if differentiated(node) is not None else node
+
+    def is_carried(node: Any) -> bool:
+        return isinstance(node, Carried)
+
+    return (
+        jax.tree.map(differentiated, module, is_leaf=is_carried),
+        jax.tree.map(rest, module, is_leaf=is_carried),
+    )
+
+
+def combine(left: PyTree, right: PyTree) -> PyTree:
+    """Put back together what `split` or `split_arrays` took apart."""
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, left, right, is_leaf=lambda node: node is None
+    )
+
+
+def split_arrays(tree: PyTree) -> tuple[PyTree, PyTree]:
+    """Split a pytree into its arrays, which may cross a `jit` boundary, and its static leaves."""
+    return (
+        jax.tree.map(lambda leaf: leaf if is_array(leaf) else None, tree),
+        jax.tree.map(lambda leaf: None if is_array(leaf) else leaf, tree),
+    )
