@@ -1,0 +1,150 @@
+"""Environments: from what a user names or passes to lanes or a compiled environment."""
+
+import difflib
+import importlib
+import importlib.util
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import VectorEnv
+
+from policygrad.environments.functional import CompiledEnvironment, GymnaxEnvironment
+from policygrad.environments.lanes import Lanes, vectorise
+from policygrad.errors import UserError
+
+Environment = Lanes | CompiledEnvironment
+
+EXTRAS = {"mujoco": "mujoco", "gymnax": "gymnax", "Box2D": "gymnasium[box2d]"}
+
+
+def make(
+    env: Any, num_envs: int, *, processes: bool = False, kwargs: dict[str, Any] | None = None
+) -> Environment:
+    """Lanes, or a compiled environment, from what a user named or passed.
+
+    Args:
+        env: a Gymnasium id (`CartPole-v1`, `module:Env-v0`), a gymnax id (`gymnax/CartPole-v1`), an
+            `EnvSpec`, a function that makes a Gymnasium environment, a Gymnasium vector
+            environment, an object with gymnax's functional interface (alone or with its parameters
+            as a pair), or a `CompiledEnvironment`.
+        num_envs: how many copies to step together.
+        processes: run Gymnasium copies in spawned worker processes.
+        kwargs: passed to the environment where it is made here from an id.
+
+    Raises:
+        UserError: an id that is not known (with the nearest names), an extra that is missing (with
+            the command that brings it), or something that is no environment.
+    """
+    kwargs = kwargs or {}
+    if isinstance(env, str) and env.startswith("gymnax/"):
+        return _make_gymnax(env.removeprefix("gymnax/"), kwargs)
+    if isinstance(env, str):
+        return _make_gymnasium(_find_spec(env), num_envs, processes, kwargs)
+    if isinstance(env, EnvSpec):
+        return _make_gymnasium(env, num_envs, processes, kwargs)
+    if isinstance(env, VectorEnv):
+        return Lanes(env)
+    if isinstance(env, gymnasium.Env):
+        if env.spec is None:
+            raise UserError(
+                f"{env} is one environment, and {num_envs} copies are wanted; pass a function that "
+                "makes one, or register it and pass its id"
+            )
+        return _make_gymnasium(env.spec, num_envs, processes, kwargs)
+    if isinstance(env, tuple) and len(env) == 2:
+        return GymnaxEnvironment(*env)
+    if hasattr(env, "default_params") and hasattr(env, "step"):
+        return GymnaxEnvironment(env)
+    if isinstance(env, CompiledEnvironment):
+        return env
+    if callable(env):
+        return Lanes(vectorise(env, num_envs, processes=processes))
+    raise UserError(
+        f"{env!r} is no environment; pass an id, a function that makes a Gymnasium environment, or "
+        "an object with reset and step (see docs/environments.md)"
+    )
+
+
+def _make_gymnax(name: str, kwargs: dict[str, Any]) -> GymnaxEnvironment:
+    gymnax = require_extra("gymnax", f"gymnax/{name}")
+    known = list(gymnax.registered_envs)
+    if name not in known:
+        raise UserError(f"unknown environment gymnax/{name}{nearest(name, known, 'gymnax/')}")
+    return GymnaxEnvironment(*gymnax.make(name, **kwargs))
+
+
+def _find_spec(name: str) -> EnvSpec:
+    module, _, name_in_module = name.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"cannot import {error.name!r} for environment {name!r}; is it installed, or is "
+                "its folder on PYTHONPATH?"
+            ) from error
+    try:
+        return gymnasium.spec(name_in_module)
+    except gymnasium.error.Error:
+        known = list(gymnasium.registry)
+        raise UserError(
+            f"unknown environment {name}{nearest(name_in_module, known)}; an environment of your "
+            "own is named module:Name-v0, where importing the module registers it"
+        ) from None
+
+
+def _make_gymnasium(
+    spec: EnvSpec, num_envs: int, processes: bool, kwargs: dict[str, Any]
+) -> Lanes:
+    limit = spec.max_episode_steps
+    try:
+        if spec.vector_entry_point is not None and not spec.additional_wrappers and not processes:
+            return Lanes(gymnasium.make_vec(spec, num_envs, **kwargs), limit)
+
+        def one() -> gymnasium.Env:
+            return gymnasium.make(spec, disable_env_checker=True, **kwargs)
+
+        return Lanes(vectorise(one, num_envs, processes=processes), limit)
+    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+        raise UserError(missing_dependency(spec, error)) from error
+
+
+def missing_dependency(spec: EnvSpec, error: Exception) -> str:
+    """What to install for an environment whose import failed."""
+    entry = str(spec.entry_point)
+    wanted = next((extra for name, extra in EXTRAS.items() if name.lower() in entry.lower()), None)
+    if wanted == "mujoco" or "mujoco" in str(error).lower():
+        return f"{spec.id} needs MuJoCo; pip install 'policygrad[mujoco]'"
+    if wanted is not None:
+        return f"{spec.id} needs a package that is missing ({error}); pip install '{wanted}'"
+    return f"{spec.id} needs a package that is missing: {error}"
+
+
+def require_extra(package: str, what: str, extra: str | None = None) -> Any:
+    """Import an optional package, or say which command brings it."""
+    if importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"{what} needs {package}, which is not installed; "
+            f"pip install 'policygrad[{extra or package}]'"
+        )
+    return importlib.import_module(package)
+
+
+def nearest(name: str, known: list[str], prefix: str = "") -> str:
+    """', did you mean …' with the closest names, whatever their case; '' where none is close."""
+    by_lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.5)
+    if not close:
+        return ""
+    return ", did you mean " + " or ".join(prefix + by_lower[c] for c in close) + "?"
+
+
+def describe(env: Any) -> str | None:
+    """The id under which `make` makes this environment again; None for an object of the user's."""
+    if isinstance(env, str):
+        return env
+    spec = env if isinstance(env, EnvSpec) else getattr(env, "spec", None)
+    return spec.id if isinstance(spec, EnvSpec) else None
+
+

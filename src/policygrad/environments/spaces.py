@@ -1,0 +1,235 @@
+"""Observation and action spaces: as JSON, as float vectors, and across the environment's boundary.
+
+The spaces are Gymnasium's. Their JSON text is what is saved with a policy; being hashable it is
+also what a compiled function may hold as a static value.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Array, Bool, Float, PyTree
+
+from policygrad.errors import UnsupportedSpaceError
+
+ACTION_MASK = "action_mask"
+SUPPORTED_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
+SUPPORTED_ACTIONS = "Discrete, MultiDiscrete, MultiBinary, and Box of floating-point numbers"
+
+
+def space_to_json(space: spaces.Space) -> str:
+    """One space as JSON text; `space_from_json` reads it back."""
+    return json.dumps(_describe(space), sort_keys=True)
+
+
+@lru_cache(maxsize=256)
+def space_from_json(text: str) -> spaces.Space:
+    """The space that `space_to_json` wrote."""
+    return _build(json.loads(text))
+
+
+def _describe(space: spaces.Space) -> dict[str, Any]:
+    match space:
+        case spaces.Box():
+            bounds = {"low": _bounds_to_json(space.low), "high": _bounds_to_json(space.high)}
+            return {"kind": "Box", "shape": space.shape, "dtype": str(space.dtype), **bounds}
+        case spaces.Discrete():
+            return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+        case spaces.MultiDiscrete():
+            start = np.broadcast_to(space.start, space.nvec.shape)
+            return {
+                "kind": "MultiDiscrete",
+                "nvec": space.nvec.tolist(),
+                "start": start.tolist(),
+            }
+        case spaces.MultiBinary():
+            return {"kind": "MultiBinary", "n": list(space.shape)}
+        case spaces.Dict():
+            return {"kind": "Dict", "spaces": {k: _describe(v) for k, v in space.items()}}
+        case spaces.Tuple():
+            return {"kind": "Tuple", "spaces": [_describe(v) for v in space]}
+    raise UnsupportedSpaceError(
+        f"no policy reads or acts in {type(space).__name__}: {space}; supported are "
+        f"{SUPPORTED_OBSERVATIONS}"
+    )
+
+
+def _build(description: dict[str, Any]) -> spaces.Space:
+    match description["kind"]:
+        case "Box":
+            low = _bounds_from_json(description["low"])
+            high = _bounds_from_json(description["high"])
+            dtype, shape = np.dtype(description["dtype"]), tuple(description["shape"])
+            low, high = (np.broadcast_to(x, shape).astype(dtype) for x in (low, high))
+            return spaces.Box(low, high, shape, dtype.type)
+        case "Discrete":
+            return spaces.Discrete(description["n"], start=description["start"])
+        case "MultiDiscrete":
+            nvec = np.array(description["nvec"])
+            return spaces.MultiDiscrete(nvec, start=np.array(description["start"]))
+        case "MultiBinary":
+            return spaces.MultiBinary(description["n"])
+        case "Dict":
+            return spaces.Dict({k: _build(v) for k, v in description["spaces"].items()})
+        case "Tuple":
+            return spaces.Tuple([_build(v) for v in description["spaces"]])
+    raise UnsupportedSpaceError(f"unknown kind of space {description['kind']!r}")
+
+
+def _bounds_to_json(bounds: np.ndarray) -> Any:
+    """A number where all are equal, else nested lists; infinities as text, which JSON lacks."""
+    values = bounds.astype(float)
+    if values.size and np.all(values == values.flat[0]):
+        values = values.flat[0]
+    return jax.tree.map(lambda x: x if math.isfinite(x) else str(x), np.asarray(values).tolist())
+
+
+def _bounds_from_json(bounds: Any) -> np.ndarray:
+    return np.array(jax.tree.map(float, bounds))
+
+
+def check_observation_space(space: spaces.Space) -> None:
+    """Raise UnsupportedSpaceError unless a policy can read observations of this space."""
+    match space:
+        case spaces.Dict():
+            for part in space.values():
+                check_observation_space(part)
+        case spaces.Tuple():
+            for part in space:
+                check_observation_space(part)
+        case spaces.Box() | spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
+            pass
+        case _:
+            raise UnsupportedSpaceError(
+                f"observation space {space} is not supported; supported are "
+                f"{SUPPORTED_OBSERVATIONS}"
+            )
+
+
+def check_action_space(space: spaces.Space) -> None:
+    """Raise UnsupportedSpaceError unless a policy can act in this space."""
+    match space:
+        case spaces.Box() if np.issubdtype(space.dtype, np.floating):
+            pass
+        case spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
+            pass
+        case _:
+            raise UnsupportedSpaceError(
+                f"action space {space} is not supported; supported are {SUPPORTED_ACTIONS}"
+            )
+
+
+@dataclass(frozen=True)
+class ObservationEncoder:
+    """A raw observation of a space -> one float vector.
+
+    Box and MultiBinary are flattened, Discrete and MultiDiscrete one-hot, Dict and Tuple
+    concatenated. The entry `action_mask` of a Dict is left out: it speaks of actions.
+
+    Attributes:
+        space: the observation space, as JSON.
+    """
+
+    space: str
+
+    def __call__(self, observation: PyTree) -> Float[Array, " f"]:
+        return jnp.concatenate(_encode(space_from_json(self.space), observation))
+
+    @cached_property
+    def normalised(self) -> tuple[bool, ...]:
+        """`[f]`: which entries are measurements, to be normalised; one-hot entries are not."""
+        return tuple(_measured(space_from_json(self.space)))
+
+
+def _encode(space: spaces.Space, x: Any) -> list[Float[Array, " f"]]:
+    match space:
+        case spaces.Discrete():
+            return [jax.nn.one_hot(jnp.asarray(x) - int(space.start), int(space.n))]
+        case spaces.MultiDiscrete():
+            index = jnp.ravel(jnp.asarray(x) - np.broadcast_to(space.start, space.nvec.shape))
+            return [jax.nn.one_hot(i, int(n)) for i, n in zip(index, space.nvec.flat, strict=True)]
+        case spaces.Dict():
+            return sum((_encode(p, x[k]) for k, p in space.items() if k != ACTION_MASK), [])
+        case spaces.Tuple():
+            return sum((_encode(p, v) for p, v in zip(space, x, strict=True)), [])
+    return [jnp.ravel(jnp.asarray(x)).astype(jnp.float32)]
+
+
+def _measured(space: spaces.Space) -> list[bool]:
+    match space:
+        case spaces.Box():
+            return [True] * math.prod(space.shape)
+        case spaces.MultiBinary():
+            return [False] * math.prod(space.shape)
+        case spaces.Discrete():
+            return [False] * int(space.n)
+        case spaces.MultiDiscrete():
+            return [False] * int(space.nvec.sum())
+        case spaces.Dict():
+            return sum((_measured(p) for k, p in space.items() if k != ACTION_MASK), [])
+        case spaces.Tuple():
+            return sum((_measured(p) for p in space), [])
+    raise UnsupportedSpaceError(f"observation space {space} is not supported")
+
+
+def action_mask(observation: PyTree) -> Bool[Array, " n"] | None:
+    """The flat action mask that a Dict observation carries under `action_mask`, if it does."""
+    if isinstance(observation, dict) and ACTION_MASK in observation:
+        return jnp.ravel(jnp.asarray(observation[ACTION_MASK])) > 0
+    return None
+
+
+def to_environment(space: spaces.Space, actions: Any, xp: Any = np) -> Any:
+    """Sampled actions `[..., *shape]` -> what the environment's `step` takes.
+
+    Discrete ones are shifted to the space's start. Box ones are read as fractions of the half
+    range around its middle, −1…1 where both bounds are finite, and clipped to the bounds: here and
+    nowhere else, so that log-probabilities stay those of the action that was sampled.
+
+    Args:
+        space: the action space.
+        actions: as `Distribution.sample` gave them.
+        xp: `numpy`, or `jax.numpy` inside compiled code.
+    """
+    match space:
+        case spaces.Discrete():
+            return actions + np.asarray(space.start, space.dtype)
+        case spaces.MultiDiscrete():
+            start = np.broadcast_to(space.start, space.nvec.shape)
+            batch = actions.shape[: actions.ndim - 1]
+            return (actions.reshape(*batch, *space.nvec.shape) + start).astype(space.dtype)
+        case spaces.MultiBinary():
+            batch = actions.shape[: actions.ndim - 1]
+            return actions.reshape(*batch, *space.shape).astype(space.dtype)
+        case spaces.Box():
+            middle, half = box_scale(space)
+            low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+            return xp.clip(middle + half * actions, low, high).astype(space.dtype)
+    raise UnsupportedSpaceError(f"action space {space} is not supported")
+
+
+def box_scale(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and half range of a Box; 0 and 1 where a bound is infinite."""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    with np.errstate(invalid="ignore"):
+        middle = np.where(bounded, (low + high) / 2, 0.0)
+        half = np.where(bounded, (high - low) / 2, 1.0)
+    return middle.astype(np.float32), half.astype(np.float32)
+
+
+def clipped_fraction(space: spaces.Space, actions: Array, valid: Array) -> Float[Array, ""]:
+    """The fraction of action components `[T, B, ...]` that the environment's bounds cut off."""
+    if not isinstance(space, spaces.Box):
+        return jnp.zeros(())
+    middle, half = box_scale(space)
+    raw = middle + half * actions
+    outside = (raw < space.low) | (raw > space.high)
+    share = jnp.mean(outside.reshape(*valid.shape, -1), axis=-1)
+    return jnp.sum(share * valid) / jnp.maximum(jnp.sum(valid), 1)

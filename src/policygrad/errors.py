@@ -1,0 +1,33 @@
+"""Errors that a user can act on. The command prints them in one line and exits with their code."""
+
+
+class PolicygradError(Exception):
+    """Base of what this library raises on purpose.
+
+    Attributes:
+        exit_code: what the command exits with.
+    """
+
+    exit_code = 1
+
+
+class UserError(PolicygradError, ValueError):
+    """A mistake in what was asked for: the message names the value, its place and the remedy."""
+
+    exit_code = 2
+
+
+class UnsupportedSpaceError(UserError):
+    """An observation or action space that no policy here can read or act in."""
+
+
+class RunError(UserError):
+    """A run, checkpoint or policy file that is missing, damaged, or of a newer format."""
+
+
+class NonFiniteError(PolicygradError):
+    """NaN or infinity in an observation, a reward or the gradient."""
+
+
+class EnvironmentFailure(PolicygradError):  # noqa: N818 - it is the environment's failure, not ours
+    """An environment raised; its own exception is the cause."""

@@ -1,0 +1,187 @@
+"""Policies: networks that read raw observations and return a distribution, and how they are used.
+
+A policy is any pytree that maps one observation to a `Distribution`. `network_policy` builds the
+default one for a pair of spaces; a user's own is any module with a `__call__`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from policygrad.distributions import (
+    Bernoulli,
+    Categorical,
+    DiagonalGaussian,
+    Distribution,
+    MultiCategorical,
+    TanhGaussian,
+)
+from policygrad.environments.spaces import (
+    ObservationEncoder,
+    action_mask,
+    check_action_space,
+    check_observation_space,
+    space_from_json,
+    space_to_json,
+    to_environment,
+)
+from policygrad.networks import MLP, ObservationNormaliser, mlp
+
+
+class NetworkPolicy(eqx.Module):
+    """raw observation -> normaliser -> MLP -> distribution.
+
+    Attributes:
+        normaliser: encodes and normalises observations; its statistics are carried.
+        network: `[f] -> [outputs]`.
+        log_std: `[k]`, state-independent, of a Gaussian policy; None for discrete ones.
+        action_space: as JSON; static.
+        squash: whether a Gaussian is squashed by tanh; static.
+    """
+
+    normaliser: ObservationNormaliser
+    network: MLP
+    log_std: Float[Array, " k"] | None
+    action_space: str = eqx.field(static=True)
+    squash: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, observation: PyTree) -> Distribution:
+        outputs = self.network(self.normaliser(observation))
+        mask = action_mask(observation)
+        space = space_from_json(self.action_space)
+        match space:
+            case spaces.Discrete():
+                return Categorical(outputs, mask)
+            case spaces.MultiDiscrete():
+                return MultiCategorical.from_logits(outputs, tuple(space.nvec.flat), mask)
+            case spaces.MultiBinary():
+                return Bernoulli(outputs, mask)
+        assert self.log_std is not None
+        mean = outputs.reshape(space.shape)
+        log_std = self.log_std.reshape(space.shape)
+        return TanhGaussian(mean, log_std) if self.squash else DiagonalGaussian(mean, log_std)
+
+
+def network_policy(
+    key: PRNGKeyArray,
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    *,
+    hidden: Sequence[int] = (64, 64),
+    log_std: float = -0.5,
+    squash: bool = False,
+    normalise_observations: bool = True,
+) -> NetworkPolicy:
+    """The default policy for a pair of spaces.
+
+    Args:
+        key: consumed.
+        observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict or Tuple of these.
+            A Dict may hold an `action_mask`, one flag an action.
+        action_space: Discrete, MultiDiscrete, MultiBinary or Box.
+        hidden: sizes of the tanh layers.
+        log_std: initial log standard deviation, in units of half the action range (or of the action
+            itself where the range is infinite).
+        squash: tanh-Gaussian in place of Gaussian, for bounded Box actions.
+        normalise_observations: keep running statistics of the observations and normalise by them.
+
+    Raises:
+        UnsupportedSpaceError: for any other space.
+    """
+    check_observation_space(observation_space)
+    check_action_space(action_space)
+    encode = ObservationEncoder(space_to_json(observation_space))
+    example = example_observation(observation_space)
+    normaliser = ObservationNormaliser.of(example, encode)
+    inputs = len(encode.normalised)
+    if not normalise_observations:
+        normaliser = ObservationNormaliser(normaliser.statistics, encode, (False,) * inputs)
+    outputs = action_parameters(action_space)
+    gaussian = isinstance(action_space, spaces.Box)
+    return NetworkPolicy(
+        normaliser,
+        mlp(key, inputs, outputs, hidden, last_scale=0.01),
+        jnp.full(outputs, log_std, jnp.float32) if gaussian else None,
+        space_to_json(action_space),
+        squash and gaussian,
+    )
+
+
+def action_parameters(space: spaces.Space) -> int:
+    """How many network outputs a distribution over this action space takes."""
+    match space:
+        case spaces.Discrete():
+            return int(space.n)
+        case spaces.MultiDiscrete():
+            return int(space.nvec.sum())
+    assert space.shape is not None
+    return int(np.prod(space.shape))
+
+
+def example_observation(space: spaces.Space) -> PyTree:
+    """Zeros (or the lowest values) of a space, in the types that a record holds."""
+    match space:
+        case spaces.Dict():
+            return {k: example_observation(v) for k, v in space.items()}
+        case spaces.Tuple():
+            return tuple(example_observation(v) for v in space)
+        case spaces.Discrete():
+            return np.int32(space.start)
+    assert space.dtype is not None
+    return np.zeros(space.shape, record_dtype(space.dtype))
+
+
+def record_dtype(dtype: Any) -> np.dtype:
+    """The type in which a record keeps numbers of this type: at most 32 bits, as on the device."""
+    narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}
+    return np.dtype(narrow.get(str(np.dtype(dtype)), dtype))
+
+
+def distributions_of(policy: Callable, observations: PyTree) -> Distribution:
+    """The batched distributions, leaves `[T, B, ...]`, at observations `[T, B, ...]`."""
+    return jax.vmap(jax.vmap(policy))(observations)
+
+
+class Agent:
+    """A policy together with the spaces it acts between: what `load` returns.
+
+    Attributes:
+        policy: raw observation -> distribution; a pytree.
+        observation_space, action_space: Gymnasium spaces.
+    """
+
+    def __init__(
+        self, policy: Any, observation_space: spaces.Space, action_space: spaces.Space
+    ) -> None:
+        self.policy = policy
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self._distribution = eqx.filter_jit(lambda policy, observation: policy(observation))
+        self._act = eqx.filter_jit(
+            lambda policy, observation, key: (
+                policy(observation).mode() if key is None else policy(observation).sample(key)
+            )
+        )
+
+    def __call__(self, observation: PyTree) -> Distribution:
+        """The distribution over (unscaled, unshifted) actions at one raw observation."""
+        return self._distribution(self.policy, observation)
+
+    def act(self, observation: PyTree, key: PRNGKeyArray | None = None) -> Any:
+        """The action for the environment's `step` at one raw observation.
+
+        Args:
+            observation: as the environment gave it.
+            key: consumed to sample; without one, the distribution's mode.
+
+        Returns:
+            A NumPy array (or integer) inside the action space.
+        """
+        action = self._act(self.policy, observation, key)
+        return to_environment(self.action_space, np.asarray(action))

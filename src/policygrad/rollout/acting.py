@@ -1,0 +1,45 @@
+"""Acting: one way to draw actions, shared by both rollouts so that their records are the same."""
+
+from collections.abc import Callable
+
+import jax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+
+def act(
+    policy: Callable, key: PRNGKeyArray, step: Int[Array, ""] | int, observations: PyTree
+) -> tuple[PyTree, Float[Array, " B"]]:
+    """Draw one action for each of B observations.
+
+    Args:
+        policy: observation -> distribution.
+        key: of the whole batch; each step and lane takes its own key from it.
+        step: the row of the batch.
+        observations: pytree of `[B, ...]`.
+
+    Returns:
+        Actions, pytree of `[B, ...]`, and their log-probabilities `[B]`, nats.
+    """
+    lanes = jax.tree.leaves(observations)[0].shape[0]
+    keys = jax.random.split(jax.random.fold_in(key, step), lanes)
+
+    def one(key: PRNGKeyArray, observation: PyTree) -> tuple[PyTree, Float[Array, ""]]:
+        distribution = policy(observation)
+        action = distribution.sample(key)
+        return action, distribution.log_prob(action)
+
+    return jax.vmap(one)(keys, observations)
+
+
+def act_greedily(policy: Callable, observations: PyTree) -> PyTree:
+    """The modes of the distributions at B observations."""
+    return jax.vmap(lambda observation: policy(observation).mode())(observations)
+
+
+def max_cuts(steps: int, time_limit: int | None) -> int:
+    """How many successors a lane can have to record in a segment.
+
+    One for every truncation and one for the last row: with a time limit of L at most ⌈T/L⌉ + 1,
+    without one up to T.
+    """
+    return steps if time_limit is None else min(-(-steps // time_limit) + 1, steps)

@@ -1,0 +1,258 @@
+"""Collectors: the four ways to fill a batch behind one interface, with what resuming them takes.
+
+Host or compiled, segments or whole episodes. A collector holds the environments; everything else
+is passed in. `snapshot` and `restore` bring the environments back to where they were.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import equinox as eqx
+import jax
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import PRNGKeyArray
+
+from policygrad.environments.functional import CompiledEnvironment
+from policygrad.environments.lanes import Lanes, ReplayLog, episode_seed, restore
+from policygrad.errors import PolicygradError
+from policygrad.rollout import compiled, host
+from policygrad.types import Trajectories
+
+# A vector environment that seeds all lanes at once can be brought back only by replaying everything
+# since. So that this stays bounded it is started afresh, at a batch's end, after so many steps.
+STEPS_BETWEEN_RESTARTS = 20_000
+
+
+class Collector(Protocol):
+    """Fills batches.
+
+    Attributes:
+        observation_space, action_space: of one environment.
+        whole_episodes: whether batches hold whole episodes.
+    """
+
+    observation_space: spaces.Space
+    action_space: spaces.Space
+    whole_episodes: bool
+
+    def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
+        """One batch. The key is consumed."""
+        ...
+
+    def snapshot(self) -> Any:
+        """A pytree of arrays from which `restore` brings the environments back."""
+        ...
+
+    def restore(self, snapshot: Any) -> bool:
+        """Bring the environments back; False where they did not come back exactly."""
+        ...
+
+    def close(self) -> None:
+        """Release the environments."""
+        ...
+
+
+def make_collector(
+    environment: Lanes | CompiledEnvironment,
+    policy: Callable,
+    key: PRNGKeyArray,
+    *,
+    num_envs: int,
+    steps: int | None = None,
+    episodes: int | None = None,
+    max_episode_steps: int | None = None,
+) -> Collector:
+    """The collector for an environment and a kind of batch.
+
+    Args:
+        environment: lanes (host) or a compiled environment.
+        policy: for its structure; a policy of the same structure is passed to `collect`.
+        key: seeds the environments; consumed.
+        num_envs: B.
+        steps: rows of a segment; or
+        episodes: whole episodes a batch. Exactly one of the two.
+        max_episode_steps: cap on a whole episode's length.
+    """
+    if (steps is None) == (episodes is None):
+        raise ValueError(f"give steps or episodes, one of the two; got {steps=}, {episodes=}")
+    if episodes is not None:
+        limit = max_episode_steps or environment.time_limit or 10_000
+        if isinstance(environment, Lanes):
+            return HostEpisodes(environment, policy, episodes, limit)
+        return CompiledEpisodes(environment, episodes, limit)
+    assert steps is not None
+    if isinstance(environment, Lanes):
+        return HostSegments(environment, policy, steps, _integer(key))
+    return CompiledSegments(environment, key, num_envs, steps)
+
+
+def _integer(key: PRNGKeyArray) -> int:
+    """A non-negative seed for a host environment, from a key."""
+    return int(np.asarray(jax.random.key_data(key)).view(np.uint32)[-1] >> 1)
+
+
+class HostSegments:
+    """Segments of Gymnasium lanes."""
+
+    whole_episodes = False
+
+    def __init__(self, lanes: Lanes, policy: Callable, steps: int, seed: int) -> None:
+        self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
+        self._lanes, self._steps, self._seed = lanes, steps, seed
+        self._actor = host.Actor(policy)
+        lanes.start(seed)
+        self._restarts = 0
+
+    def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
+        log = self._lanes.log
+        if not log.each_lane and len(log.actions) >= STEPS_BETWEEN_RESTARTS:
+            self._restarts += 1
+            self._lanes.start(episode_seed(self._seed, 0, self._restarts))
+        record = host.collect_segment(
+            self._lanes, self._actor.sampler(policy, key), self._steps
+        )
+        self._lanes.log.trim()
+        return record
+
+    def snapshot(self) -> Any:
+        log = self._lanes.log
+        actions = np.stack(log.actions) if log.actions else np.zeros((0,))
+        return {
+            "seed": np.array(log.seed, np.uint32),
+            "restarts": np.array(self._restarts, np.int64),
+            "first": np.array(log.first, np.int64),
+            "episodes": log.episodes,
+            "begun": log.begun,
+            "actions": actions,
+            "observations": jax.tree.map(np.copy, self._lanes.observations),
+            "times": self._lanes.times,
+        }
+
+    def restore(self, snapshot: Any) -> bool:
+        lanes = self._lanes
+        log = ReplayLog(
+            int(snapshot["seed"]),
+            lanes.seeds_each_lane,
+            lanes.num_envs,
+            int(snapshot["first"]),
+            list(snapshot["actions"]),
+        )
+        log.episodes, log.begun = snapshot["episodes"].copy(), snapshot["begun"].copy()
+        self._restarts = int(snapshot["restarts"])
+        restore(lanes, log)
+        same = jax.tree.map(np.array_equal, lanes.observations, snapshot["observations"])
+        if all(jax.tree.leaves(same)) and np.array_equal(lanes.times, snapshot["times"]):
+            return True
+        lanes.start(episode_seed(self._seed, 1, len(log.actions)))
+        return False
+
+    def close(self) -> None:
+        self._lanes.close()
+
+
+class HostEpisodes:
+    """Whole episodes of Gymnasium lanes, started afresh for every batch."""
+
+    whole_episodes = True
+
+    def __init__(self, lanes: Lanes, policy: Callable, episodes: int, max_steps: int) -> None:
+        self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
+        self._lanes, self._episodes, self._max_steps = lanes, episodes, max_steps
+        self._actor = host.Actor(policy)
+
+    def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
+        act_key, environment_key = jax.random.split(key)
+        record, unfinished = host.collect_episodes(
+            self._lanes,
+            self._actor.sampler(policy, act_key),
+            _integer(environment_key),
+            episodes=self._episodes,
+            max_steps=self._max_steps,
+        )
+        require_finished(unfinished, self._max_steps)
+        return record
+
+    def snapshot(self) -> Any:
+        return {}
+
+    def restore(self, snapshot: Any) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._lanes.close()
+
+
+class CompiledSegments:
+    """Segments of a compiled environment."""
+
+    whole_episodes = False
+
+    def __init__(
+        self, environment: CompiledEnvironment, key: PRNGKeyArray, num_envs: int, steps: int
+    ) -> None:
+        self.observation_space = environment.observation_space
+        self.action_space = environment.action_space
+        self._lanes = jax.jit(partial(compiled.start_lanes, environment, num_envs=num_envs))(key)
+        self._collect = eqx.filter_jit(
+            lambda policy, lanes, key: compiled.collect_segment(
+                environment, policy, lanes, key, steps=steps
+            )
+        )
+
+    def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
+        self._lanes, record = self._collect(policy, self._lanes, key)
+        return record
+
+    def snapshot(self) -> Any:
+        return self._lanes
+
+    def restore(self, snapshot: Any) -> bool:
+        self._lanes = snapshot
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+class CompiledEpisodes:
+    """Whole episodes of a compiled environment, started afresh for every batch."""
+
+    whole_episodes = True
+
+    def __init__(self, environment: CompiledEnvironment, episodes: int, max_steps: int) -> None:
+        self.observation_space = environment.observation_space
+        self.action_space = environment.action_space
+        self._max_steps = max_steps
+        self._collect = eqx.filter_jit(
+            lambda policy, key: compiled.collect_episodes(
+                environment, policy, key, episodes=episodes, max_steps=max_steps
+            )
+        )
+
+    def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
+        batch = self._collect(policy, key)
+        require_finished(np.asarray(batch.unfinished), self._max_steps)
+        return compiled.trim(batch.trajectories)
+
+    def snapshot(self) -> Any:
+        return {}
+
+    def restore(self, snapshot: Any) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+def require_finished(unfinished: np.ndarray, max_steps: int) -> None:
+    """Refuse a batch of episodes of which some did not end: leaving them out would bias it."""
+    if unfinished.any():
+        raise PolicygradError(
+            f"{int(unfinished.sum())} of {len(unfinished)} episodes did not end within "
+            f"{max_steps} steps; raise max_episode_steps, wrap the environment in a TimeLimit, or "
+            "collect segments with batch_steps"
+        )
+
+

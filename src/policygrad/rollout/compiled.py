@@ -1,0 +1,252 @@
+"""The compiled rollout: a JAX-native environment and the policy inside one scan."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+
+from policygrad.environments.functional import CompiledEnvironment
+from policygrad.rollout.acting import act, act_greedily, max_cuts
+from policygrad.types import Trajectories
+
+
+class LaneState(NamedTuple):
+    """B environments between two segments.
+
+    Attributes:
+        environments: pytree of `[B, ...]`, the environments' own states.
+        observations: pytree of `[B, ...]`, what the policy sees next.
+        times: `[B]`, the steps that the running episodes already had.
+    """
+
+    environments: PyTree
+    observations: PyTree
+    times: Int[Array, " B"]
+
+
+def start_lanes(environment: CompiledEnvironment, key: PRNGKeyArray, num_envs: int) -> LaneState:
+    """Fresh episodes in B lanes. The key is consumed."""
+    states, observations = jax.vmap(environment.reset)(jax.random.split(key, num_envs))
+    return LaneState(states, observations, jnp.zeros(num_envs, jnp.int32))
+
+
+def _where(which: Bool[Array, " B"], new: PyTree, old: PyTree) -> PyTree:
+    def choose(a: Array, b: Array) -> Array:
+        a = jnp.asarray(a, b.dtype)
+        return jnp.where(which.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, new, old)
+
+
+def _advance(
+    environment: CompiledEnvironment, lanes: LaneState, key: PRNGKeyArray, actions: PyTree
+) -> tuple[LaneState, tuple[PyTree, Array, Array, Array]]:
+    """One step of every lane and the reset of those that ended; and (successors, r, term, trunc)."""
+    step_keys, reset_keys = jax.random.split(key, (2, len(lanes.times)))
+    states, successors, rewards, terminated, truncated = jax.vmap(environment.step)(
+        step_keys, lanes.environments, actions
+    )
+    ended = terminated | truncated
+    fresh_states, fresh_observations = jax.vmap(environment.reset)(reset_keys)
+    following = LaneState(
+        _where(ended, fresh_states, states),
+        _where(ended, fresh_observations, successors),
+        jnp.where(ended, 0, lanes.times + 1),
+    )
+    return following, (successors, rewards.astype(jnp.float32), terminated, truncated)
+
+
+def collect_segment(
+    environment: CompiledEnvironment,
+    policy: Callable,
+    lanes: LaneState,
+    key: PRNGKeyArray,
+    *,
+    steps: int,
+) -> tuple[LaneState, Trajectories]:
+    """T steps of B lanes, carried over from the segment before. Pure; the key is consumed.
+
+    Args:
+        environment: pure, unbatched.
+        policy: observation -> distribution.
+        lanes: B lanes.
+        key: each step and lane takes its own key from it.
+        steps: T; static.
+
+    Returns:
+        The lanes after the segment, and the record.
+    """
+    act_key, environment_key = jax.random.split(key)
+    slots = max_cuts(steps, environment.time_limit)
+    num_envs = len(lanes.times)
+    cut_buffers = jax.tree.map(
+        lambda x: jnp.zeros((slots, *x.shape), x.dtype), (lanes.observations, lanes.times)
+    )
+
+    def step(carry, t):
+        lanes, buffers, cuts = carry
+        actions, log_probs = act(policy, act_key, t, lanes.observations)
+        following, (successors, rewards, terminated, truncated) = _advance(
+            environment, lanes, jax.random.fold_in(environment_key, t), actions
+        )
+        cut = (truncated & ~terminated) | (t == steps - 1)
+        slot = cut & (jnp.arange(slots)[:, None] == cuts)
+        buffers = _put(buffers, (successors, lanes.times + 1), slot)
+        row = (
+            lanes.observations,
+            actions,
+            rewards,
+            terminated,
+            truncated,
+            lanes.times,
+            log_probs,
+        )
+        return (following, buffers, cuts + cut), row
+
+    start = (lanes, cut_buffers, jnp.zeros(num_envs, jnp.int32))
+    (lanes, (cut_observations, cut_times), _), rows = jax.lax.scan(step, start, jnp.arange(steps))
+    observations, actions, rewards, terminated, truncated, times, log_probs = rows
+    return lanes, Trajectories(
+        observations,
+        actions,
+        rewards,
+        terminated,
+        truncated,
+        jnp.ones_like(terminated),
+        times,
+        log_probs,
+        cut_observations,
+        cut_times,
+    )
+
+
+def _put(buffers: PyTree, rows: PyTree, slot: Bool[Array, "K B"]) -> PyTree:
+    """Write `[B, ...]` rows into `[K, B, ...]` buffers where the slot says so."""
+
+    def put(buffer: Array, row: Array) -> Array:
+        where = slot.reshape(*slot.shape, *[1] * (row.ndim - 1))
+        return jnp.where(where, jnp.asarray(row, buffer.dtype), buffer)
+
+    return jax.tree.map(put, buffers, rows)
+
+
+class EpisodeBatch(NamedTuple):
+    """N whole episodes.
+
+    Attributes:
+        trajectories: one column an episode, padded.
+        unfinished: `[N]`, episodes that were still running at the cap on steps.
+    """
+
+    trajectories: Trajectories
+    unfinished: Bool[Array, " N"]
+
+
+def collect_episodes(
+    environment: CompiledEnvironment,
+    policy: Callable,
+    key: PRNGKeyArray,
+    *,
+    episodes: int,
+    max_steps: int,
+    greedy: bool = False,
+) -> EpisodeBatch:
+    """N episodes started together, all run to their end. Pure; the key is consumed.
+
+    Args:
+        environment, policy: as in `collect_segment`.
+        key: each episode and step takes its own key from it.
+        episodes: N; static.
+        max_steps: rows of the record, and the cap on an episode's length; static.
+        greedy: take the distributions' modes in place of samples; static.
+    """
+    reset_key, act_key, environment_key = jax.random.split(key, 3)
+    lanes = start_lanes(environment, reset_key, episodes)
+
+    def sample(t: Array, observations: PyTree) -> tuple[PyTree, Array]:
+        if greedy:
+            return act_greedily(policy, observations), jnp.zeros(episodes)
+        return act(policy, act_key, t, observations)
+
+    shapes = jax.eval_shape(sample, jnp.int32(0), lanes.observations)
+    row_shapes: Any = (lanes.observations, *shapes)
+    buffers = jax.tree.map(lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), row_shapes)
+    flags = jnp.zeros((max_steps, episodes), bool)
+    start = (
+        jnp.int32(0),
+        lanes,
+        jnp.ones(episodes, bool),
+        (*buffers, jnp.zeros((max_steps, episodes)), flags, flags, flags),
+        lanes.observations,
+        jnp.zeros(episodes, jnp.int32),
+    )
+
+    def running(carry) -> Bool[Array, ""]:
+        t, _, alive, *_ = carry
+        return (t < max_steps) & jnp.any(alive)
+
+    def step(carry):
+        t, lanes, alive, buffers, last_observations, lengths = carry
+        actions, log_probs = sample(t, lanes.observations)
+        following, (successors, rewards, terminated, truncated) = _advance(
+            environment, lanes, jax.random.fold_in(environment_key, t), actions
+        )
+        row = (
+            lanes.observations,
+            actions,
+            log_probs,
+            jnp.where(alive, rewards, 0.0),
+            terminated & alive,
+            truncated & alive,
+            alive,
+        )
+        buffers = jax.tree.map(lambda buffer, x: buffer.at[t].set(x), buffers, row)
+        last_observations = _where(alive, successors, last_observations)
+        lengths = lengths + alive
+        alive = alive & ~(terminated | truncated)
+        return t + 1, following, alive, buffers, last_observations, lengths
+
+    _, _, alive, buffers, last_observations, lengths = jax.lax.while_loop(running, step, start)
+    observations, actions, log_probs, rewards, terminated, truncated, valid = buffers
+    times = jnp.broadcast_to(jnp.arange(max_steps, dtype=jnp.int32)[:, None], rewards.shape)
+    record = Trajectories(
+        observations,
+        actions,
+        rewards,
+        terminated,
+        truncated,
+        valid,
+        times,
+        jnp.where(valid, log_probs, 0.0),
+        jax.tree.map(lambda x: x[None], last_observations),
+        lengths[None],
+        whole_episodes=True,
+    )
+    return EpisodeBatch(record, alive)
+
+
+def trim(trajectories: Trajectories, least: int = 16) -> Trajectories:
+    """A record of whole episodes without most of its padding.
+
+    Cut to the next power of two (times 1 or 1.5) at or above the longest episode, so that few
+    shapes ever compile. Not for use inside compiled code.
+    """
+    longest = int(jnp.sum(jnp.any(trajectories.valid, axis=1)))
+    rows = min(padded_length(longest, least), trajectories.valid.shape[0])
+    trimmed = jax.tree.map(lambda x: x[:rows], trajectories)
+    return replace(
+        trimmed,
+        cut_observations=trajectories.cut_observations,
+        cut_times=trajectories.cut_times,
+    )
+
+
+def padded_length(length: int, least: int = 16) -> int:
+    """The smallest of least, 1.5 least, 2 least, 3 least, 4 least… that holds `length` rows."""
+    size = least
+    while size < length:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
+    return size
