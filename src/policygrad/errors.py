@@ -11,7 +11,7 @@ class PolicygradError(Exception):
     exit_code = 1
 
 
-class UserError(PolicygradError, ValueError):
+class UserError(PolicygradError):
     """A mistake in what was asked for: the message names the value, its place and the remedy."""
 
     exit_code = 2
@@ -29,5 +29,5 @@ class NonFiniteError(PolicygradError):
     """NaN or infinity in an observation, a reward or the gradient."""
 
 
-class EnvironmentFailure(PolicygradError):  # noqa: N818 - it is the environment's failure, not ours
+class EnvironmentFailure(PolicygradError):
     """An environment raised; its own exception is the cause."""

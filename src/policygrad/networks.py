@@ -82,6 +82,11 @@ class ObservationNormaliser(eqx.Module):
         normalised = getattr(encode, "normalised", None)
         return cls(Carried(RunningStatistics.init(shape)), encode, normalised)
 
+    @property
+    def normalises(self) -> bool:
+        """Whether any entry is normalised at all."""
+        return self.normalised is None or any(self.normalised)
+
     def __call__(self, observation: PyTree) -> Float[Array, " f"]:
         _, mean, variance = jax.lax.stop_gradient(self.statistics.value)
         x = self.encode(observation)

@@ -27,6 +27,7 @@ from policygrad.environments.spaces import (
     action_mask,
     check_action_space,
     check_observation_space,
+    example_observation,
     space_from_json,
     space_to_json,
     to_environment,
@@ -122,25 +123,6 @@ def action_parameters(space: spaces.Space) -> int:
             return int(space.nvec.sum())
     assert space.shape is not None
     return int(np.prod(space.shape))
-
-
-def example_observation(space: spaces.Space) -> PyTree:
-    """Zeros (or the lowest values) of a space, in the types that a record holds."""
-    match space:
-        case spaces.Dict():
-            return {k: example_observation(v) for k, v in space.items()}
-        case spaces.Tuple():
-            return tuple(example_observation(v) for v in space)
-        case spaces.Discrete():
-            return np.int32(space.start)
-    assert space.dtype is not None
-    return np.zeros(space.shape, record_dtype(space.dtype))
-
-
-def record_dtype(dtype: Any) -> np.dtype:
-    """The type in which a record keeps numbers of this type: at most 32 bits, as on the device."""
-    narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}
-    return np.dtype(narrow.get(str(np.dtype(dtype)), dtype))
 
 
 def distributions_of(policy: Callable, observations: PyTree) -> Distribution:

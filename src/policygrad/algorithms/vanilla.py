@@ -1,9 +1,9 @@
 """The vanilla policy gradient: one gradient step a batch, critic and baseline refitted after it.
 
-    1. weigh every step of the batch by the estimator, with what was fitted on earlier batches
-    2. ĝ = Σ Ψ_t z_t, one optimiser step uphill
-    3. adapt the step size to hold KL(old ‖ new) near its target
-    4. refit critic and baseline (E9), then take the batch into the running statistics
+1. weigh every step of the batch by the estimator, with what was fitted on earlier batches
+2. ĝ = Σ Ψ_t z_t, one optimiser step uphill
+3. adapt the step size to hold KL(old ‖ new) near its target
+4. refit critic and baseline (E9), then take the batch into the running statistics
 """
 
 from dataclasses import dataclass, field, replace
@@ -108,9 +108,7 @@ class Vanilla:
         gradient = policy_gradient(state.policy, trajectories, weights.psi)
         if self.entropy_coefficient:
             bonus = entropy_gradient(state.policy, trajectories)
-            gradient = jax.tree.map(
-                lambda g, b: g + self.entropy_coefficient * b, gradient, bonus
-            )
+            gradient = jax.tree.map(lambda g, b: g + self.entropy_coefficient * b, gradient, bonus)
         norm = optax.global_norm(gradient)
         if self.max_global_norm:
             factor = jnp.minimum(1.0, self.max_global_norm / jnp.maximum(norm, 1e-12))
@@ -164,9 +162,7 @@ class Vanilla:
         return combine(optax.apply_updates(differentiated, updates), rest), optimiser
 
 
-def adapted(
-    step_size: Float[Array, ""], kl: Float[Array, ""], target: float
-) -> Float[Array, ""]:
+def adapted(step_size: Float[Array, ""], kl: Float[Array, ""], target: float) -> Float[Array, ""]:
     """The step size of the next update: ×1.5 below half the target KL, /1.5 above twice it."""
     if not target:
         return step_size

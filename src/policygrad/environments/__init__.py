@@ -94,9 +94,7 @@ def _find_spec(name: str) -> EnvSpec:
         ) from None
 
 
-def _make_gymnasium(
-    spec: EnvSpec, num_envs: int, processes: bool, kwargs: dict[str, Any]
-) -> Lanes:
+def _make_gymnasium(spec: EnvSpec, num_envs: int, processes: bool, kwargs: dict[str, Any]) -> Lanes:
     limit = spec.max_episode_steps
     try:
         if spec.vector_entry_point is not None and not spec.additional_wrappers and not processes:
@@ -146,5 +144,3 @@ def describe(env: Any) -> str | None:
         return env
     spec = env if isinstance(env, EnvSpec) else getattr(env, "spec", None)
     return spec.id if isinstance(spec, EnvSpec) else None
-
-

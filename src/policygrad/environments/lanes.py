@@ -18,10 +18,10 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from policygrad.environments.spaces import (
     check_action_space,
     check_observation_space,
+    record_dtype,
     to_environment,
 )
 from policygrad.errors import EnvironmentFailure, UserError
-from policygrad.policies import record_dtype
 
 
 class LaneStep(NamedTuple):

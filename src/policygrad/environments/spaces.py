@@ -233,3 +233,22 @@ def clipped_fraction(space: spaces.Space, actions: Array, valid: Array) -> Float
     outside = (raw < space.low) | (raw > space.high)
     share = jnp.mean(outside.reshape(*valid.shape, -1), axis=-1)
     return jnp.sum(share * valid) / jnp.maximum(jnp.sum(valid), 1)
+
+
+def example_observation(space: spaces.Space) -> PyTree:
+    """Zeros (or the lowest values) of a space, in the types that a record holds."""
+    match space:
+        case spaces.Dict():
+            return {k: example_observation(v) for k, v in space.items()}
+        case spaces.Tuple():
+            return tuple(example_observation(v) for v in space)
+        case spaces.Discrete():
+            return np.int32(space.start)
+    assert space.dtype is not None
+    return np.zeros(space.shape, record_dtype(space.dtype))
+
+
+def record_dtype(dtype: Any) -> np.dtype:
+    """The type in which a record keeps numbers of this type: at most 32 bits, as on the device."""
+    narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}
+    return np.dtype(narrow.get(str(np.dtype(dtype)), dtype))

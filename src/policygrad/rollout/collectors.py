@@ -110,9 +110,7 @@ class HostSegments:
         if not log.each_lane and len(log.actions) >= STEPS_BETWEEN_RESTARTS:
             self._restarts += 1
             self._lanes.start(episode_seed(self._seed, 0, self._restarts))
-        record = host.collect_segment(
-            self._lanes, self._actor.sampler(policy, key), self._steps
-        )
+        record = host.collect_segment(self._lanes, self._actor.sampler(policy, key), self._steps)
         self._lanes.log.trim()
         return record
 
@@ -254,5 +252,3 @@ def require_finished(unfinished: np.ndarray, max_steps: int) -> None:
             f"{max_steps} steps; raise max_episode_steps, wrap the environment in a TimeLimit, or "
             "collect segments with batch_steps"
         )
-
-

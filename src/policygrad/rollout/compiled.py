@@ -41,7 +41,7 @@ def _where(which: Bool[Array, " B"], new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(choose, new, old)
 
 
-def _advance(
+def advance(
     environment: CompiledEnvironment, lanes: LaneState, key: PRNGKeyArray, actions: PyTree
 ) -> tuple[LaneState, tuple[PyTree, Array, Array, Array]]:
     """One step of every lane and the reset of those that ended; and (successors, r, term, trunc)."""
@@ -89,7 +89,7 @@ def collect_segment(
     def step(carry, t):
         lanes, buffers, cuts = carry
         actions, log_probs = act(policy, act_key, t, lanes.observations)
-        following, (successors, rewards, terminated, truncated) = _advance(
+        following, (successors, rewards, terminated, truncated) = advance(
             environment, lanes, jax.random.fold_in(environment_key, t), actions
         )
         cut = (truncated & ~terminated) | (t == steps - 1)
@@ -191,7 +191,7 @@ def collect_episodes(
     def step(carry):
         t, lanes, alive, buffers, last_observations, lengths = carry
         actions, log_probs = sample(t, lanes.observations)
-        following, (successors, rewards, terminated, truncated) = _advance(
+        following, (successors, rewards, terminated, truncated) = advance(
             environment, lanes, jax.random.fold_in(environment_key, t), actions
         )
         row = (

@@ -1,15 +1,14 @@
 """The host rollout: Gymnasium lanes stepped by Python, actions drawn by one compiled call a step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from policygrad.environments.lanes import Lanes
-from policygrad.errors import PolicygradError
+from policygrad.environments.lanes import Lanes, LaneStep, episode_seed
 from policygrad.rollout.acting import act, act_greedily, max_cuts
 from policygrad.rollout.compiled import padded_length
 from policygrad.types import Trajectories, combine, split_arrays
@@ -63,7 +62,7 @@ def collect_segment(lanes: Lanes, draw: Callable[[int, Any], Any], steps: int) -
     """
     rows, cuts = [], _Cuts(lanes.num_envs, max_cuts(steps, lanes.time_limit))
     for t in range(steps):
-        observations, times = _copy(lanes.observations), lanes.times
+        observations, times = copied(lanes.observations), lanes.times
         actions, log_probs = draw(t, observations)
         step = lanes.step(np.asarray(actions))
         last = np.full(lanes.num_envs, t == steps - 1)
@@ -88,8 +87,8 @@ def collect_segment(lanes: Lanes, draw: Callable[[int, Any], Any], steps: int) -
     )
 
 
-def _copy(observations: Any) -> Any:
-    # a synchronous vector environment writes its next observations over these
+def copied(observations: Any) -> Any:
+    """Observations that outlive the next step: a vector environment may write over its own."""
     return jax.tree.map(np.copy, observations)
 
 
@@ -125,18 +124,36 @@ class _Cuts:
         return observations, times
 
 
-def collect_episodes(
-    lanes: Lanes,
-    draw: Callable[[int, Any], Any],
-    seed: int,
-    *,
-    episodes: int,
-    max_steps: int,
-) -> tuple[Trajectories, np.ndarray]:
+class EpisodeRow(NamedTuple):
+    """One step of all lanes, and which of N episodes each lane is in.
+
+    Attributes:
+        observations, actions: pytree of `[B, ...]`, before the step.
+        log_probs: `[B]`.
+        step: what the environments gave.
+        episode: `[B]`, the column that the lane's step belongs to; −1 for none.
+        time: `[B]`, the step's number within its episode.
+        ended, unfinished: `[B]`, this step was the episode's last, by itself or at the cap.
+    """
+
+    observations: Any
+    actions: np.ndarray
+    log_probs: np.ndarray
+    step: LaneStep
+    episode: np.ndarray
+    time: np.ndarray
+    ended: np.ndarray
+    unfinished: np.ndarray
+
+
+def run_episodes(
+    lanes: Lanes, draw: Callable[[int, Any], Any], seed: int, *, episodes: int, max_steps: int
+) -> Iterator[EpisodeRow]:
     """N episodes started, all run to their end: no bias towards the short ones.
 
     A lane that ends an episode begins the next one as long as fewer than N were begun. Whether an
     episode is among the N is settled before its first step, so it cannot depend on its length.
+    Lanes that are stopped by the cap in mid-episode wait until all are, and are started afresh.
 
     Args:
         lanes: restarted with `seed`; fewer than N will do.
@@ -144,67 +161,77 @@ def collect_episodes(
         seed: of the environments.
         episodes: N.
         max_steps: cap on an episode's length; an episode that reaches it is left unfinished.
-
-    Returns:
-        The record, a column an episode, and `[N]` flags of the unfinished ones.
     """
-    lanes.start(seed)
-    begun = min(lanes.num_envs, episodes)
-    column = np.where(np.arange(lanes.num_envs) < episodes, np.arange(lanes.num_envs), -1)
-    columns: list[list[Any]] = [[] for _ in range(episodes)]
-    successors: list[Any] = [None] * episodes
-    unfinished = np.zeros(episodes, bool)
-    t = 0
-    while (column >= 0).any():
-        observations = _copy(lanes.observations)
-        actions, log_probs = draw(t, observations)
-        actions, log_probs = np.asarray(actions), np.asarray(log_probs)
+    begun, t, round_ = 0, 0, 0
+    episode = np.full(lanes.num_envs, -1)
+    time = np.zeros(lanes.num_envs, np.int64)
+    while begun < episodes or (episode >= 0).any():
+        if not (episode >= 0).any():
+            lanes.start(episode_seed(seed, 0, round_))
+            round_ += 1
+            free = min(lanes.num_envs, episodes - begun)
+            episode[:free] = begun + np.arange(free)
+            begun += free
+            time[:] = 0
+        observations = copied(lanes.observations)
+        actions, log_probs = (np.asarray(x) for x in draw(t, observations))
         step = lanes.step(actions)
         t += 1
-        for lane in np.flatnonzero(step.valid & (column >= 0)):
-            episode = column[lane]
-            row = (observations, actions, *step[1:4], log_probs)
-            columns[episode].append(jax.tree.map(lambda x, i=lane: x[i], row))
-            capped = len(columns[episode]) >= max_steps
-            if step.terminated[lane] or step.truncated[lane] or capped:
-                unfinished[episode] = not (step.terminated[lane] or step.truncated[lane])
-                successors[episode] = jax.tree.map(lambda x, i=lane: x[i].copy(), step.successors)
-                # a lane stopped in mid-episode by the cap cannot begin another by itself
-                free = begun < episodes and not unfinished[episode]
-                column[lane] = begun if free else -1
-                begun += free
-        if begun < episodes and not (column >= 0).any():
-            raise PolicygradError(
-                f"all {lanes.num_envs} environments ran past {max_steps} steps without ending an "
-                f"episode, with {episodes - begun} episodes not begun; raise max_episode_steps, or "
-                "wrap the environment in a TimeLimit"
-            )
-    return _episode_record(columns, successors), unfinished
+        current = np.where(step.valid, episode, -1)
+        ended = (current >= 0) & (step.terminated | step.truncated)
+        capped = (current >= 0) & ~ended & (time + 1 >= max_steps)
+        yield EpisodeRow(
+            observations, actions, log_probs, step, current, time.copy(), ended, capped
+        )
+        time = np.where(ended, 0, time + (current >= 0))
+        episode[ended | capped] = -1
+        begins = np.flatnonzero(ended)[: episodes - begun]
+        episode[begins] = begun + np.arange(len(begins))
+        begun += len(begins)
 
 
-def _episode_record(columns: list[list[Any]], successors: list[Any]) -> Trajectories:
-    lengths = np.array([len(column) for column in columns], np.int32)
-    rows = padded_length(int(lengths.max()))
-    stacked = [stack(column) for column in columns]
+def collect_episodes(
+    lanes: Lanes, draw: Callable[[int, Any], Any], seed: int, *, episodes: int, max_steps: int
+) -> tuple[Trajectories, np.ndarray]:
+    """The record of `run_episodes`, a column an episode, and `[N]` flags of the unfinished ones."""
+    rows = list(run_episodes(lanes, draw, seed, episodes=episodes, max_steps=max_steps))
+    used = np.stack([row.episode >= 0 for row in rows])
+    column, time = (
+        np.stack(x)[used] for x in zip(*[(r.episode, r.time) for r in rows], strict=True)
+    )
+    lengths = np.bincount(column, minlength=episodes).astype(np.int32)
+    height = padded_length(int(lengths.max()))
 
-    def pad(*leaves: np.ndarray) -> np.ndarray:
-        out = np.zeros((rows, len(leaves), *leaves[0].shape[1:]), leaves[0].dtype)
-        for episode, leaf in enumerate(leaves):
-            out[: len(leaf), episode] = leaf
+    def scatter(*leaves: np.ndarray) -> np.ndarray:
+        out = np.zeros((height, episodes, *leaves[0].shape[1:]), leaves[0].dtype)
+        out[time, column] = np.stack(leaves)[used]
         return out
 
-    observations, actions, rewards, terminated, truncated, log_probs = jax.tree.map(pad, *stacked)
-    times = np.arange(rows, dtype=np.int32)[:, None]
-    return Trajectories(
+    observations, actions, rewards, terminated, truncated, log_probs = jax.tree.map(
+        scatter, *[(r.observations, r.actions, *r.step[1:4], r.log_probs) for r in rows]
+    )
+    last = np.stack([row.ended | row.unfinished for row in rows])
+    owner = np.stack([row.episode for row in rows])[last]
+
+    def final(*leaves: np.ndarray) -> np.ndarray:
+        out = np.zeros((1, episodes, *leaves[0].shape[1:]), leaves[0].dtype)
+        out[0, owner] = np.stack(leaves)[last]
+        return out
+
+    unfinished = np.zeros(episodes, bool)
+    unfinished[owner] = np.stack([row.unfinished for row in rows])[last]
+    times = np.arange(height, dtype=np.int32)[:, None]
+    record = Trajectories(
         observations,
         actions,
         rewards,
         terminated,
         truncated,
         times < lengths,
-        np.broadcast_to(times, rewards.shape),
+        np.repeat(times, episodes, axis=1),
         log_probs,
-        stack([jax.tree.map(lambda x: x[None], stack(successors))])[0],
+        jax.tree.map(final, *[row.step.successors for row in rows]),
         lengths[None],
         whole_episodes=True,
     )
+    return record, unfinished

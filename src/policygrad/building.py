@@ -1,0 +1,148 @@
+"""From a configuration to the values it names: estimator, baseline, optimiser, policy, algorithm."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from gymnasium import spaces
+from jaxtyping import PRNGKeyArray
+
+from policygrad import baselines, estimators
+from policygrad.algorithms import Vanilla
+from policygrad.baselines import Baseline, Pointwise
+from policygrad.config import TrainConfig
+from policygrad.environments.spaces import ObservationEncoder, space_to_json
+from policygrad.estimators import Estimator
+from policygrad.policies import NetworkPolicy, network_policy
+
+
+def build_baseline(name: str, config: TrainConfig, time_limit: int | None) -> Baseline:
+    """The baseline of that name, with the configuration's settings."""
+    match name:
+        case "value-network":
+            return baselines.value_network(
+                config.hidden,
+                step_size=config.critic_step_size,
+                epochs=config.critic_epochs,
+                minibatches=config.critic_minibatches,
+            )
+        case "linear-features":
+            return baselines.linear_features()
+        case "time-dependent":
+            return baselines.time_dependent(time_limit or 1000)
+        case "constant":
+            return baselines.constant()
+        case "leave-one-out":
+            return baselines.leave_one_out()
+    return baselines.none()
+
+
+def build_estimator(config: TrainConfig, time_limit: int | None) -> Estimator:
+    """The estimator that a configuration names.
+
+    A baseline that may bootstrap is the critic too, where the estimator has one. Another baseline
+    is subtracted from returns that a value network bootstraps.
+    """
+    baseline = build_baseline(config.baseline or "value-network", config, time_limit)
+    common: dict[str, Any] = {
+        "discount": config.discount,
+        "normalise_advantages": config.normalise_advantages,
+    }
+    if config.estimator in ("total-return", "reward-indexed"):
+        make = getattr(estimators, config.estimator.replace("-", "_"))
+        return make(baseline=baseline, **common)
+
+    common["discounted_states"] = config.discounted_states
+    if config.estimator == "reward-to-go" and config.batch_episodes is not None:
+        critic = None
+        if config.time_limit == "bootstraps":
+            critic, baseline = _critic_and_baseline(baseline, config)
+        return estimators.reward_to_go(
+            baseline=baseline, critic=critic, time_limit=_limit(config), **common
+        )
+    critic, baseline = _critic_and_baseline(baseline, config)
+    common |= {
+        "critic": critic,
+        "baseline": baseline,
+        "time_limit": _limit(config) or "bootstraps",
+    }
+    match config.estimator:
+        case "reward-to-go":
+            return estimators.reward_to_go(**common)
+        case "n-step":
+            return estimators.n_step(n=config.n, **common)
+        case "td":
+            return estimators.td(**common)
+    return estimators.gae(gae_lambda=config.gae_lambda, **common)
+
+
+def _limit(config: TrainConfig) -> Any:
+    return config.time_limit
+
+
+def _critic_and_baseline(
+    baseline: Baseline, config: TrainConfig
+) -> tuple[Pointwise, Baseline | None]:
+    if isinstance(baseline, Pointwise) and baseline.may_bootstrap:
+        return baseline, None
+    critic = build_baseline("value-network", config, None)
+    assert isinstance(critic, Pointwise)
+    return critic, baseline
+
+
+def build_optimiser(name: str) -> optax.GradientTransformation:
+    """The named optimiser, without its step size, which the algorithm adapts."""
+    match name:
+        case "adam":
+            return optax.scale_by_adam(eps=1e-5)
+        case "rmsprop":
+            return optax.scale_by_rms()
+    return optax.identity()
+
+
+def build_policy(
+    config: TrainConfig,
+    key: PRNGKeyArray,
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+) -> NetworkPolicy:
+    """The default policy for a pair of spaces, with the configuration's settings."""
+    return network_policy(
+        key,
+        observation_space,
+        action_space,
+        hidden=config.hidden,
+        log_std=config.log_std,
+        squash=config.tanh_gaussian,
+        normalise_observations=config.normalise_observations,
+    )
+
+
+def build_algorithm(
+    config: TrainConfig,
+    observation_space: spaces.Space,
+    *,
+    time_limit: int | None,
+    estimator: Estimator | None = None,
+    optimiser: optax.GradientTransformation | None = None,
+) -> Vanilla:
+    """The algorithm that a configuration names; an estimator or optimiser passed in wins."""
+    if estimator is None:
+        estimator = build_estimator(config, time_limit)
+    encode = ObservationEncoder(space_to_json(observation_space))
+    estimator = estimators.with_encoder(estimator, encode)
+    # arrays, so that another value of a number compiles nothing anew
+    estimator = jax.tree.map(jnp.asarray, estimator)
+    batch = config.steps_per_batch if config.batch_episodes is None else None
+    decays = config.step_size_schedule == "linear" and batch is not None
+    return Vanilla(
+        estimator,
+        build_optimiser(config.optimiser) if optimiser is None else optimiser,
+        step_size=jnp.asarray(config.step_size),
+        target_kl=config.target_kl,
+        decay=-(-config.total_steps // batch) if decays and batch else 0,
+        entropy_coefficient=config.entropy_coefficient,
+        max_global_norm=config.max_global_norm,
+        scale_rewards=config.scale_rewards,
+    )

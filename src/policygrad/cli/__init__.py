@@ -1,0 +1,52 @@
+"""The command `policygrad`. Nothing numerical is imported before a command begins to run."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from policygrad.errors import PolicygradError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 done, 1 something failed, 2 a mistake of the user's, 130 Ctrl-C."""
+    sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
+
+
+def run(argv: list[str]) -> int:
+    """Run the command; its exit code. A mistake is one line on stderr, without a traceback."""
+    import tyro
+
+    from policygrad.cli import commands
+
+    # the command must stay usable where its output is cut off, as by `| head`
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            {
+                "train": commands.train,
+                "resume": commands.resume,
+                "evaluate": commands.evaluate,
+                "plot": commands.plot,
+            },
+            prog="policygrad",
+            description="Policy gradients: train a policy, evaluate it, plot how it learned.",
+            args=commands.split_lists(argv),
+            sort_subcommands=False,
+        )
+    except PolicygradError as error:
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def print_error(error: PolicygradError) -> None:
+    """One line on stderr; where an environment raised, its own traceback above it."""
+    if error.exit_code == 1 and error.__cause__ is not None:
+        import traceback
+
+        traceback.print_exception(error.__cause__, file=sys.stderr)
+    print(f"policygrad: {str(error).splitlines()[0]}", file=sys.stderr)

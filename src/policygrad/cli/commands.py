@@ -1,0 +1,209 @@
+"""The subcommands: their arguments, and what they print. Heavy imports wait inside the functions."""
+
+import json as json_module
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from policygrad.config import TrainConfig
+from policygrad.errors import UserError
+
+Json = Annotated[bool, arg(help="Print the result as JSON, alone, on stdout.")]
+RunPath = Annotated[Path, arg(help="Run directory.", metavar="RUN")]
+
+
+def train(
+    env: Annotated[
+        Positional[str], arg(metavar="ENV", help="CartPole-v1, module:Env-v0, gymnax/CartPole-v1 …")
+    ],
+    config: OmitArgPrefixes[TrainConfig] = TrainConfig(),  # noqa: B008 - tyro reads the default
+    out: Annotated[
+        Path | None, arg(help="Directory to write the run to. Default: runs/ENV-seedN.")
+    ] = None,
+    env_kwargs: Annotated[
+        str, arg(help="Arguments of the environment, as JSON: '{\"gravity\": 5.0}'.")
+    ] = "{}",
+    json: Json = False,
+) -> int:
+    """Train a policy, and write a run directory."""
+    kwargs = parse_kwargs(env_kwargs)
+    prepare_jax()
+    from policygrad import training
+    from policygrad.cli.progress import Progress
+    from policygrad.runs import fresh_directory
+
+    if out is None:
+        name = env.replace("/", "-").replace(":", "-")
+        out = fresh_directory(Path("runs"), f"{name}-seed{config.seed}")
+    with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
+        result = training.train(
+            env, out=out, config=config, env_kwargs=kwargs, on_update=progress.update
+        )
+    return report_run(result, json)
+
+
+def resume(
+    run: Positional[RunPath],
+    total_steps: Annotated[
+        int | None, arg(help="Train to this total, in place of the one asked for at first.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Continue a run from its newest checkpoint, as if it had never stopped."""
+    prepare_jax()
+    from policygrad import training
+    from policygrad.cli.progress import Progress
+
+    if total_steps is not None and total_steps < 1:
+        raise UserError(f"--total-steps must be at least 1, got {total_steps}")
+    with Progress(f"resuming {run}", total_steps or planned_steps(run)) as progress:
+        result = training.resume(run, total_steps=total_steps, on_update=progress.update)
+    if result.summary["resumed_exactly"] is False:
+        print(
+            "policygrad: the environments could not be brought back to where they were, and began "
+            "fresh episodes; the result differs from that of an uninterrupted run",
+            file=sys.stderr,
+        )
+    return report_run(result, json)
+
+
+def evaluate(
+    run: Positional[RunPath],
+    env: Annotated[
+        str | None, arg(help="Environment to evaluate in. Default: the run's own.")
+    ] = None,
+    episodes: Annotated[int, arg(help="Episodes of each kind.")] = 100,
+    seed: Annotated[int, arg(help="Of environments and samples.")] = 0,
+    max_episode_steps: Annotated[
+        int | None,
+        arg(help="Stop an episode here. Default: the environment's own limit, or 10000."),
+    ] = None,
+    num_envs: Annotated[int, arg(help="Environments stepped together.")] = 32,
+    json: Json = False,
+) -> int:
+    """Mean returns of a policy, deterministic and stochastic, with 95 % intervals."""
+    if seed < 0:
+        raise UserError(f"--seed must be at least 0, got {seed}")
+    prepare_jax()
+    from policygrad import evaluation
+
+    result = evaluation.evaluate(
+        run,
+        env,
+        episodes=episodes,
+        seed=seed,
+        max_episode_steps=max_episode_steps,
+        num_envs=num_envs,
+    )
+    if json:
+        print_json(result.to_json())
+        return 0
+    print(f"{result.env}, {episodes} episodes each, seed {seed}")
+    for name in ("deterministic", "stochastic"):
+        returns = getattr(result, name)
+        low, high = returns.ci95
+        stopped = f", {returns.unfinished} stopped at the cap" if returns.unfinished else ""
+        print(
+            f"  {name:<14}{returns.mean:>10.2f}   95 % interval [{low:.2f}, {high:.2f}]   "
+            f"mean length {returns.length_mean:.1f}{stopped}"
+        )
+    return 0
+
+
+def plot(
+    runs: Positional[Annotated[list[Path], arg(help="Run directories.", metavar="RUN")]],
+    out: Annotated[Path, arg(help="File to write; its ending says the format.")] = Path(
+        "learning_curves.png"
+    ),
+    json: Json = False,
+) -> int:
+    """Draw the learning curves of runs into one picture."""
+    from policygrad import plots
+
+    if not runs:
+        raise UserError("no run to plot; name at least one run directory")
+    figure = plots.learning_curve(list(runs))
+    try:
+        plots.save_figure(figure, out)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot write --out {out}: {error}") from error
+    if json:
+        print_json({"path": str(out), "runs": [str(run) for run in runs]})
+    else:
+        print(out)
+    return 0
+
+
+def split_lists(argv: list[str]) -> list[str]:
+    """`--hidden 64,64` as `--hidden 64 64`: both spellings are in use."""
+    out: list[str] = []
+    for argument in argv:
+        if argument.startswith("--hidden="):
+            out += ["--hidden", *argument.removeprefix("--hidden=").split(",")]
+        elif out and out[-1] == "--hidden" and "," in argument:
+            out += argument.split(",")
+        else:
+            out.append(argument)
+    return out
+
+
+def parse_kwargs(text: str) -> dict[str, Any]:
+    """The JSON object of `--env-kwargs`."""
+    try:
+        kwargs = json_module.loads(text)
+    except ValueError as error:
+        raise UserError(f"--env-kwargs is not JSON: {text!r} ({error})") from error
+    if not isinstance(kwargs, dict):
+        raise UserError(f"--env-kwargs must be a JSON object, got {text!r}")
+    return kwargs
+
+
+def prepare_jax() -> None:
+    """Keep what was compiled for the next command, unless the user decided where or not to."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    jax.config.update("jax_compilation_cache_dir", str(Path(base) / "policygrad" / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def planned_steps(run: Path) -> int:
+    """The total that a run was asked for."""
+    from policygrad.runs import RunDirectory
+
+    return int(RunDirectory.open(run).read_config().get("config", {}).get("total_steps", 0))
+
+
+def report_run(run: Any, as_json: bool) -> int:
+    """Print how a run ended; the exit code."""
+    if as_json:
+        from policygrad.runs.directory import finite
+
+        print_json(finite(run.summary))
+    else:
+        mean = run.summary["return_mean"]
+        score = (
+            "no episode ended" if mean is None else f"mean return {mean:.1f} (last 100 episodes)"
+        )
+        print(
+            f"{run.path}: {run.summary['env_steps']:,} environment steps, "
+            f"{run.summary['episodes']:,} episodes, {score}, {run.summary['seconds']:.1f} s"
+        )
+        if not run.interrupted:
+            print(f"next: policygrad evaluate {run.path}")
+    if run.interrupted:
+        print(
+            f"interrupted and saved; continue with: policygrad resume {run.path}", file=sys.stderr
+        )
+        return 130
+    return 0
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    print(json_module.dumps(data, indent=1))

@@ -1,0 +1,90 @@
+"""Live progress on stderr: a small table on a terminal, a line now and then elsewhere."""
+
+import time
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+FIELDS = (
+    ("episodes", "episodes", "{:,.0f}"),
+    ("return_mean", "mean return", "{:.1f}"),
+    ("kl", "KL", "{:.4f}"),
+    ("entropy", "entropy", "{:.3f}"),
+    ("explained_variance_before", "expl. var. before", "{:.2f}"),
+    ("explained_variance_after", "after fit", "{:.2f}"),
+    ("gradient_norm", "gradient norm", "{:.3g}"),
+    ("step_size", "step size", "{:.2g}"),
+    ("steps_per_second", "steps/s", "{:,.0f}"),
+)
+TERMINAL_SECONDS, LINE_SECONDS = 0.2, 5.0
+
+
+class Progress:
+    """A context manager that shows the metrics of the newest update.
+
+    Drawn from `update` alone, at most five times a second, so that nothing runs beside training.
+    """
+
+    def __init__(self, title: str, total_steps: int) -> None:
+        self._title, self._total = title, total_steps
+        self._console = Console(stderr=True)
+        self._live = self._console.is_terminal
+        self._drawn = time.perf_counter()
+        self._newest: dict[str, Any] | None = None
+        self._display = Live(console=self._console, auto_refresh=False, transient=False)
+
+    def __enter__(self) -> "Progress":
+        if self._live:
+            self._display.start()
+            self._display.update(Text(f"{self._title}: compiling …"), refresh=True)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._newest is not None:
+            self._draw(self._newest)
+        elif self._live:
+            self._display.update(Text(""), refresh=True)
+        if self._live:
+            self._display.stop()
+
+    def update(self, metrics: dict[str, Any]) -> None:
+        """Take the metrics of one update."""
+        self._newest = metrics
+        now = time.perf_counter()
+        if now - self._drawn >= (TERMINAL_SECONDS if self._live else LINE_SECONDS):
+            self._drawn = now
+            self._draw(metrics)
+
+    def _draw(self, metrics: dict[str, Any]) -> None:
+        if self._live:
+            self._display.update(self._table(metrics), refresh=True)
+        else:
+            print(self._line(metrics), file=self._console.file, flush=True)
+
+    def _table(self, metrics: dict[str, Any]) -> RenderableType:
+        head = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=max(self._total, 1), completed=metrics["env_steps"], width=40)
+        steps = f"{metrics['env_steps']:,} / {self._total:,} steps"
+        head.add_row(Text(self._title, style="bold"), bar, steps)
+        grid = Table.grid(padding=(0, 2))
+        cells = [
+            cell
+            for name, label, form in FIELDS
+            for cell in (Text(label, style="dim"), Text(shown(metrics[name], form)))
+        ]
+        for start in range(0, len(cells), 6):
+            grid.add_row(*cells[start : start + 6])
+        return Group(head, grid)
+
+    def _line(self, metrics: dict[str, Any]) -> str:
+        parts = [f"{label} {shown(metrics[name], form)}" for name, label, form in FIELDS]
+        return f"{metrics['env_steps']:,}/{self._total:,} steps, " + ", ".join(parts)
+
+
+def shown(value: float | None, form: str) -> str:
+    """A number in its format, or a dash."""
+    return "–" if value is None else form.format(value)

@@ -1,0 +1,242 @@
+"""The configuration of a training run: one frozen record, for Python, the command and the run's files.
+
+It is plain data without JAX, so that the command can show its help at once.
+"""
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from policygrad.errors import UserError
+
+ESTIMATORS = ("gae", "td", "n-step", "reward-to-go", "reward-indexed", "total-return")
+BASELINES = (
+    "value-network",
+    "linear-features",
+    "time-dependent",
+    "constant",
+    "leave-one-out",
+    "none",
+)
+OPTIMISERS = ("adam", "rmsprop", "sgd")
+SCHEDULES = ("constant", "linear")
+TIME_LIMITS = ("bootstraps", "terminates")
+
+
+@dataclass(frozen=True)
+class In:
+    """A range, closed unless said otherwise, that a number must lie in."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+
+    def __contains__(self, x: object) -> bool:
+        if not isinstance(x, (int, float)) or math.isnan(x) or math.isinf(x):
+            return False
+        return (x > self.low if self.open_low else x >= self.low) and x <= self.high
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{'more than' if self.open_low else 'at least'} {self.low:g}"
+        return f"{'above' if self.open_low else 'from'} {self.low:g} to {self.high:g}"
+
+
+Count = Annotated[int, In(1)]
+Unit = Annotated[float, In(0, 1)]
+Positive = Annotated[float, In(0, open_low=True)]
+NonNegative = Annotated[float, In(0)]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What determines a run, together with the environment and the seed.
+
+    Every default holds for all environments.
+    """
+
+    seed: Annotated[int, In(0, 2**31 - 1)] = 0
+    """Of everything random. Same seed, same machine: the same weights, bit for bit."""
+    total_steps: Count = 250_000
+    """Environment steps to train for; the last batch may overshoot by less than its own size."""
+    num_envs: Count = 32
+    """Environments stepped together."""
+    batch_steps: Count | None = None
+    """Steps of all environments together in one batch of segments; a multiple of num-envs.
+    Default 1024, unless batch-episodes is given."""
+    batch_episodes: Count | None = None
+    """Whole episodes in one batch, in place of segments: no bootstrapping at cuts is needed."""
+    max_episode_steps: Count | None = None
+    """With batch-episodes: an episode that runs longer is an error. Default: the environment's own
+    time limit, else 10000."""
+    processes: bool = False
+    """Step Gymnasium environments in spawned worker processes."""
+
+    estimator: str = "gae"
+    """What multiplies each score: gae, td, n-step, reward-to-go, reward-indexed or total-return."""
+    baseline: str | None = None
+    """What is subtracted: value-network, linear-features, time-dependent, constant, leave-one-out
+    or none. Default: value-network."""
+    discount: Unit = 0.99
+    """γ."""
+    gae_lambda: Unit = 0.95
+    """λ of gae."""
+    n: Count = 5
+    """Number of rewards of n-step."""
+    discounted_states: bool = False
+    """Keep the factor γ^t, which makes the gradient that of the discounted objective."""
+    time_limit: str | None = None
+    """What a time limit means: bootstraps (it is no part of the task) or terminates. Default:
+    bootstraps where the estimator has a critic."""
+    normalise_advantages: bool = True
+    """Centre and scale the advantages of each batch; a departure from the gradient."""
+
+    hidden: tuple[Count, ...] = (64, 64)
+    """Sizes of the tanh layers of policy and critic."""
+    tanh_gaussian: bool = False
+    """Squash the Gaussian of continuous actions into the bounds in place of clipping."""
+    log_std: Annotated[float, In(-20, 10)] = -0.5
+    """Initial log standard deviation of continuous actions, in units of half their range."""
+    normalise_observations: bool = True
+    """Normalise observations by running statistics, which are saved with the policy."""
+    scale_rewards: bool = True
+    """Divide rewards by the running root mean square of the discounted return."""
+
+    optimiser: str = "adam"
+    """adam, rmsprop or sgd."""
+    step_size: Positive = 3e-3
+    """Initial step size of the policy."""
+    step_size_schedule: str = "constant"
+    """constant, or linear: down to zero over the run."""
+    target_kl: NonNegative = 0.01
+    """KL between old and new policy (nats) that the step size is adapted to hold; 0: fixed step."""
+    entropy_coefficient: NonNegative = 0.0
+    """Weight of the policy's entropy in what is maximised."""
+    max_global_norm: NonNegative = 0.0
+    """The gradient is shortened to this length; 0: no limit."""
+    critic_step_size: Positive = 1e-3
+    """Step size of the value network's Adam."""
+    critic_epochs: Count = 10
+    """Passes of the value network over each batch."""
+    critic_minibatches: Count = 4
+    """Parts that each pass is cut into."""
+
+    checkpoint_seconds: NonNegative = 30.0
+    """Save a checkpoint after so many seconds; 0: after every update."""
+    keep_checkpoints: Count = 3
+    """How many of the newest checkpoints to keep."""
+    tensorboard: bool = False
+    """Write TensorBoard events into the run directory too (extra: tensorboard)."""
+    wandb: bool = False
+    """Log to Weights & Biases too (extra: wandb)."""
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            check_range(f, getattr(self, f.name))
+        for name, choices in (
+            ("estimator", ESTIMATORS),
+            ("baseline", BASELINES),
+            ("optimiser", OPTIMISERS),
+            ("step_size_schedule", SCHEDULES),
+            ("time_limit", TIME_LIMITS),
+        ):
+            object.__setattr__(self, name, chosen(name, getattr(self, name), choices))
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        self._check_batch()
+        self._check_estimator()
+
+    def _check_batch(self) -> None:
+        if self.batch_steps is not None and self.batch_episodes is not None:
+            raise UserError(
+                f"--batch-steps {self.batch_steps} and --batch-episodes {self.batch_episodes} "
+                "exclude each other; give one"
+            )
+        if self.batch_episodes is None and self.steps_per_batch % self.num_envs:
+            raise UserError(
+                f"--batch-steps {self.steps_per_batch} is not a multiple of --num-envs "
+                f"{self.num_envs}; every environment makes the same number of steps a batch"
+            )
+
+    def _check_estimator(self) -> None:
+        whole = self.batch_episodes is not None
+        needs = self.estimator in ("total-return", "reward-indexed") or (
+            self.estimator == "reward-to-go"
+            and self.baseline not in (None, "value-network", "linear-features")
+        )
+        if (needs or self.baseline == "leave-one-out") and not whole:
+            what = f"--estimator {self.estimator}"
+            if self.baseline is not None:
+                what += f" --baseline {self.baseline}"
+            raise UserError(
+                f"{what} needs whole episodes, and segments of {self.steps_per_batch} steps are "
+                "collected; add --batch-episodes N"
+            )
+        if self.baseline == "leave-one-out" and self.batch_episodes == 1:
+            raise UserError(
+                "--baseline leave-one-out needs at least 2 episodes a batch, got --batch-episodes 1"
+            )
+        monte_carlo = self.estimator in ("total-return", "reward-indexed")
+        if monte_carlo and self.time_limit == "bootstraps":
+            raise UserError(
+                f"--estimator {self.estimator} sums an episode's own rewards and cannot bootstrap, "
+                "got --time-limit bootstraps; leave it out, or choose an estimator with a critic"
+            )
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Steps in a batch of segments, all environments together."""
+        return 1024 if self.batch_steps is None else self.batch_steps
+
+    @property
+    def columns(self) -> int:
+        """Columns of a batch: environments, or episodes."""
+        return self.num_envs if self.batch_episodes is None else self.batch_episodes
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], source: str) -> "TrainConfig":
+        """Read back what `to_json` wrote; `source` is named in errors."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise UserError(f"{source}: unknown setting {', '.join(unknown)}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def check_range(f: dataclasses.Field, value: Any) -> None:
+    """Raise UserError unless a setting's value lies in the range that its type names."""
+    optional = type(None) in getattr(f.type, "__args__", ())
+    if value is None and optional:
+        return
+    kinds = [f.type, *getattr(f.type, "__args__", ())]
+    ranges = [m for kind in kinds for m in getattr(kind, "__metadata__", ())]
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    for item in values:
+        for allowed in ranges:
+            whole = any(getattr(kind, "__origin__", None) is int for kind in kinds)
+            integral = isinstance(item, int) and not isinstance(item, bool)
+            if item not in allowed or (whole and not integral):
+                number = "a whole number " if whole else ""
+                raise UserError(f"{flag(f.name)} must be {number}{allowed}, got {item}")
+
+
+def chosen(name: str, value: str | None, choices: tuple[str, ...]) -> str | None:
+    """The choice that a user named, underscores or hyphens; UserError with the nearest otherwise."""
+    if value is None:
+        return None
+    spelled = str(value).replace("_", "-").lower()
+    if spelled in choices:
+        return spelled
+    close = difflib.get_close_matches(spelled, choices, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(choices)}"
+    raise UserError(f"{flag(name)}: unknown value {value!r}; {hint}")

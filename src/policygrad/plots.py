@@ -1,0 +1,82 @@
+"""Pictures of runs. Matplotlib is imported here and nowhere else, when a picture is drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from policygrad.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0b5fa5", "#c2571a", "#2e7d4f", "#8a3a8f", "#a08000", "#50606e", "#b3243b", "#2596a3")
+PANELS = (
+    ("return_mean", "mean return, last 100 episodes"),
+    ("kl", "KL per update (nats)"),
+    ("entropy", "entropy (nats)"),
+    ("explained_variance_before", "explained variance before the fit"),
+)
+
+
+def learning_curve(runs: list[Path], labels: list[str] | None = None) -> Figure:
+    """Return, KL, entropy and explained variance over environment steps, one line a run.
+
+    Args:
+        runs: run directories.
+        labels: one a run; None names them after their directories.
+
+    Raises:
+        RunError: a directory that holds no run, or whose metrics are damaged.
+    """
+    from matplotlib.figure import Figure
+
+    rows = [RunDirectory.open(path).read_metrics() for path in runs]
+    labels = labels or [path.resolve().name for path in runs]
+    figure = Figure(figsize=(9.6, 5.6), layout="constrained", dpi=110)
+    grid = figure.add_gridspec(2, 3, height_ratios=(2.1, 1))
+    axes = [figure.add_subplot(grid[0, :])]
+    axes += [figure.add_subplot(grid[1, i], sharex=axes[0]) for i in range(3)]
+    for (name, title), axis in zip(PANELS, axes, strict=True):
+        for number, metrics in enumerate(rows):
+            steps, values = series(metrics, name)
+            colour = COLOURS[number % len(COLOURS)]
+            width = 1.8 if axis is axes[0] else 1.0
+            axis.plot(steps, values, color=colour, linewidth=width, label=labels[number])
+        axis.set_title(title, fontsize=9, loc="left")
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+        axis.margins(x=0.01)
+    axes[2].set_ylim(bottom=min(0.0, axes[2].get_ylim()[0]))
+    axes[3].set_ylim(max(-1.05, axes[3].get_ylim()[0]), 1.05)
+    for axis in (axes[0], *axes[1:]):
+        axis.xaxis.set_major_formatter(lambda x, _: steps_label(x))
+    axes[0].set_xlabel("environment steps", fontsize=9)
+    if len(runs) > 1 or labels:
+        axes[0].legend(fontsize=8, frameon=False, loc="best")
+    return figure
+
+
+def series(metrics: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps and values of one metric, without the lines that lack it."""
+    rows = [(m["env_steps"], m[name]) for m in metrics if m.get(name) is not None]
+    if not rows:
+        return np.zeros(0), np.zeros(0)
+    steps, values = zip(*rows, strict=True)
+    return np.array(steps), np.array(values, float)
+
+
+def steps_label(x: float) -> str:
+    """1500 -> 1.5k, 2000000 -> 2M."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(x) >= size:
+            return f"{x / size:g}{letter}"
+    return f"{x:g}"
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to a file; the name's ending says in which format."""
+    figure.savefig(path)

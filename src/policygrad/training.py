@@ -1,0 +1,489 @@
+"""The only training loop: collect a batch, update, record, now and then save."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+
+import policygrad
+from policygrad import environments
+from policygrad.algorithms import Vanilla, VanillaState
+from policygrad.building import build_algorithm, build_policy
+from policygrad.config import TrainConfig
+from policygrad.environments.lanes import Lanes
+from policygrad.environments.spaces import clipped_fraction, example_observation
+from policygrad.errors import NonFiniteError, RunError, UserError
+from policygrad.estimators import Estimator
+from policygrad.policies import Agent
+from policygrad.rollout import Collector, make_collector
+from policygrad.runs import MetricsFile, RunDirectory, sinks, storage
+from policygrad.runs.directory import CONFIG, CURVE, SUMMARY
+from policygrad.saved import policy_to_files
+from policygrad.statistics import EpisodeCounter, check_finite
+from policygrad.types import Trajectories
+
+Metrics = dict[str, Any]
+OnUpdate = Callable[[Metrics], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run that has ended.
+
+    Attributes:
+        path: its directory; None where nothing was written.
+        config: what was asked for.
+        agent: the trained policy, with the spaces it acts between.
+        metrics: one dictionary an update.
+        summary: how it ended.
+        env: the environment, as it was passed.
+        interrupted: it was stopped before its last step.
+    """
+
+    path: Path | None
+    config: TrainConfig
+    agent: Agent
+    metrics: list[Metrics]
+    summary: Metrics
+    env: Any
+    interrupted: bool = False
+
+    @property
+    def policy(self) -> Any:
+        """The trained policy: raw observation -> distribution."""
+        return self.agent.policy
+
+
+def train(
+    env: Any,
+    *,
+    out: str | Path | None = None,
+    policy: Any = None,
+    estimator: Estimator | None = None,
+    optimiser: optax.GradientTransformation | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    on_update: OnUpdate | None = None,
+    config: TrainConfig | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a policy by vanilla policy gradient.
+
+    Args:
+        env: an id (`CartPole-v1`, `module:Env-v0`, `gymnax/CartPole-v1`), a function that makes a
+            Gymnasium environment, a vector environment, or a JAX-native environment.
+        out: directory to write the run to; None writes nothing.
+        policy: any pytree observation -> `Distribution`; None builds a network for the spaces.
+        estimator: what multiplies each score; None builds the configured one.
+        optimiser: direction-giving optax transformation without a step size of its own, such as
+            `optax.scale_by_adam()`; None builds the configured one.
+        env_kwargs: passed to the environment where it is made from an id.
+        on_update: called with the metrics of every update.
+        config: a whole configuration; or
+        settings: its fields by name, `seed=1, total_steps=100_000` for instance.
+
+    Returns:
+        The run: policy, metrics, summary.
+
+    Raises:
+        UserError: something that was asked for is out of range, unknown or unsupported.
+        NonFiniteError: an observation, a reward or the gradient is NaN or infinite.
+        EnvironmentFailure: the environment raised.
+    """
+    if config is not None and settings:
+        raise UserError(f"give config or settings, not both; got config and {sorted(settings)}")
+    config = config or make_config(settings)
+    if out is not None:
+        RunDirectory.check_free(Path(out))
+    session = Session.start(env, config, policy, estimator, optimiser, env_kwargs or {})
+    if out is not None:  # only now, so that a mistake above leaves nothing behind
+        session.open_directory(RunDirectory.create(Path(out)))
+    return session.run(on_update)
+
+
+def resume(
+    path: str | Path,
+    *,
+    total_steps: int | None = None,
+    env: Any = None,
+    policy: Any = None,
+    estimator: Estimator | None = None,
+    optimiser: optax.GradientTransformation | None = None,
+    on_update: OnUpdate | None = None,
+) -> Run:
+    """Continue a run from its newest checkpoint, as if it had never stopped.
+
+    Args:
+        path: the run directory.
+        total_steps: train to this total in place of the one asked for at first.
+        env, policy, estimator, optimiser: what was passed to `train` as an object, which no file
+            holds; they must be passed again.
+        on_update: called with the metrics of every update.
+
+    Returns:
+        The run. `summary["resumed_exactly"]` is False where the environments could not be brought
+        back to where they were, and began fresh episodes.
+
+    Raises:
+        RunError: no run there, or one that is damaged, of a newer format, or already complete.
+        UserError: an object that is needed was not passed.
+    """
+    directory = RunDirectory.open(Path(path))
+    saved = directory.read_config()
+    source = str(directory.path / CONFIG)
+    try:
+        config = TrainConfig.from_json(saved["config"], source)
+        made_of = {k: saved[k] for k in ("env", "env_kwargs", "objects")}
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{source} is no configuration of a run: {error!r}") from error
+    given = {"env": env, "policy": policy, "estimator": estimator, "optimiser": optimiser}
+    for name in made_of["objects"]:
+        if given[name] is None:
+            raise UserError(
+                f"{directory.path} was trained with a {name} passed as an object; continue it in "
+                f"Python: policygrad.resume({str(path)!r}, {name}=...)"
+            )
+    if total_steps is not None:
+        config = replace(config, total_steps=total_steps)
+    session = Session.start(
+        made_of["env"] if env is None else env,
+        config,
+        policy,
+        estimator,
+        optimiser,
+        made_of["env_kwargs"],
+    )
+    session.continue_from(directory)
+    return session.run(on_update)
+
+
+def make_config(settings: dict[str, Any]) -> TrainConfig:
+    """A configuration from settings by name; UserError names one that does not exist."""
+    unknown = sorted(set(settings) - set(TrainConfig.__dataclass_fields__))
+    if unknown:
+        hint = environments.nearest(unknown[0], list(TrainConfig.__dataclass_fields__))
+        raise UserError(f"unknown setting {unknown[0]!r}{hint}")
+    return TrainConfig(**settings)
+
+
+@dataclass
+class Session:
+    """A run in progress: the values above, and what changes from update to update."""
+
+    env: Any
+    config: TrainConfig
+    collector: Collector
+    algorithm: Vanilla
+    state: VanillaState
+    counter: EpisodeCounter
+    objects: list[str]
+    env_kwargs: dict[str, Any]
+    directory: RunDirectory | None = None
+    env_steps: int = 0
+    seconds: float = 0.0
+    resumed_exactly: bool | None = None
+    metrics: list[Metrics] = field(default_factory=list)
+    timings: dict[str, float] = field(
+        default_factory=lambda: {
+            "first_collect": 0.0,
+            "first_update": 0.0,
+            "collect": 0.0,
+            "update": 0.0,
+            "save": 0.0,
+        }
+    )
+
+    @classmethod
+    def start(
+        cls,
+        env: Any,
+        config: TrainConfig,
+        policy: Any,
+        estimator: Estimator | None,
+        optimiser: optax.GradientTransformation | None,
+        env_kwargs: dict[str, Any],
+    ) -> "Session":
+        """Build everything that a run consists of, without touching the disk."""
+        objects = [
+            name
+            for name, value in (
+                ("policy", policy), ("estimator", estimator), ("optimiser", optimiser),
+            )
+            if value is not None
+        ]  # fmt: skip
+        if environments.describe(env) is None:
+            objects.append("env")
+        environment = environments.make(
+            env, config.num_envs, processes=config.processes, kwargs=env_kwargs
+        )
+        if isinstance(environment, Lanes) and environment.num_envs != config.num_envs:
+            config = _with_num_envs(config, environment.num_envs)
+        policy_key, environment_key, state_key = jax.random.split(jax.random.key(config.seed), 3)
+        spaces = environment.observation_space, environment.action_space
+        if policy is None:
+            policy = build_policy(config, policy_key, *spaces)
+        algorithm = build_algorithm(
+            config,
+            environment.observation_space,
+            time_limit=environment.time_limit,
+            estimator=estimator,
+            optimiser=optimiser,
+        )
+        if algorithm.estimator.needs_whole_episodes and config.batch_episodes is None:
+            raise UserError(
+                f"the estimator {algorithm.estimator.form} needs whole episodes; give "
+                "batch_episodes, or an estimator with a critic"
+            )
+        collector = make_collector(
+            environment,
+            policy,
+            environment_key,
+            num_envs=config.num_envs,
+            steps=_rows(config),
+            episodes=config.batch_episodes,
+            max_episode_steps=config.max_episode_steps,
+        )
+        example = example_observation(environment.observation_space)
+        state = algorithm.init(state_key, policy, example, config.columns)
+        return cls(
+            env, config, collector, algorithm, state, EpisodeCounter(config.columns), objects,
+            env_kwargs,
+        )  # fmt: skip
+
+    def open_directory(self, directory: RunDirectory) -> None:
+        """Begin to write to a directory: the configuration, and a first checkpoint."""
+        self.directory = directory
+        directory.write_json(CONFIG, self._description())
+        self._save_checkpoint()
+
+    def run(self, on_update: OnUpdate | None = None) -> Run:
+        """Train to the last step, or to the first Ctrl-C."""
+        config, last_save, interrupted = self.config, time.perf_counter(), False
+        update = eqx.filter_jit(self.algorithm.update)
+        clipped = eqx.filter_jit(
+            lambda actions, valid: clipped_fraction(self.collector.action_space, actions, valid)
+        )
+        run_key = jax.random.fold_in(jax.random.key(config.seed), 1)
+        with self._writers() as writers, stop_requests() as stop:
+            while self.env_steps < config.total_steps and not interrupted:
+                started = time.perf_counter()
+                number = len_updates(self.state)
+                rollout_key, update_key = jax.random.split(jax.random.fold_in(run_key, number))
+                trajectories = self.collector.collect(self.state.policy, rollout_key)
+                check_finite(trajectories, number, self.env_steps, self._newest())
+                collected = time.perf_counter()
+                state, info = update(self.state, trajectories, update_key)
+                info = {k: float(v) for k, v in info.items()}
+                info["clipped_fraction"] = float(clipped(trajectories.actions, trajectories.valid))
+                _check_info(info, number, self.env_steps, self._newest())
+                self.state = state
+                updated = time.perf_counter()
+                self._time(collected - started, updated - collected)
+                metrics = self._record(trajectories, info, time.perf_counter() - started)
+                for writer in writers:
+                    writer.write(metrics)
+                if on_update is not None:
+                    on_update(metrics)
+                interrupted = stop.is_set()
+                if time.perf_counter() - last_save >= config.checkpoint_seconds:
+                    self._save_checkpoint()
+                    last_save = time.perf_counter()
+        return self._finish(interrupted and self.env_steps < config.total_steps)
+
+    def _record(self, trajectories: Trajectories, info: Metrics, seconds: float) -> Metrics:
+        steps = self.counter.take(trajectories)
+        self.env_steps += steps
+        self.seconds += seconds
+        metrics = {
+            "update": len_updates(self.state),
+            "env_steps": self.env_steps,
+            "episodes": self.counter.episodes,
+            "return_mean": self.counter.return_mean,
+            "length_mean": self.counter.length_mean,
+            **info,
+            "steps_per_second": steps / seconds,
+            "seconds": self.seconds,
+        }
+        self.metrics.append(metrics)
+        return metrics
+
+    def _time(self, collect: float, update: float) -> None:
+        first = "first_" if self.timings["first_collect"] == 0.0 else ""
+        self.timings[f"{first}collect"] += collect
+        self.timings[f"{first}update"] += update
+
+    @contextlib.contextmanager
+    def _writers(self) -> Iterator[list[sinks.Sink]]:
+        config, path = self.config, None if self.directory is None else self.directory.path
+        writers: list[sinks.Sink] = sinks.make_sinks(
+            path, tensorboard=config.tensorboard, wandb=config.wandb, config=config.to_json()
+        )
+        if self.directory is not None:
+            keep = None if self.resumed_exactly is None else len_updates(self.state)
+            writers.append(MetricsFile(self.directory.path / "metrics.jsonl", keep))
+        try:
+            yield writers
+        except BaseException:
+            self.collector.close()
+            raise
+        finally:
+            for writer in writers:
+                writer.close()
+
+    def _finish(self, interrupted: bool) -> Run:
+        agent = Agent(
+            self.state.policy, self.collector.observation_space, self.collector.action_space
+        )
+        summary = {
+            "env": environments.describe(self.env),
+            "seed": self.config.seed,
+            "env_steps": self.env_steps,
+            "updates": len_updates(self.state),
+            "episodes": self.counter.episodes,
+            "return_mean": self.counter.return_mean,
+            "length_mean": self.counter.length_mean,
+            "seconds": self.seconds,
+            "steps_per_second": self.env_steps / self.seconds if self.seconds else None,
+            "timings": self.timings,
+            "interrupted": interrupted,
+            "resumed_exactly": self.resumed_exactly,
+            "path": None if self.directory is None else str(self.directory.path),
+        }
+        if self.directory is not None:
+            self._save_checkpoint()
+            self.directory.save_policy(*self._policy_files())
+            self.directory.write_json(SUMMARY, summary)
+            self._plot()
+        self.collector.close()
+        return Run(
+            None if self.directory is None else self.directory.path,
+            self.config, agent, self.metrics, summary, self.env, interrupted,
+        )  # fmt: skip
+
+    def _plot(self) -> None:
+        assert self.directory is not None
+        from policygrad.plots import learning_curve, save_figure
+
+        save_figure(learning_curve([self.directory.path]), self.directory.path / CURVE)
+
+    def _policy_files(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return policy_to_files(
+            self.state.policy, self.collector.observation_space, self.collector.action_space
+        )
+
+    def _newest(self) -> Path | None:
+        if self.directory is None or not self.directory.checkpoints():
+            return None
+        return self.directory.newest_checkpoint()
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": storage.FORMAT,
+            "policygrad": policygrad.__version__,
+            "env": environments.describe(self.env),
+            "env_kwargs": self.env_kwargs,
+            "objects": self.objects,
+            "config": self.config.to_json(),
+            "versions": {"jax": jax.__version__, "numpy": np.__version__},
+        }
+
+    def _save_checkpoint(self) -> None:
+        if self.directory is None:
+            return
+        started = time.perf_counter()
+        rest = self.state._replace(policy=None)
+        arrays, data = self._policy_files()
+        arrays |= storage.to_arrays(rest, "state")
+        arrays |= storage.to_arrays(self.collector.snapshot(), "environments")
+        arrays |= storage.to_arrays(self.counter.running(), "episodes")
+        data |= {"env_steps": self.env_steps, "seconds": self.seconds, **self.counter.finished()}
+        self.directory.save_checkpoint(self.env_steps, arrays, data, self.config.keep_checkpoints)
+        self.timings["save"] += time.perf_counter() - started
+
+    def continue_from(self, directory: RunDirectory) -> None:
+        """Take over the newest checkpoint of a directory, and go on writing to it."""
+        self.directory = directory
+        stem = directory.newest_checkpoint() / "state"
+        arrays, data = storage.load(stem)
+
+        def read(like: Any, prefix: str, shapes: bool = True) -> Any:
+            return storage.from_arrays(like, arrays, prefix, stem, shapes=shapes)
+
+        self.env_steps, self.seconds = int(data["env_steps"]), float(data["seconds"])
+        if self.env_steps >= self.config.total_steps:
+            raise UserError(
+                f"{directory.path} already has {self.env_steps} of "
+                f"{self.config.total_steps} steps; raise --total-steps to train on"
+            )
+        policy = read(self.state.policy, "policy")
+        state = read(self.state._replace(policy=None), "state")
+        self.state = state._replace(policy=policy)
+        self.counter.restore(read(self.counter.running(), "episodes"), data)
+        self.resumed_exactly = self.collector.restore(
+            read(self.collector.snapshot(), "environments", shapes=False)
+        )
+        directory.write_json(CONFIG, self._description())
+
+
+def _rows(config: TrainConfig) -> int | None:
+    return None if config.batch_episodes is not None else config.steps_per_batch // config.num_envs
+
+
+def _with_num_envs(config: TrainConfig, num_envs: int) -> TrainConfig:
+    """The configuration for a vector environment that brings its own number of copies."""
+    if config.batch_episodes is not None or config.steps_per_batch % num_envs == 0:
+        return replace(config, num_envs=num_envs)
+    steps = max(1, round(config.steps_per_batch / num_envs)) * num_envs
+    return replace(config, num_envs=num_envs, batch_steps=steps)
+
+
+def len_updates(state: VanillaState) -> int:
+    """How many updates a state has seen."""
+    return int(state.updates)
+
+
+def _check_info(info: Metrics, update: int, env_steps: int, newest: Path | None) -> None:
+    for name in ("gradient_norm", "kl", "entropy"):
+        if not np.isfinite(info[name]):
+            kept = "" if newest is None else f"; the last good checkpoint is {newest}"
+            raise NonFiniteError(
+                f"{info[name]} in the {name.replace('_', ' ')} at update {update + 1} "
+                f"(environment step {env_steps}), while observations and rewards are finite: "
+                f"lower the step size, or look at the policy's outputs{kept}"
+            )
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; the second one interrupts at once.
+
+    Only the main thread may handle signals; elsewhere nothing sets the event.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def request(signum: int, frame: Any) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    previous = signal.signal(signal.SIGINT, request)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def load_metrics(path: Path) -> list[Metrics]:
+    """The metrics of a run on disk."""
+    return RunDirectory.open(path).read_metrics()
