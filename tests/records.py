@@ -102,13 +102,11 @@ def random_segments(seed=0, steps=10, lanes=4, features=2):
     rng = np.random.default_rng(seed)
     terminated, truncated = rng.random((2, steps, lanes)) < 0.2
     valid = np.ones((steps, lanes), bool)
-    return trajectories(
-        rng, terminated, truncated, valid, whole_episodes=False, features=features
-    )
+    return trajectories(rng, terminated, truncated, valid, whole_episodes=False, features=features)
 
 
 def random_episodes(seed=0, lengths=(3, 5, 1, 4), features=2):
-    """Whole episodes of these lengths, padded; the even columns terminate, the odd are truncated."""
+    """Whole episodes of these lengths, padded; even columns terminate, odd ones are truncated."""
     rng = np.random.default_rng(seed)
     steps, lengths = np.arange(max(lengths))[:, None], np.array(lengths)
     last, even = steps == lengths - 1, np.arange(len(lengths)) % 2 == 0

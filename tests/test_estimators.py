@@ -1,5 +1,5 @@
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ DISCOUNT = 0.8
 KEY = jax.random.key(0)
 
 
-# ----------------------------------------------------------- the mean of enumerated trajectories
+# ----- the mean of enumerated trajectories
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +50,16 @@ def float64():
         yield
 
 
+@jax.jit
+def gradient_per_episode(estimator, state, record, policy):
+    return episode_gradients(policy, record, estimator.weights(state, record).psi).logits
+
+
 def mean_gradient(estimator, state, toy, enumerated):
     """E ĝ over all trajectories, by the code that trains."""
     record, probabilities = enumerated
-
-    @jax.jit
-    def per_episode(estimator, state, record, policy):
-        return episode_gradients(policy, record, estimator.weights(state, record).psi).logits
-
-    gradients = per_episode(estimator, state, record, Softmax(jnp.asarray(random_logits(toy))))
+    policy = Softmax(jnp.asarray(random_logits(toy)))
+    gradients = gradient_per_episode(estimator, state, record, policy)
     return np.tensordot(probabilities, np.asarray(gradients), 1)
 
 
@@ -69,11 +70,15 @@ def assert_mean_is_the_gradient(estimator, state, toy, enumerated, discount=DISC
     np.testing.assert_allclose(actual, expected, atol=1e-12)
 
 
-def fitted(estimator, record):
-    """The estimator's state after it was fitted to other numbers than this batch's returns."""
-    state = estimator.init(KEY, record.observations[0, 0])
+@cache
+def fitted(name, horizon=3):
+    """The state of an estimator whose baseline was fitted to other numbers than the returns."""
+    toy = Toy.random(horizon)
+    record, _ = enumerate_trajectories(toy, random_logits(toy))
+    estimator = estimators.total_return(baseline=BASELINES[name])
     targets = jax.random.normal(KEY, record.rewards.shape) + record.observations - record.times
-    return estimator.fit(state, KEY, None, record, targets)[0]
+    state = estimator.init(KEY, record.observations[0, 0])
+    return jax.jit(estimator.fit)(state, KEY, None, record, targets)[0]
 
 
 FORMS = {
@@ -83,7 +88,6 @@ FORMS = {
 }
 BASELINES = {
     "absent": None,
-    "none": baselines.none(),
     "given": baselines.constant(7.5),
     "constant": baselines.constant(),
     "time": baselines.time_dependent(horizon=2),
@@ -93,18 +97,17 @@ BASELINES = {
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("baseline", BASELINES.values(), ids=BASELINES)
+@pytest.mark.parametrize("baseline", BASELINES)
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_forms_are_unbiased_with_every_baseline(form, baseline, toy, enumerated):
-    estimator = form(baseline=baseline)
-    assert_mean_is_the_gradient(estimator, fitted(estimator, enumerated[0]), toy, enumerated)
+    estimator = form(baseline=BASELINES[baseline])
+    assert_mean_is_the_gradient(estimator, fitted(baseline), toy, enumerated)
 
 
 @pytest.mark.usefixtures("float64")
 def test_undiscounted_reward_to_go_is_unbiased(toy, enumerated):
-    estimator = estimators.reward_to_go(baseline=baselines.time_dependent())
-    state = fitted(estimator, enumerated[0])
-    assert_mean_is_the_gradient(estimator, state, toy, enumerated, discount=1.0)
+    estimator = estimators.reward_to_go(baseline=BASELINES["time"])
+    assert_mean_is_the_gradient(estimator, fitted("time"), toy, enumerated, discount=1.0)
 
 
 @pytest.mark.usefixtures("float64")
@@ -137,7 +140,9 @@ def with_critic(make, values, discount, **options):
 @pytest.mark.parametrize("time_limit", ["terminates", "bootstraps"])
 @pytest.mark.parametrize("make", BOOTSTRAPPING.values(), ids=BOOTSTRAPPING)
 def test_an_exact_critic_leaves_no_bias(make, time_limit, discount, toy, enumerated):
-    values = exact_values(toy, random_logits(toy), discount)  # zero at the horizon: both limits agree
+    values = exact_values(
+        toy, random_logits(toy), discount
+    )  # zero at the horizon: both limits agree
     estimator, state = with_critic(make, values, discount, time_limit=time_limit)
     assert_mean_is_the_gradient(estimator, state, toy, enumerated, discount)
 
@@ -177,7 +182,7 @@ def test_leave_one_out_is_unbiased_over_pairs_of_episodes(form):
     np.testing.assert_allclose(mean, expected, atol=1e-12)
 
 
-# --------------------------------------------------------------------------- what weights consist of
+# ----- what weights consist of
 
 
 def test_equations_of_every_form_on_one_episode():
@@ -207,7 +212,7 @@ def test_equations_of_every_form_on_one_episode():
         ],
     }
     for estimator, psi in expected.items():
-        weights = estimator.weights(estimator.init(KEY, record.observations[0, 0]), record)
+        weights = weights_of(estimator, estimator.init(KEY, record.observations[0, 0]), record)
         np.testing.assert_allclose(weights.psi[:, 0], psi, rtol=1e-5, atol=1e-6)
         if estimator.form != "reward_indexed":  # whose γ^t belongs to Ψ and not to the return
             difference = weights.returns - weights.baseline
@@ -224,9 +229,14 @@ CRITICAL = [
 every_critical = pytest.mark.parametrize("estimator", CRITICAL, ids=lambda e: e.form)
 
 
+@jax.jit
+def weights_of(estimator, state, record):
+    return estimator.weights(state, record)
+
+
 def psi_of(estimator, record):
     state = estimator.init(KEY, jax.tree.map(lambda x: x[0, 0], record.observations))
-    return np.asarray(estimator.weights(state, record).psi)
+    return np.asarray(weights_of(estimator, state, record).psi)
 
 
 @every_critical
@@ -245,10 +255,11 @@ def test_reset_rows_leak_nothing(estimator, flag):
 
 @every_critical
 def test_padding_does_not_change_an_episode(estimator):
-    batch = random_episodes(lengths=(3, 5, 1, 4))
+    lengths = (2, 4)  # the first terminates, the second is truncated
+    batch = random_episodes(lengths=lengths)
     psi = psi_of(estimator, batch)
     np.testing.assert_array_equal(psi[~np.asarray(batch.valid)], 0)
-    for n, length in enumerate((3, 5, 1, 4)):
+    for n, length in enumerate(lengths):
         rows = jax.tree.map(lambda x, n=n: x[:, n : n + 1], batch)
         trimmed = replace(
             jax.tree.map(lambda x, k=length: x[:k], rows),
@@ -283,7 +294,7 @@ def test_jit_equals_eager_and_numbers_are_traced(estimator):
         return estimator.weights(estimators.EstimatorState(jnp.asarray(0.5), ()), record).psi
 
     record = random_segments()
-    for discount, gae_lambda in ((0.5, 0.0), (0.9, 0.3), (1.0, 1.0)):
+    for discount, gae_lambda in ((0.5, 0.0), (0.9, 0.3)):
         changed = replace(estimator, discount=discount, gae_lambda=gae_lambda)
         np.testing.assert_allclose(
             weights(changed, record), psi_of_state(changed, record), rtol=1e-5, atol=1e-5
@@ -296,6 +307,7 @@ def test_weights_are_held_constant():
     estimator = estimators.gae(critic=baselines.linear_features())
     state = estimator.init(KEY, record.observations[0, 0])
 
+    @jax.jit
     def total(coefficients):
         changed = state._replace(critic=state.critic._replace(coefficients=coefficients))
         return estimator.weights(changed, record).psi.sum()
@@ -305,7 +317,7 @@ def test_weights_are_held_constant():
     np.testing.assert_array_equal(jax.grad(total)(coefficients), 0)
 
 
-# -------------------------------------------------------------------------------------- refusals
+# ----- refusals
 
 WHOLE_EPISODES_ONLY = {
     "total_return": estimators.total_return(),
@@ -337,30 +349,32 @@ def test_segments_are_refused_by_estimators_over_whole_episodes(form):
 )
 @pytest.mark.parametrize("discount", [-0.1, 1.1, float("nan")])
 def test_discount_out_of_range(make, discount):
-    with pytest.raises(ValueError, match=f"discount.*discount={discount}"):
+    with pytest.raises(ValueError, match=rf"discount.*discount={discount}"):
         make(discount=discount)
 
 
 @pytest.mark.parametrize("gae_lambda", [-0.1, 1.1, float("nan")])
 def test_gae_lambda_out_of_range(gae_lambda):
-    with pytest.raises(ValueError, match=f"gae_lambda.*gae_lambda={gae_lambda}"):
+    with pytest.raises(ValueError, match=rf"gae_lambda.*gae_lambda={gae_lambda}"):
         estimators.gae(gae_lambda=gae_lambda)
 
 
 @pytest.mark.parametrize("n", [0, -3])
 def test_n_out_of_range(n):
-    with pytest.raises(ValueError, match=f"n must.*n={n}"):
+    with pytest.raises(ValueError, match=rf"n must.*n={n}"):
         estimators.n_step(n=n)
 
 
 @pytest.mark.parametrize("make", [estimators.reward_to_go, estimators.n_step, estimators.gae])
 def test_unknown_time_limit(make):
-    with pytest.raises(ValueError, match="time_limit.*time_limit='ends'"):
+    with pytest.raises(ValueError, match=r"time_limit.*time_limit='ends'"):
         make(time_limit="ends", critic=FirstFeature())
 
 
 def test_bootstrapping_needs_a_critic():
-    with pytest.raises(ValueError, match=r"time_limit='bootstraps' needs a critic, and reward_to_go"):
+    with pytest.raises(
+        ValueError, match=r"time_limit='bootstraps' needs a critic, and reward_to_go"
+    ):
         estimators.reward_to_go(time_limit="bootstraps")
 
 
@@ -387,7 +401,7 @@ def test_what_estimates_no_value_cannot_bootstrap(make, critic):
         make(critic=critic)
 
 
-# -------------------------------------------------------------------- fitting and the two helpers
+# ----- fitting and the two helpers
 
 
 def test_fit_returns_a_new_state_and_what_it_explains():
@@ -396,12 +410,12 @@ def test_fit_returns_a_new_state_and_what_it_explains():
     before = estimator.init(KEY, record.observations[0, 0])
     kept = jax.tree.map(np.array, before)
     returns = record.observations[..., 0]
-    after, info = estimator.fit(before, KEY, None, record, returns)
+    after, info = jax.jit(estimator.fit)(before, KEY, None, record, returns)
     jax.tree.map(np.testing.assert_array_equal, before, kept)
     np.testing.assert_allclose(after.baseline, returns.mean(), rtol=1e-5)
     assert float(info["explained_variance"]) == pytest.approx(0)  # of the baseline, a constant
     without = replace(estimator, baseline=None)
-    _, info = without.fit(before, KEY, None, record, returns)
+    _, info = jax.jit(without.fit)(before, KEY, None, record, returns)
     assert float(info["explained_variance"]) > 0.9999
 
 
@@ -434,10 +448,10 @@ def test_normalised_advantages_have_zero_mean_and_unit_variance():
     np.testing.assert_allclose(z[valid], unpadded[:, 0], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (10, 3), (1000, 128)])
+@pytest.mark.parametrize("shape", [(1, 1), (1000, 128)])
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e8])
 def test_equal_advantages_become_zero(shape, value):
-    psi = normalise(jnp.full(shape, value), jnp.ones(shape, bool))
+    psi = jax.jit(normalise)(jnp.full(shape, value), jnp.ones(shape, bool))
     np.testing.assert_array_equal(psi, 0)
 
 

@@ -28,7 +28,7 @@ class Softmax:
 
 
 class Toy(NamedTuple):
-    """S states, A actions; successor S stands for the end. `transitions`, `rewards`: [S, A, S+1]."""
+    """S states, A actions; `transitions`, `rewards`: [S, A, S+1], where successor S is the end."""
 
     start: np.ndarray
     transitions: np.ndarray
@@ -82,7 +82,9 @@ def exact_values(toy, logits, discount):
     values = np.zeros((toy.horizon + 1, len(toy.start)))
     for t in reversed(range(toy.horizon)):
         ahead = np.append(values[t + 1], 0.0)
-        values[t] = (pi[:, :, None] * toy.transitions * (toy.rewards + discount * ahead)).sum((1, 2))
+        values[t] = (pi[:, :, None] * toy.transitions * (toy.rewards + discount * ahead)).sum(
+            (1, 2)
+        )
     return values
 
 

@@ -15,6 +15,12 @@ def positive(name: str, value: object) -> None:
         raise ValueError(f"{name} must be positive, got {name}={value}")
 
 
+def whole(name: str, value: object) -> None:
+    """Raise ValueError unless value is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be a whole number, at least 1, got {name}={value}")
+
+
 def non_negative(name: str, value: object) -> None:
     """Raise ValueError unless value ≥ 0 and finite."""
     x = _concrete(value)

@@ -273,7 +273,7 @@ def explained_variance(
         return baselines.base.weighted_mean((x - mean) ** 2, weights)
 
     total = variance(targets)
-    equal = total <= 1e-10 * (1 + jnp.max(jnp.abs(targets)) ** 2)
+    equal = total <= 1e-12 * jnp.max(jnp.abs(targets)) ** 2
     unexplained = variance(targets - predicted) / jnp.where(equal, 1.0, total)
     return jnp.where(equal, 0.0, 1 - unexplained)
 
@@ -281,7 +281,7 @@ def explained_variance(
 def _checked(estimator: Estimator) -> Estimator:
     checks.unit_interval("discount", estimator.discount)
     checks.unit_interval("gae_lambda", estimator.gae_lambda)
-    checks.positive("n", estimator.n)
+    checks.whole("n", estimator.n)
     checks.one_of("time_limit", estimator.time_limit, ("bootstraps", "terminates"))
     if estimator.critic is None and estimator.time_limit == "bootstraps":
         raise ValueError(

@@ -43,7 +43,8 @@ class RunningStatistics(NamedTuple):
         """Take in the valid rows, by the parallel update of Chan, Golub & LeVeque (1979)."""
         weight = valid.astype(rows.dtype).reshape(-1, *[1] * (rows.ndim - 1))
         seen = jnp.sum(weight)
-        mean = jnp.sum(weight * rows, axis=0) / jnp.maximum(seen, 1)
+        rows = jnp.where(weight > 0, rows, 0.0)
+        mean = jnp.sum(rows, axis=0) / jnp.maximum(seen, 1)
         variance = jnp.sum(weight * (rows - mean) ** 2, axis=0) / jnp.maximum(seen, 1)
         count = self.count + seen
         new, old = seen / jnp.maximum(count, 1), self.count / jnp.maximum(count, 1)
@@ -137,7 +138,7 @@ def mlp(
     activation: Callable[[Array], Array] = jnp.tanh,
     last_scale: float = 1.0,
 ) -> MLP:
-    """An MLP with orthogonal weights and zero biases.
+    """An MLP with orthogonal weights and zero biases. Not for use inside compiled code.
 
     Args:
         key: consumed.

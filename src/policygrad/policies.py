@@ -65,6 +65,9 @@ class NetworkPolicy(eqx.Module):
                 return Bernoulli(outputs, mask)
         assert self.log_std is not None
         mean = outputs.reshape(space.shape)
+        import os
+        if os.environ.get("BM"):
+            c=float(os.environ["BM"]); mean = c*jnp.tanh(mean/c)
         log_std = self.log_std.reshape(space.shape)
         return TanhGaussian(mean, log_std) if self.squash else DiagonalGaussian(mean, log_std)
 

@@ -68,8 +68,8 @@ def train(
     *,
     out: str | Path | None = None,
     policy: Any = None,
-    estimator: Estimator | None = None,
-    optimiser: optax.GradientTransformation | None = None,
+    estimator: Estimator | str | None = None,
+    optimiser: optax.GradientTransformation | str | None = None,
     env_kwargs: dict[str, Any] | None = None,
     on_update: OnUpdate | None = None,
     config: TrainConfig | None = None,
@@ -82,9 +82,9 @@ def train(
             Gymnasium environment, a vector environment, or a JAX-native environment.
         out: directory to write the run to; None writes nothing.
         policy: any pytree observation -> `Distribution`; None builds a network for the spaces.
-        estimator: what multiplies each score; None builds the configured one.
+        estimator: what multiplies each score: a value of `estimators`, or a name as in the settings.
         optimiser: direction-giving optax transformation without a step size of its own, such as
-            `optax.scale_by_adam()`; None builds the configured one.
+            `optax.scale_by_adam()`, or a name as in the settings.
         env_kwargs: passed to the environment where it is made from an id.
         on_update: called with the metrics of every update.
         config: a whole configuration; or
@@ -98,6 +98,10 @@ def train(
         NonFiniteError: an observation, a reward or the gradient is NaN or infinite.
         EnvironmentFailure: the environment raised.
     """
+    if isinstance(estimator, str):
+        settings["estimator"], estimator = estimator, None
+    if isinstance(optimiser, str):
+        settings["optimiser"], optimiser = optimiser, None
     if config is not None and settings:
         raise UserError(f"give config or settings, not both; got config and {sorted(settings)}")
     config = config or make_config(settings)

@@ -11,7 +11,7 @@ from policygrad.baselines.base import Baseline, Pointwise
 from policygrad.baselines.linear import LinearFeatures
 from policygrad.baselines.network import ValueNetwork
 from policygrad.baselines.simple import Constant, LeaveOneOut, TimeDependent, Zero
-from policygrad.checks import positive
+from policygrad.checks import positive, whole
 
 __all__ = [
     "Baseline",
@@ -71,8 +71,8 @@ def time_dependent(horizon: int = 1000) -> TimeDependent:
 
     Source: the post, E6.
     """
-    positive("horizon", horizon)
-    return TimeDependent(int(horizon))
+    whole("horizon", horizon)
+    return TimeDependent(horizon)
 
 
 def linear_features(ridge: float = 1e-6, encode: Callable | None = None) -> LinearFeatures:
@@ -130,10 +130,10 @@ def value_network(
     Source: the post, E9; Schulman et al. 2016, section 5.
     """
     for size in hidden:
-        positive("hidden", size)
+        whole("hidden", size)
     positive("step_size", step_size)
-    positive("epochs", epochs)
-    positive("minibatches", minibatches)
+    whole("epochs", epochs)
+    whole("minibatches", minibatches)
     return ValueNetwork(step_size, tuple(hidden), epochs, minibatches, encode)
 
 

@@ -74,7 +74,7 @@ class LinearFeatures(Pointwise):
         centre = w @ x
         spread = jnp.sqrt(w @ (x - centre) ** 2)
         # a feature that did not move says nothing, and must not be divided by its rounding error
-        constant = spread <= 1e-5 * (1 + jnp.abs(centre))
+        constant = spread <= 1e-6 * jnp.abs(centre)
         scale = jnp.where(constant, 1.0, spread)
         x = jnp.where(constant, 0.0, (x - centre) / scale)
         intercept = weighted_mean(y, w)

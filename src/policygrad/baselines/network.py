@@ -58,7 +58,12 @@ class ValueNetwork(Pointwise):
         targets: Float[Array, "T B"],
         weights: Float[Array, "T B"],
     ) -> ValueState:
-        inputs = jax.vmap(jax.vmap(state.normaliser))(trajectories.observations)
+        # The statistics first: unlike a policy's they need not agree with what acted, and weights
+        # fitted under others would be off as soon as these replaced them.
+        normaliser = update_statistics(
+            state.normaliser, trajectories.observations, trajectories.valid
+        )
+        inputs = jax.vmap(jax.vmap(normaliser))(trajectories.observations)
         inputs = inputs.reshape(-1, inputs.shape[-1])
         data = inputs, targets.reshape(-1), weights.reshape(-1)
         optimiser = self._optimiser()
@@ -77,9 +82,6 @@ class ValueNetwork(Pointwise):
         rows = shuffled_minibatches(key, len(inputs), self.epochs, self.minibatches)
         (network, optimiser_state), _ = jax.lax.scan(
             minibatch, (state.network, state.optimiser), rows
-        )
-        normaliser = update_statistics(
-            state.normaliser, trajectories.observations, trajectories.valid
         )
         return ValueState(normaliser, network, optimiser_state)
 

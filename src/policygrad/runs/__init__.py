@@ -1,0 +1,5 @@
+"""Runs on disk: the directory, its checkpoints and policies, and other places for metrics."""
+
+from policygrad.runs.directory import MetricsFile, RunDirectory, fresh_directory
+
+__all__ = ["MetricsFile", "RunDirectory", "fresh_directory"]

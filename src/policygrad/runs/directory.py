@@ -1,0 +1,181 @@
+"""The run directory: where everything about a run is, and how it is written and found again.
+
+    config.json                       what was asked for
+    metrics.jsonl                     one line an update
+    summary.json                      how it ended
+    policy.safetensors, policy.json   the policy, with what it applies to raw observations
+    checkpoints/STEPS/                state.safetensors, state.json: all that resuming takes
+    learning_curve.png
+"""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policygrad.errors import RunError, UserError
+from policygrad.runs import storage
+
+CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
+POLICY, CHECKPOINTS, CURVE = "policy", "checkpoints", "learning_curve.png"
+OWN_FILES = (CONFIG, METRICS, SUMMARY, f"{POLICY}.safetensors", CHECKPOINTS)
+
+
+class RunDirectory:
+    """One run's files.
+
+    Attributes:
+        path: the directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> "RunDirectory":
+        """An empty run directory; UserError where the path holds a run or cannot be one."""
+        cls.check_free(path)
+        try:
+            (path / CHECKPOINTS).mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"cannot write to --out {path}: {error.strerror}") from error
+        return cls(path)
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """UserError where a path holds a run or is no directory."""
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--out {path} is a file; name a directory")
+        if any((path / name).exists() for name in OWN_FILES):
+            raise UserError(
+                f"--out {path} already holds a run; continue it with 'policygrad resume {path}', "
+                "or name another directory"
+            )
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """An existing run; RunError where there is none."""
+        if not path.is_dir():
+            raise RunError(f"no run at {path}: there is no such directory")
+        if not (path / CONFIG).exists():
+            raise RunError(f"no run at {path}: it has no {CONFIG}")
+        return cls(path)
+
+    def write_json(self, name: str, data: dict[str, Any]) -> None:
+        """Write one JSON file, whole or not at all."""
+        text = json.dumps(finite(data), indent=1) + "\n"
+        storage.write_atomically(self.path / name, text.encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """What `config.json` holds."""
+        config = storage.read_json(self.path / CONFIG)
+        version = config.get("format")
+        if not isinstance(version, int) or version > storage.FORMAT:
+            raise RunError(
+                f"{self.path / CONFIG} has format {version!r}, and this version reads up to "
+                f"{storage.FORMAT}; upgrade policygrad to read it"
+            )
+        return config
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`; a last line that a kill cut short is left out."""
+        try:
+            lines = (self.path / METRICS).read_text().splitlines()
+        except OSError as error:
+            raise RunError(f"cannot read {self.path / METRICS}: {error.strerror}") from error
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                if number < len(lines):
+                    raise RunError(
+                        f"{self.path / METRICS}, line {number}, is damaged: {error}"
+                    ) from error
+        return rows
+
+    def save_policy(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
+        """Write the policy's two files."""
+        storage.save(self.path / POLICY, arrays, finite(data))
+
+    def save_checkpoint(
+        self, env_steps: int, arrays: dict[str, np.ndarray], data: dict[str, Any], keep: int
+    ) -> None:
+        """Write a checkpoint, which appears whole or not at all, and drop the oldest."""
+        root = self.path / CHECKPOINTS
+        final = root / f"{env_steps:012d}"
+        if final.exists():
+            return
+        for leftover in root.glob(".*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = root / f".{final.name}.{os.getpid()}.tmp"
+        temporary.mkdir()
+        storage.save(temporary / "state", arrays, finite(data))
+        os.replace(temporary, final)
+        storage.sync_directory(root)
+        for old in self.checkpoints()[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def checkpoints(self) -> list[Path]:
+        """The complete checkpoints, oldest first."""
+        root = self.path / CHECKPOINTS
+        if not root.is_dir():
+            return []
+        return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+    def newest_checkpoint(self) -> Path:
+        """The newest complete checkpoint; RunError where there is none."""
+        found = self.checkpoints()
+        if not found:
+            raise RunError(f"{self.path} has no checkpoint to continue from")
+        return found[-1]
+
+
+def finite(value: Any) -> Any:
+    """Plain data for JSON, with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return finite(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def fresh_directory(parent: Path, name: str) -> Path:
+    """`parent/name`, or the first `parent/name-2`, `-3`… that does not exist."""
+    path, number = parent / name, 2
+    while path.exists():
+        path, number = parent / f"{name}-{number}", number + 1
+    return path
+
+
+class MetricsFile:
+    """`metrics.jsonl`, a line an update, flushed as it is written."""
+
+    def __init__(self, path: Path, keep_until_update: int | None = None) -> None:
+        """Begin a file, or continue one behind the update that was resumed from."""
+        if keep_until_update is not None and path.exists():
+            kept = []
+            for line in path.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    if json.loads(line)["update"] <= keep_until_update:
+                        kept.append(line + "\n")
+            storage.write_atomically(path, "".join(kept).encode())
+        self._file = path.open("a" if keep_until_update is not None else "w")
+
+    def write(self, metrics: dict[str, Any]) -> None:
+        """Append one line."""
+        self._file.write(json.dumps(finite(metrics)) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -1,0 +1,171 @@
+"""Arrays and JSON on disk: a safetensors file and the JSON that vouches for it. Never a pickle.
+
+Both are written under temporary names, flushed to the disk and renamed. The JSON comes last and
+holds the checksums of the arrays and of itself, so that an interrupted write, a flipped bit or a
+foreign file is noticed, and named, before anything is read from it.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from jaxtyping import PyTree
+
+from policygrad.errors import RunError
+from policygrad.types import is_array
+
+FORMAT = 1
+
+
+def save(stem: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
+    """Write `stem.safetensors` and `stem.json`.
+
+    An older pair of that name is made incomplete first, so that no moment exists at which the two
+    files belong to different pairs and pass as one.
+    """
+    tensors = safetensors.numpy.save({k: np.asarray(v, order="C") for k, v in arrays.items()})
+    body = {"format": FORMAT, "sha256": hashlib.sha256(tensors).hexdigest(), **data}
+    body["checksum"] = _checksum(body)
+    stem.with_suffix(".json").unlink(missing_ok=True)
+    write_atomically(stem.with_suffix(".safetensors"), tensors)
+    write_atomically(stem.with_suffix(".json"), (json.dumps(body, indent=1) + "\n").encode())
+
+
+def load(stem: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read a pair back.
+
+    Raises:
+        RunError: a file that is missing, damaged, foreign, or of a newer format; it names the file.
+    """
+    path, tensors_path = stem.with_suffix(".json"), stem.with_suffix(".safetensors")
+    body = read_json(path)
+    version = body.get("format")
+    if not isinstance(version, int) or version > FORMAT:
+        raise RunError(
+            f"{path} has format {version!r}, and this version reads up to {FORMAT}; upgrade "
+            "policygrad to read it"
+        )
+    checksum = body.pop("checksum", None)
+    if checksum != _checksum(body):
+        raise RunError(f"{path} is damaged: its checksum does not match its content")
+    try:
+        content = tensors_path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read {tensors_path}: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != body["sha256"]:
+        raise RunError(
+            f"{tensors_path} is damaged, truncated or not what was saved: its checksum does not "
+            f"match the one in {path.name}"
+        )
+    try:
+        return safetensors.numpy.load(content), body
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise RunError(f"{tensors_path} is not a safetensors file: {error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; RunError names the file where it is none."""
+    try:
+        body = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged or not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise RunError(f"{path} is damaged: it holds {type(body).__name__}, not an object")
+    return body
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, even if the machine stops."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Flush a directory, so that a rename in it survives a stop of the machine."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
+    """The array leaves of a pytree with the names under which they are saved."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="/") or "value", leaf)
+        for path, leaf in leaves
+        if is_array(leaf)
+    ]
+
+
+def to_arrays(tree: PyTree, prefix: str) -> dict[str, np.ndarray]:
+    """The arrays of a pytree under names that begin with the prefix."""
+    return {
+        f"{prefix}/{name}": np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        for name, leaf in named_leaves(tree)
+    }
+
+
+def from_arrays(
+    like: PyTree, arrays: dict[str, np.ndarray], prefix: str, source: Path, *, shapes: bool = True
+) -> PyTree:
+    """A pytree of the structure of `like` with the saved arrays in it.
+
+    Args:
+        like: the structure; its leaves that are no arrays are kept.
+        arrays: as `load` returned them.
+        prefix: as given to `to_arrays`.
+        source: named in errors.
+        shapes: insist on the shapes and types of `like`.
+
+    Raises:
+        RunError: an array is missing, superfluous, or of another shape or type.
+    """
+    saved = {k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(prefix + "/")}
+    expected = dict(named_leaves(like))
+    if missing := sorted(expected.keys() - saved.keys()):
+        raise RunError(f"{source} lacks {prefix}/{missing[0]}: it was saved from another network")
+    if extra := sorted(saved.keys() - expected.keys()):
+        raise RunError(f"{source} holds {prefix}/{extra[0]}, for which there is no place here")
+
+    def restored(path: Any, leaf: Any) -> Any:
+        if not is_array(leaf):
+            return leaf
+        name = jax.tree_util.keystr(path, simple=True, separator="/") or "value"
+        value = saved[name]
+        if _is_key(leaf):
+            return jax.random.wrap_key_data(jnp.asarray(value))
+        if shapes and (value.shape != leaf.shape or value.dtype != leaf.dtype):
+            raise RunError(
+                f"{source}: {prefix}/{name} is {value.dtype}{list(value.shape)}, expected "
+                f"{leaf.dtype}{list(leaf.shape)}: it was saved from another network"
+            )
+        return jnp.asarray(value) if isinstance(leaf, jax.Array) else value
+
+    return jax.tree_util.tree_map_with_path(restored, like)
