@@ -251,8 +251,10 @@ def normalise(advantages: Float[Array, "T B"], valid: Array) -> Float[Array, "T 
     scale, being one number a batch, changes the step and not the direction.
     """
     count = jnp.maximum(jnp.sum(valid), 1)
-    mean = jnp.sum(jnp.where(valid, advantages, 0.0)) / count
-    centred = jnp.where(valid, advantages - mean, 0.0)
+    # about one of them first: the rounded sum of many equal numbers is not many times the number
+    one = jnp.max(jnp.where(valid, advantages, -jnp.inf), initial=-jnp.inf)
+    shifted = jnp.where(valid, advantages - one, 0.0)
+    centred = jnp.where(valid, shifted - jnp.sum(shifted) / count, 0.0)
     std = jnp.sqrt(jnp.sum(centred**2) / count)
     # below this the spread is rounding error, and dividing by it would invent an advantage
     resolution = 1e-5 * jnp.max(jnp.abs(jnp.where(valid, advantages, 0.0)))
