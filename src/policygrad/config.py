@@ -65,7 +65,7 @@ class TrainConfig:
     """Environments stepped together."""
     batch_steps: Count | None = None
     """Steps of all environments together in one batch of segments; a multiple of num-envs.
-    Default 1024, unless batch-episodes is given."""
+    Default 2048, unless batch-episodes is given."""
     batch_episodes: Count | None = None
     """Whole episodes in one batch, in place of segments: no bootstrapping at cuts is needed."""
     max_episode_steps: Count | None = None
@@ -97,7 +97,7 @@ class TrainConfig:
     """Sizes of the tanh layers of policy and critic."""
     tanh_gaussian: bool = False
     """Squash the Gaussian of continuous actions into the bounds in place of clipping."""
-    log_std: Annotated[float, In(-20, 10)] = -0.5
+    log_std: Annotated[float, In(-20, 10)] = 0.0
     """Initial log standard deviation of continuous actions, in units of half their range."""
     normalise_observations: bool = True
     """Normalise observations by running statistics, which are saved with the policy."""
@@ -106,11 +106,11 @@ class TrainConfig:
 
     optimiser: str = "adam"
     """adam, rmsprop or sgd."""
-    step_size: Positive = 3e-3
+    step_size: Positive = 1e-3
     """Initial step size of the policy."""
     step_size_schedule: str = "constant"
     """constant, or linear: down to zero over the run."""
-    target_kl: NonNegative = 0.01
+    target_kl: NonNegative = 0.005
     """KL between old and new policy (nats) that the step size is adapted to hold; 0: fixed step."""
     entropy_coefficient: NonNegative = 0.0
     """Weight of the policy's entropy in what is maximised."""
@@ -187,7 +187,7 @@ class TrainConfig:
     @property
     def steps_per_batch(self) -> int:
         """Steps in a batch of segments, all environments together."""
-        return 1024 if self.batch_steps is None else self.batch_steps
+        return 2048 if self.batch_steps is None else self.batch_steps
 
     @property
     def columns(self) -> int:

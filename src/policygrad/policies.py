@@ -66,8 +66,6 @@ class NetworkPolicy(eqx.Module):
         assert self.log_std is not None
         mean = outputs.reshape(space.shape)
         import os
-        if os.environ.get("BM"):
-            c=float(os.environ["BM"]); mean = c*jnp.tanh(mean/c)
         log_std = self.log_std.reshape(space.shape)
         return TanhGaussian(mean, log_std) if self.squash else DiagonalGaussian(mean, log_std)
 
@@ -78,7 +76,7 @@ def network_policy(
     action_space: spaces.Space,
     *,
     hidden: Sequence[int] = (64, 64),
-    log_std: float = -0.5,
+    log_std: float = 0.0,
     squash: bool = False,
     normalise_observations: bool = True,
 ) -> NetworkPolicy:

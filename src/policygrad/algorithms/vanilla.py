@@ -64,8 +64,8 @@ class Vanilla:
 
     estimator: Estimator
     optimiser: optax.GradientTransformation = field(metadata={"static": True})
-    step_size: float | Float[Array, ""] = 1e-2
-    target_kl: float = field(default=0.01, metadata={"static": True})
+    step_size: float | Float[Array, ""] = 1e-3
+    target_kl: float = field(default=0.005, metadata={"static": True})
     decay: int = field(default=0, metadata={"static": True})
     entropy_coefficient: float = field(default=0.0, metadata={"static": True})
     max_global_norm: float = field(default=0.0, metadata={"static": True})
