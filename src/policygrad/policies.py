@@ -65,7 +65,6 @@ class NetworkPolicy(eqx.Module):
                 return Bernoulli(outputs, mask)
         assert self.log_std is not None
         mean = outputs.reshape(space.shape)
-        import os
         log_std = self.log_std.reshape(space.shape)
         return TanhGaussian(mean, log_std) if self.squash else DiagonalGaussian(mean, log_std)
 
