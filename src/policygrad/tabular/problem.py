@@ -181,13 +181,19 @@ def _targets(mdp: FiniteMDP, estimator: AnyEstimator) -> Targets:
         shape, factor = np.eye(n, k=-1), 1.0
         bootstrap = gamma * (np.arange(n) == 0)
     else:
-        lambdas = {"gae": getattr(estimator, "gae_lambda", 1.0), "td": 0.0}
-        factor = float(lambdas.get(estimator.form, 1.0))
+        factor = _gae_lambda(estimator)
         shape, bootstrap = np.eye(1), np.array([gamma * (1 - factor)])
     coupling = gamma * factor * shape
     trace = factor * shape if kept else coupling
     numbers = (gamma, omega, coupling, trace, bootstrap)
     return Targets(*(jnp.asarray(x, float) for x in numbers))
+
+
+def _gae_lambda(estimator: AnyEstimator) -> float:
+    """λ of the λ-return that the form starts from."""
+    if isinstance(estimator, AllAction):
+        return 1.0 if estimator.critic is None else 0.0
+    return {"gae": float(estimator.gae_lambda), "td": 0.0}.get(estimator.form, 1.0)
 
 
 def _tables(mdp: FiniteMDP, estimator: AnyEstimator, state: EstimatorState | None) -> Tables:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from policygrad.tabular.mdp import Edges, on_successors, pull, push
+from policygrad.tabular.mdp import Edges, on_successors, pull, push, push_values
 from policygrad.tabular.policy import Scores
 from policygrad.tabular.problem import Problem
 
@@ -157,6 +157,20 @@ def outer_product(scores: Scores, sums: Sums) -> Float[Array, "d d"]:
     mixed = sums.mixed
     assert mixed is not None
     return (flat * sums.outer.reshape(-1, 1)).T @ flat + mixed + mixed.T
+
+
+def past_scores_after(
+    problem: Problem, p: Float[Array, " S"], e: Float[Array, "S p d"]
+) -> Float[Array, "S p d"]:
+    """Scores of the past, each weighted by how much its return depends on this step's.
+
+    e_t(s)[i] = E[Σ_{k<t} (w_k/w_t) z_k ∂G_k/∂G_t[i] 1(s_t = s)]; this is e one step later.
+    """
+    edges, scores = problem.edges, problem.policy.scores
+    weights = problem.policy.probabilities[..., None] * edges.weights
+    moved = push_values(edges, weights, e)
+    moved = moved.at[:, -1].add(_scores_into(edges, scores, _visits(problem, p)))
+    return jnp.einsum("sid,ij->sjd", moved, problem.targets.trace)
 
 
 def visits_after(problem: Problem, p: Float[Array, " S"]) -> Float[Array, " S"]:
