@@ -1,5 +1,7 @@
 """The exact laboratory: on a finite MDP every estimator's mean and covariance can be computed."""
 
+from policygrad.tabular import gallery
+from policygrad.tabular.control import OptimalBaseline, excess_variance, optimal_baseline
 from policygrad.tabular.enumeration import Enumeration, enumerate_trajectories
 from policygrad.tabular.mdp import FiniteMDP, Sparse
 from policygrad.tabular.moments import Moments, moments
@@ -14,13 +16,17 @@ __all__ = [
     "FixedPolicy",
     "FunctionPolicy",
     "Moments",
+    "OptimalBaseline",
     "Solution",
     "Sparse",
     "SoftmaxPolicy",
     "TabularPolicy",
     "all_action",
     "enumerate_trajectories",
+    "excess_variance",
+    "gallery",
     "moments",
     "objective",
+    "optimal_baseline",
     "solve",
 ]

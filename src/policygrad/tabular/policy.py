@@ -94,6 +94,10 @@ class Tabulated(NamedTuple):
 class TabularPolicy(Protocol):
     """Anything that can be tabulated on an MDP."""
 
+    def probabilities_on(self, mdp: FiniteMDP) -> Float[Array, "S A"]:
+        """`[S, A]`, differentiable in the policy's parameters."""
+        ...
+
     def tabulate(self, mdp: FiniteMDP) -> Tabulated:
         """Probabilities and scores, in float64 JAX arrays."""
         ...
@@ -163,9 +167,12 @@ class SoftmaxPolicy:
             raise ValueError(f"theta must be [S, A] to act, got shape {jnp.shape(self.theta)}")
         return Categorical(jnp.asarray(self.theta)[observation])
 
+    def probabilities_on(self, mdp: FiniteMDP) -> Float[Array, "S A"]:
+        return jax.nn.softmax(self.logits(mdp.states, mdp.actions), axis=-1)
+
     @in_float64
     def tabulate(self, mdp: FiniteMDP) -> Tabulated:
-        probabilities = jax.nn.softmax(self.logits(mdp.states, mdp.actions), axis=-1)
+        probabilities = self.probabilities_on(mdp)
         alive = jnp.asarray(mdp.edges.alive)[:, None, None]
         if self.features is None:
             block = jnp.eye(mdp.actions) - probabilities[:, None, :]
@@ -188,6 +195,9 @@ class FunctionPolicy:
     theta: PyTree
     function: Callable[[PyTree], Float[Array, "S A"]] = field(metadata={"static": True})
 
+    def probabilities_on(self, mdp: FiniteMDP) -> Float[Array, "S A"]:
+        return jnp.asarray(self.function(self.theta))
+
     @in_float64
     def tabulate(self, mdp: FiniteMDP) -> Tabulated:
         theta, unravel = ravel_pytree(jax.tree.map(jnp.asarray, self.theta))
@@ -209,6 +219,9 @@ class FixedPolicy:
     """A table of probabilities without parameters: what policy iteration returns."""
 
     probabilities: Float[np.ndarray, "S A"]
+
+    def probabilities_on(self, mdp: FiniteMDP) -> Float[Array, "S A"]:
+        return jnp.asarray(self.probabilities)
 
     @in_float64
     def tabulate(self, mdp: FiniteMDP) -> Tabulated:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from policygrad.tabular.mdp import Edges, on_successors, pull, push, push_values
+from policygrad.tabular.mdp import on_successors, pull, push, push_values
 from policygrad.tabular.policy import Scores
 from policygrad.tabular.problem import Problem
 
@@ -145,7 +145,7 @@ def add_up(
     cross = sum(jnp.sum(w * scores.dots(edges, v)) for w, v in pairs)
     mixed = None
     if with_covariance:
-        mixed = sum(_scores_into(edges, scores, w).T @ v for w, v in pairs)
+        mixed = sum(scores_into(problem, w).T @ v for w, v in pairs)
     return Sums(
         jnp.sum(outer * scores.squares), 2 * cross, jnp.zeros(()), outer, mixed  # pyright: ignore
     )
@@ -166,10 +166,10 @@ def past_scores_after(
 
     e_t(s)[i] = E[Σ_{k<t} (w_k/w_t) z_k ∂G_k/∂G_t[i] 1(s_t = s)]; this is e one step later.
     """
-    edges, scores = problem.edges, problem.policy.scores
+    edges = problem.edges
     weights = problem.policy.probabilities[..., None] * edges.weights
     moved = push_values(edges, weights, e)
-    moved = moved.at[:, -1].add(_scores_into(edges, scores, _visits(problem, p)))
+    moved = moved.at[:, -1].add(scores_into(problem, _visits(problem, p)))
     return jnp.einsum("sid,ij->sjd", moved, problem.targets.trace)
 
 
@@ -183,10 +183,9 @@ def _visits(problem: Problem, p: Float[Array, " S"]) -> Float[Array, "S A K"]:
     return (p[:, None] * pi)[..., None] * problem.edges.weights
 
 
-def _scores_into(
-    edges: Edges, scores: Scores, weights: Float[Array, "S A K"]
-) -> Float[Array, "S d"]:
+def scores_into(problem: Problem, weights: Float[Array, "S A K"]) -> Float[Array, "S d"]:
     """Σ over the edges into each state of weight × the score they leave with."""
+    edges, scores = problem.edges, problem.policy.scores
     if edges.successors is None:
         return jnp.einsum("sak,sad->kd", weights, scores.z)
     return push(edges, weights[..., None] * scores.z[:, :, None])

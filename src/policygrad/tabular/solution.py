@@ -104,16 +104,18 @@ def objective(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Floa
 
     J(θ) = E Σ_t γ^t r_t.  [E0]
     """
-    probabilities = policy.tabulate(mdp).probabilities
+    probabilities = policy.probabilities_on(mdp)
     edges = jax.tree.map(jnp.asarray, mdp.edges)
     if mdp.horizon is None:
         chain = between_states(edges, probabilities[..., None] * edges.weights)
         earned = jnp.sum(probabilities[..., None] * edges.weights * edges.rewards, axis=(1, 2))
         return edges.initial @ fixed_point(discount * chain, earned)
-    value = jnp.zeros(mdp.states)
-    for _ in range(mdp.horizon):
-        value = jnp.sum(probabilities * _action_values(edges, jnp.asarray(discount), value), 1)
-    return edges.initial @ value
+
+    def backward(after: Array, _: None) -> tuple[Array, None]:
+        q = _action_values(edges, jnp.asarray(discount, float), after)
+        return jnp.sum(probabilities * q, axis=1), None
+
+    return edges.initial @ jax.lax.scan(backward, jnp.zeros(mdp.states), None, mdp.horizon)[0]
 
 
 def _absorbs(mdp: FiniteMDP, tabulated: Tabulated) -> bool:
