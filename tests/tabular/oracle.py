@@ -183,11 +183,11 @@ def brute_force(paths, mdp, policy, estimator):
 
 
 def relative_error(got, want):
-    """Largest difference in units of the largest entry (of 1 where all are smaller)."""
+    """Largest difference in units of the largest entry (of 1e-3 where all are smaller)."""
     got, want = np.asarray(got, float), np.asarray(want, float)
     if np.isnan(want).all():
         return 0.0 if np.isnan(got).all() else np.inf
-    return float(np.max(np.abs(got - want)) / max(1.0, np.max(np.abs(want))))
+    return float(np.max(np.abs(got - want)) / max(1e-3, np.max(np.abs(want))))
 
 
 def batches(paths, mdp, policy, estimator, k):

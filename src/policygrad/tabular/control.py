@@ -205,8 +205,8 @@ def _linear(
     if phi.ndim not in (2, k.ndim + 1) or phi.shape[:-1] != k.shape[-(phi.ndim - 1) :]:
         raise ValueError(f"features must be {(*k.shape, 'f')} or [S, f], got shape {phi.shape}")
     phi = np.broadcast_to(phi, (*k.shape, phi.shape[-1])) * ~mdp.absorbing[:, None]
-    gram = np.einsum("...i,...,...j->ij", phi, k, phi)
-    target = np.einsum("...i,...->i", phi, n)
+    flat = phi.reshape(-1, phi.shape[-1])
+    gram, target = (flat * k.reshape(-1, 1)).T @ flat, flat.T @ n.reshape(-1)
     coefficients = np.linalg.pinv(gram, rcond=1e-13, hermitian=True) @ target
     return phi @ coefficients, coefficients
 
