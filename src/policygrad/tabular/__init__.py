@@ -1,8 +1,10 @@
 """The exact laboratory: on a finite MDP every estimator's mean and covariance can be computed."""
 
 from policygrad.tabular import gallery
+from policygrad.tabular.ascent import Ascent, ascend
 from policygrad.tabular.control import OptimalBaseline, excess_variance, optimal_baseline
 from policygrad.tabular.enumeration import Enumeration, enumerate_trajectories
+from policygrad.tabular.environments import TabularEnvironment, as_environment, from_gymnasium
 from policygrad.tabular.mdp import FiniteMDP, Sparse
 from policygrad.tabular.moments import Moments, moments
 from policygrad.tabular.policy import FixedPolicy, FunctionPolicy, SoftmaxPolicy, TabularPolicy
@@ -11,6 +13,7 @@ from policygrad.tabular.solution import Solution, objective, solve
 
 __all__ = [
     "AllAction",
+    "Ascent",
     "Enumeration",
     "FiniteMDP",
     "FixedPolicy",
@@ -20,10 +23,14 @@ __all__ = [
     "Solution",
     "Sparse",
     "SoftmaxPolicy",
+    "TabularEnvironment",
     "TabularPolicy",
     "all_action",
+    "as_environment",
+    "ascend",
     "enumerate_trajectories",
     "excess_variance",
+    "from_gymnasium",
     "gallery",
     "moments",
     "objective",

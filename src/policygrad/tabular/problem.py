@@ -218,6 +218,7 @@ def _tabulate(role: str, function: Any, state: Any, mdp: FiniteMDP) -> Float[np.
         return np.zeros((mdp.horizon, mdp.states) if mdp.horizon else mdp.states)
     if state is None or (isinstance(state, tuple) and not state):
         state = _own_state(role, function)
+    state = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, state)
     times = np.arange(mdp.horizon) if mdp.horizon else np.array(_PROBED_TIMES)
     if isinstance(function, Table):
         _check_table(role, np.shape(state), mdp)
