@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from policygrad.tabular import ascend, from_gymnasium, gallery
+from policygrad.tabular import ascend, from_gymnasium, gallery, solve
 from policygrad.tabular.policy import SoftmaxPolicy
 
 
@@ -42,8 +42,6 @@ def test_frozen_lake_undiscounted():
 
 
 def test_the_usual_direction_leads_away_from_the_optimum():
-    from policygrad.tabular import solve
-
     mdp, policy = gallery.discounted_counterexample()
     climb = ascend(mdp, policy, discount=0.5)
     assert climb.policy.theta[0] > 5
