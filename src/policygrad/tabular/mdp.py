@@ -11,11 +11,13 @@ is over there. Nothing is earned in it, its scores count for nothing, and V and 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 _TOLERANCE = 1e-9
+_BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -237,13 +239,24 @@ def pull(edges: Edges, weights: Float[Array, "S A K"], values: Array) -> Array:
     flat = values.reshape(len(values), -1)
     if edges.successors is None:
         return (weights.sum(axis=1) @ flat).reshape(values.shape)
-    # one row at a time is gathered inside the fused sum: nothing of size [S, A, K, d] is stored
-    slots = edges.successors.reshape(len(flat), -1)
-    shares = weights.reshape(len(flat), -1)
-    total = jnp.zeros_like(flat)
-    for k in range(slots.shape[1]):
-        total = total + shares[:, k, None] * flat[slots[:, k]]
+    # A few slots at a time: their gathers fuse into one sum, so that nothing of size [S, A, K, d]
+    # is stored. All of them in one expression fall out of the cache, and compile ever longer.
+    slots = _in_blocks(edges.successors.reshape(len(flat), -1))
+    shares = _in_blocks(weights.reshape(len(flat), -1))
+
+    def add_block(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
+        for slot, share in zip(*block, strict=True):
+            total = total + share[:, None] * flat[slot]
+        return total, None
+
+    total, _ = jax.lax.scan(add_block, jnp.zeros_like(flat), (slots, shares))
     return total.reshape(values.shape)
+
+
+def _in_blocks(columns: Array) -> Array:
+    """`[S, n]` as `[n / 8, 8, S]`, filled up with zeros."""
+    columns = jnp.pad(columns, ((0, 0), (0, -columns.shape[1] % _BLOCK)))
+    return columns.T.reshape(-1, _BLOCK, len(columns))
 
 
 def push(edges: Edges, weights: Float[Array, "S A K *d"]) -> Float[Array, "S *d"]:
