@@ -144,7 +144,8 @@ class FiniteMDP:
         """
         if self.horizon is not None or discount < 1:
             return
-        used = (np.asarray(self.edges.weights) * probabilities[:, :, None]) > 0
+        pi = np.asarray(probabilities)[:, :, None]
+        used = (np.asarray(self.edges.weights) * pi) > 0
         from_, _, _ = np.nonzero(used)
         to = self.successors[used]
         ends = _reaching(self.absorbing.copy(), from_, to)
