@@ -2,8 +2,8 @@
 
     python benchmarks/tabular_speed.py [--plot FILE] [--skip-scaling]
 
-Times are after compilation, the best of a few repetitions; the first call is given apart. Peak memory
-is that of the whole process, imports included.
+Times are after compilation, the best of a few repetitions; the first call is given apart. Peak
+memory is that of the whole process, imports included.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def newest(name):
 
 
 def interleaved(calls, rounds=5):
-    """The best of a few rounds of each call; taken in turns, so that a busy moment hits them all."""
+    """The best of a few rounds of each call; in turns, so that a busy moment hits them all."""
     for call in calls:
         call()
     seconds = [[] for _ in calls]
@@ -83,16 +83,14 @@ def over_horizons(horizons=(100, 200, 400, 800, 1600)):
 def over_transitions(slots=(4, 16, 32, 64, 128)):
     """Seconds against the number of non-zero transitions, all else equal."""
     estimator = estimators.reward_to_go()
-    tasks = [
-        gallery.random_mdp(0, states=200, actions=4, successors=k, horizon=100) for k in slots
-    ]
+    tasks = [gallery.random_mdp(0, states=200, actions=4, successors=k, horizon=100) for k in slots]
     calls = [lambda task=task: moments(*task, estimator) for task in tasks]
     counts = [200 * 4 * k for k in slots]
     return list(zip(counts, interleaved(calls), strict=True))
 
 
 def plot(curves, path):
-    """Both curves on logarithmic axes, with a line of slope one."""
+    """Both curves, each with its least-squares line: a fixed cost and a cost per unit."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -101,8 +99,9 @@ def plot(curves, path):
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for axis, (label, rows) in zip(axes, curves.items(), strict=True):
         x, y = np.array(rows).T
-        axis.loglog(x, y, "o-", label="measured")
-        axis.loglog(x, y[-1] * x / x[-1], "--", color="grey", label="linear")
+        slope, fixed = np.polyfit(x, y, 1)
+        axis.plot(x, y, "o", label="measured")
+        axis.plot(x, fixed + slope * x, "--", color="grey", label=f"{fixed:.2g} + {slope:.2g} x")
         axis.set(xlabel=label, ylabel="seconds")
         axis.legend()
     figure.savefig(path, dpi=150)
@@ -117,7 +116,9 @@ def main():
     for name, task in (("taxi", taxi), ("dense_covariance", dense_covariance)):
         first, again = task()
         result[name] = {
-            "first_s": round(first, 3), "seconds": round(again, 3), "peak_gib": round(peak_gib(), 2)
+            "first_s": round(first, 3),
+            "seconds": round(again, 3),
+            "peak_gib": round(peak_gib(), 2),
         }
         print(json.dumps({name: result[name]}), flush=True)
     if not options.skip_scaling:

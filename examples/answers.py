@@ -7,6 +7,8 @@
 Nothing in that page is typed in: each number is computed here, and each picture drawn.
 """
 
+# ruff: noqa: E501 (the prose of the page is as wide as it reads well)
+
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
@@ -254,7 +256,9 @@ def forms(figures: Path) -> str:
     figure, (left, right) = new_figure(2)
     for axes, other, name in ((left, indexed, "(ii)"), (right, whole, "(i)")):
         axes.scatter(to_go[:, 0, 0], other[:, 0, 0], s=3)
-        axes.set(xlabel="form (iii)", ylabel=f"form {name}", title="first entry of ĝ, each trajectory")
+        axes.set(
+            xlabel="form (iii)", ylabel=f"form {name}", title="first entry of ĝ, each trajectory"
+        )
     figure.savefig(figures / "forms.png", dpi=120)
     largest, means = np.abs(indexed - to_go).max(), np.abs((p * (whole - to_go)).sum(0)).max()
     rows = [
@@ -312,7 +316,9 @@ def discount(figures: Path) -> str:
     array = np.array(rows)
     left.plot(array[:, 1], array[:, 2], "o-", label="γ^t dropped")
     left.plot(array[:, 3], array[:, 4], "o-", label="γ^t kept")
-    left.set(xlabel="bias / ‖∇J‖ of the undiscounted J", ylabel="variance", title="chain, γ from ½ to 1")
+    left.set(
+        xlabel="bias / ‖∇J‖ of the undiscounted J", ylabel="variance", title="chain, γ from ½ to 1"
+    )
     left.legend()
     right.plot(best.objectives, label="∇J, γ^t kept")
     right.plot(curve, label="usual direction, γ^t dropped")
@@ -334,7 +340,13 @@ def parallel(figures: Path) -> str:
     exact = moments(*gallery.sparse_credit(10), estimators.reward_to_go())
     actors = (1, 4, 16, 64)
     rows = [
-        [n, exact.variance / n, exact.diagonal / n, exact.cross / n, exact.diagonal / exact.variance]
+        [
+            n,
+            exact.variance / n,
+            exact.diagonal / n,
+            exact.cross / n,
+            exact.diagonal / exact.variance,
+        ]
         for n in actors
     ]
     figure, axes = new_figure()
@@ -372,7 +384,9 @@ def page(out: Path) -> str:
     for name, section in SECTIONS.items():
         command = f"    python examples/answers.py --only {name}"
         picture = f"![{section.__doc__}](figures/{name}.png)"
-        parts.append(f"## {section.__doc__}\n\n{section(figures)}\n\n{picture}\n\nReproduce:\n\n{command}\n")
+        parts.append(
+            f"## {section.__doc__}\n\n{section(figures)}\n\n{picture}\n\nReproduce:\n\n{command}\n"
+        )
     return "\n".join(parts)
 
 

@@ -9,7 +9,7 @@ from policygrad.tabular import FiniteMDP, SoftmaxPolicy, Sparse, all_action
 
 
 def random_mdp(seed, states=3, actions=2, horizon=3, *, absorbing=True, noisy=True, sparse=False):
-    """A random MDP; the last state is absorbing, and one transition in a few has a random reward."""
+    """A random MDP; the last state is absorbing, and some transitions have a random reward."""
     rng = np.random.default_rng(seed)
     p = rng.dirichlet(np.ones(states), size=(states, actions))
     r = rng.normal(size=(states, actions, states))
@@ -86,7 +86,9 @@ def _table(baseline, mdp):
     if baseline is None:
         return np.zeros((mdp.horizon, mdp.states))
     given = np.asarray(baseline.given)
-    return np.full((mdp.horizon, mdp.states), given) if given.ndim == 0 else _timed(given, mdp.horizon)
+    return (
+        np.full((mdp.horizon, mdp.states), given) if given.ndim == 0 else _timed(given, mdp.horizon)
+    )
 
 
 def returns_and_values(paths, mdp, estimator):
@@ -204,7 +206,11 @@ def batches(paths, mdp, policy, estimator, k):
         b = np.mean([returns[index[:, j]] for j in others], axis=0)
         own = index[:, i]
         chosen = type(paths)(
-            p, paths.states[own], paths.actions[own], paths.rewards[own], paths.valid[own],
+            p,
+            paths.states[own],
+            paths.actions[own],
+            paths.rewards[own],
+            paths.valid[own],
             paths.log_probs[own],
         )
         gradient = gradient + terms(chosen, mdp, policy, estimator, b)[0].sum(axis=1) / k

@@ -122,7 +122,9 @@ def test_dense_and_sparse_agree():
         Sparse(slots, dense.transitions), dense.rewards, dense.initial, 3, dense.reward_variance
     )
     policy = random_policy(4, dense)
-    one, other = (moments(m, policy, estimators.total_return(), covariance=True) for m in (dense, sparse))
+    one, other = (
+        moments(m, policy, estimators.total_return(), covariance=True) for m in (dense, sparse)
+    )
     assert relative_error(one.covariance, other.covariance) <= 1e-12
 
 
@@ -137,7 +139,14 @@ def test_sums_over_more_slots_than_a_block_are_complete():
     assert relative_error(one, other) <= 1e-12
 
 
-@pytest.mark.parametrize("name", gallery.TASKS)
+QUICK_TASKS = "short-corridor", "gridworld"
+EVERY_TASK = [
+    name if name in QUICK_TASKS else pytest.param(name, marks=pytest.mark.slow)
+    for name in gallery.TASKS
+]
+
+
+@pytest.mark.parametrize("name", EVERY_TASK)
 def test_every_task_of_the_gallery_has_a_report(name):
     mdp, policy = gallery.TASKS[name]()
     table = report.rows(mdp, policy, report.usual_estimators(mdp, policy, discount=0.9))
@@ -165,6 +174,9 @@ def test_equal_shapes_compile_once():
         mdp = random_mdp(seed)
         for lam in (0.0, 0.5):
             critic = baselines.table(np.full(3, float(seed)))
-            moments(mdp, random_policy(seed, mdp),
-                    estimators.gae(discount=gamma, gae_lambda=lam, critic=critic))
+            moments(
+                mdp,
+                random_policy(seed, mdp),
+                estimators.gae(discount=gamma, gae_lambda=lam, critic=critic),
+            )
     assert to_go.finite._cache_size() == 1

@@ -5,21 +5,27 @@ import numpy as np
 import pytest
 from oracle import random_mdp, random_policy, relative_error, scores
 
-from policygrad.tabular import FunctionPolicy, SoftmaxPolicy, enumerate_trajectories, objective, solve
+from policygrad.tabular import (
+    FunctionPolicy,
+    SoftmaxPolicy,
+    enumerate_trajectories,
+    objective,
+    solve,
+)
 
 
 @pytest.mark.parametrize("features", [None, 2])
 @pytest.mark.parametrize("horizon", [3, None])
-@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("sparse", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_gradient_is_that_of_autodiff_and_of_finite_differences(horizon, features, sparse):
     mdp = random_mdp(1, horizon=horizon, sparse=sparse)
     policy = random_policy(2, mdp, features=features)
     solution = solve(mdp, policy, discount=0.9)
     with jax.enable_x64(True):
         assert float(objective(mdp, policy, discount=0.9)) == pytest.approx(solution.objective)
-        theta = jax.grad(
-            lambda t: objective(mdp, SoftmaxPolicy(t, policy.features), discount=0.9)
-        )(policy.theta)
+        theta = jax.grad(lambda t: objective(mdp, SoftmaxPolicy(t, policy.features), discount=0.9))(
+            policy.theta
+        )
     assert relative_error(solution.gradient, np.ravel(theta)) <= 1e-10
 
     def j(theta):

@@ -8,7 +8,7 @@ does not depend on the action. All of them are used first and refitted afterward
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import ArrayLike
+from numpy.typing import ArrayLike
 
 from policygrad.baselines.base import Baseline, Pointwise
 from policygrad.baselines.linear import LinearFeatures

@@ -1,6 +1,7 @@
 """The table: known values of a finite task's states."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from policygrad.types import Trajectories
 class Table(Pointwise):
     """b(s, t) = an entry of a table `[S]` or `[T, S]`; observations are state indices."""
 
-    given: Float[Array, "*T S"]
+    given: Any
 
     may_bootstrap = True
 

@@ -73,6 +73,4 @@ def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
     m = fixed_point(omega * chain, f)
     occupancy = fixed_point(omega**2 * chain.T, problem.edges.initial)
     d, c, half = _terms(problem, f, omega * pull(problem.edges, weights, m), occupancy)
-    return _whole(
-        problem, problem.edges.initial @ m, d, c, half if with_covariance else None
-    )
+    return _whole(problem, problem.edges.initial @ m, d, c, half if with_covariance else None)

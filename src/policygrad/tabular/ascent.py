@@ -1,4 +1,4 @@
-"""Following the exact gradient to the optimum, so that a training curve has a truth to lie against."""
+"""Following the exact gradient to the optimum, so that training curves have a truth beside them."""
 
 from dataclasses import dataclass, replace
 from typing import Literal

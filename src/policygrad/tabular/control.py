@@ -56,8 +56,8 @@ class OptimalBaseline:
         family: which.
         values: `[T, S]` (`[S]` without a horizon), b on every state; `[d]`, one constant a
             parameter, for `per_parameter`.
-        coefficients: of the family: `[]`, `[T]`, `[S]`, `[T, S]`, one a feature, or `[d]`. Zero where
-            a state is never visited, as nothing is at stake there.
+        coefficients: of the family: `[]`, `[T]`, `[S]`, `[T, S]`, one a feature, or `[d]`. Zero
+            where a state is never visited, as nothing is at stake there.
         curvature: K, like `values`; what a unit of squared error costs.
         variance: trace of the estimator's covariance with this baseline.
     """
@@ -102,8 +102,8 @@ def optimal_baseline(
         features: `[S, f]` or `[T, S, f]`, for "linear" alone.
 
     Returns:
-        `OptimalBaseline`. Without a horizon "time" and "state_time" do not exist, and "state" is the
-        best stationary one.
+        `OptimalBaseline`. Without a horizon "time" and "state_time" do not exist, and "state" is
+        the best stationary one.
 
     Raises:
         ValueError: an unknown family, one that needs a horizon, or features that do not fit.
@@ -140,7 +140,7 @@ def excess_variance(
     Σ K_{t,s} (b_t(s) − b*_t(s))² = Var(b) − Var(b*).
 
     Args:
-        mdp, policy, estimator, state: as in `moments`; the baseline is a function of state and time.
+        mdp, policy, estimator, state: as in `moments`; the baseline a function of state and time.
 
     Returns:
         Variance of one trajectory's estimate; above the best stationary baseline without a horizon.
@@ -378,5 +378,3 @@ def _total_infinite(problem: Problem, *, by_parameter: bool) -> Parabola:
     once = _past_scores(problem, before, jnp.zeros_like(later.a))
     past = fixed_point(problem.targets.discount * chain.T, once)
     return _total_slope(problem, given, later.a, before, past, by_parameter)
-
-

@@ -18,8 +18,8 @@ def from_gymnasium(env: Any, *, horizon: int | None = None) -> FiniteMDP:
     Args:
         env: an environment, wrapped or not, with `P[s][a] = [(p, s', r, terminated), …]` and
             `initial_state_distrib`.
-        horizon: of the MDP; None for no limit. A `TimeLimit` wrapper is not read: whether it is part
-            of the task is for the caller to say.
+        horizon: of the MDP; None for no limit. A `TimeLimit` wrapper is not read: whether it is
+            part of the task is for the caller to say.
 
     Returns:
         A sparse `FiniteMDP` with the environment's states. Those that only a terminated transition
@@ -121,9 +121,7 @@ class TabularEnvironment:
 
     def step(
         self, key: PRNGKeyArray, state: TabularState, action: Int[Array, ""]
-    ) -> tuple[
-        TabularState, Int[Array, ""], Float[Array, ""], Bool[Array, ""], Bool[Array, ""]
-    ]:
+    ) -> tuple[TabularState, Int[Array, ""], Float[Array, ""], Bool[Array, ""], Bool[Array, ""]]:
         """One transition: state, observation, reward, terminated, truncated. Consumes the key."""
         edges = self.mdp.edges
         for_edge, for_reward = jax.random.split(key)
@@ -157,5 +155,5 @@ def as_environment(mdp: FiniteMDP) -> TabularEnvironment:
     over = np.flatnonzero(mdp.initial_support & mdp.absorbing)
     if over.size:
         raise ValueError(f"an episode may start in state {over[0]}, which is absorbing")
-    spaces = (gymnasium.spaces.Discrete(n) for n in (mdp.states, mdp.actions))
-    return TabularEnvironment(mdp, *spaces, mdp.horizon)
+    observations, actions = (gymnasium.spaces.Discrete(n) for n in (mdp.states, mdp.actions))
+    return TabularEnvironment(mdp, observations, actions, mdp.horizon)

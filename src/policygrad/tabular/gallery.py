@@ -181,9 +181,9 @@ def random_mdp(
 def discounted_counterexample() -> Task:
     """Two steps that share one logit: action 1 earns +1 first and −1.5 afterwards.
 
-    Shows the cost of dropping γ^t: at γ = 0.5 the objective is J = p (1 − 0.75), best at p = 1, while
-    the usual direction is proportional to 1 − 1.5 and leads to p = 0, the worst policy there is. A
-    smaller sibling of the example of Nota & Thomas 2020.
+    Shows the cost of dropping γ^t: at γ = 0.5 the objective is J = p (1 − 0.75), best at p = 1,
+    while the usual direction is proportional to 1 − 1.5 and leads to p = 0, the worst policy there
+    is. A smaller sibling of the example of Nota & Thomas 2020.
     """
     transitions = np.zeros((3, 2, 3))
     transitions[0, :, 1] = transitions[1, :, 2] = transitions[2, :, 2] = 1.0

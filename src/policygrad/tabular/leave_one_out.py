@@ -1,8 +1,8 @@
 """What leave-one-out adds: a baseline made of the k−1 other episodes of the batch.
 
-Given one episode, its baseline β_t has mean E[G_t] and variance Var(G_t)/(k−1), and is independent of
-the episode; as scores of different times are uncorrelated, only the variance at each t matters. The
-episodes then depend on each other:
+Given one episode, its baseline β_t has mean E[G_t] and variance Var(G_t)/(k−1), and is independent
+of the episode; as scores of different times are uncorrelated, only the variance at each t matters.
+The episodes then depend on each other:
 
     Cov(ĝ_i, ĝ_j) = (k−1)⁻² Σ_{t,s} w_t w_s E[z_t G_s] E[z_s G_t]ᵀ,
 
@@ -20,7 +20,9 @@ from policygrad.tabular.problem import Problem
 from policygrad.tabular.to_go import finite_returns, occupancies
 
 
-def with_batch_baseline(problem: Problem, episodes: int, whole_return: bool, stationary_h) -> Problem:
+def with_batch_baseline(
+    problem: Problem, episodes: int, whole_return: bool, stationary_h
+) -> Problem:
     """The problem with the baseline's mean as b, and its variance as noise.
 
     Args:
@@ -38,9 +40,7 @@ def with_batch_baseline(problem: Problem, episodes: int, whole_return: bool, sta
         if whole_return:
             mean, square = (jnp.broadcast_to(x[:1], x.shape) for x in (mean, square))
     noise = (square - mean**2) / (episodes - 1)
-    return problem._replace(
-        tables=tables._replace(baseline=mean[..., None] * alive, noise=noise)
-    )
+    return problem._replace(tables=tables._replace(baseline=mean[..., None] * alive, noise=noise))
 
 
 @jax.jit

@@ -13,7 +13,9 @@ T = TypeVar("T")
 _DOUBLINGS = 60
 
 
-def fixed_point(matrix: Float[Array, "S S"], constant: Float[Array, "S *d"]) -> Float[Array, "S *d"]:
+def fixed_point(
+    matrix: Float[Array, "S S"], constant: Float[Array, "S *d"]
+) -> Float[Array, "S *d"]:
     """The X with X = matrix · X + constant."""
     flat = constant.reshape(len(constant), -1)
     solved = jnp.linalg.solve(jnp.eye(len(matrix)) - matrix, flat)
@@ -28,7 +30,7 @@ def nilpotent(apply: Callable[[T], T], zero: T, times: int) -> T:
 def stein(
     left: Float[Array, "n n"], right: Float[Array, "k k"], constant: Float[Array, "n k"]
 ) -> Float[Array, "n k"]:
-    """X = Σ_t left^t · constant · (right^t)ᵀ, by doubling (Smith 1968): log₂ of the terms needed."""
+    """X = Σ_t left^t · constant · (right^t)ᵀ, by doubling (Smith 1968)."""
 
     def unfinished(carry: tuple) -> Array:
         total, part, _, _, count = carry

@@ -9,12 +9,13 @@ is over there. Nothing is earned in it, its scores count for nothing, and V and 
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import ArrayLike
 
 _TOLERANCE = 1e-9
 _BLOCK = 8
@@ -79,17 +80,17 @@ class FiniteMDP:
     [False, True]
     """
 
-    transitions: Float[np.ndarray, "S A S"] | Sparse
-    rewards: Float[np.ndarray, "S A *K"]
-    initial: Float[np.ndarray, " S"]
+    transitions: ArrayLike | Sparse
+    rewards: ArrayLike
+    initial: ArrayLike
     horizon: int | None = None
-    reward_variance: Float[np.ndarray, "*SAK"] | float = 0.0
+    reward_variance: ArrayLike = 0.0
     name: str = "MDP"
     edges: Edges = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         successors, weights = _checked_transitions(self.transitions)
-        states, actions, _ = weights.shape
+        states = len(weights)
         rewards = _on_edges("rewards", self.rewards, weights.shape)
         variances = _on_edges("reward_variance", self.reward_variance, weights.shape)
         if np.any(variances < 0):
@@ -109,10 +110,15 @@ class FiniteMDP:
         stays = np.all(~possible | (slots == own), axis=(1, 2))
         earns = np.any(possible & ((rewards != 0) | (variances > 0)), axis=(1, 2))
         alive = (~(stays & ~earns)).astype(float)
-        edges = Edges(
-            weights * alive[:, None, None], rewards, variances, initial, alive, successors
+        parts: tuple[Any, ...] = (
+            weights * alive[:, None, None],
+            rewards,
+            variances,
+            initial,
+            alive,
+            successors,
         )
-        object.__setattr__(self, "edges", edges)
+        object.__setattr__(self, "edges", Edges(*parts))
 
     @property
     def states(self) -> int:

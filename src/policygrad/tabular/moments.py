@@ -22,8 +22,8 @@ from policygrad.tabular.to_go import Whole
 class Moments:
     """Mean and variance of the gradient estimate of ONE trajectory; a batch of N divides by N.
 
-    With leave-one-out over k episodes, whose estimates depend on each other, the variance is k times
-    that of the batch's mean, so that the same division holds.
+    With leave-one-out over k episodes, whose estimates depend on each other, the variance is k
+    times that of the batch's mean, so that the same division holds.
 
     Var = D + C + between − B, exactly; `between` is zero but for leave-one-out.
 

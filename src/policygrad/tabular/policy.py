@@ -7,7 +7,7 @@ table cheap: `OwnBlock` stores `[S, A, A]` where `Dense` stores `[S, A, d]`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -119,11 +119,11 @@ class SoftmaxPolicy:
     (2,)
     """
 
-    theta: Float[Array, " d"] | Float[Array, "S A"]
-    features: Carried[Float[Array, "S A d"]] | None = None
+    theta: Any
+    features: Carried[Any] | None = None
 
     @classmethod
-    def of(cls, theta: object, features: object = None) -> "SoftmaxPolicy":
+    def of(cls, theta: Any, features: Any = None) -> "SoftmaxPolicy":
         """From arrays, validated.
 
         Raises:
@@ -207,7 +207,7 @@ class FunctionPolicy:
         jacobian = gradient(lambda flat: self.function(unravel(flat)))(theta)
         possible = probabilities > 0
         divisor = jnp.where(possible, probabilities, 1.0)[..., None]
-        z = jnp.where(possible[..., None], jacobian / divisor, 0.0)
+        z = jnp.asarray(jnp.where(possible[..., None], jacobian / divisor, 0.0))
         return Tabulated(probabilities, Dense(jnp.asarray(mdp.edges.alive)[:, None, None] * z))
 
     def __call__(self, observation: Int[Array, ""]) -> Categorical:
@@ -240,5 +240,3 @@ def _check_policy(probabilities: np.ndarray, mdp: FiniteMDP) -> None:
     if wrong.any():
         s = int(np.argmax(wrong))
         raise ValueError(f"π(·|s={s}) is no distribution: {probabilities[s]}")
-
-

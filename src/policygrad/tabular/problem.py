@@ -159,12 +159,12 @@ def check_exact(mdp: FiniteMDP, estimator: AnyEstimator) -> None:
     baseline = estimator.baseline
     if baseline is not None and not isinstance(baseline, (Pointwise, LeaveOneOut)):
         raise ValueError(f"{type(baseline).__name__} has no exact form: it cannot be tabulated")
-    if isinstance(baseline, LeaveOneOut) and mdp.horizon is None:
-        if estimator.form != "total_return":
-            raise ValueError(
-                f"{estimator.form} with leave_one_out has no exact form without a horizon: its "
-                "baseline depends on the time; give the MDP a horizon"
-            )
+    timed = isinstance(baseline, LeaveOneOut) and estimator.form != "total_return"
+    if timed and mdp.horizon is None:
+        raise ValueError(
+            f"{estimator.form} with leave_one_out has no exact form without a horizon: its "
+            "baseline depends on the time; give the MDP a horizon"
+        )
 
 
 def uses_leave_one_out(estimator: AnyEstimator) -> bool:
@@ -176,7 +176,7 @@ def _targets(mdp: FiniteMDP, estimator: AnyEstimator) -> Targets:
     gamma = float(estimator.discount)
     kept = estimator.discounted_states or estimator.form == "reward_indexed"
     omega = gamma if kept else 1.0
-    if estimator.form == "n_step":
+    if isinstance(estimator, Estimator) and estimator.form == "n_step":
         n = estimator.n if mdp.horizon is None else min(estimator.n, mdp.horizon)
         shape, factor = np.eye(n, k=-1), 1.0
         bootstrap = gamma * (np.arange(n) == 0)
@@ -208,8 +208,8 @@ def _tables(mdp: FiniteMDP, estimator: AnyEstimator, state: EstimatorState | Non
         baseline = values
     else:
         baseline = alive * _tabulate("baseline", estimator.baseline, given.baseline, mdp)
-    tables = Tables(baseline, following, np.zeros(baseline.shape[:-1]))
-    return jax.tree.map(jnp.asarray, tables)
+    tables = baseline, following, np.zeros(baseline.shape[:-1])
+    return Tables(*(jnp.asarray(x) for x in tables))
 
 
 def _tabulate(role: str, function: Any, state: Any, mdp: FiniteMDP) -> Float[np.ndarray, "*T S"]:
@@ -255,5 +255,3 @@ def _own_state(role: str, function: Any) -> Any:
             "numbers, such as baselines.table(values)"
         )
     return function.init(jax.random.key(0), jnp.zeros((), int))
-
-

@@ -1,8 +1,8 @@
 """The moments' recursions over one step, shared by finite and infinite horizons.
 
 Everything is relative to its own time: S_t = z_t (G_t − b_t(s_t)) + ω S_{t+1} is the estimator from
-step t on as if it began there, and ω^{2t} weighs step t in the whole. So one step is the same map at
-every t: a horizon applies it T times, and without one its fixed point is a linear system.
+step t on as if it began there, and ω^{2t} weighs step t in the whole. So one step is the same map
+at every t: a horizon applies it T times, and without one its fixed point is a linear system.
 
 Carried per state, with primes one step later and E over (a, s', r):
 
@@ -23,7 +23,7 @@ from policygrad.tabular.problem import Problem
 
 
 class Returns(NamedTuple):
-    """First and second moments of the p coupled returns: `[S, p]` and `[S, p, p]`, or `[S, A, …]`."""
+    """First and second moments of the p coupled returns: `[S, (A,) p]`, `[S, (A,) p, p]`."""
 
     first: Float[Array, "S *A p"]
     second: Float[Array, "S *A p p"]
@@ -89,7 +89,9 @@ def mean_step(
     """m, from m one step later."""
     pi, scores = problem.policy
     here = scores.mean(pi * (given.first[..., -1] - baseline[:, None]))
-    return here + problem.targets.omega * pull(problem.edges, pi[..., None] * problem.edges.weights, m)
+    return here + problem.targets.omega * pull(
+        problem.edges, pi[..., None] * problem.edges.weights, m
+    )
 
 
 def product_step(
@@ -122,7 +124,7 @@ def future_pairs(
     x: Float[Array, "S p d"],
 ) -> list[Pair]:
     """y, times occupancy and policy, as pairs: ω E[(u − b) S' + Λ G' S']."""
-    edges, targets = problem.edges, problem.targets
+    targets = problem.targets
     weights = _visits(problem, occupancy) * targets.omega
     centred = next_rewards(problem, next_values)[..., -1] - baseline[:, None, None]
     return [(weights * centred, m), (weights, jnp.einsum("j,sjd->sd", targets.coupling[-1], x))]
@@ -142,12 +144,16 @@ def add_up(
 ) -> Sums:
     """D and C of one step, and its part of E[ĝ ĝᵀ]; approximation (ii) is left at zero."""
     edges, scores = problem.edges, problem.policy.scores
-    cross = sum(jnp.sum(w * scores.dots(edges, v)) for w, v in pairs)
+    cross = jnp.sum(jnp.stack([jnp.sum(w * scores.dots(edges, v)) for w, v in pairs]))
     mixed = None
     if with_covariance:
-        mixed = sum(scores_into(problem, w).T @ v for w, v in pairs)
+        mixed = jnp.sum(jnp.stack([scores_into(problem, w).T @ v for w, v in pairs]), axis=0)
     return Sums(
-        jnp.sum(outer * scores.squares), 2 * cross, jnp.zeros(()), outer, mixed  # pyright: ignore
+        jnp.sum(outer * scores.squares),
+        2 * cross,
+        jnp.zeros(()),
+        outer,
+        mixed,  # pyright: ignore
     )
 
 

@@ -58,7 +58,7 @@ def row(
     batch_episodes: int = 2,
     objective_discount: float | None = None,
 ) -> Row:
-    """One row of the table; arguments as in `moments`, `batch_episodes` being k of leave-one-out."""
+    """One row of the table; arguments as in `moments`; `batch_episodes` is leave-one-out's k."""
     exact = moments(
         mdp,
         policy,
@@ -98,7 +98,7 @@ def rows(
         mdp, policy: the task.
         chosen: name -> estimator, with numbers of their own (tables, constants).
         batch_episodes: k of leave-one-out.
-        objective_discount: γ of the objective that bias is measured against; None: each estimator's.
+        objective_discount: γ of the objective behind the bias; None: each estimator's own.
 
     Returns:
         Rows in the order given.
@@ -188,7 +188,12 @@ def as_text(table: list[Row]) -> str:
     lines = [["estimator", *COLUMNS.values()], *body]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(line[1:], widths[1:], strict=True))])
+        "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                *(x.rjust(w) for x, w in zip(line[1:], widths[1:], strict=True)),
+            ]
+        )
         for line in lines
     )
 

@@ -175,5 +175,3 @@ def _discounted(edges: Edges, policy: Tabulated, gamma: Array, fading: Array) ->
     visits = occupancy[:, None] * pi
     direction = jnp.sum(scores.mean(visits * q), axis=0)
     return edges.initial @ values, values, q, occupancy, direction, visits
-
-

@@ -1,8 +1,8 @@
 """Exact sums for the total return: every score times (R(τ) − b_t(s_t)).
 
-At step t the return is R = ρ + γ^t G: what was earned before, and what is still to come. Given s_t the
-two are independent, so the past enters by six numbers a state, E[γ^{jt} ρ^i 1(s_t = s)], and the
-future by three vectors, since E[Z'|s'] = E[Y'|s'] = 0 (E7):
+At step t the return is R = ρ + γ^t G: what was earned before, and what is still to come. Given s_t
+the two are independent, so the past enters by six numbers a state, E[γ^{jt} ρ^i 1(s_t = s)], and
+the future by three vectors, since E[Z'|s'] = E[Y'|s'] = 0 (E7):
 
     a = E[G Z],  c = E[G² Z],  e = E[G Y],   Z = z + Z',  Y = z b + Y',  G = r + γ G'.
 """
@@ -100,9 +100,7 @@ def squared_weights(
     return problem.edges.alive[:, None] * problem.policy.probabilities * square
 
 
-def future_before(
-    problem: Problem, b: Float[Array, " S"], given: Returns, later: Future
-) -> Future:
+def future_before(problem: Problem, b: Float[Array, " S"], given: Returns, later: Future) -> Future:
     """a, c and e, from those one step later."""
     (pi, scores), edges, gamma = problem.policy, problem.edges, problem.targets.discount
     weights = pi[..., None] * edges.weights
@@ -115,9 +113,7 @@ def future_before(
     )
 
 
-def future_pairs(
-    problem: Problem, b: Float[Array, " S"], past: Past, later: Future
-) -> list[Pair]:
+def future_pairs(problem: Problem, b: Float[Array, " S"], past: Past, later: Future) -> list[Pair]:
     """E[(R − b_t)(R Z' − Y')] on every edge, with the past's moments and the policy."""
     edges, gamma = problem.edges, problem.targets.discount
     weights = problem.policy.probabilities[..., None] * edges.weights
