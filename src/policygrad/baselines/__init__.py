@@ -7,10 +7,14 @@ does not depend on the action. All of them are used first and refitted afterward
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from policygrad.baselines.base import Baseline, Pointwise
 from policygrad.baselines.linear import LinearFeatures
 from policygrad.baselines.network import ValueNetwork
 from policygrad.baselines.simple import Constant, LeaveOneOut, TimeDependent, Zero
+from policygrad.baselines.table import Table
 from policygrad.checks import positive, whole
 
 __all__ = [
@@ -20,6 +24,7 @@ __all__ = [
     "leave_one_out",
     "linear_features",
     "none",
+    "table",
     "time_dependent",
     "value_network",
 ]
@@ -135,6 +140,36 @@ def value_network(
     whole("epochs", epochs)
     whole("minibatches", minibatches)
     return ValueNetwork(step_size, tuple(hidden), epochs, minibatches, encode)
+
+
+def table(values: ArrayLike) -> Table:
+    """Known values of the states of a finite task, such as an exact V or a deliberately wrong one.
+
+    b(s, t) = values[t, s], or values[s] at every time.  [E6, E11]
+
+    Args:
+        values: `[S]`, or `[T, S]`, in units of reward; times from T on share the last row. An
+            observation is the index of its state. The table is never refitted.
+
+    Returns:
+        A pointwise baseline that may bootstrap.
+
+    Raises:
+        ValueError: another number of axes, or a value that is not finite.
+
+    Bias: none as a baseline (E7); as a critic, that of its error.
+
+    Source: the post, E6 and E11.
+
+    >>> table([1.0, 2.0]).given.tolist()
+    [1.0, 2.0]
+    """
+    given = np.asarray(values, np.float64)
+    if given.ndim not in (1, 2) or given.size == 0:
+        raise ValueError(f"values must have shape [S] or [T, S], got {given.shape}")
+    if not np.all(np.isfinite(given)):
+        raise ValueError(f"values must be finite, got {given[~np.isfinite(given)][0]}")
+    return Table(given)
 
 
 def leave_one_out() -> LeaveOneOut:

@@ -1,0 +1,39 @@
+"""The exact laboratory: on a finite MDP every estimator's mean and covariance can be computed."""
+
+from policygrad.tabular import gallery
+from policygrad.tabular.ascent import Ascent, ascend
+from policygrad.tabular.control import OptimalBaseline, excess_variance, optimal_baseline
+from policygrad.tabular.enumeration import Enumeration, enumerate_trajectories
+from policygrad.tabular.environments import TabularEnvironment, as_environment, from_gymnasium
+from policygrad.tabular.mdp import FiniteMDP, Sparse
+from policygrad.tabular.moments import Moments, moments
+from policygrad.tabular.policy import FixedPolicy, FunctionPolicy, SoftmaxPolicy, TabularPolicy
+from policygrad.tabular.problem import AllAction, all_action
+from policygrad.tabular.solution import Solution, objective, solve
+
+__all__ = [
+    "AllAction",
+    "Ascent",
+    "Enumeration",
+    "FiniteMDP",
+    "FixedPolicy",
+    "FunctionPolicy",
+    "Moments",
+    "OptimalBaseline",
+    "SoftmaxPolicy",
+    "Solution",
+    "Sparse",
+    "TabularEnvironment",
+    "TabularPolicy",
+    "all_action",
+    "as_environment",
+    "ascend",
+    "enumerate_trajectories",
+    "excess_variance",
+    "from_gymnasium",
+    "gallery",
+    "moments",
+    "objective",
+    "optimal_baseline",
+    "solve",
+]

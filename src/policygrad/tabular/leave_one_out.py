@@ -1,0 +1,82 @@
+"""What leave-one-out adds: a baseline made of the k−1 other episodes of the batch.
+
+Given one episode, its baseline β_t has mean E[G_t] and variance Var(G_t)/(k−1), and is independent
+of the episode; as scores of different times are uncorrelated, only the variance at each t matters.
+The episodes then depend on each other:
+
+    Cov(ĝ_i, ĝ_j) = (k−1)⁻² Σ_{t,s} w_t w_s E[z_t G_s] E[z_s G_t]ᵀ,
+
+‖∇J‖²/(k−1)² in trace for the total return.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from policygrad.tabular import recursions as step
+from policygrad.tabular.problem import Problem
+from policygrad.tabular.to_go import finite_returns, occupancies
+
+
+def with_batch_baseline(
+    problem: Problem, episodes: int, whole_return: bool, stationary_h
+) -> Problem:
+    """The problem with the baseline's mean as b, and its variance as noise.
+
+    Args:
+        problem: with a baseline of zero.
+        episodes: k.
+        whole_return: b estimates E[R], one number, instead of E[G_t] at each t.
+        stationary_h: first and second moment of the return on each state, `[S]` each, where there
+            is no horizon; else None.
+    """
+    alive, tables = problem.edges.alive, problem.tables
+    if stationary_h is not None:
+        mean, square = (problem.edges.initial @ h for h in stationary_h)
+    else:
+        mean, square = _mean_returns(problem)
+        if whole_return:
+            mean, square = (jnp.broadcast_to(x[:1], x.shape) for x in (mean, square))
+    noise = (square - mean**2) / (episodes - 1)
+    return problem._replace(tables=tables._replace(baseline=mean[..., None] * alive, noise=noise))
+
+
+@jax.jit
+def _mean_returns(problem: Problem) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
+    """E[G_t] and E[G_t²], an episode that is over counting 0."""
+    returns, _ = finite_returns(problem)
+    p = occupancies(problem)
+    return (
+        jnp.sum(p * returns.first[..., -1], axis=1),
+        jnp.sum(p * returns.second[..., -1, -1], axis=1),
+    )
+
+
+@partial(jax.jit, static_argnames="with_covariance")
+def between_episodes(problem: Problem, *, with_covariance: bool) -> Array:
+    """(k−1)² Cov(ĝ_i, ĝ_j) for returns to go over T steps: its trace, or the matrix."""
+    returns, given = finite_returns(problem)
+    p_t = occupancies(problem)
+    (pi, scores), omega = problem.policy, problem.targets.omega
+    p = len(problem.targets.bootstrap)
+
+    def forward(e: Array, row: tuple) -> tuple[Array, Array]:
+        visits, h, first, fade = row
+        own = jnp.stack(
+            [visits @ scores.mean(pi * first[..., i]) for i in range(p)]
+        )  # E[z_t G_t[i]]
+        earlier = jnp.einsum("sid,s->id", e, h[:, -1])  # E[z_k G_t], k < t, traced
+        if with_covariance:
+            crossed = earlier.T @ own
+            term = jnp.outer(own[-1], own[-1]) + crossed + crossed.T
+        else:
+            term = own[-1] @ own[-1] + 2 * jnp.sum(earlier * own)
+        return step.past_scores_after(problem, visits, e), fade * term
+
+    d = jax.eval_shape(scores.mean, pi).shape[1]
+    fading = omega ** (2 * jnp.arange(len(p_t)))
+    start = jnp.zeros((len(pi), p, d))
+    rows = p_t, returns.first, given.first, fading
+    return jnp.sum(jax.lax.scan(forward, start, rows)[1], axis=0)

@@ -1,0 +1,290 @@
+"""A finite Markov decision process, validated once, and the arrays that every computation reads.
+
+Transitions are dense, `[S, A, S]`, or sparse: K successors for each state and action, as indices
+and probabilities `[S, A, K]`. An edge is one (state, action, successor slot); all that is computed
+elsewhere is sums over edges, so cost follows their number.
+
+A state is absorbing when every action stays in it with certainty and without reward: the episode
+is over there. Nothing is earned in it, its scores count for nothing, and V and b are zero.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import ArrayLike
+
+_TOLERANCE = 1e-9
+_BLOCK = 8
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Transitions with at most K successors for each state and action.
+
+    Attributes:
+        successors: `[S, A, K]`, state indices. A slot that is not needed repeats any state with
+            probability 0.
+        probabilities: `[S, A, K]`.
+    """
+
+    successors: Int[np.ndarray, "S A K"]
+    probabilities: Float[np.ndarray, "S A K"]
+
+
+class Edges(NamedTuple):
+    """The MDP as the computations read it: a pytree of float64 arrays.
+
+    Attributes:
+        weights: `[S, A, K]`, transition probabilities; zero out of absorbing states.
+        rewards: `[S, A, K]`, mean reward of each transition.
+        variances: `[S, A, K]`, its variance.
+        initial: `[S]`.
+        alive: `[S]`, 0 in absorbing states and 1 elsewhere.
+        successors: `[S, A, K]` state indices; None when dense, slot k being state k.
+    """
+
+    weights: Float[Array, "S A K"]
+    rewards: Float[Array, "S A K"]
+    variances: Float[Array, "S A K"]
+    initial: Float[Array, " S"]
+    alive: Float[Array, " S"]
+    successors: Int[Array, "S A K"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class FiniteMDP:
+    """A finite MDP.
+
+    J(θ) = E Σ_t γ^t r_t over T steps, or until absorption; γ belongs to the question that is asked
+    of it, not to the MDP.  [E0]
+
+    Args:
+        transitions: `[S, A, S]`, P(s'|s,a), or `Sparse`.
+        rewards: `[S, A]`, or of the shape of the transition probabilities, r(s,a,s').
+        initial: `[S]`, the distribution of s_0.
+        horizon: T, the number of steps, whose end is the end of the task; None for no limit.
+        reward_variance: a number or an array like `rewards`, the variance of the reward given
+            (s, a, s'), independent of the future. Moments depend on nothing else of its law; where
+            a law is needed (enumeration, sampling) it is mean ± standard deviation, half each.
+
+    Raises:
+        ValueError: shapes disagree, a row that is no distribution, NaN, a horizon below 1; the
+            message names the place and the value.
+
+    >>> mdp = FiniteMDP([[[0.0, 1.0]], [[0.0, 1.0]]], [[3.0], [0.0]], [1.0, 0.0])
+    >>> mdp.absorbing.tolist()
+    [False, True]
+    """
+
+    transitions: ArrayLike | Sparse
+    rewards: ArrayLike
+    initial: ArrayLike
+    horizon: int | None = None
+    reward_variance: ArrayLike = 0.0
+    name: str = "MDP"
+    edges: Edges = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        successors, weights = _checked_transitions(self.transitions)
+        states = len(weights)
+        rewards = _on_edges("rewards", self.rewards, weights.shape)
+        variances = _on_edges("reward_variance", self.reward_variance, weights.shape)
+        if np.any(variances < 0):
+            raise ValueError(f"reward_variance must be 0 or more, got {variances.min()}")
+        initial = _floats("initial", self.initial)
+        if initial.shape != (states,):
+            raise ValueError(
+                f"initial must have shape ({states},), as transitions, got {initial.shape}"
+            )
+        _check_distribution("initial", initial)
+        if self.horizon is not None and (self.horizon != int(self.horizon) or self.horizon < 1):
+            raise ValueError(f"horizon must be a whole number ≥ 1 or None, got {self.horizon}")
+
+        slots = np.arange(states) if successors is None else successors
+        own = np.arange(states)[:, None, None]
+        possible = weights > 0
+        stays = np.all(~possible | (slots == own), axis=(1, 2))
+        earns = np.any(possible & ((rewards != 0) | (variances > 0)), axis=(1, 2))
+        alive = (~(stays & ~earns)).astype(float)
+        parts: tuple[Any, ...] = (
+            weights * alive[:, None, None],
+            rewards,
+            variances,
+            initial,
+            alive,
+            successors,
+        )
+        object.__setattr__(self, "edges", Edges(*parts))
+
+    @property
+    def states(self) -> int:
+        """S, the number of states."""
+        return self.edges.weights.shape[0]
+
+    @property
+    def actions(self) -> int:
+        """A, the number of actions."""
+        return self.edges.weights.shape[1]
+
+    @property
+    def absorbing(self) -> Bool[np.ndarray, " S"]:
+        """`[S]`, where the episode is over."""
+        return np.asarray(self.edges.alive) == 0
+
+    @property
+    def successors(self) -> Int[np.ndarray, "S A K"]:
+        """`[S, A, K]`, the state that each edge leads to."""
+        if self.edges.successors is None:
+            return np.broadcast_to(np.arange(self.states), self.edges.weights.shape)
+        return np.asarray(self.edges.successors)
+
+    def require_absorption(self, probabilities: Float[np.ndarray, "S A"], discount: float) -> None:
+        """Refuse γ = 1 without a horizon where the policy may go on for ever: values do not exist.
+
+        Raises:
+            ValueError: names a state that is visited and never left for an absorbing one.
+        """
+        if self.horizon is not None or discount < 1:
+            return
+        pi = np.asarray(probabilities)[:, :, None]
+        used = (np.asarray(self.edges.weights) * pi) > 0
+        from_, _, _ = np.nonzero(used)
+        to = self.successors[used]
+        ends = _reaching(self.absorbing.copy(), from_, to)
+        visited = _reaching(self.initial_support, to, from_)
+        stuck = np.flatnonzero(visited & ~ends)
+        if stuck.size:
+            raise ValueError(
+                f"discount=1 needs absorption, and from state {stuck[0]} this policy never "
+                "reaches an absorbing state; give the MDP a horizon, or use a discount below 1"
+            )
+
+    @property
+    def initial_support(self) -> Bool[np.ndarray, " S"]:
+        """`[S]`, the states that an episode may start in."""
+        return np.asarray(self.edges.initial) > 0
+
+
+def _reaching(marked: np.ndarray, from_: np.ndarray, to: np.ndarray) -> np.ndarray:
+    """States with a path along edges from_ → to into a marked one."""
+    while True:
+        grown = marked.copy()
+        grown[from_[marked[to]]] = True
+        if np.array_equal(grown, marked):
+            return marked
+        marked = grown
+
+
+def _floats(name: str, values: object) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if not np.all(np.isfinite(array)):
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{name} must be finite, got {name}{list(where)}={array[where]}")
+    return array
+
+
+def _check_distribution(name: str, rows: np.ndarray) -> None:
+    if np.any(rows < 0):
+        where = tuple(int(i) for i in np.argwhere(rows < 0)[0])
+        raise ValueError(f"{name}{list(where)} is a negative probability, {rows[where]}")
+    sums = rows.sum(axis=-1)
+    wrong = np.argwhere(np.abs(sums - 1) > _TOLERANCE)
+    if wrong.size or (sums.ndim == 0 and abs(float(sums) - 1) > _TOLERANCE):
+        where = tuple(int(i) for i in wrong[0]) if sums.ndim else ()
+        place = f"{name}{list(where)}" if where else name
+        raise ValueError(f"{place} must sum to 1, got {sums[where]}")
+
+
+def _checked_transitions(
+    transitions: object,
+) -> tuple[Int[np.ndarray, "S A K"] | None, Float[np.ndarray, "S A K"]]:
+    """Successor indices (None when dense) and probabilities."""
+    if not isinstance(transitions, Sparse):
+        dense = _floats("transitions", transitions)
+        if dense.ndim != 3 or dense.shape[0] != dense.shape[2] or 0 in dense.shape:
+            raise ValueError(f"transitions must have shape [S, A, S], got {dense.shape}")
+        _check_distribution("transitions", dense)
+        return None, dense
+    weights = _floats("probabilities", transitions.probabilities)
+    successors = np.asarray(transitions.successors)
+    if weights.ndim != 3 or successors.shape != weights.shape or 0 in weights.shape:
+        raise ValueError(
+            "successors and probabilities must have one shape [S, A, K], got "
+            f"{successors.shape} and {weights.shape}"
+        )
+    if not np.issubdtype(successors.dtype, np.integer):
+        raise ValueError(f"successors must be state indices, got dtype {successors.dtype}")
+    outside = (successors < 0) | (successors >= len(weights))
+    if outside.any():
+        raise ValueError(
+            f"successors must be in 0…{len(weights) - 1}, got {successors[outside][0]}"
+        )
+    _check_distribution("probabilities", weights)
+    return successors.astype(np.int32), weights
+
+
+def _on_edges(name: str, values: object, shape: tuple[int, ...]) -> Float[np.ndarray, "S A K"]:
+    array = _floats(name, values)
+    if array.shape == shape[:2]:
+        array = array[:, :, None]
+    elif array.ndim and array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape[:2]} or {shape}, got {array.shape}")
+    return np.broadcast_to(array, shape)
+
+
+def on_successors(edges: Edges, values: Float[Array, "S *d"]) -> Float[Array, "S A K *d"]:
+    """Values of states, laid on the edges that lead to them (dense: as one broadcast row)."""
+    return values[None, None] if edges.successors is None else values[edges.successors]
+
+
+def pull(edges: Edges, weights: Float[Array, "S A K"], values: Array) -> Array:
+    """`[S, …]`: Σ over the edges of each state of weight × value of the successor."""
+    flat = values.reshape(len(values), -1)
+    if edges.successors is None:
+        return (weights.sum(axis=1) @ flat).reshape(values.shape)
+    # A few slots at a time: their gathers fuse into one sum, so that nothing of size [S, A, K, d]
+    # is stored. All of them in one expression fall out of the cache, and compile ever longer.
+    slots = _in_blocks(edges.successors.reshape(len(flat), -1))
+    shares = _in_blocks(weights.reshape(len(flat), -1))
+
+    def add_block(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
+        for slot, share in zip(*block, strict=True):
+            total = total + share[:, None] * flat[slot]
+        return total, None
+
+    total, _ = jax.lax.scan(add_block, jnp.zeros_like(flat), (slots, shares))
+    return total.reshape(values.shape)
+
+
+def _in_blocks(columns: Array) -> Array:
+    """`[S, n]` as `[n / 8, 8, S]`, filled up with zeros."""
+    columns = jnp.pad(columns, ((0, 0), (0, -columns.shape[1] % _BLOCK)))
+    return columns.T.reshape(-1, _BLOCK, len(columns))
+
+
+def push(edges: Edges, weights: Float[Array, "S A K *d"]) -> Float[Array, "S *d"]:
+    """`[S, …]`: Σ of the weights of the edges that lead into each state."""
+    if edges.successors is None:
+        return weights.sum(axis=(0, 1))
+    rest = weights.shape[3:]
+    return jnp.zeros((len(edges.alive), *rest)).at[edges.successors].add(weights)
+
+
+def push_values(edges: Edges, weights: Float[Array, "S A K"], values: Array) -> Array:
+    """`[S, …]`: Σ over the edges into each state of weight × value of the state they leave."""
+    flat = values.reshape(len(values), -1)
+    if edges.successors is None:
+        return (weights.sum(axis=1).T @ flat).reshape(values.shape)
+    return push(edges, weights[..., None] * flat[:, None, None]).reshape(values.shape)
+
+
+def between_states(edges: Edges, weights: Float[Array, "S A K"]) -> Float[Array, "S S"]:
+    """The matrix whose product with values of states is `pull`."""
+    if edges.successors is None:
+        return weights.sum(axis=1)
+    rows = jnp.arange(len(edges.alive))[:, None, None]
+    return jnp.zeros((len(edges.alive),) * 2).at[rows, edges.successors].add(weights)

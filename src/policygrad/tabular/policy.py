@@ -1,0 +1,242 @@
+"""Policies on a finite MDP: softmax in a table or in features, or any function of parameters.
+
+To the laboratory a policy is its probabilities π(a|s) and its scores ∇_θ log π(a|s). The scores of
+one parameter per state and action live in their own state's block, which is what keeps a large
+table cheap: `OwnBlock` stores `[S, A, A]` where `Dense` stores `[S, A, d]`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, PyTree
+
+from policygrad.distributions import Categorical
+from policygrad.tabular.mdp import Edges, FiniteMDP
+from policygrad.tabular.precision import in_float64
+from policygrad.types import Carried
+
+
+class Dense(NamedTuple):
+    """Scores as they are, `z[s, a]` in R^d."""
+
+    z: Float[Array, "S A d"]
+
+    @property
+    def squares(self) -> Float[Array, "S A"]:
+        """‖z‖²."""
+        return jnp.sum(self.z**2, axis=-1)
+
+    def mean(self, weights: Float[Array, "S A"]) -> Float[Array, "S d"]:
+        """Σ_a weight × score."""
+        return jnp.einsum("sa,sad->sd", weights, self.z)
+
+    def dots(self, edges: Edges, vectors: Float[Array, "S d"]) -> Float[Array, "S A K"]:
+        """Score of each edge's state and action · vector of its successor."""
+        if edges.successors is None:
+            return jnp.einsum("sad,td->sat", self.z, vectors)
+        slots = jnp.moveaxis(edges.successors, 2, 0)
+        return jnp.stack([jnp.einsum("sad,sad->sa", self.z, vectors[k]) for k in slots], axis=2)
+
+
+class OwnBlock(NamedTuple):
+    """Scores of one parameter per state and action: zero outside the state's own A entries."""
+
+    block: Float[Array, "S A A"]
+
+    @property
+    def z(self) -> Float[Array, "S A d"]:
+        """The same, written out."""
+        states, actions, _ = self.block.shape
+        own = jnp.eye(states)[:, None, :, None]
+        return (own * self.block[:, :, None, :]).reshape(states, actions, states * actions)
+
+    @property
+    def squares(self) -> Float[Array, "S A"]:
+        """‖z‖²."""
+        return jnp.sum(self.block**2, axis=-1)
+
+    def mean(self, weights: Float[Array, "S A"]) -> Float[Array, "S d"]:
+        """Σ_a weight × score."""
+        states = len(weights)
+        block = jnp.einsum("sa,sab->sb", weights, self.block)
+        return (jnp.eye(states)[:, :, None] * block[:, None, :]).reshape(states, -1)
+
+    def dots(self, edges: Edges, vectors: Float[Array, "S d"]) -> Float[Array, "S A K"]:
+        """Score of each edge's state and action · vector of its successor."""
+        states, actions, _ = self.block.shape
+        blocks = vectors.reshape(states, states, actions)
+        if edges.successors is None:
+            return jnp.einsum("sab,tsb->sat", self.block, blocks)
+        own = jnp.arange(states)[:, None, None]
+        return jnp.einsum("sab,sakb->sak", self.block, blocks[edges.successors, own])
+
+
+Scores = Dense | OwnBlock
+
+
+class Tabulated(NamedTuple):
+    """A policy as the laboratory reads it.
+
+    Attributes:
+        probabilities: `[S, A]`.
+        scores: z(s, a); zero in absorbing states, where nobody acts.
+    """
+
+    probabilities: Float[Array, "S A"]
+    scores: Scores
+
+
+class TabularPolicy(Protocol):
+    """Anything that can be tabulated on an MDP."""
+
+    def probabilities_on(self, mdp: FiniteMDP) -> Float[Array, "S A"]:
+        """`[S, A]`, differentiable in the policy's parameters."""
+        ...
+
+    def tabulate(self, mdp: FiniteMDP) -> Tabulated:
+        """Probabilities and scores, in float64 JAX arrays."""
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SoftmaxPolicy:
+    """π(a|s) ∝ exp(θᵀφ(s,a)); without features, one parameter per state and action.
+
+    It is also a module, observation (the state's index) -> `Categorical`, so that the training path
+    runs it: θ is differentiated, the features are carried.
+
+    Args:
+        theta: `[d]`; without features `[S, A]`, or flat `[S·A]` where only the laboratory reads it.
+        features: `[S, A, d]`, φ; use `SoftmaxPolicy.of`, which wraps them as carried.
+
+    >>> SoftmaxPolicy.of(np.zeros((3, 2)))(0).log_probs.shape
+    (2,)
+    """
+
+    theta: Any
+    features: Carried[Any] | None = None
+
+    @classmethod
+    def of(cls, theta: Any, features: Any = None) -> "SoftmaxPolicy":
+        """From arrays, validated.
+
+        Raises:
+            ValueError: shapes disagree, or a value is not finite.
+        """
+        theta = np.asarray(theta, np.float64)
+        if not np.all(np.isfinite(theta)):
+            raise ValueError(f"theta must be finite, got {theta[~np.isfinite(theta)][0]}")
+        if features is None:
+            return cls(theta)
+        features = np.asarray(features, np.float64)
+        if features.ndim != 3 or theta.shape != features.shape[-1:]:
+            raise ValueError(
+                f"theta [d] and features [S, A, d] disagree: {theta.shape} and {features.shape}"
+            )
+        if not np.all(np.isfinite(features)):
+            raise ValueError(f"features must be finite, got {features[~np.isfinite(features)][0]}")
+        return cls(theta, Carried(features))
+
+    def logits(self, states: int, actions: int) -> Float[Array, "S A"]:
+        """`[S, A]`, differentiable in θ."""
+        if self.features is not None:
+            features = jnp.asarray(self.features.value)
+            if features.shape[:2] != (states, actions):
+                raise ValueError(
+                    f"features are for {features.shape[:2]} states and actions, "
+                    f"the MDP has {(states, actions)}"
+                )
+            return features @ jnp.asarray(self.theta)
+        if np.size(self.theta) != states * actions:
+            raise ValueError(
+                f"theta has {np.size(self.theta)} entries, and {states} states × {actions} actions "
+                f"need {states * actions}"
+            )
+        return jnp.reshape(jnp.asarray(self.theta), (states, actions))
+
+    def __call__(self, observation: Int[Array, ""]) -> Categorical:
+        if self.features is not None:
+            return Categorical(jnp.asarray(self.features.value)[observation] @ self.theta)
+        if jnp.ndim(self.theta) != 2:
+            raise ValueError(f"theta must be [S, A] to act, got shape {jnp.shape(self.theta)}")
+        return Categorical(jnp.asarray(self.theta)[observation])
+
+    def probabilities_on(self, mdp: FiniteMDP) -> Float[Array, "S A"]:
+        return jax.nn.softmax(self.logits(mdp.states, mdp.actions), axis=-1)
+
+    @in_float64
+    def tabulate(self, mdp: FiniteMDP) -> Tabulated:
+        probabilities = self.probabilities_on(mdp)
+        alive = jnp.asarray(mdp.edges.alive)[:, None, None]
+        if self.features is None:
+            block = jnp.eye(mdp.actions) - probabilities[:, None, :]
+            return Tabulated(probabilities, OwnBlock(alive * block))
+        features = jnp.asarray(self.features.value)
+        mean = jnp.einsum("sa,sad->sd", probabilities, features)
+        return Tabulated(probabilities, Dense(alive * (features - mean[:, None])))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FunctionPolicy:
+    """Any differentiable function θ → π[S, A]; its scores come from autodiff.
+
+    Args:
+        theta: pytree of floating-point arrays, θ.
+        function: θ -> `[S, A]`, rows that are distributions.
+    """
+
+    theta: PyTree
+    function: Callable[[PyTree], Float[Array, "S A"]] = field(metadata={"static": True})
+
+    def probabilities_on(self, mdp: FiniteMDP) -> Float[Array, "S A"]:
+        return jnp.asarray(self.function(self.theta))
+
+    @in_float64
+    def tabulate(self, mdp: FiniteMDP) -> Tabulated:
+        theta, unravel = ravel_pytree(jax.tree.map(jnp.asarray, self.theta))
+        probabilities = jnp.asarray(self.function(self.theta))
+        _check_policy(np.asarray(probabilities), mdp)
+        gradient = jax.jacrev if np.size(probabilities) < theta.size else jax.jacfwd
+        jacobian = gradient(lambda flat: self.function(unravel(flat)))(theta)
+        possible = probabilities > 0
+        divisor = jnp.where(possible, probabilities, 1.0)[..., None]
+        z = jnp.asarray(jnp.where(possible[..., None], jacobian / divisor, 0.0))
+        return Tabulated(probabilities, Dense(jnp.asarray(mdp.edges.alive)[:, None, None] * z))
+
+    def __call__(self, observation: Int[Array, ""]) -> Categorical:
+        return Categorical(jnp.log(self.function(self.theta)[observation]))
+
+
+@dataclass(frozen=True)
+class FixedPolicy:
+    """A table of probabilities without parameters: what policy iteration returns."""
+
+    probabilities: Float[np.ndarray, "S A"]
+
+    def probabilities_on(self, mdp: FiniteMDP) -> Float[Array, "S A"]:
+        return jnp.asarray(self.probabilities)
+
+    @in_float64
+    def tabulate(self, mdp: FiniteMDP) -> Tabulated:
+        _check_policy(np.asarray(self.probabilities), mdp)
+        return Tabulated(
+            jnp.asarray(self.probabilities), Dense(jnp.zeros((mdp.states, mdp.actions, 0)))
+        )
+
+
+def _check_policy(probabilities: np.ndarray, mdp: FiniteMDP) -> None:
+    shape = mdp.states, mdp.actions
+    if probabilities.shape != shape:
+        raise ValueError(f"the policy has shape {probabilities.shape}, the MDP needs {shape}")
+    sums = probabilities.sum(axis=1)
+    wrong = ~(np.abs(sums - 1) < 1e-9) | np.any(probabilities < 0, axis=1)
+    if wrong.any():
+        s = int(np.argmax(wrong))
+        raise ValueError(f"π(·|s={s}) is no distribution: {probabilities[s]}")

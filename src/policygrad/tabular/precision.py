@@ -1,0 +1,28 @@
+"""The laboratory's boundary: float64 inside, NumPy outside, no global flag touched."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_float64(function: Callable[P, R]) -> Callable[P, R]:
+    """Run a function with JAX in float64, whatever the caller's precision is."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.enable_x64(True):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def to_numpy(tree: PyTree) -> PyTree:
+    """Every JAX array of a tree as a NumPy one."""
+    return jax.tree.map(np.asarray, tree)

@@ -1,0 +1,257 @@
+"""How an estimator reads on a finite MDP: its numbers and its tables.
+
+The return that Ψ_t starts from is the last of p coupled returns,
+
+    G_t = u_t + Λ G_{t+1},   u_t[i] = r_t + ν[i] V(s_{t+1}),
+
+with p = 1, Λ = γλ, ν = γ(1−λ) for λ-returns (returns to go at λ = 1, one step at λ = 0), and p = n,
+Λ = γ·shift, ν = (γ, 0, …, 0) for n steps, where G[i] is the (i+1)-step return.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from policygrad import checks
+from policygrad.baselines.base import Pointwise
+from policygrad.baselines.simple import Constant, LeaveOneOut, Zero
+from policygrad.baselines.table import Table
+from policygrad.estimators import Estimator, EstimatorState
+from policygrad.returns import Scalar
+from policygrad.tabular.mdp import Edges, FiniteMDP
+from policygrad.tabular.policy import TabularPolicy, Tabulated
+
+# times at which a baseline is compared with itself where there is no horizon
+_PROBED_TIMES = (0, 1, 2, 3, 7, 50, 1000)
+
+
+class Targets(NamedTuple):
+    """The numbers of an estimator.
+
+    Attributes:
+        discount: γ.
+        omega: factor between the weights of successive scores: γ where γ^t is kept, else 1.
+        coupling: `[p, p]`, Λ.
+        trace: `[p, p]`, Λ/ω, given apart since ω may be 0.
+        bootstrap: `[p]`, ν.
+    """
+
+    discount: Float[Array, ""]
+    omega: Float[Array, ""]
+    coupling: Float[Array, "p p"]
+    trace: Float[Array, "p p"]
+    bootstrap: Float[Array, " p"]
+
+
+class Tables(NamedTuple):
+    """Baseline and critic on every state, zero where an episode is over; `[S]` without a horizon.
+
+    Attributes:
+        baseline: `[T, S]`, b_t(s).
+        next_values: `[T, S]`, V_{t+1}(s); zero at the horizon.
+        noise: `[T]`, variance of a baseline made of other episodes; else zero.
+    """
+
+    baseline: Float[Array, "*T S"]
+    next_values: Float[Array, "*T S"]
+    noise: Float[Array, "*T"]
+
+
+class Problem(NamedTuple):
+    """Everything the recursions read: a pytree of float64 arrays."""
+
+    edges: Edges
+    policy: Tabulated
+    targets: Targets
+    tables: Tables
+
+
+@dataclass(frozen=True)
+class AllAction:
+    """The all-action estimator; made by `all_action`. It has no sampled form in training.
+
+    Attributes:
+        discount: γ.
+        critic: V in Q(s, a) = E[r + γ V(s')]; None for the exact Q.
+        discounted_states: whether γ^t is kept.
+    """
+
+    discount: Scalar
+    critic: Pointwise | None
+    discounted_states: bool
+
+    form = "all_action"
+    baseline = None
+
+
+def all_action(
+    *,
+    discount: Scalar = 1.0,
+    critic: Pointwise | None = None,
+    discounted_states: bool = False,
+) -> AllAction:
+    """Sum over the actions instead of sampling them.
+
+    ĝ = Σ_t Σ_a ∇π(a|s_t) Q_t(s_t, a).  [E11, E13]
+
+    Args:
+        discount: γ in [0, 1].
+        critic: V in Q(s, a) = E[r + γ V(s')]; None for the exact Q.
+        discounted_states: keep the factor γ^t.
+
+    Returns:
+        An estimator for `moments`; a baseline would cancel exactly.
+
+    Raises:
+        ValueError: discount out of range.
+
+    Bias: none beyond the discount's with the exact Q; else γ times V's error.
+
+    Source: the post, E13; Sutton et al. 2000.
+    """
+    checks.unit_interval("discount", discount)
+    return AllAction(discount, critic, discounted_states)
+
+
+AnyEstimator = Estimator | AllAction
+
+
+def problem_of(
+    mdp: FiniteMDP,
+    policy: TabularPolicy,
+    estimator: AnyEstimator,
+    state: EstimatorState | None,
+) -> Problem:
+    """Lay an estimator out on an MDP; leave-one-out reads as no baseline here.
+
+    Raises:
+        ValueError: no exact form exists; the message says why.
+    """
+    check_exact(mdp, estimator)
+    tabulated = policy.tabulate(mdp)
+    discount = float(estimator.discount)
+    undiscounted = estimator.form == "total_return"  # its scores never fade
+    mdp.require_absorption(np.asarray(tabulated.probabilities), 1.0 if undiscounted else discount)
+    if not estimator.discounted_states and not undiscounted:
+        mdp.require_absorption(np.asarray(tabulated.probabilities), 1.0)
+    return Problem(
+        jax.tree.map(jnp.asarray, mdp.edges),
+        tabulated,
+        _targets(mdp, estimator),
+        _tables(mdp, estimator, state),
+    )
+
+
+def check_exact(mdp: FiniteMDP, estimator: AnyEstimator) -> None:
+    """Refuse an estimator whose moments do not follow from the recursions."""
+    if isinstance(estimator, AllAction):
+        return
+    if not isinstance(estimator, Estimator):
+        raise ValueError(f"expected an Estimator, got {type(estimator).__name__}")
+    if estimator.normalise_advantages:
+        raise ValueError(
+            "normalise_advantages=True has no exact form: it divides by a batch's own spread"
+        )
+    baseline = estimator.baseline
+    if baseline is not None and not isinstance(baseline, (Pointwise, LeaveOneOut)):
+        raise ValueError(f"{type(baseline).__name__} has no exact form: it cannot be tabulated")
+    timed = isinstance(baseline, LeaveOneOut) and estimator.form != "total_return"
+    if timed and mdp.horizon is None:
+        raise ValueError(
+            f"{estimator.form} with leave_one_out has no exact form without a horizon: its "
+            "baseline depends on the time; give the MDP a horizon"
+        )
+
+
+def uses_leave_one_out(estimator: AnyEstimator) -> bool:
+    """Whether the baseline is the mean of the batch's other episodes."""
+    return isinstance(estimator.baseline, LeaveOneOut)
+
+
+def _targets(mdp: FiniteMDP, estimator: AnyEstimator) -> Targets:
+    gamma = float(estimator.discount)
+    kept = estimator.discounted_states or estimator.form == "reward_indexed"
+    omega = gamma if kept else 1.0
+    if isinstance(estimator, Estimator) and estimator.form == "n_step":
+        n = estimator.n if mdp.horizon is None else min(estimator.n, mdp.horizon)
+        shape, factor = np.eye(n, k=-1), 1.0
+        bootstrap = gamma * (np.arange(n) == 0)
+    else:
+        factor = _gae_lambda(estimator)
+        shape, bootstrap = np.eye(1), np.array([gamma * (1 - factor)])
+    coupling = gamma * factor * shape
+    trace = factor * shape if kept else coupling
+    numbers = (gamma, omega, coupling, trace, bootstrap)
+    return Targets(*(jnp.asarray(x, float) for x in numbers))
+
+
+def _gae_lambda(estimator: AnyEstimator) -> float:
+    """λ of the λ-return that the form starts from."""
+    if isinstance(estimator, AllAction):
+        return 1.0 if estimator.critic is None else 0.0
+    return {"gae": float(estimator.gae_lambda), "td": 0.0}.get(estimator.form, 1.0)
+
+
+def _tables(mdp: FiniteMDP, estimator: AnyEstimator, state: EstimatorState | None) -> Tables:
+    alive = np.asarray(mdp.edges.alive)
+    given = EstimatorState(None, None) if state is None else state
+    # one row more than there are steps: the values of the successors
+    values = alive * _tabulate("critic", estimator.critic, given.critic, mdp)
+    following = values if mdp.horizon is None else np.append(values[1:], 0 * values[:1], axis=0)
+    if uses_leave_one_out(estimator):
+        baseline = np.zeros_like(values)
+    elif estimator.baseline is None:
+        baseline = values
+    else:
+        baseline = alive * _tabulate("baseline", estimator.baseline, given.baseline, mdp)
+    tables = baseline, following, np.zeros(baseline.shape[:-1])
+    return Tables(*(jnp.asarray(x) for x in tables))
+
+
+def _tabulate(role: str, function: Any, state: Any, mdp: FiniteMDP) -> Float[np.ndarray, "*T S"]:
+    """A pointwise baseline on every time and state, or on every state without a horizon."""
+    if function is None or isinstance(function, Zero):
+        return np.zeros((mdp.horizon, mdp.states) if mdp.horizon else mdp.states)
+    if state is None or (isinstance(state, tuple) and not state):
+        state = _own_state(role, function)
+    state = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, state)
+    times = np.arange(mdp.horizon) if mdp.horizon else np.array(_PROBED_TIMES)
+    if isinstance(function, Table):
+        _check_table(role, np.shape(state), mdp)
+    over_states = jax.vmap(function.value, (None, 0, None))
+    over_both = jax.vmap(over_states, (None, None, 0))
+    table = np.asarray(over_both(state, jnp.arange(mdp.states), jnp.asarray(times)), np.float64)
+    if not np.all(np.isfinite(table)):
+        raise ValueError(f"the {role} must be finite, got {table[~np.isfinite(table)][0]}")
+    if mdp.horizon is not None:
+        return table
+    moved = np.abs(table - table[:1]).max()
+    if moved > 0:
+        raise ValueError(
+            f"without a horizon the {role} must not depend on the time, and this one moves by "
+            f"{moved:g}; give the MDP a horizon"
+        )
+    return table[0]
+
+
+def _check_table(role: str, shape: tuple[int, ...], mdp: FiniteMDP) -> None:
+    rows = () if len(shape) == 1 else (mdp.horizon,)
+    if shape[-1] != mdp.states or (len(shape) == 2 and shape[0] != mdp.horizon):
+        raise ValueError(f"the {role} has shape {shape}, the MDP needs {(*rows, mdp.states)}")
+
+
+def _own_state(role: str, function: Any) -> Any:
+    """What a baseline knows without having been fitted."""
+    knows = isinstance(function, Table) or (
+        isinstance(function, Constant) and function.given is not None
+    )
+    if not knows:
+        raise ValueError(
+            f"the {role} {type(function).__name__} has to be fitted: pass its state, or give "
+            "numbers, such as baselines.table(values)"
+        )
+    return function.init(jax.random.key(0), jnp.zeros((), int))

@@ -1,0 +1,177 @@
+"""Exact values, occupancies and gradients."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from policygrad import checks
+from policygrad.tabular.linear import fixed_point
+from policygrad.tabular.mdp import Edges, FiniteMDP, between_states, on_successors, push
+from policygrad.tabular.policy import OwnBlock, Scores, TabularPolicy, Tabulated
+from policygrad.tabular.precision import in_float64
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a policy is worth, exactly. Leading axis T under a horizon, none without.
+
+    Attributes:
+        objective: J = E Σ_t γ^t r_t.  [E0]
+        values: `[T, S]` or `[S]`, V(s).  [E11]
+        action_values: `[T, S, A]` or `[S, A]`, Q(s, a).  [E11]
+        occupancy: `[T, S]`, P(s_t = s); without a horizon `[S]`, Σ_t γ^t P(s_t = s).
+        gradient: `[d]`, ∇J, which keeps γ^t.
+        usual_direction: `[d]`, the same without γ^t: no function's gradient where γ < 1.
+        discounted_visits: `[S, A]`, Σ_t γ^t P(s_t = s) π(a|s), which weighs the Fisher matrix.
+        scores: z(s, a).
+    """
+
+    objective: float
+    values: Float[np.ndarray, "*T S"]
+    action_values: Float[np.ndarray, "*T S A"]
+    occupancy: Float[np.ndarray, "*T S"]
+    gradient: Float[np.ndarray, " d"]
+    usual_direction: Float[np.ndarray, " d"]
+    discounted_visits: Float[np.ndarray, "S A"]
+    scores: Scores
+
+    @property
+    def advantages(self) -> Float[np.ndarray, "*T S A"]:
+        """A = Q − V.  [E12]"""
+        return self.action_values - self.values[..., None]
+
+    @cached_property
+    def fisher(self) -> Float[np.ndarray, "d d"]:
+        """`[d, d]`, Σ_t γ^t E[z_t z_tᵀ]."""
+        with jax.enable_x64(True):
+            z = np.asarray(self.scores.z)
+        flat = z.reshape(-1, z.shape[-1])
+        return (flat * self.discounted_visits.reshape(-1, 1)).T @ flat
+
+    @cached_property
+    def natural_gradient(self) -> Float[np.ndarray, " d"]:
+        """`[d]`, F⁺ ∇J; the pseudo-inverse leaves directions alone that change no probability."""
+        if isinstance(self.scores, OwnBlock):  # block-diagonal: a small system a state
+            block = np.asarray(self.scores.block)
+            fisher = np.einsum("sa,sab,sac->sbc", self.discounted_visits, block, block)
+            inverse = np.linalg.pinv(fisher, rcond=1e-12, hermitian=True)
+            blocks = self.gradient.reshape(block.shape[:2])
+            return np.einsum("sbc,sc->sb", inverse, blocks).reshape(-1)
+        return np.linalg.pinv(self.fisher, rcond=1e-12, hermitian=True) @ self.gradient
+
+
+@in_float64
+def solve(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Solution:
+    """Values and gradients of a policy.
+
+    V = r_π + γ P_π V;  ∇J = Σ_t γ^t Σ_s P(s_t = s) Σ_a ∇π(a|s) Q_t(s, a).  [E0, E11, E12]
+
+    Args:
+        mdp: with a horizon (everything is then indexed by time) or without.
+        policy: anything that can be tabulated.
+        discount: γ in [0, 1]; 1 needs a horizon or certain absorption.
+
+    Returns:
+        `Solution`, in NumPy float64.
+
+    Raises:
+        ValueError: discount out of range, or γ = 1 without absorption.
+
+    Bias: none.
+
+    Source: the post, E0, E11, E12; Sutton et al. 2000.
+    """
+    checks.unit_interval("discount", discount)
+    tabulated = policy.tabulate(mdp)
+    mdp.require_absorption(np.asarray(tabulated.probabilities), discount)
+    edges = jax.tree.map(jnp.asarray, mdp.edges)
+    gamma = jnp.asarray(discount, float)
+    if mdp.horizon is None:
+        parts = _infinite(edges, tabulated, gamma, _absorbs(mdp, tabulated))
+    else:
+        parts = _finite(edges, tabulated, gamma, jnp.zeros(mdp.horizon))
+    j, v, q, occupancy, gradient, usual, visits = (np.asarray(x) for x in parts)
+    return Solution(float(j), v, q, occupancy, gradient, usual, visits, tabulated.scores)
+
+
+@in_float64
+def objective(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Float[Array, ""]:
+    """J alone, differentiable by `jax.grad` with respect to the policy (in float64).
+
+    J(θ) = E Σ_t γ^t r_t.  [E0]
+    """
+    probabilities = policy.probabilities_on(mdp)
+    edges = jax.tree.map(jnp.asarray, mdp.edges)
+    if mdp.horizon is None:
+        chain = between_states(edges, probabilities[..., None] * edges.weights)
+        earned = jnp.sum(probabilities[..., None] * edges.weights * edges.rewards, axis=(1, 2))
+        return edges.initial @ fixed_point(discount * chain, earned)
+
+    def backward(after: Array, _: None) -> tuple[Array, None]:
+        q = _action_values(edges, jnp.asarray(discount, float), after)
+        return jnp.sum(probabilities * q, axis=1), None
+
+    return edges.initial @ jax.lax.scan(backward, jnp.zeros(mdp.states), None, mdp.horizon)[0]
+
+
+def _absorbs(mdp: FiniteMDP, tabulated: Tabulated) -> bool:
+    try:
+        mdp.require_absorption(np.asarray(tabulated.probabilities), 1.0)
+    except ValueError:
+        return False
+    return True
+
+
+def _action_values(edges: Edges, gamma: Array, after: Float[Array, " S"]) -> Float[Array, "S A"]:
+    """Q(s, a) = E[r + γ V(s')]."""
+    return jnp.sum(edges.weights * (edges.rewards + gamma * on_successors(edges, after)), axis=2)
+
+
+@jax.jit
+def _finite(edges: Edges, policy: Tabulated, gamma: Array, times: Float[Array, " T"]) -> tuple:
+    pi, scores = policy
+
+    def backward(after: Array, _: Array) -> tuple[Array, tuple[Array, Array]]:
+        q = _action_values(edges, gamma, after)
+        v = jnp.sum(pi * q, axis=1)
+        return v, (v, q)
+
+    def forward(p: Array, _: Array) -> tuple[Array, Array]:
+        return push(edges, (p[:, None] * pi)[..., None] * edges.weights), p
+
+    _, (values, q) = jax.lax.scan(backward, jnp.zeros(len(pi)), times, reverse=True)
+    occupancy = jax.lax.scan(forward, edges.initial, times)[1]
+    fading = gamma ** jnp.arange(len(times))
+
+    def direction(weights: Array) -> Array:
+        return jnp.sum(scores.mean(pi * jnp.einsum("ts,tsa->sa", weights, q)), axis=0)
+
+    discounted = fading[:, None] * occupancy
+    visits = jnp.sum(discounted, axis=0)[:, None] * pi
+    j = edges.initial @ values[0]
+    return j, values, q, occupancy, direction(discounted), direction(occupancy), visits
+
+
+def _infinite(edges: Edges, policy: Tabulated, gamma: Array, absorbs: bool) -> tuple:
+    parts = _discounted(edges, policy, gamma, gamma)
+    # without absorption the visits have no finite sum, and the usual direction none either
+    visits = _discounted(edges, policy, gamma, jnp.ones(())) if absorbs else None
+    usual = jnp.full_like(parts[4], jnp.nan) if visits is None else visits[4]
+    return (*parts[:5], usual, parts[5])
+
+
+@jax.jit
+def _discounted(edges: Edges, policy: Tabulated, gamma: Array, fading: Array) -> tuple:
+    pi, scores = policy
+    chain = between_states(edges, pi[..., None] * edges.weights)
+    earned = jnp.sum(pi[..., None] * edges.weights * edges.rewards, axis=(1, 2))
+    values = fixed_point(gamma * chain, earned)
+    q = _action_values(edges, gamma, values)
+    occupancy = fixed_point(fading * chain.T, edges.initial)
+    visits = occupancy[:, None] * pi
+    direction = jnp.sum(scores.mean(visits * q), axis=0)
+    return edges.initial @ values, values, q, occupancy, direction, visits

@@ -1,0 +1,156 @@
+"""Exact sums for the estimators whose weight is a return to go: over T steps, and without end."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from policygrad.tabular import recursions as step
+from policygrad.tabular.linear import fixed_point, nilpotent, stein
+from policygrad.tabular.mdp import between_states
+from policygrad.tabular.problem import Problem
+from policygrad.tabular.recursions import Returns, Sums
+
+
+class Whole(NamedTuple):
+    """What the recursions leave of an estimator.
+
+    Attributes:
+        mean: `[d]`.
+        sums: of all steps.
+        second: `[d, d]`, E[ĝ ĝᵀ]; None unless asked for.
+    """
+
+    mean: Float[Array, " d"]
+    sums: Sums
+    second: Float[Array, "d d"] | None
+
+
+def occupancies(problem: Problem) -> Float[Array, "T S"]:
+    """`[T, S]`, p_t(s); absorbing states hold what arrived in them at that step."""
+
+    def forward(p: Array, _: None) -> tuple[Array, Array]:
+        return step.visits_after(problem, p), p
+
+    steps = len(problem.tables.noise)
+    return jax.lax.scan(forward, problem.edges.initial, None, length=steps)[1]
+
+
+def empty_returns(problem: Problem) -> Returns:
+    """Those of a task that is over."""
+    states, p = len(problem.edges.alive), len(problem.targets.bootstrap)
+    return Returns(jnp.zeros((states, p)), jnp.zeros((states, p, p)))
+
+
+@jax.jit
+def finite_returns(problem: Problem) -> tuple[Returns, Returns]:
+    """`[T, S, p…]` and `[T, S, A, p…]`: moments of the returns at every time."""
+
+    def backward(after: Returns, next_values: Array) -> tuple[Returns, tuple[Returns, Returns]]:
+        given = step.returns_given_action(problem, next_values, after)
+        now = step.over_actions(problem, given)
+        return now, (now, given)
+
+    tables = problem.tables
+    return jax.lax.scan(backward, empty_returns(problem), tables.next_values, reverse=True)[1]
+
+
+@partial(jax.jit, static_argnames="with_covariance")
+def finite(problem: Problem, *, with_covariance: bool) -> Whole:
+    """T steps, by one backward scan."""
+    tables, targets = problem.tables, problem.targets
+    pi, scores = problem.policy
+    states, d = len(pi), jax.eval_shape(scores.mean, pi).shape[1]
+    p_t = occupancies(problem)
+    fading = targets.omega ** (2 * jnp.arange(len(p_t)))
+
+    def backward(carry: tuple, row: tuple) -> tuple[tuple, None]:
+        after, m, x, total = carry
+        b, next_values, noise, p, fade = row
+        given = step.returns_given_action(problem, next_values, after)
+        square = step.squared_weight(problem, b, noise, given)
+        pairs = step.future_pairs(problem, b, next_values, fade * p, m, x)
+        here = step.add_up(problem, fade * p[:, None] * pi * square, pairs, with_covariance)
+        factored = fade * (p @ jnp.sum(pi * scores.squares, 1)) * (p @ jnp.sum(pi * square, 1))
+        total = jax.tree.map(jnp.add, total, here._replace(factored=factored))
+        x = step.product_step(problem, b, next_values, given, m, x)
+        m = step.mean_step(problem, b, given, m)
+        return (step.over_actions(problem, given), m, x, total), None
+
+    nothing = jnp.zeros(())
+    mixed = jnp.zeros((d, d)) if with_covariance else None
+    start = (
+        empty_returns(problem),
+        jnp.zeros((states, d)),
+        jnp.zeros((states, len(targets.bootstrap), d)),
+        Sums(nothing, nothing, nothing, jnp.zeros_like(pi), mixed),
+    )
+    rows = (*tables, p_t, fading)
+    (_, m, _, total), _ = jax.lax.scan(backward, start, rows, reverse=True)
+    second = step.outer_product(scores, total) if with_covariance else None
+    return Whole(problem.edges.initial @ m, total, second)
+
+
+class Stationary(NamedTuple):
+    """Fixed points of one step, and its time-summed occupancy."""
+
+    given: Returns
+    m: Float[Array, "S d"]
+    x: Float[Array, "S p d"]
+    occupancy: Float[Array, " S"]
+
+
+def stationary(problem: Problem) -> Stationary:
+    """h, h2, m, x and Σ_t ω^{2t} p_t, by linear systems with I − c P_π."""
+    (pi, scores), targets = problem.policy, problem.targets
+    b, next_values = problem.tables.baseline, problem.tables.next_values
+    chain = between_states(problem.edges, pi[..., None] * problem.edges.weights)
+    p = len(targets.bootstrap)
+    kappa, omega = targets.coupling[0, 0], targets.omega
+
+    def returns(r: Returns) -> Returns:
+        return step.over_actions(problem, step.returns_given_action(problem, next_values, r))
+
+    def with_second(first: Array, second: Array) -> Array:
+        return returns(Returns(first, second)).second
+
+    zero = empty_returns(problem)
+    if p > 1:  # shifted, so that p applications are exact
+        h = nilpotent(returns, zero, p)
+    else:
+        first = fixed_point(kappa * chain, returns(zero).first)
+        h = Returns(first, fixed_point(kappa**2 * chain, with_second(first, zero.second)))
+    given = step.returns_given_action(problem, next_values, h)
+
+    states, d = len(pi), jax.eval_shape(scores.mean, pi).shape[1]
+    m = fixed_point(omega * chain, step.mean_step(problem, b, given, jnp.zeros((states, d))))
+
+    def products(x: Array) -> Array:
+        return step.product_step(problem, b, next_values, given, m, x)
+
+    empty = jnp.zeros((states, p, d))
+    x = nilpotent(products, empty, p)
+    if p == 1:
+        x = fixed_point(omega * kappa * chain, x)
+    occupancy = fixed_point(omega**2 * chain.T, problem.edges.initial)
+    return Stationary(given, m, x, occupancy)
+
+
+@partial(jax.jit, static_argnames="with_covariance")
+def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
+    """No horizon: the same step at its fixed point."""
+    (pi, scores), omega = problem.policy, problem.targets.omega
+    b, next_values, noise = problem.tables
+    given, m, x, occupancy = stationary(problem)
+    square = step.squared_weight(problem, b, noise, given)
+    pairs = step.future_pairs(problem, b, next_values, occupancy, m, x)
+    sums = step.add_up(problem, occupancy[:, None] * pi * square, pairs, with_covariance)
+    chain = between_states(problem.edges, pi[..., None] * problem.edges.weights)
+    initial = problem.edges.initial
+    both = stein(omega * chain.T, omega * chain.T, jnp.outer(initial, initial))
+    factored = jnp.sum(pi * scores.squares, 1) @ both @ jnp.sum(pi * square, 1)
+    sums = sums._replace(factored=factored)
+    second = step.outer_product(scores, sums) if with_covariance else None
+    return Whole(initial @ m, sums, second)
