@@ -50,18 +50,44 @@ __all__ = ["__version__", *_NAMES, *_MODULES]  # pyright: ignore[reportUnsupport
 if TYPE_CHECKING:
     from policygrad import (
         advantages as advantages,
+    )
+    from policygrad import (
         algorithms as algorithms,
+    )
+    from policygrad import (
         baselines as baselines,
+    )
+    from policygrad import (
         distributions as distributions,
+    )
+    from policygrad import (
         environments as environments,
+    )
+    from policygrad import (
         errors as errors,
+    )
+    from policygrad import (
         estimators as estimators,
+    )
+    from policygrad import (
         networks as networks,
+    )
+    from policygrad import (
         plots as plots,
+    )
+    from policygrad import (
         policies as policies,
+    )
+    from policygrad import (
         returns as returns,
+    )
+    from policygrad import (
         rollout as rollout,
+    )
+    from policygrad import (
         scores as scores,
+    )
+    from policygrad import (
         types as types,
     )
     from policygrad.config import TrainConfig as TrainConfig

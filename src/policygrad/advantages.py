@@ -1,4 +1,4 @@
-"""Advantage estimates of one segment `[T]`: TD residuals and GAE. Callers `vmap` over environments."""
+"""Advantage estimates of one segment `[T]`: TD residuals and GAE. Callers `vmap`."""
 
 import jax
 import jax.numpy as jnp

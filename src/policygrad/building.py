@@ -1,4 +1,4 @@
-"""From a configuration to the values it names: estimator, baseline, optimiser, policy, algorithm."""
+"""From a configuration to the values it names: estimator, optimiser, policy, algorithm."""
 
 from typing import Any
 
@@ -133,11 +133,11 @@ def build_algorithm(
     encode = ObservationEncoder(space_to_json(observation_space))
     estimator = estimators.with_encoder(estimator, encode)
     # arrays, so that another value of a number compiles nothing anew
-    estimator = jax.tree.map(jnp.asarray, estimator)
+    traced: Estimator = jax.tree.map(jnp.asarray, estimator)
     batch = config.steps_per_batch if config.batch_episodes is None else None
     decays = config.step_size_schedule == "linear" and batch is not None
     return Vanilla(
-        estimator,
+        traced,
         build_optimiser(config.optimiser) if optimiser is None else optimiser,
         step_size=jnp.asarray(config.step_size),
         target_kl=config.target_kl,

@@ -1,11 +1,11 @@
 """Range checks with one wording. Numbers under a JAX transformation have no value yet and pass."""
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 
 def _concrete(value: object) -> np.ndarray | None:
-    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+    return None if isinstance(value, Tracer) else np.asarray(value)
 
 
 def positive(name: str, value: object) -> None:

@@ -1,4 +1,4 @@
-"""The configuration of a training run: one frozen record, for Python, the command and the run's files.
+"""The configuration of a run: one frozen record, for Python, the command and the run's files.
 
 It is plain data without JAX, so that the command can show its help at once.
 """
@@ -205,7 +205,10 @@ class TrainConfig:
         unknown = sorted(set(data) - known)
         if unknown:
             raise UserError(f"{source}: unknown setting {', '.join(unknown)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        settings: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
+        return cls(**settings)
 
 
 def flag(name: str) -> str:
@@ -231,7 +234,7 @@ def check_range(f: dataclasses.Field, value: Any) -> None:
 
 
 def chosen(name: str, value: str | None, choices: tuple[str, ...]) -> str | None:
-    """The choice that a user named, underscores or hyphens; UserError with the nearest otherwise."""
+    """The choice that a user named, with _ or -; UserError with the nearest otherwise."""
     if value is None:
         return None
     spelled = str(value).replace("_", "-").lower()

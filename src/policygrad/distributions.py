@@ -5,7 +5,7 @@ Every one offers `log_prob(action)`, `sample(key)`, `mode()`, `entropy()` and `k
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ class Distribution(Protocol):
         """−E log π, nats."""
         ...
 
-    def kl(self, other: "Distribution") -> Float[Array, ""]:
+    def kl(self, other: Any) -> Float[Array, ""]:
         """KL(self ‖ other) = E_self[log self − log other], nats."""
         ...
 

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from policygrad import baselines, checks
 from policygrad.advantages import gae as gae_advantages
 from policygrad.advantages import td_residuals
-from policygrad.baselines.base import Baseline, Pointwise
+from policygrad.baselines.base import Baseline, Pointwise, weighted_mean
 from policygrad.returns import Scalar, discounted_return, n_step_returns, returns_to_go
 from policygrad.types import Trajectories, successor_values
 
@@ -54,8 +54,7 @@ class Weights(NamedTuple):
     baseline: Float[Array, "T B"]
 
 
-def _static(**kwargs: Any) -> Any:
-    return field(metadata={"static": True}, **kwargs)
+STATIC = {"static": True}
 
 
 @jax.tree_util.register_dataclass
@@ -76,15 +75,15 @@ class Estimator:
         normalise_advantages: whether Ψ is centred and scaled to unit variance over the batch.
     """
 
-    form: Form = _static()
+    form: Form = field(metadata=STATIC)
     baseline: Baseline | None
     critic: Pointwise | None
     discount: Scalar
     gae_lambda: Scalar = 1.0
-    n: int = _static(default=1)
-    discounted_states: bool = _static(default=False)
-    time_limit: TimeLimit = _static(default="terminates")
-    normalise_advantages: bool = _static(default=False)
+    n: int = field(default=1, metadata=STATIC)
+    discounted_states: bool = field(default=False, metadata=STATIC)
+    time_limit: TimeLimit = field(default="terminates", metadata=STATIC)
+    normalise_advantages: bool = field(default=False, metadata=STATIC)
 
     @property
     def needs_whole_episodes(self) -> bool:
@@ -271,8 +270,8 @@ def explained_variance(
     """
 
     def variance(x: Float[Array, "T B"]) -> Float[Array, ""]:
-        mean = baselines.base.weighted_mean(x, weights)
-        return baselines.base.weighted_mean((x - mean) ** 2, weights)
+        mean = weighted_mean(x, weights)
+        return weighted_mean((x - mean) ** 2, weights)
 
     total = variance(targets)
     equal = total <= 1e-12 * jnp.max(jnp.abs(targets)) ** 2
@@ -341,7 +340,7 @@ def reward_indexed(
 ) -> Estimator:
     """Form (ii): every reward times the scores of the actions before it.
 
-    ĝ = Σ_{t'} γ^{t'} r_{t'} Σ_{t≤t'} z_t, as weights Ψ_t = γ^t (Σ_{t'≥t} γ^{t'−t} r_{t'} − b).  [E4]
+    ĝ = Σ_{t'} γ^{t'} r_{t'} Σ_{t≤t'} z_t, as Ψ_t = γ^t (Σ_{t'≥t} γ^{t'−t} r_{t'} − b).  [E4]
 
     Args:
         discount: γ in [0, 1]; each reward carries its own γ^{t'}.
@@ -356,8 +355,8 @@ def reward_indexed(
 
     Bias: none, as a gradient of J_γ.
 
-    Source: the post, form (ii); Baxter & Bartlett 2001; E4. `scores.reward_indexed_gradient` computes
-    it as it is written.
+    Source: the post, form (ii); Baxter & Bartlett 2001; E4. It is computed as it is written by
+    `scores.reward_indexed_gradient`.
     """
     return _checked(
         Estimator(
@@ -390,7 +389,7 @@ def reward_to_go(
         critic: the value function that stands in for the rewards behind a cut; without one the
             estimator needs whole episodes.
         discounted_states: keep the factor γ^t.
-        time_limit: "bootstraps" or "terminates"; None: "bootstraps" with a critic, else "terminates".
+        time_limit: None is "bootstraps" with a critic, else "terminates".
         normalise_advantages: centre and scale Ψ over the batch.
 
     Returns:
@@ -529,8 +528,8 @@ def gae(
     Raises:
         ValueError: λ or discount out of range.
 
-    Bias: none beyond the discount's when V is exact, or λ = 1 and nothing bootstraps; else the error
-    of V, weighted by 1 − λ.
+    Bias: none beyond the discount's when V is exact, or λ = 1 and nothing bootstraps; else the
+    error of V, weighted by 1 − λ.
 
     Source: Schulman et al. 2016; GAE.
 
@@ -558,7 +557,7 @@ def _time_limit(given: TimeLimit | None, critic: Pointwise | None) -> TimeLimit:
 
 
 def with_encoder(estimator: Estimator, encode: Any) -> Estimator:
-    """The estimator whose regressions see observations through `encode`, unless they have their own."""
+    """The estimator with `encode` in every regression that has no encoder of its own."""
 
     def bind(baseline: Any) -> Any:
         if isinstance(baseline, (baselines.LinearFeatures, baselines.ValueNetwork)):

@@ -1,4 +1,4 @@
-"""Evaluation: the return of a policy as it is trained (sampling) and as it is often used (greedily)."""
+"""Evaluation: the return of a policy as it is trained (sampled) and as often used (greedy)."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -128,8 +128,8 @@ def _resolve(run: Any, env: Any) -> tuple[Agent, Any, dict[str, Any]]:
             env, kwargs = config.get("env"), config.get("env_kwargs") or {}
     if env is None:
         raise UserError(
-            "no environment to evaluate in: the policy does not name one; pass its id (--env ID, or "
-            "env= in Python)"
+            "no environment to evaluate in: the policy names none; pass its id (--env ID, or env= "
+            "in Python)"
         )
     return agent, env, kwargs
 

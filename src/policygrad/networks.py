@@ -25,12 +25,12 @@ class RunningStatistics(NamedTuple):
     """Mean and variance of everything seen so far.
 
     Attributes:
-        count: `[]`, the number of rows seen.
+        rows_seen: `[]`, the number of rows seen.
         mean: `[f]`.
-        variance: `[f]`, of the population (divided by count). One before anything was seen.
+        variance: `[f]`, of the population (divided by rows_seen). One before anything was seen.
     """
 
-    count: Float[Array, ""]
+    rows_seen: Float[Array, ""]
     mean: Float[Array, "*f"]
     variance: Float[Array, "*f"]
 
@@ -46,8 +46,8 @@ class RunningStatistics(NamedTuple):
         rows = jnp.where(weight > 0, rows, 0.0)
         mean = jnp.sum(rows, axis=0) / jnp.maximum(seen, 1)
         variance = jnp.sum(weight * (rows - mean) ** 2, axis=0) / jnp.maximum(seen, 1)
-        count = self.count + seen
-        new, old = seen / jnp.maximum(count, 1), self.count / jnp.maximum(count, 1)
+        count = self.rows_seen + seen
+        new, old = seen / jnp.maximum(count, 1), self.rows_seen / jnp.maximum(count, 1)
         delta = mean - self.mean
         updated = RunningStatistics(
             count,

@@ -14,12 +14,12 @@ class RewardScale(NamedTuple):
     """Running mean square of the discounted sum of past rewards.
 
     Attributes:
-        count: `[]`, steps seen.
+        steps_seen: `[]`, steps seen.
         mean_square: `[]`, of G_t = r_t + γ G_{t−1}, which starts anew with every episode.
         running: `[B]`, G of the episodes that are running (zeros for whole episodes).
     """
 
-    count: Float[Array, ""]
+    steps_seen: Float[Array, ""]
     mean_square: Float[Array, ""]
     running: Float[Array, " B"]
 
@@ -44,7 +44,7 @@ class RewardScale(NamedTuple):
         running, totals = jax.lax.scan(step, start, rows)
 
         seen = jnp.sum(trajectories.valid)
-        count = self.count + seen
+        count = self.steps_seen + seen
         share = seen / jnp.maximum(count, 1)
         mean_square = jnp.sum(totals**2) / jnp.maximum(seen, 1)
         return RewardScale(

@@ -6,6 +6,7 @@ place of everything else, and point uphill.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from policygrad.types import Trajectories, combine, split, steps_per_episode
 
-Policy = Callable
+Policy = Callable[..., Any]
 
 
 def score_function_gradient(
@@ -58,7 +59,7 @@ def log_probs_of(policy: Policy, trajectories: Trajectories) -> Float[Array, "T 
     taken = jax.vmap(jax.vmap(lambda s, a: policy(s).log_prob(a)))(
         trajectories.observations, trajectories.actions
     )
-    return jnp.where(trajectories.valid, taken, 0.0)
+    return jax.lax.select(jnp.asarray(trajectories.valid), taken, jnp.zeros_like(taken))
 
 
 def policy_gradient(

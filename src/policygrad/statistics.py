@@ -1,4 +1,4 @@
-"""What is read off a batch on the host: finished episodes, numbers that are not finite, intervals."""
+"""What is read off a batch on the host: episodes, numbers that are not finite, intervals."""
 
 import math
 from collections import deque

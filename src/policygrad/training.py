@@ -82,7 +82,7 @@ def train(
             Gymnasium environment, a vector environment, or a JAX-native environment.
         out: directory to write the run to; None writes nothing.
         policy: any pytree observation -> `Distribution`; None builds a network for the spaces.
-        estimator: what multiplies each score: a value of `estimators`, or a name as in the settings.
+        estimator: what multiplies each score: a value of `estimators`, or a setting's name.
         optimiser: direction-giving optax transformation without a step size of its own, such as
             `optax.scale_by_adam()`, or a name as in the settings.
         env_kwargs: passed to the environment where it is made from an id.

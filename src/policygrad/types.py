@@ -1,4 +1,4 @@
-"""The record that every rollout returns, and how a module splits into differentiated and carried leaves.
+"""The record that every rollout returns, and which leaves of a module are differentiated.
 
 Arrays are time-major: `[T, B]` is T steps of B environments (or of B whole episodes, padded).
 """

@@ -24,7 +24,7 @@ class Baseline(ABC):
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
-        """The state before anything was fitted, for observations like this one. Consumes the key."""
+        """The state before any fit, for observations like this one. Consumes the key."""
 
     @abstractmethod
     def predict(
@@ -49,7 +49,7 @@ class Baseline(ABC):
 
 
 class Pointwise(Baseline):
-    """A baseline that is a function of the observation and the time: the kind that can be tabulated.
+    """A baseline that is a function of observation and time: the kind that can be tabulated.
 
     Attributes:
         may_bootstrap: it estimates the value of a state, so that it may stand in for the rewards

@@ -84,5 +84,5 @@ class LinearFeatures(Pointwise):
         eigenvalues, vectors = jnp.linalg.eigh(gram)
         projected = vectors.T @ (x.T @ (w * (y - intercept)))
         shrunk = projected / (jnp.maximum(eigenvalues, 0.0) + self.ridge)
-        coefficients = jnp.where(constant, 0.0, vectors @ shrunk)
+        coefficients = (vectors @ shrunk) * ~constant
         return LinearState(centre, scale, coefficients, intercept)

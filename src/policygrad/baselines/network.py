@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -40,7 +40,8 @@ class ValueNetwork(Pointwise):
         normaliser = ObservationNormaliser.of(observation, self.encode)
         inputs = jax.eval_shape(normaliser, observation).shape[0]
         network = mlp(key, inputs, 1, self.hidden)
-        return ValueState(normaliser, network, self._optimiser().init(network))
+        params: Any = network  # a pytree of arrays, which optax's types do not foresee
+        return ValueState(normaliser, network, self._optimiser().init(params))
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.step_size)

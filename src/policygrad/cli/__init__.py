@@ -8,7 +8,7 @@ from policygrad.errors import PolicygradError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 done, 1 something failed, 2 a mistake of the user's, 130 Ctrl-C."""
+    """Run the command and exit: 0 done, 1 a failure, 2 a mistake of the user's, 130 Ctrl-C."""
     sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
 
 

@@ -1,4 +1,4 @@
-"""The subcommands: their arguments, and what they print. Heavy imports wait inside the functions."""
+"""The subcommands: their arguments and what they print. Heavy imports wait inside."""
 
 import contextlib
 import hashlib

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -100,9 +101,7 @@ def _make_gymnasium(spec: EnvSpec, num_envs: int, processes: bool, kwargs: dict[
         if spec.vector_entry_point is not None and not spec.additional_wrappers and not processes:
             return Lanes(gymnasium.make_vec(spec, num_envs, **kwargs), limit)
 
-        def one() -> gymnasium.Env:
-            return gymnasium.make(spec, disable_env_checker=True, **kwargs)
-
+        one = partial(gymnasium.make, spec, disable_env_checker=True, **kwargs)
         return Lanes(vectorise(one, num_envs, processes=processes), limit)
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
         raise UserError(missing_dependency(spec, error)) from error

@@ -195,7 +195,7 @@ class ReplayLog:
 
     def seeds_of(self, lanes: Any) -> list[int]:
         """The seeds of the running episodes of these lanes."""
-        return [episode_seed(self.seed, lane, self.episodes[lane]) for lane in lanes]
+        return [episode_seed(self.seed, lane, int(self.episodes[lane])) for lane in lanes]
 
     def trim(self) -> None:
         """Drop the actions that no running episode needs."""
@@ -287,9 +287,7 @@ class ReportingLane(gymnasium.Wrapper):
         )
 
 
-def vectorise(
-    make: Callable[[], gymnasium.Env], num_envs: int, *, processes: bool = False
-) -> VectorEnv:
+def vectorise(make: Callable[[], Any], num_envs: int, *, processes: bool = False) -> VectorEnv:
     """B copies stepped one after the other, or in spawned worker processes."""
 
     def lane(i: int) -> Callable[[], gymnasium.Env]:

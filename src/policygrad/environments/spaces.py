@@ -155,9 +155,9 @@ def _encode(space: spaces.Space, x: Any) -> list[Float[Array, " f"]]:
             index = jnp.ravel(jnp.asarray(x) - np.broadcast_to(space.start, space.nvec.shape))
             return [jax.nn.one_hot(i, int(n)) for i, n in zip(index, space.nvec.flat, strict=True)]
         case spaces.Dict():
-            return sum((_encode(p, x[k]) for k, p in space.items() if k != ACTION_MASK), [])
+            return [f for k, p in space.items() if k != ACTION_MASK for f in _encode(p, x[k])]
         case spaces.Tuple():
-            return sum((_encode(p, v) for p, v in zip(space, x, strict=True)), [])
+            return [f for p, v in zip(space, x, strict=True) for f in _encode(p, v)]
     return [jnp.ravel(jnp.asarray(x)).astype(jnp.float32)]
 
 
@@ -172,9 +172,9 @@ def _measured(space: spaces.Space) -> list[bool]:
         case spaces.MultiDiscrete():
             return [False] * int(space.nvec.sum())
         case spaces.Dict():
-            return sum((_measured(p) for k, p in space.items() if k != ACTION_MASK), [])
+            return [f for k, p in space.items() if k != ACTION_MASK for f in _measured(p)]
         case spaces.Tuple():
-            return sum((_measured(p) for p in space), [])
+            return [f for p in space for f in _measured(p)]
     raise UnsupportedSpaceError(f"observation space {space} is not supported")
 
 
@@ -245,6 +245,7 @@ def example_observation(space: spaces.Space) -> PyTree:
         case spaces.Discrete():
             return np.int32(space.start)
     assert space.dtype is not None
+    assert space.shape is not None
     return np.zeros(space.shape, record_dtype(space.dtype))
 
 

@@ -44,7 +44,7 @@ def _where(which: Bool[Array, " B"], new: PyTree, old: PyTree) -> PyTree:
 def advance(
     environment: CompiledEnvironment, lanes: LaneState, key: PRNGKeyArray, actions: PyTree
 ) -> tuple[LaneState, tuple[PyTree, Array, Array, Array]]:
-    """One step of every lane and the reset of those that ended; and (successors, r, term, trunc)."""
+    """Lanes after one step, those that ended reset; and successors, rewards, both flags."""
     step_keys, reset_keys = jax.random.split(key, (2, len(lanes.times)))
     states, successors, rewards, terminated, truncated = jax.vmap(environment.step)(
         step_keys, lanes.environments, actions
@@ -220,7 +220,7 @@ def collect_episodes(
         truncated,
         valid,
         times,
-        jnp.where(valid, log_probs, 0.0),
+        log_probs * valid,
         jax.tree.map(lambda x: x[None], last_observations),
         lengths[None],
         whole_episodes=True,

@@ -1,4 +1,4 @@
-"""The host rollout: Gymnasium lanes stepped by Python, actions drawn by one compiled call a step."""
+"""The host rollout: Gymnasium lanes stepped by Python, actions by one compiled call a step."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -37,7 +37,7 @@ class Actor:
         self._sample, self._greedy = sample, greedy
 
     def sampler(self, policy: Callable, key: PRNGKeyArray) -> Callable[[int, Any], Any]:
-        """(step, observations) -> actions and log-probabilities, `[B, ...]`; the key is consumed."""
+        """(step, observations) -> actions and log-probabilities, `[B, ...]`. Consumes the key."""
         leaves = tuple(jax.tree.leaves(split_arrays(policy)[0]))
         return partial(self._sample, leaves, key)
 
@@ -72,7 +72,7 @@ def collect_segment(lanes: Lanes, draw: Callable[[int, Any], Any], steps: int) -
         rows.append((observations, np.asarray(actions), *step[1:], times, log_probs))
     observations, actions, rewards, terminated, truncated, valid, times, log_probs = stack(rows)
     cut_observations, cut_times = cuts.stacked()
-    rewards = np.where(valid, rewards, np.float32(0))
+    rewards: Any = np.where(valid, rewards, np.float32(0))
     return Trajectories(
         observations,
         actions,
@@ -110,7 +110,7 @@ class _Cuts:
             self._rows[lane].append(jax.tree.map(lambda x, i=lane: x[i].copy(), successors))
             self._times[lane].append(int(times[lane]))
 
-    def stacked(self) -> tuple[Any, np.ndarray]:
+    def stacked(self) -> tuple[Any, Any]:
         """Padded to one number of rows, which grows by doubling where a lane had more."""
         slots = self._slots
         while slots < max(map(len, self._rows)):
@@ -199,7 +199,7 @@ def collect_episodes(
     column, time = (
         np.stack(x)[used] for x in zip(*[(r.episode, r.time) for r in rows], strict=True)
     )
-    lengths = np.bincount(column, minlength=episodes).astype(np.int32)
+    lengths: Any = np.bincount(column, minlength=episodes).astype(np.int32)
     height = padded_length(int(lengths.max()))
 
     def scatter(*leaves: np.ndarray) -> np.ndarray:
@@ -220,7 +220,7 @@ def collect_episodes(
 
     unfinished = np.zeros(episodes, bool)
     unfinished[owner] = np.stack([row.unfinished for row in rows])[last]
-    times = np.arange(height, dtype=np.int32)[:, None]
+    times: Any = np.arange(height, dtype=np.int32)[:, None]
     record = Trajectories(
         observations,
         actions,
@@ -228,7 +228,7 @@ def collect_episodes(
         terminated,
         truncated,
         times < lengths,
-        np.repeat(times, episodes, axis=1),
+        times.repeat(episodes, axis=1),
         log_probs,
         jax.tree.map(final, *[row.step.successors for row in rows]),
         lengths[None],

@@ -1,11 +1,11 @@
 """The run directory: where everything about a run is, and how it is written and found again.
 
-    config.json                       what was asked for
-    metrics.jsonl                     one line an update
-    summary.json                      how it ended
-    policy.safetensors, policy.json   the policy, with what it applies to raw observations
-    checkpoints/STEPS/                state.safetensors, state.json: all that resuming takes
-    learning_curve.png
+config.json                       what was asked for
+metrics.jsonl                     one line an update
+summary.json                      how it ended
+policy.safetensors, policy.json   the policy, with what it applies to raw observations
+checkpoints/STEPS/                state.safetensors, state.json: all that resuming takes
+learning_curve.png
 """
 
 import contextlib

@@ -147,7 +147,9 @@ def from_arrays(
     Raises:
         RunError: an array is missing, superfluous, or of another shape or type.
     """
-    saved = {k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(prefix + "/")}
+    saved = {
+        k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(prefix + "/")
+    }
     expected = dict(named_leaves(like))
     if missing := sorted(expected.keys() - saved.keys()):
         raise RunError(f"{source} lacks {prefix}/{missing[0]}: it was saved from another network")
