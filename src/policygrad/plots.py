@@ -35,8 +35,10 @@ def learning_curve(runs: list[Path], labels: list[str] | None = None) -> Figure:
 
     rows = [RunDirectory.open(path).read_metrics() for path in runs]
     labels = labels or [path.resolve().name for path in runs]
-    figure = Figure(figsize=(9.6, 5.6), layout="constrained", dpi=110)
-    grid = figure.add_gridspec(2, 3, height_ratios=(2.1, 1))
+    figure = Figure(figsize=(9.6, 5.6), dpi=110)
+    grid = figure.add_gridspec(
+        2, 3, height_ratios=(2.1, 1), left=0.06, right=0.985, top=0.95, bottom=0.06, hspace=0.33
+    )
     axes = [figure.add_subplot(grid[0, :])]
     axes += [figure.add_subplot(grid[1, i], sharex=axes[0]) for i in range(3)]
     for (name, title), axis in zip(PANELS, axes, strict=True):

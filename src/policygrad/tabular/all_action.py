@@ -8,10 +8,10 @@ from jaxtyping import Array, Float
 
 from policygrad.tabular import recursions as step
 from policygrad.tabular.linear import fixed_point
-from policygrad.tabular.mdp import between_states, pull
+from policygrad.tabular.mdp import pull
 from policygrad.tabular.problem import Problem
 from policygrad.tabular.recursions import Sums
-from policygrad.tabular.to_go import Whole, empty_returns, occupancies
+from policygrad.tabular.to_go import Whole, empty_returns, occupancies, stationary_returns
 
 
 def _terms(
@@ -35,7 +35,6 @@ def _whole(
 def finite(problem: Problem, *, with_covariance: bool) -> Whole:
     """T steps. The coupling is γ for the exact Q, and 0 for one reward and the critic."""
     (pi, scores), omega = problem.policy, problem.targets.omega
-    weights = pi[..., None] * problem.edges.weights
     p_t = occupancies(problem)
     fading = omega ** (2 * jnp.arange(len(p_t)))
 
@@ -44,7 +43,7 @@ def finite(problem: Problem, *, with_covariance: bool) -> Whole:
         next_values, p, fade = row
         given = step.returns_given_action(problem, next_values, after)
         f = scores.mean(pi * given.first[..., 0])
-        later = omega * pull(problem.edges, weights, m)
+        later = omega * pull(problem.edges, problem.moves, m)
         d, c, h = _terms(problem, f, later, fade * p)
         half = half + h if with_covariance else half
         return (step.over_actions(problem, given), f + later, diagonal + d, cross + c, half), None
@@ -61,16 +60,10 @@ def finite(problem: Problem, *, with_covariance: bool) -> Whole:
 def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
     """No horizon."""
     (pi, scores), omega = problem.policy, problem.targets.omega
-    next_values = problem.tables.next_values
-    weights = pi[..., None] * problem.edges.weights
-    chain = between_states(problem.edges, weights)
-    once = step.returns_given_action(problem, next_values, empty_returns(problem))
-    first = step.over_actions(problem, once).first
-    values = fixed_point(problem.targets.coupling[0, 0] * chain, first)
-    after = empty_returns(problem)._replace(first=values)
-    given = step.returns_given_action(problem, next_values, after)
+    chain = problem.chain
+    _, given = stationary_returns(problem)
     f = scores.mean(pi * given.first[..., 0])
     m = fixed_point(omega * chain, f)
     occupancy = fixed_point(omega**2 * chain.T, problem.edges.initial)
-    d, c, half = _terms(problem, f, omega * pull(problem.edges, weights, m), occupancy)
+    d, c, half = _terms(problem, f, omega * pull(problem.edges, problem.moves, m), occupancy)
     return _whole(problem, problem.edges.initial @ m, d, c, half if with_covariance else None)

@@ -1,51 +1,27 @@
-"""Variance-optimal baselines: the variance is a parabola in every b_t(s), and here are its numbers.
+"""Variance-optimal baselines.
 
-The controls w_t z_t 1(s_t = s) are uncorrelated with each other, so
-
-    Var(b) = Var(b*) + Σ K_{t,s} (b_t(s) − b*_t(s))²,   K_{t,s} = w_t² P(s_t = s) E_a‖z‖²,
-
-and the best baseline of a family is the K-weighted projection of b* = N / K onto it. N has three
-parts: of the step's own return, of the scores that follow, and of the scores before it.
+The variance is a parabola in the baseline, Var(b) = Var(b*) + Σ K (b − b*)² (see `parabola.py`), so
+the best baseline of a family is the K-weighted projection of b* onto it.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from policygrad import baselines
 from policygrad.baselines.table import Table
 from policygrad.estimators import Estimator, EstimatorState
-from policygrad.tabular import recursions as step
-from policygrad.tabular import to_go, total
-from policygrad.tabular.linear import fixed_point, nilpotent
-from policygrad.tabular.mdp import FiniteMDP, between_states, on_successors, push_values
+from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.moments import moments
+from policygrad.tabular.parabola import parabola
 from policygrad.tabular.policy import TabularPolicy
 from policygrad.tabular.precision import in_float64
-from policygrad.tabular.problem import AllAction, Problem, problem_of, uses_leave_one_out
-from policygrad.tabular.recursions import Returns
+from policygrad.tabular.problem import AllAction, problem_of, uses_leave_one_out
 
 Family = Literal["constant", "time", "state", "state_time", "linear", "per_parameter"]
-FAMILIES: tuple[Family, ...] = (
-    "constant",
-    "time",
-    "state",
-    "state_time",
-    "linear",
-    "per_parameter",
-)
-
-
-class Parabola(NamedTuple):
-    """Var(b) = Var(0) + Σ K b² − 2 Σ N b; `[T, S]` or `[S]` each, with `d` where by parameter."""
-
-    curvature: Float[Array, "*T S"]
-    slope: Float[Array, "*T S"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
 
 
 @dataclass(frozen=True)
@@ -119,8 +95,7 @@ def optimal_baseline(
     by_parameter = family == "per_parameter"
     bare = _without_baseline(estimator)
     start = moments(mdp, policy, bare, _critic_only(state)).variance
-    parabola = _parabola(mdp, policy, bare, state, by_parameter)
-    k, n = (np.asarray(x) for x in parabola)
+    k, n = _parabola(mdp, policy, bare, state, by_parameter)
     values, coefficients = _project(family, k, n, mdp, features)
     gained = np.sum(k * values**2 - 2 * n * values)
     if by_parameter:
@@ -155,7 +130,8 @@ def excess_variance(
     if isinstance(estimator, AllAction) or uses_leave_one_out(estimator):
         raise ValueError("excess_variance needs a baseline that is a function of state and time")
     b = np.asarray(problem_of(mdp, policy, estimator, state).tables.baseline)
-    k, n = (np.asarray(x) for x in _parabola(mdp, policy, estimator, state, False))
+    bare = _without_baseline(estimator)
+    k, n = _parabola(mdp, policy, bare, state)
     return float(np.sum(k * (b - _ratio(n, k)) ** 2))
 
 
@@ -163,6 +139,20 @@ def _without_baseline(estimator: Estimator) -> Estimator:
     if isinstance(estimator, AllAction):
         raise ValueError("the all-action estimator has no baseline: it would cancel exactly")
     return replace(estimator, baseline=baselines.none())
+
+
+def _parabola(
+    mdp: FiniteMDP,
+    policy: TabularPolicy,
+    bare: Estimator,
+    state: EstimatorState | None,
+    by_parameter: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """K and N of an estimator without a baseline."""
+    problem = problem_of(mdp, policy, bare, _critic_only(state))
+    whole_return = bare.form == "total_return"
+    found = parabola(problem, whole_return=whole_return, by_parameter=by_parameter)
+    return np.asarray(found.curvature), np.asarray(found.slope)
 
 
 def _critic_only(state: EstimatorState | None) -> EstimatorState | None:
@@ -209,172 +199,3 @@ def _linear(
     gram, target = (flat * k.reshape(-1, 1)).T @ flat, flat.T @ n.reshape(-1)
     coefficients = np.linalg.pinv(gram, rcond=1e-13, hermitian=True) @ target
     return phi @ coefficients, coefficients
-
-
-def _parabola(
-    mdp: FiniteMDP,
-    policy: TabularPolicy,
-    estimator: Estimator,
-    state: EstimatorState | None,
-    by_parameter: bool,
-) -> Parabola:
-    bare = _without_baseline(estimator)
-    problem = problem_of(mdp, policy, bare, _critic_only(state))
-    whole = estimator.form == "total_return"
-    choices = {
-        (False, True): _to_go_finite,
-        (False, False): _to_go_infinite,
-        (True, True): _total_finite,
-        (True, False): _total_infinite,
-    }
-    return choices[whole, mdp.horizon is not None](problem, by_parameter=by_parameter)
-
-
-# Σ_a of something times a score: over parameters too, unless by parameter
-
-
-def _squares(problem: Problem, weights: Float[Array, "S A"], by_parameter: bool) -> Array:
-    scores = problem.policy.scores
-    if by_parameter:
-        return jnp.einsum("sa,sad->sd", weights, scores.z**2)
-    return jnp.sum(weights * scores.squares, axis=1)
-
-
-def _with_state(
-    problem: Problem, weights: Float[Array, "S A"], vectors: Array, by_parameter: bool
-) -> Array:
-    product = problem.policy.scores.mean(weights) * vectors
-    return product if by_parameter else jnp.sum(product, axis=1)
-
-
-def _with_successor(
-    problem: Problem, weights: Float[Array, "S A K"], vectors: Array, by_parameter: bool
-) -> Array:
-    edges, scores = problem.edges, problem.policy.scores
-    if not by_parameter:
-        return jnp.sum(weights * scores.dots(edges, vectors), axis=(1, 2))
-    if edges.successors is None:
-        ahead = jnp.einsum("sak,kd->sad", weights, vectors)
-    else:
-        ahead = jnp.einsum("sak,sakd->sad", weights, on_successors(edges, vectors))
-    return jnp.einsum("sad,sad->sd", scores.z, ahead)
-
-
-def _weigh(visits: Float[Array, " S"], rows: Array) -> Array:
-    return visits.reshape(-1, *[1] * (rows.ndim - 1)) * rows
-
-
-def _to_go_slope(
-    problem: Problem,
-    given: Returns,
-    later: Float[Array, "S d"],
-    visits: Float[Array, " S"],
-    past: Float[Array, "S p d"],
-    by_parameter: bool,
-) -> Parabola:
-    """K and N of one step (or summed over time): own return, later scores, earlier scores."""
-    pi, omega = problem.policy.probabilities, problem.targets.omega
-    weights = pi[..., None] * problem.edges.weights
-    own = _squares(problem, pi * given.first[..., -1], by_parameter)
-    own = own + omega * _with_successor(problem, weights, later, by_parameter)
-    earlier = sum(
-        _with_state(problem, pi * given.first[..., i], past[:, i], by_parameter)
-        for i in range(past.shape[1])
-    )
-    curvature = _weigh(visits, _squares(problem, pi, by_parameter))
-    return Parabola(curvature, _weigh(visits, own) + earlier)
-
-
-@partial(jax.jit, static_argnames="by_parameter")
-def _to_go_finite(problem: Problem, *, by_parameter: bool) -> Parabola:
-    tables, targets = problem.tables, problem.targets
-    pi, scores = problem.policy
-    _, given = to_go.finite_returns(problem)
-    p_t = to_go.occupancies(problem)
-
-    def backward(m: Array, row: tuple) -> tuple[Array, Array]:
-        return step.mean_step(problem, row[0], row[1], m), m
-
-    empty = jnp.zeros_like(scores.mean(pi))
-    _, later = jax.lax.scan(backward, empty, (tables.baseline, given), reverse=True)
-
-    def forward(past: Array, row: tuple) -> tuple[Array, Parabola]:
-        p, given, later, fade = row
-        here = _to_go_slope(problem, given, later, fade * p, fade * past, by_parameter)
-        return step.past_scores_after(problem, p, past), here
-
-    start = jnp.zeros((len(pi), len(targets.bootstrap), empty.shape[1]))
-    fading = targets.omega ** (2 * jnp.arange(len(p_t)))
-    return jax.lax.scan(forward, start, (p_t, given, later, fading))[1]
-
-
-@partial(jax.jit, static_argnames="by_parameter")
-def _to_go_infinite(problem: Problem, *, by_parameter: bool) -> Parabola:
-    given, m, x, occupancy = to_go.stationary(problem)
-    omega, trace = problem.targets.omega, problem.targets.trace
-
-    def past_once(e: Array) -> Array:
-        return omega**2 * step.past_scores_after(problem, occupancy, e)
-
-    past = nilpotent(past_once, jnp.zeros_like(x), x.shape[1])
-    if x.shape[1] == 1:
-        weights = problem.policy.probabilities[..., None] * problem.edges.weights
-        chain = between_states(problem.edges, weights)
-        past = fixed_point(omega**2 * trace[0, 0] * chain.T, past)
-    return _to_go_slope(problem, given, m, occupancy, past, by_parameter)
-
-
-def _total_slope(
-    problem: Problem,
-    given: Returns,
-    later: Float[Array, "S d"],
-    before: total.Past,
-    past: Float[Array, "S d"],
-    by_parameter: bool,
-) -> Parabola:
-    pi, gamma = problem.policy.probabilities, problem.targets.discount
-    first = given.first[..., 0]
-    earned = before.rho1[:, None] + before.rho0_gamma[:, None] * first
-    weights = gamma * (before.rho0_gamma[:, None] * pi)[..., None] * problem.edges.weights
-    slope = _squares(problem, pi * earned, by_parameter)
-    slope = slope + _with_successor(problem, weights, later, by_parameter)
-    slope = slope + _with_state(problem, pi * first, past, by_parameter)
-    return Parabola(_weigh(before.rho0, _squares(problem, pi, by_parameter)), slope)
-
-
-def _past_scores(problem: Problem, before: total.Past, past: Array) -> Array:
-    """γ^t Σ_{k<t} z_k on each state, one step later."""
-    weights = problem.policy.probabilities[..., None] * problem.edges.weights
-    own = (before.rho0_gamma[:, None, None]) * weights
-    moved = push_values(problem.edges, weights, past)
-    return problem.targets.discount * (moved + step.scores_into(problem, own))
-
-
-@partial(jax.jit, static_argnames="by_parameter")
-def _total_finite(problem: Problem, *, by_parameter: bool) -> Parabola:
-    tables, (pi, scores) = problem.tables, problem.policy
-    _, given = to_go.finite_returns(problem)
-    empty = jnp.zeros_like(scores.mean(pi))
-
-    def backward(later: total.Future, row: tuple) -> tuple[total.Future, Array]:
-        return total.future_before(problem, row[0], row[1], later), later.a
-
-    start = total.Future(empty, empty, empty)
-    _, later = jax.lax.scan(backward, start, (tables.baseline, given), reverse=True)
-
-    def forward(carry: tuple, row: tuple) -> tuple[tuple, Parabola]:
-        before, past = carry
-        here = _total_slope(problem, row[0], row[1], before, past, by_parameter)
-        return (total.past_after(problem, before), _past_scores(problem, before, past)), here
-
-    return jax.lax.scan(forward, (total.past_at_start(problem), empty), (given, later))[1]
-
-
-@partial(jax.jit, static_argnames="by_parameter")
-def _total_infinite(problem: Problem, *, by_parameter: bool) -> Parabola:
-    given, later, before = total.stationary(problem)
-    weights = problem.policy.probabilities[..., None] * problem.edges.weights
-    chain = between_states(problem.edges, weights)
-    once = _past_scores(problem, before, jnp.zeros_like(later.a))
-    past = fixed_point(problem.targets.discount * chain.T, once)
-    return _total_slope(problem, given, later.a, before, past, by_parameter)

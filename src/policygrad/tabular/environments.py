@@ -40,7 +40,7 @@ def from_gymnasium(env: Any, *, horizon: int | None = None) -> FiniteMDP:
     rows = [[_merged(model[s][a]) for a in sorted(model[s])] for s in sorted(model)]
     initial = np.asarray(initial, np.float64)
     ending, living = _entered(rows, initial)
-    both = ending & living
+    both, over = ending & living, ending - living
     states = len(rows) + bool(both)
     slots = max(len(row) for actions in rows for row in actions)
     shape = states, len(rows[0]), slots
@@ -48,7 +48,7 @@ def from_gymnasium(env: Any, *, horizon: int | None = None) -> FiniteMDP:
     rewards = np.zeros(shape)
     for s, actions in enumerate(rows):
         for a, row in enumerate(actions):
-            if s in ending - living:
+            if s in over:
                 row = [(1.0, s, 0.0, True)]
             for k, (p, to, r, terminated) in enumerate(row):
                 successors[s, a, k] = len(rows) if terminated and to in both else to

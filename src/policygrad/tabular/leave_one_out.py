@@ -17,41 +17,35 @@ from jaxtyping import Array, Float
 
 from policygrad.tabular import recursions as step
 from policygrad.tabular.problem import Problem
-from policygrad.tabular.to_go import finite_returns, occupancies
+from policygrad.tabular.to_go import finite_returns, occupancies, stationary_returns
 
 
-def with_batch_baseline(
-    problem: Problem, episodes: int, whole_return: bool, stationary_h
-) -> Problem:
+def with_batch_baseline(problem: Problem, episodes: int, *, whole_return: bool) -> Problem:
     """The problem with the baseline's mean as b, and its variance as noise.
 
     Args:
         problem: with a baseline of zero.
         episodes: k.
         whole_return: b estimates E[R], one number, instead of E[G_t] at each t.
-        stationary_h: first and second moment of the return on each state, `[S]` each, where there
-            is no horizon; else None.
     """
-    alive, tables = problem.edges.alive, problem.tables
-    if stationary_h is not None:
-        mean, square = (problem.edges.initial @ h for h in stationary_h)
-    else:
-        mean, square = _mean_returns(problem)
-        if whole_return:
-            mean, square = (jnp.broadcast_to(x[:1], x.shape) for x in (mean, square))
+    tables = problem.tables
+    mean, square = _mean_returns(problem)
+    if problem.finite and whole_return:
+        mean, square = (jnp.broadcast_to(x[:1], x.shape) for x in (mean, square))
     noise = (square - mean**2) / (episodes - 1)
-    return problem._replace(tables=tables._replace(baseline=mean[..., None] * alive, noise=noise))
+    baseline = mean[..., None] * problem.edges.alive
+    return problem._replace(tables=tables._replace(baseline=baseline, noise=noise))
 
 
 @jax.jit
-def _mean_returns(problem: Problem) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
-    """E[G_t] and E[G_t²], an episode that is over counting 0."""
-    returns, _ = finite_returns(problem)
-    p = occupancies(problem)
-    return (
-        jnp.sum(p * returns.first[..., -1], axis=1),
-        jnp.sum(p * returns.second[..., -1, -1], axis=1),
-    )
+def _mean_returns(problem: Problem) -> tuple[Float[Array, "*T"], Float[Array, "*T"]]:
+    """E[G_t] and E[G_t²], an episode that is over counting 0; E[R] and E[R²] without a horizon."""
+    if problem.finite:
+        (returns, _), p = finite_returns(problem), occupancies(problem)
+    else:
+        (returns, _), p = stationary_returns(problem), problem.edges.initial
+    first, second = returns.first[..., -1], returns.second[..., -1, -1]
+    return jnp.sum(p * first, axis=-1), jnp.sum(p * second, axis=-1)
 
 
 @partial(jax.jit, static_argnames="with_covariance")

@@ -142,25 +142,33 @@ class FiniteMDP:
             return np.broadcast_to(np.arange(self.states), self.edges.weights.shape)
         return np.asarray(self.edges.successors)
 
-    def require_absorption(self, probabilities: Float[np.ndarray, "S A"], discount: float) -> None:
-        """Refuse γ = 1 without a horizon where the policy may go on for ever: values do not exist.
-
-        Raises:
-            ValueError: names a state that is visited and never left for an absorbing one.
-        """
-        if self.horizon is not None or discount < 1:
-            return
-        pi = np.asarray(probabilities)[:, :, None]
-        used = (np.asarray(self.edges.weights) * pi) > 0
+    def stuck(self, probabilities: ArrayLike) -> Int[np.ndarray, " n"]:
+        """States that a policy visits, and from which it never reaches an absorbing one."""
+        used = (np.asarray(self.edges.weights) * np.asarray(probabilities)[:, :, None]) > 0
         from_, _, _ = np.nonzero(used)
         to = self.successors[used]
         ends = _reaching(self.absorbing.copy(), from_, to)
         visited = _reaching(self.initial_support, to, from_)
-        stuck = np.flatnonzero(visited & ~ends)
+        return np.flatnonzero(visited & ~ends)
+
+    def require_absorption(self, probabilities: ArrayLike, what: str, instead: str) -> None:
+        """Refuse what has no finite value where, without a horizon, the policy may never end.
+
+        Args:
+            probabilities: `[S, A]`.
+            what: needs absorption.
+            instead: what else the caller may do than give the MDP a horizon.
+
+        Raises:
+            ValueError: names a state that is visited and never left for an absorbing one.
+        """
+        if self.horizon is not None:
+            return
+        stuck = self.stuck(probabilities)
         if stuck.size:
             raise ValueError(
-                f"discount=1 needs absorption, and from state {stuck[0]} this policy never "
-                "reaches an absorbing state; give the MDP a horizon, or use a discount below 1"
+                f"{what} needs absorption, and from state {stuck[0]} this policy never reaches an "
+                f"absorbing state; give the MDP a horizon, or {instead}"
             )
 
     @property

@@ -114,18 +114,15 @@ def moments(
 
     Bias: none; every number is exact to rounding.
 
-    Source: E8; the recursion in the documentation of the laboratory.
+    Source: E8; the recursion is in docs/laboratory.md.
     """
     problem = problem_of(mdp, policy, estimator, state)
-    finite = mdp.horizon is not None
     loo = uses_leave_one_out(estimator)
     if loo:
         _check_episodes(episodes)
         whole_return = estimator.form == "total_return"
-        problem = with_batch_baseline(
-            problem, episodes, whole_return, None if finite else _stationary_returns(problem)
-        )
-    whole = _whole(problem, estimator, finite, covariance)
+        problem = with_batch_baseline(problem, episodes, whole_return=whole_return)
+    whole = _whole(problem, estimator, covariance)
     between: Array | float = 0.0
     if loo:
         between = _between(problem, estimator, whole, covariance) / (episodes - 1)
@@ -139,16 +136,10 @@ def _check_episodes(episodes: Any) -> None:
         raise ValueError(f"leave_one_out needs at least 2 episodes a batch, got {episodes}")
 
 
-def _whole(problem: Problem, estimator: AnyEstimator, finite: bool, covariance: bool) -> Whole:
+def _whole(problem: Problem, estimator: AnyEstimator, covariance: bool) -> Whole:
     kind = {"all_action": all_action, "total_return": total}.get(estimator.form, to_go)
-    over = kind.finite if finite else kind.infinite
+    over = kind.finite if problem.finite else kind.infinite
     return over(problem, with_covariance=covariance)
-
-
-def _stationary_returns(problem: Problem) -> tuple[Array, Array]:
-    given = total.stationary(problem).given
-    pi = problem.policy.probabilities
-    return jnp.sum(pi * given.first[..., 0], 1), jnp.sum(pi * given.second[..., 0, 0], 1)
 
 
 def _between(problem: Problem, estimator: AnyEstimator, whole: Whole, covariance: bool) -> Array:

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import jax
-import numpy as np
-from jaxtyping import PyTree
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,8 +19,3 @@ def in_float64(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return wrapped
-
-
-def to_numpy(tree: PyTree) -> PyTree:
-    """Every JAX array of a tree as a NumPy one."""
-    return jax.tree.map(np.asarray, tree)

@@ -22,7 +22,7 @@ from policygrad.baselines.simple import Constant, LeaveOneOut, Zero
 from policygrad.baselines.table import Table
 from policygrad.estimators import Estimator, EstimatorState
 from policygrad.returns import Scalar
-from policygrad.tabular.mdp import Edges, FiniteMDP
+from policygrad.tabular.mdp import Edges, FiniteMDP, between_states
 from policygrad.tabular.policy import TabularPolicy, Tabulated
 
 # times at which a baseline is compared with itself where there is no horizon
@@ -68,6 +68,21 @@ class Problem(NamedTuple):
     policy: Tabulated
     targets: Targets
     tables: Tables
+
+    @property
+    def finite(self) -> bool:
+        """Whether there is a horizon."""
+        return self.tables.noise.ndim == 1
+
+    @property
+    def moves(self) -> Float[Array, "S A K"]:
+        """π(a|s) P(s'|s, a), on every edge."""
+        return self.policy.probabilities[..., None] * self.edges.weights
+
+    @property
+    def chain(self) -> Float[Array, "S S"]:
+        """P_π, nothing leaving an absorbing state."""
+        return between_states(self.edges, self.moves)
 
 
 @dataclass(frozen=True)
@@ -131,13 +146,8 @@ def problem_of(
     Raises:
         ValueError: no exact form exists; the message says why.
     """
-    check_exact(mdp, estimator)
     tabulated = policy.tabulate(mdp)
-    discount = float(estimator.discount)
-    undiscounted = estimator.form == "total_return"  # its scores never fade
-    mdp.require_absorption(np.asarray(tabulated.probabilities), 1.0 if undiscounted else discount)
-    if not estimator.discounted_states and not undiscounted:
-        mdp.require_absorption(np.asarray(tabulated.probabilities), 1.0)
+    check_exact(mdp, tabulated, estimator)
     return Problem(
         jax.tree.map(jnp.asarray, mdp.edges),
         tabulated,
@@ -146,12 +156,22 @@ def problem_of(
     )
 
 
-def check_exact(mdp: FiniteMDP, estimator: AnyEstimator) -> None:
-    """Refuse an estimator whose moments do not follow from the recursions."""
-    if isinstance(estimator, AllAction):
-        return
-    if not isinstance(estimator, Estimator):
+def check_exact(mdp: FiniteMDP, policy: Tabulated, estimator: AnyEstimator) -> None:
+    """Refuse an estimator whose moments do not exist, or do not follow from the recursions."""
+    if not isinstance(estimator, (Estimator, AllAction)):
         raise ValueError(f"expected an Estimator, got {type(estimator).__name__}")
+    if isinstance(estimator, Estimator):
+        _check_sampled(mdp, estimator)
+    pi = policy.probabilities
+    if float(estimator.discount) == 1:
+        mdp.require_absorption(pi, "discount=1", "use a discount below 1")
+    if estimator.form == "total_return":
+        mdp.require_absorption(pi, "total_return, whose scores never fade,", "use reward_to_go")
+    if not estimator.discounted_states:
+        mdp.require_absorption(pi, "discounted_states=False", "keep γ^t by discounted_states=True")
+
+
+def _check_sampled(mdp: FiniteMDP, estimator: Estimator) -> None:
     if estimator.normalise_advantages:
         raise ValueError(
             "normalise_advantages=True has no exact form: it divides by a batch's own spread"

@@ -89,9 +89,7 @@ def mean_step(
     """m, from m one step later."""
     pi, scores = problem.policy
     here = scores.mean(pi * (given.first[..., -1] - baseline[:, None]))
-    return here + problem.targets.omega * pull(
-        problem.edges, pi[..., None] * problem.edges.weights, m
-    )
+    return here + problem.targets.omega * pull(problem.edges, problem.moves, m)
 
 
 def product_step(
@@ -104,7 +102,7 @@ def product_step(
 ) -> Float[Array, "S p d"]:
     """x, from m and x one step later."""
     (pi, scores), edges, targets = problem.policy, problem.edges, problem.targets
-    weights = pi[..., None] * edges.weights
+    weights = problem.moves
     rewards = next_rewards(problem, next_values)
     ahead = pull(edges, weights, jnp.einsum("ij,sjd->sid", targets.coupling, x))
     rows = []
@@ -172,9 +170,7 @@ def past_scores_after(
 
     e_t(s)[i] = E[Σ_{k<t} (w_k/w_t) z_k ∂G_k/∂G_t[i] 1(s_t = s)]; this is e one step later.
     """
-    edges = problem.edges
-    weights = problem.policy.probabilities[..., None] * edges.weights
-    moved = push_values(edges, weights, e)
+    moved = push_values(problem.edges, problem.moves, e)
     moved = moved.at[:, -1].add(scores_into(problem, _visits(problem, p)))
     return jnp.einsum("sid,ij->sjd", moved, problem.targets.trace)
 
@@ -185,8 +181,7 @@ def visits_after(problem: Problem, p: Float[Array, " S"]) -> Float[Array, " S"]:
 
 
 def _visits(problem: Problem, p: Float[Array, " S"]) -> Float[Array, "S A K"]:
-    pi = problem.policy.probabilities
-    return (p[:, None] * pi)[..., None] * problem.edges.weights
+    return p[:, None, None] * problem.moves
 
 
 def scores_into(problem: Problem, weights: Float[Array, "S A K"]) -> Float[Array, "S d"]:

@@ -1,18 +1,14 @@
 """The table that a lecturer would project: one row an estimator, every number exact."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from policygrad import baselines, estimators
 from policygrad.estimators import EstimatorState
-from policygrad.returns import Scalar
-from policygrad.tabular.control import optimal_baseline
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.moments import moments
 from policygrad.tabular.policy import TabularPolicy
-from policygrad.tabular.problem import AnyEstimator, all_action, check_exact
-from policygrad.tabular.solution import solve
+from policygrad.tabular.problem import AnyEstimator
 
 
 @dataclass(frozen=True)
@@ -119,90 +115,44 @@ def rows(
     ]
 
 
-def usual_estimators(
-    mdp: FiniteMDP, policy: TabularPolicy, *, discount: Scalar = 1.0
-) -> dict[str, AnyEstimator]:
-    """The estimators that the post speaks of, with exact baselines and critics for this task.
-
-    Those that need certain absorption are left out where there is none.
-    """
-    gamma = float(discount)
-    solution = solve(mdp, policy, discount=gamma)
-    value = baselines.table(solution.values)
-    j = baselines.constant(solution.objective)
-    kept = {"discount": gamma, "discounted_states": True}
-    to_go = estimators.reward_to_go(**kept)
-    family = "state" if mdp.horizon is None else "state_time"
-    best = optimal_baseline(mdp, policy, to_go, family).baseline()
-    constant = optimal_baseline(mdp, policy, to_go, "constant")
-    found = baselines.constant(float(constant.coefficients))
-    table: dict[str, AnyEstimator] = {
-        "total return": estimators.total_return(discount=gamma),
-        "total return, b = J": estimators.total_return(discount=gamma, baseline=j),
-        "total return, leave-one-out": estimators.total_return(
-            discount=gamma, baseline=baselines.leave_one_out()
-        ),
-        "reward to go": to_go,
-        "reward to go, b = J": estimators.reward_to_go(baseline=j, **kept),
-        "reward to go, best constant": estimators.reward_to_go(baseline=found, **kept),
-        "reward to go, b = V": estimators.reward_to_go(baseline=value, **kept),
-        "reward to go, optimal b": estimators.reward_to_go(baseline=best, **kept),
-        "3-step, V": estimators.n_step(n=3, critic=value, **kept),
-        "GAE 0.95": estimators.gae(gae_lambda=0.95, critic=value, **kept),
-        "TD": estimators.td(critic=value, **kept),
-        "all-action": all_action(**kept),
-    }
-    if gamma < 1:
-        dropped = estimators.reward_to_go(discount=gamma, baseline=value)
-        table["reward to go, b = V, γ^t dropped"] = dropped
-    return {name: e for name, e in table.items() if _exists(mdp, policy, e)}
-
-
-def _exists(mdp: FiniteMDP, policy: TabularPolicy, estimator: AnyEstimator) -> bool:
-    check_exact(mdp, estimator)
-    fades = float(estimator.discount) < 1 and estimator.discounted_states
-    if fades and estimator.form != "total_return":
-        return True
-    try:
-        mdp.require_absorption(policy.tabulate(mdp).probabilities, 1.0)  # pyright: ignore
-    except ValueError:
-        return False
-    return True
-
-
+# D is also the post's approximation (i): one column for both
 COLUMNS = {
     "bias": "bias",
     "variance": "Var",
-    "diagonal": "D",
+    "diagonal": "D = (i)",
     "cross": "C",
     "squared_mean": "B",
-    "approximation_i": "≈(i)",
-    "approximation_ii": "≈(ii)",
-    "episodes": "episodes",
+    "approximation_ii": "(ii)",
+    "episodes": "N",
 }
 
 
-def as_text(table: list[Row]) -> str:
+def cells(row: Row, digits: int = 4) -> list[str]:
+    """A row in writing: its name, and a number for each of `COLUMNS`."""
+    zero = 1e-11 * (row.diagonal + abs(row.cross) + row.squared_mean)
+    return [row.name, *(_short(key, getattr(row, key), digits, zero) for key in COLUMNS)]
+
+
+def as_text(table: Sequence[Row], digits: int = 4) -> str:
     """The table in plain text, columns aligned."""
-    body = [[r.name, *(_short(getattr(r, key)) for key in COLUMNS)] for r in table]
-    lines = [["estimator", *COLUMNS.values()], *body]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    lines = [["estimator", *COLUMNS.values()], *(cells(row, digits) for row in table)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                *(x.rjust(w) for x, w in zip(line[1:], widths[1:], strict=True)),
-            ]
-        )
-        for line in lines
+        "  ".join([name.ljust(widths[0]), *(x.rjust(w) for x, w in zip(rest, widths[1:], strict=True))])
+        for name, *rest in lines
     )
 
 
-def _short(number: float) -> str:
+def _short(key: str, number: float, digits: int, zero: float) -> str:
+    """`digits` significant ones; numbers that are rounding error of the row's largest are 0."""
     if math.isnan(number):
         return "–"
     if math.isinf(number):
         return "never"
-    if abs(number) < 1e-9:
+    if key == "episodes":
+        return f"{math.ceil(number - 1e-9):,}" if number < 1e7 else f"{number:.1e}"
+    if abs(number) <= (math.sqrt(zero) * 1e-5 if key == "bias" else zero):
         return "0"
-    return f"{number:.4g}"
+    if 10**digits <= abs(number) < 1e6:
+        return f"{number:.0f}"
+    return f"{number:.{digits}g}"

@@ -87,11 +87,12 @@ def solve(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Solution
     """
     checks.unit_interval("discount", discount)
     tabulated = policy.tabulate(mdp)
-    mdp.require_absorption(np.asarray(tabulated.probabilities), discount)
+    if discount == 1:
+        mdp.require_absorption(tabulated.probabilities, "discount=1", "use a discount below 1")
     edges = jax.tree.map(jnp.asarray, mdp.edges)
     gamma = jnp.asarray(discount, float)
     if mdp.horizon is None:
-        parts = _infinite(edges, tabulated, gamma, _absorbs(mdp, tabulated))
+        parts = _infinite(edges, tabulated, gamma, mdp.stuck(tabulated.probabilities).size == 0)
     else:
         parts = _finite(edges, tabulated, gamma, jnp.zeros(mdp.horizon))
     j, v, q, occupancy, gradient, usual, visits = (np.asarray(x) for x in parts)
@@ -107,8 +108,7 @@ def objective(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Floa
     probabilities = policy.probabilities_on(mdp)
     edges = jax.tree.map(jnp.asarray, mdp.edges)
     if mdp.horizon is None:
-        chain = between_states(edges, probabilities[..., None] * edges.weights)
-        earned = jnp.sum(probabilities[..., None] * edges.weights * edges.rewards, axis=(1, 2))
+        chain, earned = _markov_chain(edges, probabilities)
         return edges.initial @ fixed_point(discount * chain, earned)
 
     def backward(after: Array, _: None) -> tuple[Array, None]:
@@ -118,12 +118,10 @@ def objective(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Floa
     return edges.initial @ jax.lax.scan(backward, jnp.zeros(mdp.states), None, mdp.horizon)[0]
 
 
-def _absorbs(mdp: FiniteMDP, tabulated: Tabulated) -> bool:
-    try:
-        mdp.require_absorption(np.asarray(tabulated.probabilities), 1.0)
-    except ValueError:
-        return False
-    return True
+def _markov_chain(edges: Edges, pi: Float[Array, "S A"]) -> tuple[Array, Array]:
+    """P_π `[S, S]` and r_π `[S]`."""
+    moves = pi[..., None] * edges.weights
+    return between_states(edges, moves), jnp.sum(moves * edges.rewards, axis=(1, 2))
 
 
 def _action_values(edges: Edges, gamma: Array, after: Float[Array, " S"]) -> Float[Array, "S A"]:
@@ -167,8 +165,7 @@ def _infinite(edges: Edges, policy: Tabulated, gamma: Array, absorbs: bool) -> t
 @jax.jit
 def _discounted(edges: Edges, policy: Tabulated, gamma: Array, fading: Array) -> tuple:
     pi, scores = policy
-    chain = between_states(edges, pi[..., None] * edges.weights)
-    earned = jnp.sum(pi[..., None] * edges.weights * edges.rewards, axis=(1, 2))
+    chain, earned = _markov_chain(edges, pi)
     values = fixed_point(gamma * chain, earned)
     q = _action_values(edges, gamma, values)
     occupancy = fixed_point(fading * chain.T, edges.initial)

@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from policygrad.tabular import recursions as step
 from policygrad.tabular.linear import fixed_point, nilpotent, stein
-from policygrad.tabular.mdp import between_states
 from policygrad.tabular.problem import Problem
 from policygrad.tabular.recursions import Returns, Sums
 
@@ -93,6 +92,24 @@ def finite(problem: Problem, *, with_covariance: bool) -> Whole:
     return Whole(problem.edges.initial @ m, total, second)
 
 
+def stationary_returns(problem: Problem) -> tuple[Returns, Returns]:
+    """`[S, p…]` and `[S, A, p…]`: the same without a horizon."""
+    next_values, kappa = problem.tables.next_values, problem.targets.coupling[0, 0]
+
+    def returns(after: Returns) -> Returns:
+        return step.over_actions(problem, step.returns_given_action(problem, next_values, after))
+
+    zero = empty_returns(problem)
+    p = zero.first.shape[1]
+    if p > 1:  # shifted, so that p applications are exact
+        now = nilpotent(returns, zero, p)
+    else:
+        first = fixed_point(kappa * problem.chain, returns(zero).first)
+        once = returns(zero._replace(first=first)).second
+        now = Returns(first, fixed_point(kappa**2 * problem.chain, once))
+    return now, step.returns_given_action(problem, next_values, now)
+
+
 class Stationary(NamedTuple):
     """Fixed points of one step, and its time-summed occupancy."""
 
@@ -106,25 +123,11 @@ def stationary(problem: Problem) -> Stationary:
     """h, h2, m, x and Σ_t ω^{2t} p_t, by linear systems with I − c P_π."""
     (pi, scores), targets = problem.policy, problem.targets
     b, next_values = problem.tables.baseline, problem.tables.next_values
-    chain = between_states(problem.edges, pi[..., None] * problem.edges.weights)
-    p = len(targets.bootstrap)
-    kappa, omega = targets.coupling[0, 0], targets.omega
+    chain = problem.chain
+    omega = targets.omega
+    _, given = stationary_returns(problem)
 
-    def returns(r: Returns) -> Returns:
-        return step.over_actions(problem, step.returns_given_action(problem, next_values, r))
-
-    def with_second(first: Array, second: Array) -> Array:
-        return returns(Returns(first, second)).second
-
-    zero = empty_returns(problem)
-    if p > 1:  # shifted, so that p applications are exact
-        h = nilpotent(returns, zero, p)
-    else:
-        first = fixed_point(kappa * chain, returns(zero).first)
-        h = Returns(first, fixed_point(kappa**2 * chain, with_second(first, zero.second)))
-    given = step.returns_given_action(problem, next_values, h)
-
-    states, d = len(pi), jax.eval_shape(scores.mean, pi).shape[1]
+    states, p, d = len(pi), len(targets.bootstrap), jax.eval_shape(scores.mean, pi).shape[1]
     m = fixed_point(omega * chain, step.mean_step(problem, b, given, jnp.zeros((states, d))))
 
     def products(x: Array) -> Array:
@@ -133,7 +136,7 @@ def stationary(problem: Problem) -> Stationary:
     empty = jnp.zeros((states, p, d))
     x = nilpotent(products, empty, p)
     if p == 1:
-        x = fixed_point(omega * kappa * chain, x)
+        x = fixed_point(omega * targets.coupling[0, 0] * chain, x)
     occupancy = fixed_point(omega**2 * chain.T, problem.edges.initial)
     return Stationary(given, m, x, occupancy)
 
@@ -147,9 +150,8 @@ def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
     square = step.squared_weight(problem, b, noise, given)
     pairs = step.future_pairs(problem, b, next_values, occupancy, m, x)
     sums = step.add_up(problem, occupancy[:, None] * pi * square, pairs, with_covariance)
-    chain = between_states(problem.edges, pi[..., None] * problem.edges.weights)
-    initial = problem.edges.initial
-    both = stein(omega * chain.T, omega * chain.T, jnp.outer(initial, initial))
+    initial, moved = problem.edges.initial, omega * problem.chain.T
+    both = stein(moved, moved, jnp.outer(initial, initial))
     factored = jnp.sum(pi * scores.squares, 1) @ both @ jnp.sum(pi * square, 1)
     sums = sums._replace(factored=factored)
     second = step.outer_product(scores, sums) if with_covariance else None

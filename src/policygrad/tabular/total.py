@@ -19,7 +19,7 @@ from policygrad.tabular.linear import fixed_point, stein
 from policygrad.tabular.mdp import between_states, pull, push
 from policygrad.tabular.problem import Problem
 from policygrad.tabular.recursions import Pair, Returns, Sums
-from policygrad.tabular.to_go import Whole, empty_returns
+from policygrad.tabular.to_go import Whole, empty_returns, stationary_returns
 
 
 class Past(NamedTuple):
@@ -52,8 +52,7 @@ def past_at_start(problem: Problem) -> Past:
 
 def past_after(problem: Problem, past: Past) -> Past:
     """One step later: ρ' = ρ + γ^t r."""
-    edges, pi, gamma = problem.edges, problem.policy.probabilities, problem.targets.discount
-    weights = pi[..., None] * edges.weights
+    edges, weights, gamma = problem.edges, problem.moves, problem.targets.discount
 
     def moved(q: Array, power: int = 0) -> Array:
         rewards = (1.0, edges.rewards, edges.rewards**2 + edges.variances)[power]
@@ -71,9 +70,8 @@ def past_after(problem: Problem, past: Past) -> Past:
 
 def past_matrix(problem: Problem) -> Float[Array, "6S 6S"]:
     """`past_after` as a matrix on the six fields in a row."""
-    pi, edges = problem.policy.probabilities, problem.edges
-    gamma, weights = problem.targets.discount, pi[..., None] * edges.weights
-    t = between_states(edges, weights).T
+    edges, weights, gamma = problem.edges, problem.moves, problem.targets.discount
+    t = problem.chain.T
     r = between_states(edges, weights * edges.rewards).T
     r2 = between_states(edges, weights * (edges.rewards**2 + edges.variances)).T
     o = jnp.zeros_like(t)
@@ -103,7 +101,7 @@ def squared_weights(
 def future_before(problem: Problem, b: Float[Array, " S"], given: Returns, later: Future) -> Future:
     """a, c and e, from those one step later."""
     (pi, scores), edges, gamma = problem.policy, problem.edges, problem.targets.discount
-    weights = pi[..., None] * edges.weights
+    weights = problem.moves
     first, second = given.first[..., 0], given.second[..., 0, 0]
     earned = pull(edges, 2 * gamma * weights * edges.rewards, later.a)
     return Future(
@@ -115,8 +113,7 @@ def future_before(problem: Problem, b: Float[Array, " S"], given: Returns, later
 
 def future_pairs(problem: Problem, b: Float[Array, " S"], past: Past, later: Future) -> list[Pair]:
     """E[(R − b_t)(R Z' − Y')] on every edge, with the past's moments and the policy."""
-    edges, gamma = problem.edges, problem.targets.discount
-    weights = problem.policy.probabilities[..., None] * edges.weights
+    edges, weights, gamma = problem.edges, problem.moves, problem.targets.discount
     twice = gamma * (2 * past.rho1_gamma - b * past.rho0_gamma)[:, None, None]
     twice = twice + 2 * gamma * past.rho0_gamma2[:, None, None] * edges.rewards
     return [
@@ -172,19 +169,11 @@ class Stationary(NamedTuple):
 
 def stationary(problem: Problem) -> Stationary:
     """Every quantity of the recursion without a horizon, by linear systems."""
-    edges, pi, gamma = problem.edges, problem.policy.probabilities, problem.targets.discount
-    b, next_values, _ = problem.tables
-    chain = between_states(edges, pi[..., None] * edges.weights)
+    gamma, chain = problem.targets.discount, problem.chain
+    b = problem.tables.baseline
+    _, given = stationary_returns(problem)
 
-    zero = empty_returns(problem)
-    h = step.over_actions(problem, step.returns_given_action(problem, next_values, zero))
-    first = fixed_point(gamma * chain, h.first)
-    after = Returns(first, zero.second)
-    second = step.over_actions(problem, step.returns_given_action(problem, next_values, after))
-    after = Returns(first, fixed_point(gamma**2 * chain, second.second))
-    given = step.returns_given_action(problem, next_values, after)
-
-    empty = jnp.zeros_like(problem.policy.scores.mean(pi))
+    empty = jnp.zeros_like(problem.policy.scores.mean(problem.policy.probabilities))
     once = future_before(problem, b, given, Future(empty, empty, empty))
     a, e = fixed_point(gamma * chain, once.a), fixed_point(gamma * chain, once.e)
     twice = future_before(problem, b, given, Future(a, empty, e))
@@ -207,9 +196,8 @@ def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
 
     # approximation (ii) multiplies two expectations at each t: Σ_t p_t ⊗ (moments of the past at t)
     initial = problem.edges.initial
-    chain = between_states(problem.edges, pi[..., None] * problem.edges.weights)
     start = jnp.concatenate(past_at_start(problem))
-    both = stein(chain.T, past_matrix(problem), jnp.outer(initial, start))
+    both = stein(problem.chain.T, past_matrix(problem), jnp.outer(initial, start))
     pasts = Past(*(jnp.sum(pi * scores.squares, 1) @ both).reshape(6, -1))
     factored = jnp.sum(squared_weights(problem, b, noise, pasts, given))
     sums = sums._replace(factored=factored)
