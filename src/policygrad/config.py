@@ -81,7 +81,7 @@ class TrainConfig:
     or none. Default: value-network."""
     discount: Unit = 0.99
     """γ."""
-    gae_lambda: Unit = 0.95
+    gae_lambda: Unit = 0.9
     """λ of gae."""
     n: Count = 5
     """Number of rewards of n-step."""
