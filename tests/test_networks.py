@@ -30,7 +30,7 @@ def test_running_statistics_equal_those_of_all_valid_rows():
         statistics = statistics.update(jnp.asarray(rows), jnp.asarray(valid))
         seen.append(rows[valid])
     seen = np.concatenate(seen)
-    assert float(statistics.count) == len(seen)
+    assert float(statistics.rows_seen) == len(seen)
     np.testing.assert_allclose(statistics.mean, seen.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(statistics.variance, seen.var(axis=0), rtol=1e-5)
 

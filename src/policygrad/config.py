@@ -118,9 +118,9 @@ class TrainConfig:
     """The gradient is shortened to this length; 0: no limit."""
     critic_step_size: Positive = 1e-3
     """Step size of the value network's Adam."""
-    critic_epochs: Count = 10
+    critic_epochs: Count = 5
     """Passes of the value network over each batch."""
-    critic_minibatches: Count = 4
+    critic_minibatches: Count = 8
     """Parts that each pass is cut into."""
 
     checkpoint_seconds: NonNegative = 30.0

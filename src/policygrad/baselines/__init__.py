@@ -108,8 +108,8 @@ def value_network(
     hidden: Sequence[int] = (64, 64),
     *,
     step_size: float = 1e-3,
-    epochs: int = 10,
-    minibatches: int = 4,
+    epochs: int = 5,
+    minibatches: int = 8,
     encode: Callable | None = None,
 ) -> ValueNetwork:
     """A tanh network of the normalised observation, fitted after it was used, every iteration.

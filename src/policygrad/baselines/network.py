@@ -30,8 +30,8 @@ class ValueNetwork(Pointwise):
 
     step_size: float | Float[Array, ""] = 1e-3
     hidden: tuple[int, ...] = field(default=(64, 64), metadata={"static": True})
-    epochs: int = field(default=10, metadata={"static": True})
-    minibatches: int = field(default=4, metadata={"static": True})
+    epochs: int = field(default=5, metadata={"static": True})
+    minibatches: int = field(default=8, metadata={"static": True})
     encode: Callable[[PyTree], Array] | None = field(default=None, metadata={"static": True})
 
     may_bootstrap = True

@@ -1,28 +1,22 @@
-"""Estimators by name, with exact baselines and critics: what the laboratory compares on a task."""
+"""Estimators by name, with exact baselines and critics: what can be compared on a task."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from policygrad import baselines, checks, estimators
-from policygrad.baselines import Baseline, Pointwise
-from policygrad.tabular.control import Family, optimal_baseline
+from policygrad.baselines import Baseline
+from policygrad.baselines.table import Table
+from policygrad.estimators import Estimator
+from policygrad.tabular.control import optimal_baseline
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.policy import TabularPolicy
 from policygrad.tabular.problem import AnyEstimator, all_action, check_exact
 from policygrad.tabular.solution import Solution, solve
 
-# name -> how the baseline is written in a row; estimators are those of training, and all-action
-BASELINES = {
-    "none": "b = 0",
-    "constant": "b = J",
-    "best-constant": "best b",
-    "time-dependent": "b(t)",
-    "leave-one-out": "leave-one-out",
-    "value": "b = V",
-    "optimal": "optimal b",
-}
+# name -> how a row of the table calls it
 ESTIMATORS = {
     "total-return": "total return",
     "reward-indexed": "reward-indexed",
@@ -32,7 +26,17 @@ ESTIMATORS = {
     "td": "TD",
     "all-action": "all-action",
 }
-USUAL = (
+BASELINES = {
+    "none": "b = 0",
+    "constant": "b = J",
+    "best-constant": "best const",
+    "time-dependent": "b(t)",
+    "leave-one-out": "LOO",
+    "value": "b = V",
+    "optimal": "optimal b",
+}
+_WITH_CRITIC = ("n-step", "gae", "td")  # whose own baseline is the critic
+_USUAL = (
     ("total-return", "none"),
     ("total-return", "constant"),
     ("total-return", "leave-one-out"),
@@ -50,10 +54,7 @@ USUAL = (
 
 @dataclass(frozen=True)
 class Lineup:
-    """What can be compared on a task.
-
-    Baselines are exact: J, the best constant, E[G_t] of the living at each t, V, and the optimal
-    one (per state and time; per state without a horizon). The critic is the exact V.
+    """A task, and the settings that its estimators share.
 
     Attributes:
         mdp, policy: the task.
@@ -61,6 +62,7 @@ class Lineup:
         discounted_states: whether γ^t is kept.
         gae_lambda: λ of gae.
         n: of n-step.
+        critic_scale: the critic is the exact V times this; 1 is exact.
     """
 
     mdp: FiniteMDP
@@ -69,6 +71,7 @@ class Lineup:
     discounted_states: bool = True
     gae_lambda: float = 0.95
     n: int = 3
+    critic_scale: float = 1.0
 
     @cached_property
     def solution(self) -> Solution:
@@ -76,51 +79,120 @@ class Lineup:
         return solve(self.mdp, self.policy, discount=self.discount)
 
     def usual(self) -> dict[str, AnyEstimator]:
-        """The estimators that the post speaks of, name -> estimator.
+        """The estimators that the post speaks of, by label; those that exist on this task.
 
-        Beside them TD with a critic that is wrong by half, and, where γ < 1 and γ^t is kept, the
-        usual direction. Those that do not exist on this task are left out.
+        Beside them are TD with a critic that is half of V and, where γ < 1, the usual direction,
+        which drops γ^t.
         """
-        table = {self.label(*pair): self.estimator(*pair) for pair in USUAL}
-        wrong = baselines.table(self.solution.values / 2)
-        table["TD, critic V/2"] = replace(self._bare("td"), critic=wrong)
+        table, _ = self._existing(_USUAL)
+        wrong = replace(self, critic_scale=self.critic_scale / 2)
+        extra = {"TD, critic V/2": wrong._existing([("td", "value")])}
         if self.discount < 1 and self.discounted_states:
-            table["to go, b = V, no γ^t"] = replace(self, discounted_states=False).estimator(
-                "reward-to-go", "value"
-            )
-        return {name: e for name, e in table.items() if self.refusal(e) is None}
+            dropped = replace(self, discounted_states=False)
+            extra["usual direction, b = V"] = dropped._existing([("reward-to-go", "value")])
+        return table | {k: e for k, (found, _) in extra.items() for e in found.values()}
 
     def chosen(
-        self, named: tuple[str, ...] = (), subtracted: tuple[str, ...] = ()
+        self, names: Sequence[str] = (), subtracted: Sequence[str] = ()
     ) -> dict[str, AnyEstimator]:
-        """Every named estimator with every named baseline, name -> estimator.
+        """Each estimator with each baseline, by label; those that exist on this task.
 
         Args:
-            named: keys of `ESTIMATORS`; none given: all that take one of the baselines.
-            subtracted: keys of `BASELINES`; none given: all.
+            names: keys of `ESTIMATORS`; none: all.
+            subtracted: keys of `BASELINES`; none: all.
 
         Raises:
-            ValueError: an unknown name, or none of the pairs exists on this task.
+            ValueError: an unknown name, or not one of the pairs exists; why the last does not.
         """
-        for name in named:
-            checks.one_of("estimator", name, tuple(ESTIMATORS))
-        for name in subtracted:
-            checks.one_of("baseline", name, tuple(BASELINES))
-        table: dict[str, AnyEstimator] = {}
-        reason = "all-action takes no baseline: it would cancel exactly"
-        for name in named or ESTIMATORS:
-            for baseline in subtracted or BASELINES:
-                if name == "all-action" and baseline != "none":
-                    continue
-                if baseline == "time-dependent" and self.mdp.horizon is None:
-                    reason = "baseline time-dependent needs a horizon, and this task has none"
-                    continue
-                estimator = self._bare(name)
-                refusal = self.refusal(replace(estimator, **self._only_batch(baseline)))
-                if refusal is not None:
-                    reason = refusal
-                    continue
-                table[self.label(name, baseline)] = self.estimator(name, baseline)
-        if not table:
-            raise ValueError(reason)
+        pairs = [(e, b) for e in names or ESTIMATORS for b in subtracted or BASELINES]
+        table, refusal = self._existing(pairs)
+        if not table and refusal is not None:
+            raise refusal
         return table
+
+    def estimator(self, name: str, baseline: str) -> AnyEstimator:
+        """An estimator with a baseline, both exact on this task.
+
+        Args:
+            name: a key of `ESTIMATORS`.
+            baseline: a key of `BASELINES`: 0, J, the best constant, E[G_t] at each t, leave-one-out,
+                V, or the optimal one (per state and time; per state without a horizon).
+
+        Raises:
+            ValueError: an unknown name, or a pair without exact moments on this task.
+        """
+        checks.one_of("estimator", name, tuple(ESTIMATORS))
+        checks.one_of("baseline", baseline, tuple(BASELINES))
+        settings = {"discount": self.discount, "discounted_states": self.discounted_states}
+        if name == "all-action":
+            if baseline != "none":
+                raise ValueError(f"all-action takes no baseline, got {baseline}: it would cancel")
+            made: AnyEstimator = all_action(**settings)
+        else:
+            bare = self._bare(name, settings)
+            made = replace(bare, baseline=self._baseline(bare, baseline))
+        check_exact(self.mdp, self.policy.tabulate(self.mdp), made)
+        return made
+
+    def label(self, name: str, baseline: str) -> str:
+        """How a row calls the pair."""
+        own = "value" if name in _WITH_CRITIC else "none"
+        called = ESTIMATORS[name].format(n=self.n, gae_lambda=self.gae_lambda)
+        return called if baseline == own else f"{called}, {BASELINES[baseline]}"
+
+    def _existing(
+        self, pairs: Iterable[tuple[str, str]]
+    ) -> tuple[dict[str, AnyEstimator], ValueError | None]:
+        """Label -> estimator, and why the last that does not exist does not."""
+        table: dict[str, AnyEstimator] = {}
+        refusal = None
+        for pair in pairs:
+            try:
+                table[self.label(*pair)] = self.estimator(*pair)
+            except ValueError as error:
+                refusal = error
+        return table, refusal
+
+    def _bare(self, name: str, settings: dict) -> Estimator:
+        critic = baselines.table(self.critic_scale * self.solution.values)
+        match name:
+            case "total-return":
+                return estimators.total_return(discount=self.discount)
+            case "reward-indexed":
+                return estimators.reward_indexed(discount=self.discount)
+            case "reward-to-go":
+                return estimators.reward_to_go(**settings)
+            case "n-step":
+                return estimators.n_step(n=self.n, critic=critic, **settings)
+            case "td":
+                return estimators.td(critic=critic, **settings)
+        return estimators.gae(gae_lambda=self.gae_lambda, critic=critic, **settings)
+
+    def _baseline(self, bare: Estimator, name: str) -> Baseline | None:
+        match name:
+            case "none":
+                return baselines.none()
+            case "constant":
+                return baselines.constant(self.solution.objective)
+            case "best-constant":
+                best = optimal_baseline(self.mdp, self.policy, bare, "constant")
+                return baselines.constant(float(best.coefficients))
+            case "time-dependent":
+                return self._mean_values()
+            case "leave-one-out":
+                return baselines.leave_one_out()
+            case "optimal":
+                family = "state" if self.mdp.horizon is None else "state_time"
+                return optimal_baseline(self.mdp, self.policy, bare, family).baseline()
+        # an estimator with a critic subtracts it anyway
+        return baselines.table(self.solution.values) if bare.critic is None else None
+
+    def _mean_values(self) -> Table:
+        """E[V_t(s_t)] over the episodes that reach t."""
+        if self.mdp.horizon is None:
+            raise ValueError("baseline time-dependent needs a horizon, and this MDP has none")
+        solution = self.solution
+        living = solution.occupancy * ~self.mdp.absorbing
+        reached = np.maximum(living.sum(axis=1), 1e-300)
+        means = (living * solution.values).sum(axis=1) / reached
+        return baselines.table(np.broadcast_to(means[:, None], living.shape))

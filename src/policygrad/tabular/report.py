@@ -138,7 +138,9 @@ def as_text(table: Sequence[Row], digits: int = 4) -> str:
     lines = [["estimator", *COLUMNS.values()], *(cells(row, digits) for row in table)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join([name.ljust(widths[0]), *(x.rjust(w) for x, w in zip(rest, widths[1:], strict=True))])
+        "  ".join(
+            [name.ljust(widths[0]), *(x.rjust(w) for x, w in zip(rest, widths[1:], strict=True))]
+        )
         for name, *rest in lines
     )
 
