@@ -21,6 +21,12 @@ PANELS = (
 )
 
 
+def preload() -> None:
+    """Import what drawing takes: in a thread beside the first compilation it costs no time."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
+
 def learning_curve(runs: list[Path], labels: list[str] | None = None) -> Figure:
     """Return, KL, entropy and explained variance over environment steps, one line a run.
 

@@ -2,7 +2,6 @@
 
 import math
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -77,9 +76,7 @@ class EpisodeCounter:
         self.recent = deque(((r, n) for r, n in finished["recent"]), maxlen=WINDOW)
 
 
-def check_finite(
-    trajectories: Trajectories, update: int, env_steps: int, newest: Path | None
-) -> None:
+def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> None:
     """Refuse a batch with NaN or infinity, or with a mask that permits no action.
 
     Raises:
@@ -87,7 +84,6 @@ def check_finite(
     """
     valid = np.asarray(trajectories.valid)
     times = np.asarray(trajectories.times)
-    kept = "" if newest is None else f"; the last good checkpoint is {newest}"
 
     def refuse(what: str, bad: np.ndarray) -> None:
         row, lane = np.argwhere(bad)[0]
@@ -95,7 +91,6 @@ def check_finite(
         raise NonFiniteError(
             f"{what} of {column} {lane} at step {times[row, lane]} of its episode, in update "
             f"{update + 1} (environment steps {env_steps} to {env_steps + int(valid.sum())})"
-            f"{kept}"
         )
 
     for name, array, mask in _measurements(trajectories, valid):

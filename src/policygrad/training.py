@@ -272,9 +272,6 @@ class Session:
         """Train to the last step, or to the first Ctrl-C."""
         config, last_save, interrupted = self.config, time.perf_counter(), False
         update = eqx.filter_jit(self.algorithm.update)
-        clipped = eqx.filter_jit(
-            lambda actions, valid: clipped_fraction(self.collector.action_space, actions, valid)
-        )
         run_key = jax.random.fold_in(jax.random.key(config.seed), 1)
         with self._writers() as writers, stop_requests() as stop:
             while self.env_steps < config.total_steps and not interrupted:
@@ -282,12 +279,14 @@ class Session:
                 number = len_updates(self.state)
                 rollout_key, update_key = jax.random.split(jax.random.fold_in(run_key, number))
                 trajectories = self.collector.collect(self.state.policy, rollout_key)
-                check_finite(trajectories, number, self.env_steps, self._newest())
+                self._refuse_non_finite(check_finite, trajectories, number, self.env_steps)
                 collected = time.perf_counter()
                 state, info = update(self.state, trajectories, update_key)
-                info = {k: float(v) for k, v in info.items()}
-                info["clipped_fraction"] = float(clipped(trajectories.actions, trajectories.valid))
-                _check_info(info, number, self.env_steps, self._newest())
+                info = {k: float(v) for k, v in jax.device_get(info).items()}
+                self._refuse_non_finite(check_info, info, number, self.env_steps)
+                info["clipped_fraction"] = clipped_fraction(
+                    self.collector.action_space, trajectories.actions, trajectories.valid
+                )
                 self.state = state
                 updated = time.perf_counter()
                 self._time(collected - started, updated - collected)
@@ -383,10 +382,14 @@ class Session:
             self.state.policy, self.collector.observation_space, self.collector.action_space
         )
 
-    def _newest(self) -> Path | None:
-        if self.directory is None or not self.directory.checkpoints():
-            return None
-        return self.directory.newest_checkpoint()
+    def _refuse_non_finite(self, check: Callable[..., None], *arguments: Any) -> None:
+        try:
+            check(*arguments)
+        except NonFiniteError as error:
+            if self.directory is None:
+                raise
+            kept = self.directory.newest_checkpoint()
+            raise NonFiniteError(f"{error}; the last good checkpoint is {kept}") from None
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -454,14 +457,14 @@ def len_updates(state: VanillaState) -> int:
     return int(state.updates)
 
 
-def _check_info(info: Metrics, update: int, env_steps: int, newest: Path | None) -> None:
+def check_info(info: Metrics, update: int, env_steps: int) -> None:
+    """Refuse an update whose gradient, KL or entropy is NaN or infinite."""
     for name in ("gradient_norm", "kl", "entropy"):
         if not np.isfinite(info[name]):
-            kept = "" if newest is None else f"; the last good checkpoint is {newest}"
             raise NonFiniteError(
                 f"{info[name]} in the {name.replace('_', ' ')} at update {update + 1} "
                 f"(environment step {env_steps}), while observations and rewards are finite: "
-                f"lower the step size, or look at the policy's outputs{kept}"
+                "lower the step size, or look at the policy's outputs"
             )
 
 

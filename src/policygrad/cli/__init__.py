@@ -17,6 +17,7 @@ def run(argv: list[str]) -> int:
     import tyro
 
     from policygrad.cli import commands
+    from policygrad.cli.exact import exact, join_theta
 
     # the command must stay usable where its output is cut off, as by `| head`
     try:
@@ -26,10 +27,11 @@ def run(argv: list[str]) -> int:
                 "resume": commands.resume,
                 "evaluate": commands.evaluate,
                 "plot": commands.plot,
+                "exact": exact,
             },
             prog="policygrad",
             description="Policy gradients: train a policy, evaluate it, plot how it learned.",
-            args=commands.split_lists(argv),
+            args=join_theta(commands.split_lists(argv)),
             sort_subcommands=False,
         )
     except PolicygradError as error:

@@ -6,6 +6,7 @@ import json as json_module
 import os
 import platform
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,8 +37,10 @@ def train(
     prepare_jax()
     from policygrad import training
     from policygrad.cli.progress import Progress
+    from policygrad.plots import preload
     from policygrad.runs import fresh_directory
 
+    threading.Thread(target=preload, daemon=True).start()
     if out is None:
         name = env.replace("/", "-").replace(":", "-")
         out = fresh_directory(Path("runs"), f"{name}-seed{config.seed}")

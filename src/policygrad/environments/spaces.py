@@ -224,15 +224,15 @@ def box_scale(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     return middle.astype(np.float32), half.astype(np.float32)
 
 
-def clipped_fraction(space: spaces.Space, actions: Array, valid: Array) -> Float[Array, ""]:
+def clipped_fraction(space: spaces.Space, actions: Any, valid: Any) -> float:
     """The fraction of action components `[T, B, ...]` that the environment's bounds cut off."""
     if not isinstance(space, spaces.Box):
-        return jnp.zeros(())
+        return 0.0
     middle, half = box_scale(space)
-    raw = middle + half * actions
+    raw = middle + half * np.asarray(actions)
     outside = (raw < space.low) | (raw > space.high)
-    share = jnp.mean(outside.reshape(*valid.shape, -1), axis=-1)
-    return jnp.sum(share * valid) / jnp.maximum(jnp.sum(valid), 1)
+    rows = outside[np.asarray(valid)]
+    return float(rows.mean()) if rows.size else 0.0
 
 
 def example_observation(space: spaces.Space) -> PyTree:
@@ -249,6 +249,7 @@ def example_observation(space: spaces.Space) -> PyTree:
     return np.zeros(space.shape, record_dtype(space.dtype))
 
 
+@lru_cache(maxsize=64)
 def record_dtype(dtype: Any) -> np.dtype:
     """The type in which a record keeps numbers of this type: at most 32 bits, as on the device."""
     narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}

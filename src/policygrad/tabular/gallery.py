@@ -222,3 +222,6 @@ TASKS: dict[str, Callable[[], Task]] = {
     "discounted-counterexample": discounted_counterexample,
     "sparse-credit": sparse_credit,
 }
+
+# γ that shows what a task is there to show, where that is not 1
+DISCOUNTS = {"discounted-counterexample": 0.5}

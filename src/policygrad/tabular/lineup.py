@@ -1,5 +1,6 @@
 """Estimators by name, with exact baselines and critics: what can be compared on a task."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,6 +74,13 @@ class Lineup:
     n: int = 3
     critic_scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        checks.unit_interval("discount", self.discount)
+        checks.unit_interval("gae_lambda", self.gae_lambda)
+        checks.whole("n", self.n)
+        if not math.isfinite(self.critic_scale):
+            raise ValueError(f"critic_scale must be finite, got {self.critic_scale}")
+
     @cached_property
     def solution(self) -> Solution:
         """Exact values of the policy."""
@@ -102,7 +110,7 @@ class Lineup:
             subtracted: keys of `BASELINES`; none: all.
 
         Raises:
-            ValueError: an unknown name, or not one of the pairs exists; why the last does not.
+            ValueError: an unknown name, or not one of the pairs exists; why the first does not.
         """
         pairs = [(e, b) for e in names or ESTIMATORS for b in subtracted or BASELINES]
         table, refusal = self._existing(pairs)
@@ -115,7 +123,7 @@ class Lineup:
 
         Args:
             name: a key of `ESTIMATORS`.
-            baseline: a key of `BASELINES`: 0, J, the best constant, E[G_t] at each t, leave-one-out,
+            baseline: a key of `BASELINES`: 0, J, the best constant, E[V] at each t, leave-one-out,
                 V, or the optimal one (per state and time; per state without a horizon).
 
         Raises:
@@ -143,14 +151,14 @@ class Lineup:
     def _existing(
         self, pairs: Iterable[tuple[str, str]]
     ) -> tuple[dict[str, AnyEstimator], ValueError | None]:
-        """Label -> estimator, and why the last that does not exist does not."""
+        """Label -> estimator, and why the first that does not exist does not."""
         table: dict[str, AnyEstimator] = {}
         refusal = None
         for pair in pairs:
             try:
                 table[self.label(*pair)] = self.estimator(*pair)
             except ValueError as error:
-                refusal = error
+                refusal = refusal or error
         return table, refusal
 
     def _bare(self, name: str, settings: dict) -> Estimator:

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 _TOLERANCE = 1e-9
 _BLOCK = 8
+_LONGEST = 1e8  # mean steps of an episode: beyond, float64 leaves too few digits
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,24 @@ class FiniteMDP:
                 f"{what} needs absorption, and from state {stuck[0]} this policy never reaches an "
                 f"absorbing state; give the MDP a horizon, or {instead}"
             )
+        steps = self._mean_steps(np.asarray(probabilities))
+        if not 0 <= steps <= _LONGEST:
+            raise ValueError(
+                f"{what} needs absorption, and this policy all but never reaches it (more than "
+                f"{_LONGEST:g} steps on average); give the MDP a horizon, or {instead}"
+            )
+
+    def _mean_steps(self, probabilities: Float[np.ndarray, "S A"]) -> float:
+        """Mean length of an episode; rounding error where it is beyond 1 / the machine epsilon."""
+        moves = (probabilities[:, :, None] * np.asarray(self.edges.weights)).reshape(-1)
+        from_ = np.repeat(np.arange(self.states), moves.size // self.states)
+        chain = np.zeros((self.states, self.states))
+        np.add.at(chain, (from_, self.successors.reshape(-1)), moves)
+        try:
+            steps = np.linalg.solve(np.eye(self.states) - chain, np.asarray(self.edges.alive))
+        except np.linalg.LinAlgError:  # singular
+            return float("inf")
+        return float(np.asarray(self.edges.initial) @ steps)
 
     @property
     def initial_support(self) -> Bool[np.ndarray, " S"]:

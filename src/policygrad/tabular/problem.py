@@ -27,6 +27,8 @@ from policygrad.tabular.policy import TabularPolicy, Tabulated
 
 # times at which a baseline is compared with itself where there is no horizon
 _PROBED_TIMES = (0, 1, 2, 3, 7, 50, 1000)
+# of 8 bytes each, several times over
+_MOST_NUMBERS = 50_000_000
 
 
 class Targets(NamedTuple):
@@ -176,6 +178,13 @@ def _check_sampled(mdp: FiniteMDP, estimator: Estimator) -> None:
         raise ValueError(
             "normalise_advantages=True has no exact form: it divides by a batch's own spread"
         )
+    if estimator.form == "n_step":
+        n = estimator.n if mdp.horizon is None else min(estimator.n, mdp.horizon)
+        if mdp.edges.weights.size * n**2 > _MOST_NUMBERS:
+            raise ValueError(
+                f"n_step with n={n} is too large here: it needs the products of {n} returns on "
+                f"each of {mdp.edges.weights.size} transitions; use a smaller n, or gae"
+            )
     baseline = estimator.baseline
     if baseline is not None and not isinstance(baseline, (Pointwise, LeaveOneOut)):
         raise ValueError(f"{type(baseline).__name__} has no exact form: it cannot be tabulated")

@@ -79,7 +79,7 @@ def solve(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Solution
         `Solution`, in NumPy float64.
 
     Raises:
-        ValueError: discount out of range, or γ = 1 without absorption.
+        ValueError: discount out of range, γ = 1 without absorption, or values that overflow.
 
     Bias: none.
 
@@ -96,6 +96,8 @@ def solve(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Solution
     else:
         parts = _finite(edges, tabulated, gamma, jnp.zeros(mdp.horizon))
     j, v, q, occupancy, gradient, usual, visits = (np.asarray(x) for x in parts)
+    if not (np.isfinite(j) and np.all(np.isfinite(gradient))):
+        raise ValueError(f"the values overflow: J = {j}")
     return Solution(float(j), v, q, occupancy, gradient, usual, visits, tabulated.scores)
 
 
