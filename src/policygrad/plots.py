@@ -32,15 +32,18 @@ def learning_curve(runs: list[Path], labels: list[str] | None = None) -> Figure:
 
     Args:
         runs: run directories.
-        labels: one a run; None names them after their directories.
+        labels: one a run; None names several after their directories, one by what it ran.
 
     Raises:
         RunError: a directory that holds no run, or whose metrics are damaged.
     """
     from matplotlib.figure import Figure
 
-    rows = [RunDirectory.open(path).read_metrics() for path in runs]
-    labels = labels or [path.resolve().name for path in runs]
+    directories = [RunDirectory.open(path) for path in runs]
+    rows = [directory.read_metrics() for directory in directories]
+    if labels is None:
+        several = [path.resolve().name for path in runs]
+        labels = several if len(runs) > 1 else [name_of(directories[0])]
     figure = Figure(figsize=(9.6, 5.6), dpi=110)
     grid = figure.add_gridspec(
         2, 3, height_ratios=(2.1, 1), left=0.06, right=0.985, top=0.95, bottom=0.06, hspace=0.33
@@ -60,12 +63,18 @@ def learning_curve(runs: list[Path], labels: list[str] | None = None) -> Figure:
         axis.margins(x=0.01)
     axes[2].set_ylim(bottom=min(0.0, axes[2].get_ylim()[0]))
     axes[3].set_ylim(max(-1.05, axes[3].get_ylim()[0]), 1.05)
-    for axis in (axes[0], *axes[1:]):
+    for axis in axes:
         axis.xaxis.set_major_formatter(lambda x, _: steps_label(x))
     axes[0].set_xlabel("environment steps", fontsize=9)
-    if len(runs) > 1 or labels:
-        axes[0].legend(fontsize=8, frameon=False, loc="best")
+    axes[0].legend(fontsize=8, frameon=False, loc="best")
     return figure
+
+
+def name_of(directory: RunDirectory) -> str:
+    """What a run ran: environment and seed."""
+    config = directory.read_config()
+    env = config.get("env") or directory.path.resolve().name
+    return f"{env}, seed {config.get('config', {}).get('seed', '?')}"
 
 
 def series(metrics: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
