@@ -4,10 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from oracle import every_estimator, random_mdp, random_policy, random_tables, relative_error
 
 from policygrad import baselines, estimators
 from policygrad.tabular import excess_variance, gallery, moments, optimal_baseline, solve
+from tests.tabular.oracle import (
+    every_estimator,
+    random_mdp,
+    random_policy,
+    random_tables,
+    relative_error,
+)
 
 SLOW = pytest.mark.slow
 FORMS = (

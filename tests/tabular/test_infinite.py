@@ -4,10 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from oracle import every_estimator, random_mdp, random_policy, random_tables, relative_error
 
 from policygrad import baselines, estimators
 from policygrad.tabular import moments
+from tests.tabular.oracle import (
+    every_estimator,
+    random_mdp,
+    random_policy,
+    random_tables,
+    relative_error,
+)
 
 FIELDS = ("mean", "variance", "covariance", "diagonal", "cross", "approximation_ii", "gradient")
 LONG = 400

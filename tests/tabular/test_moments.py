@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
-from oracle import (
+
+from policygrad import baselines, estimators
+from policygrad.tabular import enumerate_trajectories, moments
+from tests.tabular.oracle import (
     batches,
     brute_force,
     every_estimator,
@@ -11,9 +14,6 @@ from oracle import (
     random_tables,
     relative_error,
 )
-
-from policygrad import baselines, estimators
-from policygrad.tabular import enumerate_trajectories, moments
 
 TOLERANCE = 1e-10
 EDGES = (0.0, 0.3, 0.9, 1.0)

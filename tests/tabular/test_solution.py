@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from oracle import random_mdp, random_policy, relative_error, scores
 
 from policygrad.tabular import (
     FunctionPolicy,
@@ -12,6 +11,7 @@ from policygrad.tabular import (
     objective,
     solve,
 )
+from tests.tabular.oracle import random_mdp, random_policy, relative_error, scores
 
 
 @pytest.mark.parametrize("features", [None, 2])

@@ -14,11 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracle import every_estimator, random_mdp, random_policy, random_tables, relative_error
 
 from policygrad import baselines, estimators, scores
 from policygrad.tabular import FiniteMDP, as_environment, enumerate_trajectories, moments
 from policygrad.types import Trajectories
+from tests.tabular.oracle import (
+    every_estimator,
+    random_mdp,
+    random_policy,
+    random_tables,
+    relative_error,
+)
 
 SIGMAS = 5
 EPISODES = 20_000

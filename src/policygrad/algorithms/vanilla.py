@@ -109,7 +109,7 @@ class Vanilla:
         if self.entropy_coefficient:
             bonus = entropy_gradient(state.policy, trajectories)
             gradient = jax.tree.map(lambda g, b: g + self.entropy_coefficient * b, gradient, bonus)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         if self.max_global_norm:
             factor = jnp.minimum(1.0, self.max_global_norm / jnp.maximum(norm, 1e-12))
             gradient = jax.tree.map(lambda g: g * factor, gradient)

@@ -265,7 +265,9 @@ def _print_table(lineup: "Lineup", rows: "list[Row]", batch_episodes: int) -> No
         return
     console.print(title, style="bold")
     console.print()
-    console.print(_rich_table(rows, console.width))
+    table, least = _rich_table(rows, console.width)
+    # wider than the terminal: lines that wrap are better than digits that are cut off
+    Console(width=max(console.width, least)).print(table)
     console.print()
     console.print(legend, style="dim")
 
@@ -288,8 +290,8 @@ def _title(lineup: "Lineup") -> str:
 def _legend(lineup: "Lineup", rows: "list[Row]", batch_episodes: int) -> str:
     lines = [
         "bias ‖E ĝ − ∇J‖ and variance (trace) of one episode: Var = D + C − B.",
-        "D = Σ E‖g_t‖², the post's approximation (i); C = 2 Σ E[g_t·g_k], t < k; B = ‖E ĝ‖².",
-        "(ii): its second one. N: episodes for a cosine of 0.9 with ∇J.",
+        "D = Σ E‖g_t‖², which is approximation (i); C = 2 Σ E[g_t·g_k]; B = ‖E ĝ‖².",
+        "(ii): the second approximation. N: episodes for a cosine of 0.9 with ∇J.",
     ]
     if any(row.between for row in rows):
         lines.append(
@@ -300,21 +302,19 @@ def _legend(lineup: "Lineup", rows: "list[Row]", batch_episodes: int) -> str:
     return "\n".join(lines)
 
 
-def _rich_table(rows: "list[Row]", width: int) -> Any:
-    """The table with as many digits as the terminal has room for."""
+def _rich_table(rows: "list[Row]", width: int) -> tuple[Any, int]:
+    """The table with as many digits as the terminal has room for, and its own width."""
     from rich import box
     from rich.table import Table
 
     from policygrad.tabular.report import COLUMNS, as_text, cells
 
-    digits = next(
-        (d for d in TERMINAL_DIGITS if len(as_text(rows, d).splitlines()[0]) <= width),
-        TERMINAL_DIGITS[-1],
-    )
+    widths = {d: len(as_text(rows, d).splitlines()[0]) for d in TERMINAL_DIGITS}
+    digits = next((d for d in TERMINAL_DIGITS if widths[d] <= width), TERMINAL_DIGITS[-1])
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("estimator", no_wrap=True)
     for name in COLUMNS.values():
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*cells(row, digits))
-    return table
+    return table, widths[digits]

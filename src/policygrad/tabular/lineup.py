@@ -1,5 +1,6 @@
 """Estimators by name, with exact baselines and critics: what can be compared on a task."""
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ BASELINES = {
     "optimal": "optimal b",
 }
 _WITH_CRITIC = ("n-step", "gae", "td")  # whose own baseline is the critic
+_TD, _TO_GO = ("td", "value"), ("reward-to-go", "value")
 _USUAL = (
     ("total-return", "none"),
     ("total-return", "constant"),
@@ -44,11 +46,11 @@ _USUAL = (
     ("reward-to-go", "none"),
     ("reward-to-go", "constant"),
     ("reward-to-go", "best-constant"),
-    ("reward-to-go", "value"),
+    _TO_GO,
     ("reward-to-go", "optimal"),
     ("n-step", "value"),
     ("gae", "value"),
-    ("td", "value"),
+    _TD,
     ("all-action", "none"),
 )
 
@@ -91,14 +93,18 @@ class Lineup:
 
         Beside them are TD with a critic that is half of V and, where γ < 1, the usual direction,
         which drops γ^t.
+
+        Raises:
+            ValueError: none exists; why the first does not.
         """
-        table, _ = self._existing(_USUAL)
-        wrong = replace(self, critic_scale=self.critic_scale / 2)
-        extra = {"TD, critic V/2": wrong._existing([("td", "value")])}
+        table = self._existing(_USUAL)
+        extra = [("TD, critic V/2", replace(self, critic_scale=self.critic_scale / 2), _TD)]
         if self.discount < 1 and self.discounted_states:
-            dropped = replace(self, discounted_states=False)
-            extra["usual direction, b = V"] = dropped._existing([("reward-to-go", "value")])
-        return table | {k: e for k, (found, _) in extra.items() for e in found.values()}
+            extra.append(("usual direction, b = V", replace(self, discounted_states=False), _TO_GO))
+        for label, varied, pair in extra:
+            with contextlib.suppress(ValueError):  # it does not exist here
+                table[label] = varied.estimator(*pair)
+        return table
 
     def chosen(
         self, names: Sequence[str] = (), subtracted: Sequence[str] = ()
@@ -113,10 +119,7 @@ class Lineup:
             ValueError: an unknown name, or not one of the pairs exists; why the first does not.
         """
         pairs = [(e, b) for e in names or ESTIMATORS for b in subtracted or BASELINES]
-        table, refusal = self._existing(pairs)
-        if not table and refusal is not None:
-            raise refusal
-        return table
+        return self._existing(pairs)
 
     def estimator(self, name: str, baseline: str) -> AnyEstimator:
         """An estimator with a baseline, both exact on this task.
@@ -148,10 +151,8 @@ class Lineup:
         called = ESTIMATORS[name].format(n=self.n, gae_lambda=self.gae_lambda)
         return called if baseline == own else f"{called}, {BASELINES[baseline]}"
 
-    def _existing(
-        self, pairs: Iterable[tuple[str, str]]
-    ) -> tuple[dict[str, AnyEstimator], ValueError | None]:
-        """Label -> estimator, and why the first that does not exist does not."""
+    def _existing(self, pairs: Iterable[tuple[str, str]]) -> dict[str, AnyEstimator]:
+        """Label -> estimator, of the pairs that exist; where none does, why the first does not."""
         table: dict[str, AnyEstimator] = {}
         refusal = None
         for pair in pairs:
@@ -159,7 +160,9 @@ class Lineup:
                 table[self.label(*pair)] = self.estimator(*pair)
             except ValueError as error:
                 refusal = refusal or error
-        return table, refusal
+        if refusal is not None and not table:
+            raise refusal
+        return table
 
     def _bare(self, name: str, settings: dict) -> Estimator:
         critic = baselines.table(self.critic_scale * self.solution.values)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from policygrad.tabular.lineup import Lineup
 from policygrad.tabular.moments import moments
-from policygrad.tabular.report import Row
+from policygrad.tabular.report import Row, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,8 +93,11 @@ def _draw_variances(axes: "Axes", rows: Sequence[Row]) -> None:
         biased = row.relative_bias > 1e-9  # False for NaN, where there is no gradient
         colour = COLOURS[1] if biased else COLOURS[0]
         shown = max(row.variance, 0.0) if positive is None else max(row.variance, positive / 2)
-        axes.plot(shown, place, "o", color=colour, markersize=5)
-        text = f"{row.variance:.3g}" if row.variance > 1e-9 * variances.max() else "0"
+        face = (
+            colour if row.variance >= (positive or 0.0) else "white"
+        )  # 0 has no place on a log axis
+        axes.plot(shown, place, "o", color=face, markeredgecolor=colour, markersize=5)
+        text = number(row.variance, 3, 1e-9 * variances.max())
         text += f", bias {row.relative_bias:.2g} ‖∇J‖" if biased else ""
         axes.annotate(
             text, (shown, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
@@ -120,7 +123,7 @@ def _scale_variance(set_scale: Callable[..., Any], variances: Any) -> float | No
 def _tidy(axes: "Axes") -> None:
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)
 
 
 def bars(axes: "Axes", names: Sequence[str], numbers: Sequence[float], **kwargs: Any) -> None:

@@ -130,31 +130,39 @@ COLUMNS = {
 def cells(row: Row, digits: int = 4) -> list[str]:
     """A row in writing: its name, and a number for each of `COLUMNS`."""
     zero = 1e-11 * (row.diagonal + abs(row.cross) + row.squared_mean)
-    return [row.name, *(_short(key, getattr(row, key), digits, zero) for key in COLUMNS)]
+    rounding = {"bias": 1e-5 * math.sqrt(zero)}
+    numbers = {key: getattr(row, key) for key in COLUMNS if key != "episodes"}
+    written = [number(x, digits, rounding.get(key, zero)) for key, x in numbers.items()]
+    return [row.name, *written, _count(row.episodes)]
 
 
 def as_text(table: Sequence[Row], digits: int = 4) -> str:
     """The table in plain text, columns aligned."""
     lines = [["estimator", *COLUMNS.values()], *(cells(row, digits) for row in table)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    first, *rest = ([*map(len, column)] for column in zip(*lines, strict=True))
+    widths = [max(column) for column in rest]
     return "\n".join(
-        "  ".join(
-            [name.ljust(widths[0]), *(x.rjust(w) for x, w in zip(rest, widths[1:], strict=True))]
-        )
-        for name, *rest in lines
+        "  ".join([name.ljust(max(first)), *map(str.rjust, numbers, widths)])
+        for name, *numbers in lines
     )
 
 
-def _short(key: str, number: float, digits: int, zero: float) -> str:
-    """`digits` significant ones; numbers that are rounding error of the row's largest are 0."""
-    if math.isnan(number):
+def number(x: float, digits: int = 4, zero: float = 0.0) -> str:
+    """A number to some significant digits, without an exponent below a million.
+
+    Args:
+        x: the number.
+        digits: how many.
+        zero: what is not larger is rounding error, and written 0.
+    """
+    if math.isnan(x):
         return "–"
-    if math.isinf(number):
-        return "never"
-    if key == "episodes":
-        return f"{math.ceil(number - 1e-9):,}" if number < 1e7 else f"{number:.1e}"
-    if abs(number) <= (math.sqrt(zero) * 1e-5 if key == "bias" else zero):
+    if abs(x) <= zero:
         return "0"
-    if 10**digits <= abs(number) < 1e6:
-        return f"{number:.0f}"
-    return f"{number:.{digits}g}"
+    return f"{x:.0f}" if 10**digits <= abs(x) < 1e6 else f"{x:.{digits}g}"
+
+
+def _count(episodes: float) -> str:
+    if math.isinf(episodes):
+        return "never"
+    return f"{math.ceil(episodes - 1e-9):,}" if episodes < 1e7 else f"{episodes:.1e}"

@@ -1,0 +1,51 @@
+"""What every test shares: one compilation cache a session, so that equal graphs compile once."""
+
+import gc
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything loads XLA
+
+import jax
+import pytest
+
+from policygrad import training
+from tests.worlds import TINY
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Subprocesses of the tests inherit it through the environment."""
+    folder = str(tmp_path_factory.mktemp("jax-cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        yield folder
+
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True)
+def few_memory_maps():
+    """Every compiled function holds on to memory maps, of which Linux grants 65,530 a process."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A tiny run of CartPole on disk. Tests that change it copy it first."""
+    path = tmp_path_factory.mktemp("runs") / "cartpole"
+    return training.train("CartPole-v1", out=path, **TINY)
+
+
+@pytest.fixture(scope="session")
+def trained_compiled(tmp_path_factory):
+    """A tiny run of gymnax's CartPole on disk."""
+    path = tmp_path_factory.mktemp("runs") / "gymnax"
+    return training.train("gymnax/CartPole-v1", out=path, **TINY)

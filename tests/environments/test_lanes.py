@@ -1,0 +1,244 @@
+import gymnasium
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from policygrad.environments.lanes import Lanes, ReplayLog, episode_seed, restore, vectorise
+from policygrad.errors import EnvironmentFailure, UserError
+from tests.worlds import Chain, Chained, Drift, Echo, Forgetful, chain_vector
+
+MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
+every_mode = pytest.mark.parametrize("mode", MODES, ids=[m.name for m in MODES])
+both_ends = pytest.mark.parametrize("terminates", [True, False], ids=["terminates", "truncates"])
+
+
+def transitions(lanes, steps, action_of=lambda lane, time: (lane + time) % 2):
+    """Every lane's transitions in order: observation, action, reward, ends, successor."""
+    found = [[] for _ in range(lanes.num_envs)]
+    for _ in range(steps):
+        before, times = np.copy(lanes.observations), lanes.times
+        actions = np.array([action_of(i, t) for i, t in enumerate(times)])
+        step = lanes.step(actions)
+        for i in np.flatnonzero(step.valid):
+            ends = bool(step.terminated[i]), bool(step.truncated[i])
+            row = (*before[i], int(times[i]), int(actions[i]), float(step.rewards[i]), *ends)
+            found[i].append((*row, *step.successors[i]))
+    return found
+
+
+def by_hand(lane, length, terminates, count):
+    rows = []
+    while len(rows) < count:
+        env = Chain(length, terminates=terminates)
+        observation, _ = env.reset()
+        for t in range(length):
+            action = (lane + t) % 2
+            successor, reward, *ends, _ = env.step(action)
+            rows.append((*observation, t, action, np.float32(reward), *ends, *successor))
+            observation = successor
+    return rows[:count]
+
+
+@every_mode
+@both_ends
+@pytest.mark.parametrize("copy", [True, False], ids=["copies", "one buffer"])
+def test_every_autoreset_mode_gives_the_same_transitions(mode, terminates, copy):
+    lanes = Lanes(chain_vector(mode, 2, terminates=terminates, copy=copy))
+    lanes.start(0)
+    found = transitions(lanes, 30)
+    for lane, rows in enumerate(found):
+        assert len(rows) >= 22
+        assert rows == by_hand(lane, 3 + lane, terminates, len(rows))
+
+
+@every_mode
+def test_only_next_step_has_rows_that_are_no_transition(mode):
+    lanes = Lanes(chain_vector(mode, 2))
+    lanes.start(0)
+    valid = np.stack([lanes.step(np.zeros(2, int)).valid for _ in range(12)])
+    if mode == AutoresetMode.NEXT_STEP:
+        np.testing.assert_array_equal(valid[:, 0], np.arange(12) % 4 != 3)
+        np.testing.assert_array_equal(valid[:, 1], np.arange(12) % 5 != 4)
+    else:
+        assert valid.all()
+
+
+def test_next_step_invalid_rows_carry_no_end():
+    lanes = Lanes(chain_vector(AutoresetMode.NEXT_STEP, 2))
+    lanes.start(0)
+    for _ in range(12):
+        step = lanes.step(np.zeros(2, int))
+        assert not ((step.terminated | step.truncated) & ~step.valid).any()
+
+
+@every_mode
+def test_vector_environments_of_nested_observations(mode):
+    space = spaces.Dict(
+        {"a": spaces.Box(-1, 1, (2,)), "b": spaces.Tuple([spaces.Discrete(3), spaces.Discrete(2)])}
+    )
+    make = lambda: Echo(space, spaces.Discrete(2))  # noqa: E731
+    lanes = Lanes(SyncVectorEnv([make] * 2, autoreset_mode=mode))
+    lanes.start(3)
+    for t in range(12):
+        step = lanes.step(np.zeros(2, int))
+        shapes = jax.tree.map(np.shape, (step.successors, lanes.observations))
+        assert shapes == ({"a": (2, 2), "b": ((2,), (2,))},) * 2
+        if t == 4:  # the true successor is no observation of the next episode
+            assert step.terminated.all()
+            if mode != AutoresetMode.NEXT_STEP:
+                assert not np.array_equal(step.successors["a"], lanes.observations["a"])
+
+
+def test_same_step_without_final_observations_is_refused():
+    class Silent(gymnasium.vector.VectorWrapper):
+        def step(self, actions):
+            return *self.env.step(actions)[:4], {}
+
+    lanes = Lanes(Silent(chain_vector(AutoresetMode.SAME_STEP)))
+    lanes.start(0)
+    with pytest.raises(UserError, match="final_obs"):
+        transitions(lanes, 5)
+
+
+def test_vector_environment_without_a_declared_mode_is_refused():
+    vector = chain_vector(AutoresetMode.DISABLED)
+    vector.metadata = {}
+    with pytest.raises(UserError, match="autoreset"):
+        Lanes(vector)
+
+
+def test_lanes_are_seeded_apart_and_alike_every_time():
+    def first(seed):
+        lanes = Lanes(vectorise(Drift, 3))
+        lanes.start(seed)
+        return lanes.observations
+
+    assert len(np.unique(first(1))) == 3
+    np.testing.assert_array_equal(first(1), first(1))
+    assert not np.isin(first(1), first(2)).any()
+    assert episode_seed(0, 1, 2) != episode_seed(0, 2, 1)
+
+
+def test_records_hold_at_most_32_bits():
+    lanes = Lanes(vectorise(Drift, 2))
+    lanes.start(0)
+    step = lanes.step(np.zeros(2, int))
+    assert lanes.observations.dtype == np.float32
+    assert (step.rewards.dtype, step.successors.dtype) == (np.float32, np.float32)
+    assert lanes.times.dtype == np.int32
+
+
+# ----- replay
+
+
+def snapshot(lanes):
+    log = lanes.log
+    copy = ReplayLog(log.seed, log.each_lane, log.num_envs, log.first, list(log.actions))
+    copy.episodes, copy.begun = log.episodes.copy(), log.begun.copy()
+    return copy
+
+
+@every_mode
+@pytest.mark.parametrize("steps", [0, 1, 7, 30])
+@pytest.mark.parametrize("trims", [True, False], ids=["trimmed", "whole log"])
+def test_replay_brings_lanes_back_in_mid_episode(mode, steps, trims):
+    def make():
+        return Lanes(SyncVectorEnv([Drift] * 4, autoreset_mode=mode))
+
+    rng = np.random.default_rng(steps)
+    actions = rng.integers(0, 2, (steps + 25, 4))
+    lanes = make()
+    lanes.start(5)
+    for row in actions[:steps]:
+        lanes.step(row)
+        if trims:
+            lanes.log.trim()
+    kept = snapshot(lanes)
+    if trims and mode == AutoresetMode.DISABLED and steps == 30:
+        assert len(kept.actions) < steps
+
+    back = make()
+    restore(back, kept)
+    np.testing.assert_array_equal(back.observations, lanes.observations)
+    np.testing.assert_array_equal(back.times, lanes.times)
+    for row in actions[steps:]:
+        ours, theirs = back.step(row), lanes.step(row)
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+        np.testing.assert_array_equal(back.observations, lanes.observations)
+        np.testing.assert_array_equal(back.times, lanes.times)
+
+
+def test_restored_lanes_can_be_restored_again():
+    rng = np.random.default_rng(0)
+    actions = rng.integers(0, 2, (60, 4))
+    lanes = Lanes(vectorise(Drift, 4))
+    lanes.start(5)
+    for row in actions[:20]:
+        lanes.step(row)
+    middle = Lanes(vectorise(Drift, 4))
+    restore(middle, snapshot(lanes))
+    for row in actions[20:40]:
+        lanes.step(row)
+        middle.step(row)
+        middle.log.trim()
+    last = Lanes(vectorise(Drift, 4))
+    restore(last, snapshot(middle))
+    for row in actions[40:]:
+        jax.tree.map(np.testing.assert_array_equal, last.step(row), lanes.step(row))
+
+
+def test_environment_with_a_memory_of_its_own_is_not_brought_back():
+    lanes = Lanes(vectorise(Forgetful, 2))
+    lanes.start(0)
+    lanes.step(np.zeros(2, int))
+    back = Lanes(vectorise(Forgetful, 2))
+    restore(back, snapshot(lanes))
+    assert not np.array_equal(back.observations, lanes.observations)
+
+
+# ----- failures
+
+
+@pytest.mark.parametrize("mode", [None, *MODES], ids=["own", *[m.name for m in MODES]])
+def test_failure_names_environment_and_step_and_has_the_cause(mode, monkeypatch):
+    monkeypatch.setattr(Chained, "made", 0)
+    make = lambda: Chained("raise", lane=1, at=5)  # noqa: E731
+    if mode is None:
+        lanes = Lanes(vectorise(make, 2))
+    else:
+        lanes = Lanes(SyncVectorEnv([make] * 2, autoreset_mode=mode))
+    lanes.start(0)
+    with pytest.raises(EnvironmentFailure) as caught:
+        transitions(lanes, 9)
+    message = str(caught.value).splitlines()[0]
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert "ZeroDivisionError" in message
+    if mode is None:
+        assert "environment 1" in message
+        assert "step 2" in message
+        assert "episode 2" in message
+
+
+def test_failure_in_reset():
+    class Broken(Chain):
+        def reset(self, **kwargs):
+            raise RuntimeError("no such level")
+
+    lanes = Lanes(vectorise(Broken, 2))
+    with pytest.raises(EnvironmentFailure, match="environment 0 raised RuntimeError at reset"):
+        lanes.start(0)
+
+
+def test_spawned_processes_step_like_this_one():
+    ours, theirs = Lanes(vectorise(Drift, 2, processes=True)), Lanes(vectorise(Drift, 2))
+    try:
+        for lanes in (ours, theirs):
+            lanes.start(3)
+        for t in range(20):
+            actions = np.array([t % 2, 0])
+            jax.tree.map(np.testing.assert_array_equal, ours.step(actions), theirs.step(actions))
+            np.testing.assert_array_equal(ours.observations, theirs.observations)
+    finally:
+        ours.close()

@@ -1,0 +1,257 @@
+"""One environment, written for Gymnasium and for gymnax: both rollouts tell the same story."""
+
+from dataclasses import fields, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from policygrad import estimators
+from policygrad.baselines import value_network
+from policygrad.environments import make
+from policygrad.environments.lanes import Lanes, vectorise
+from policygrad.policies import network_policy
+from policygrad.rollout import compiled, host
+from policygrad.scores import policy_gradient
+from policygrad.statistics import EpisodeCounter
+from policygrad.types import cut_mask
+from tests.worlds import Chain, DuckChain, GymnaxChain, StockGymnaxChain
+
+KEY = jax.random.key(7)
+FUNCTIONAL = {"gymnax": GymnaxChain, "gymnax's limit": StockGymnaxChain, "duck-typed": DuckChain}
+every_form = pytest.mark.parametrize("functional", FUNCTIONAL.values(), ids=FUNCTIONAL)
+every_world = pytest.mark.parametrize(
+    "world", [{"length": 3}, {"length": 5, "terminates": False}], ids=["terminates", "truncates"]
+)
+B, T, N = 4, 17, 6
+
+
+def chain_policy():
+    space = Chain().observation_space
+    return network_policy(jax.random.key(1), space, spaces.Discrete(2), hidden=(8,))
+
+
+POLICY = chain_policy()
+
+
+def host_lanes(world, num_envs):
+    return Lanes(vectorise(partial(Chain, **world), num_envs))
+
+
+def segments_on_host(world, count):
+    lanes = host_lanes(world, B)
+    lanes.start(0)
+    actor = host.Actor(POLICY)
+    # both rollouts take the actions' key from the batch's key; there is no other chance here
+    keys = [jax.random.split(jax.random.fold_in(KEY, i))[0] for i in range(count)]
+    records = [host.collect_segment(lanes, actor.sampler(POLICY, k), T) for k in keys]
+    return jax.tree.map(jnp.asarray, records)
+
+
+def segments_compiled(environment, count):
+    lanes = compiled.start_lanes(environment, KEY, B)
+    collect = jax.jit(partial(compiled.collect_segment, environment, steps=T))
+    records = []
+    for i in range(count):
+        lanes, record = collect(POLICY, lanes, jax.random.fold_in(KEY, i))
+        records.append(record)
+    return records
+
+
+def episodes_on_host(world):
+    act_key = jax.random.split(KEY, 3)[1]
+    record, unfinished = host.collect_episodes(
+        host_lanes(world, N), host.Actor(POLICY).sampler(POLICY, act_key), 0, episodes=N,
+        max_steps=100,
+    )  # fmt: skip
+    assert not unfinished.any()
+    return record
+
+
+def episodes_compiled(environment):
+    batch = jax.jit(partial(compiled.collect_episodes, environment, episodes=N, max_steps=100))(
+        POLICY, KEY
+    )
+    assert not batch.unfinished.any()
+    return compiled.trim(batch.trajectories)
+
+
+def assert_same(ours, theirs):
+    """Bitwise, in every row that is a transition and every successor that is used."""
+    valid = np.asarray(ours.valid)
+    np.testing.assert_array_equal(valid, theirs.valid)
+    assert ours.whole_episodes == theirs.whole_episodes
+    for field in fields(ours):
+        if field.name in ("whole_episodes", "valid", "cut_observations", "cut_times"):
+            continue
+        a, b = (np.asarray(getattr(r, field.name)) for r in (ours, theirs))
+        assert a.dtype == b.dtype, field.name
+        np.testing.assert_array_equal(a[valid], b[valid], err_msg=field.name)
+    cuts = np.asarray(cut_mask(ours)).sum(axis=0)
+    np.testing.assert_array_equal(cuts, np.asarray(cut_mask(theirs)).sum(axis=0))
+    for lane, count in enumerate(cuts):
+        for name in ("cut_observations", "cut_times"):
+            a, b = (np.asarray(getattr(r, name))[:count, lane] for r in (ours, theirs))
+            assert len(a) == count, name
+            np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def assert_same_gradient(ours, theirs, estimator):
+    state = estimator.init(KEY, Chain().observation_space.sample())
+
+    @jax.jit
+    def gradient(record):
+        weights = estimator.weights(state, record)
+        return policy_gradient(POLICY, record, weights.psi), weights
+
+    (ours_gradient, a), (theirs_gradient, b) = gradient(ours), gradient(theirs)
+    valid = np.asarray(ours.valid)
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(np.asarray(x)[valid], np.asarray(y)[valid])
+    leaves = jax.tree.leaves(ours_gradient)
+    assert sum(float(jnp.sum(jnp.abs(leaf))) for leaf in leaves) > 1e-3
+    jax.tree.map(np.testing.assert_array_equal, ours_gradient, theirs_gradient)
+
+
+def ended(records):
+    counter = EpisodeCounter(records[0].rewards.shape[1])
+    steps = sum(counter.take(r) for r in records)
+    return steps, counter.episodes, list(counter.recent)
+
+
+@every_form
+@every_world
+def test_segments_are_the_same(functional, world):
+    ours = segments_on_host(world, 2)
+    theirs = segments_compiled(make(functional(**world), B), 2)
+    for a, b in zip(ours, theirs, strict=True):
+        assert_same(a, b)
+        assert_same_gradient(a, b, estimators.gae(critic=value_network((8,))))
+    assert ended(ours) == ended(theirs)
+    lengths = {length for _, length in ended(ours)[2]}
+    assert lengths == {world["length"]}
+
+
+@every_form
+@every_world
+def test_whole_episodes_are_the_same(functional, world):
+    ours = episodes_on_host(world)
+    theirs = episodes_compiled(make(functional(**world), N))
+    assert_same(ours, theirs)
+    assert_same_gradient(ours, theirs, estimators.reward_to_go(discount=0.9))
+    assert_same_gradient(ours, theirs, estimators.gae(critic=value_network((8,))))
+    assert ended([ours]) == ended([theirs])
+    np.testing.assert_array_equal(np.asarray(ours.valid).sum(axis=0), world["length"])
+
+
+@every_world
+def test_records_tell_what_the_environment_did(world):
+    """The host's record, by which the others are judged, against the environment itself."""
+    (record,) = jax.tree.map(np.asarray, segments_on_host(world, 1))
+    for lane in range(B):
+        env, cuts = Chain(**world), []
+        observation, _ = env.reset()
+        for t in range(T):
+            np.testing.assert_array_equal(record.observations[t, lane], observation)
+            assert record.times[t, lane] == env.time
+            action = int(record.actions[t, lane])
+            observation, reward, terminated, truncated, _ = env.step(action)
+            assert record.rewards[t, lane] == np.float32(reward)
+            assert record.terminated[t, lane] == terminated
+            assert record.truncated[t, lane] == truncated
+            if truncated or t == T - 1:
+                cuts.append((*observation, env.time))
+            if terminated or truncated:
+                observation, _ = env.reset()
+            log_prob = POLICY(jnp.asarray(record.observations[t, lane])).log_prob(action)
+            np.testing.assert_allclose(record.log_probs[t, lane], log_prob, rtol=1e-6)
+        found = np.column_stack([record.cut_observations[:, lane], record.cut_times[:, lane]])
+        np.testing.assert_array_equal(found[: len(cuts)], cuts)
+
+
+def test_segments_go_on_where_the_last_one_ended():
+    first, second = segments_on_host({"length": 5, "terminates": False}, 2)
+    np.testing.assert_array_equal(second.observations[0], first.cut_observations[3])
+    np.testing.assert_array_equal(second.times[0], 2)
+
+
+@pytest.mark.parametrize("copy", [True, False], ids=["copies", "one buffer"])
+@pytest.mark.parametrize("mode", AutoresetMode, ids=lambda m: m.name)
+@every_world
+def test_whole_episodes_do_not_depend_on_the_autoreset_mode(world, mode, copy):
+    vector = SyncVectorEnv([partial(Chain, **world)] * N, autoreset_mode=mode, copy=copy)
+    actor, act_key = host.Actor(POLICY), jax.random.split(KEY, 3)[1]
+    record, _ = host.collect_episodes(
+        Lanes(vector), actor.sampler(POLICY, act_key), 0, episodes=N, max_steps=100
+    )
+    assert_same(record, episodes_on_host(world))
+
+
+@pytest.mark.parametrize("mode", AutoresetMode, ids=lambda m: m.name)
+@every_world
+def test_gradient_of_segments_does_not_see_reset_rows(world, mode):
+    """A constant action, so that all modes tell the same episodes, some with rows between them."""
+    vector = SyncVectorEnv([partial(Chain, **world)] * B, autoreset_mode=mode)
+    lanes = Lanes(vector)
+    lanes.start(0)
+    length = world["length"]
+    rows = 4 * (length + 1) if mode == AutoresetMode.NEXT_STEP else 4 * length
+    ones = np.ones(B, np.int32), np.full(B, -0.5, np.float32)
+    record = host.collect_segment(lanes, lambda t, o: ones, rows)
+    plain = host_lanes(world, B)
+    plain.start(0)
+    expected = host.collect_segment(plain, lambda t, o: ones, 4 * length)
+    estimator = estimators.gae(critic=value_network((8,)))
+    state = estimator.init(KEY, Chain().observation_space.sample())
+    got = [
+        policy_gradient(POLICY, r, estimator.weights(state, r).psi)
+        for r in jax.tree.map(jnp.asarray, (record, expected))
+    ]
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), *got)
+    assert int(record.valid.sum()) == int(expected.valid.sum()) == 4 * length * B
+
+
+@pytest.mark.parametrize("mode", AutoresetMode, ids=lambda m: m.name)
+def test_successors_outlive_a_buffer_that_the_environment_writes_over(mode):
+    def record(copy):
+        vector = SyncVectorEnv(
+            [partial(Chain, length, terminates=False) for length in (3, 5)],
+            autoreset_mode=mode,
+            copy=copy,
+        )
+        ones = np.ones(2, np.int32), np.zeros(2, np.float32)
+        return host.collect_episodes(
+            Lanes(vector), lambda t, o: ones, 0, episodes=4, max_steps=100
+        )[0]
+
+    np.testing.assert_array_equal(record(False).cut_observations, record(True).cut_observations)
+
+
+def test_record_of_the_host_is_weighted_outside_compiled_code_too():
+    lanes = host_lanes({"length": 3}, B)
+    lanes.start(0)
+    record = host.collect_segment(lanes, host.Actor(POLICY).sampler(POLICY, KEY), T)
+    estimator = estimators.gae(critic=value_network((8,)))
+    state = estimator.init(KEY, Chain().observation_space.sample())
+    assert estimator.weights(state, record).psi.shape == (T, B)
+
+
+def test_padding_holds_the_longest_episode_in_few_shapes():
+    lengths = {compiled.padded_length(n) for n in range(1, 1001)}
+    assert all(compiled.padded_length(n) >= n for n in range(1, 1001))
+    assert lengths == {16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024}
+
+
+def test_trim_keeps_every_transition():
+    environment = make(DuckChain(length=3), N)
+    batch = compiled.collect_episodes(environment, POLICY, KEY, episodes=N, max_steps=40)
+    trimmed = compiled.trim(batch.trajectories)
+    assert trimmed.rewards.shape == (16, N)
+    assert float(trimmed.rewards.sum()) == float(batch.trajectories.rewards.sum())
+    assert int(trimmed.valid.sum()) == 3 * N
+    same = replace(trimmed, rewards=batch.trajectories.rewards[:16])
+    np.testing.assert_array_equal(trimmed.rewards, same.rewards)
