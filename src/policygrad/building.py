@@ -1,5 +1,6 @@
 """From a configuration to the values it names: estimator, optimiser, policy, algorithm."""
 
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -91,8 +92,12 @@ def _critic_and_baseline(
     return critic, baseline
 
 
+@lru_cache(maxsize=8)
 def build_optimiser(name: str) -> optax.GradientTransformation:
-    """The named optimiser, without its step size, which the algorithm adapts."""
+    """The named optimiser, without its step size, which the algorithm adapts.
+
+    The same object every time, so that what was compiled with it is found again.
+    """
     match name:
         case "adam":
             return optax.scale_by_adam(eps=1e-5)
@@ -134,14 +139,12 @@ def build_algorithm(
     estimator = estimators.with_encoder(estimator, encode)
     # arrays, so that another value of a number compiles nothing anew
     traced: Estimator = jax.tree.map(jnp.asarray, estimator)
-    batch = config.steps_per_batch if config.batch_episodes is None else None
-    decays = config.step_size_schedule == "linear" and batch is not None
     return Vanilla(
         traced,
         build_optimiser(config.optimiser) if optimiser is None else optimiser,
         step_size=jnp.asarray(config.step_size),
         target_kl=config.target_kl,
-        decay=-(-config.total_steps // batch) if decays and batch else 0,
+        decay=config.total_steps if config.step_size_schedule == "linear" else 0,
         entropy_coefficient=config.entropy_coefficient,
         max_global_norm=config.max_global_norm,
         scale_rewards=config.scale_rewards,

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Annotated, Any
 
 from policygrad.errors import UserError
@@ -34,9 +35,11 @@ class In:
     open_low: bool = False
 
     def __contains__(self, x: object) -> bool:
-        if not isinstance(x, (int, float)) or math.isnan(x) or math.isinf(x):
+        if not isinstance(x, Real) or not math.isfinite(x):
             return False
-        return (x > self.low if self.open_low else x >= self.low) and x <= self.high
+        number = float(x)
+        above = number > self.low if self.open_low else number >= self.low
+        return above and number <= self.high
 
     def __str__(self) -> str:
         if self.high == math.inf:
@@ -227,7 +230,7 @@ def check_range(f: dataclasses.Field, value: Any) -> None:
     for item in values:
         for allowed in ranges:
             whole = any(getattr(kind, "__origin__", None) is int for kind in kinds)
-            integral = isinstance(item, int) and not isinstance(item, bool)
+            integral = isinstance(item, Integral) and not isinstance(item, bool)
             if item not in allowed or (whole and not integral):
                 number = "a whole number " if whole else ""
                 raise UserError(f"{flag(f.name)} must be {number}{allowed}, got {item}")

@@ -13,6 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from policygrad import environments
 from policygrad.environments.functional import CompiledEnvironment
 from policygrad.environments.lanes import Lanes
+from policygrad.environments.spaces import same_kind
 from policygrad.errors import UserError
 from policygrad.policies import Agent
 from policygrad.rollout.acting import act, act_greedily
@@ -137,7 +138,7 @@ def _resolve(run: Any, env: Any) -> tuple[Agent, Any, dict[str, Any]]:
 def _check_spaces(agent: Agent, environment: Any) -> None:
     for name in ("observation_space", "action_space"):
         ours, theirs = getattr(agent, name), getattr(environment, name)
-        if ours.shape != theirs.shape or type(ours) is not type(theirs):
+        if not same_kind(ours, theirs):
             raise UserError(
                 f"the policy's {name.replace('_', ' ')} is {ours}, the environment's is {theirs}"
             )

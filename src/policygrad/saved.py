@@ -49,21 +49,22 @@ def load(path: str | Path, *, like: Any = None) -> Agent:
             read as arrays and JSON; nothing in them is ever executed.
     """
     stem = _find(Path(path))
+    tensors, description = storage.pair(stem)
     arrays, data = storage.load(stem)
     try:
         observation_space = space_from_json(data["observation_space"])
         action_space = space_from_json(data["action_space"])
         network = data["network"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{stem.with_suffix('.json')} describes no policy: {error!r}") from error
+        if like is None and network is not None:
+            like = network_policy(jax.random.key(0), observation_space, action_space, **network)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{description} describes no policy: {error!r}") from error
     if like is None:
-        if network is None:
-            raise RunError(
-                f"{stem.with_suffix('.json')} holds a policy of the class {data['class']}, which "
-                "is not this library's: pass like=, a policy of that class"
-            )
-        like = network_policy(jax.random.key(0), observation_space, action_space, **network)
-    policy = storage.from_arrays(like, arrays, "policy", stem.with_suffix(".safetensors"))
+        raise RunError(
+            f"{description} holds a policy of the class {data.get('class')}, which is not this "
+            "library's: pass like=, a policy of that class"
+        )
+    policy = storage.from_arrays(like, arrays, "policy", tensors)
     policy = jax.tree.map(lambda x: jax.numpy.asarray(x) if is_array(x) else x, policy)
     return Agent(policy, observation_space, action_space)
 

@@ -69,6 +69,10 @@ class EpisodeCounter:
         """Plain data of the episodes that have ended."""
         return {"episodes": self.episodes, "recent": list(self.recent)}
 
+    def forget_running(self) -> None:
+        """Begin afresh the episodes that are running, without counting them."""
+        self._return[:], self._length[:] = 0.0, 0
+
     def restore(self, running: dict[str, np.ndarray], finished: dict[str, Any]) -> None:
         """Take back what `running` and `finished` gave."""
         self._return, self._length = running["return"].copy(), running["length"].copy()
@@ -85,7 +89,7 @@ def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> Non
     valid = np.asarray(trajectories.valid)
     times = np.asarray(trajectories.times)
 
-    def refuse(what: str, bad: np.ndarray) -> None:
+    def refuse(what: str, bad: np.ndarray, times: np.ndarray) -> None:
         row, lane = np.argwhere(bad)[0]
         column = "episode" if trajectories.whole_episodes else "environment"
         raise NonFiniteError(
@@ -93,26 +97,40 @@ def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> Non
             f"{update + 1} (environment steps {env_steps} to {env_steps + int(valid.sum())})"
         )
 
-    for name, array, mask in _measurements(trajectories, valid):
+    for name, array, mask, times_of in _measurements(trajectories, valid, times):
         if not np.isfinite(array).all():
             bad = ~np.isfinite(array).reshape(*array.shape[:2], -1).all(axis=2) & mask
             if bad.any():
                 value = array[tuple(np.argwhere(bad)[0])]
                 value = value if value.ndim == 0 else value[~np.isfinite(value)][0]
-                refuse(f"{value} in the {name}", bad)
+                refuse(f"{value} in the {name}", bad, times_of)
     if isinstance(trajectories.observations, dict) and ACTION_MASK in trajectories.observations:
         mask = np.asarray(trajectories.observations[ACTION_MASK])
         nothing = ~(mask.reshape(*mask.shape[:2], -1) > 0).any(axis=2) & valid
         if nothing.any():
-            refuse("the action mask permits no action in the observation", nothing)
+            refuse("the action mask permits no action in the observation", nothing, times)
 
 
-def _measurements(trajectories: Trajectories, valid: np.ndarray) -> list[tuple[str, Any, Any]]:
-    """Names, float arrays `[T, B, ...]` or `[K, B, ...]`, and which entries count."""
-    found: list[tuple[str, Any, Any]] = [("reward", np.asarray(trajectories.rewards), valid)]
-    for leaf in jax.tree.leaves(trajectories.observations):
-        if np.issubdtype(np.asarray(leaf).dtype, np.floating):
-            found.append(("observation", np.asarray(leaf), valid))
+def _measurements(
+    trajectories: Trajectories, valid: np.ndarray, times: np.ndarray
+) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Names, float arrays `[T, B, ...]` or `[K, B, ...]`, which entries count, and their times."""
+    cut_times = np.asarray(trajectories.cut_times)
+    bootstrapped = np.ones(cut_times.shape, bool)
+    if trajectories.whole_episodes:
+        ends = np.asarray(trajectories.truncated) & ~np.asarray(trajectories.terminated)
+        bootstrapped = np.broadcast_to(ends.any(axis=0), cut_times.shape)
+    found = [("reward", np.asarray(trajectories.rewards), valid, times)]
+    for observations, mask, when in (
+        (trajectories.observations, valid, times),
+        (trajectories.cut_observations, bootstrapped, cut_times),
+    ):
+        leaves = map(np.asarray, jax.tree.leaves(observations))
+        found += [
+            ("observation", leaf, mask, when)
+            for leaf in leaves
+            if np.issubdtype(leaf.dtype, np.floating)
+        ]
     return found
 
 

@@ -143,12 +143,14 @@ def resume(
     directory = RunDirectory.open(Path(path))
     saved = directory.read_config()
     source = str(directory.path / CONFIG)
-    try:
-        config = TrainConfig.from_json(saved["config"], source)
-        made_of = {k: saved[k] for k in ("env", "env_kwargs", "objects")}
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{source} is no configuration of a run: {error!r}") from error
     given = {"env": env, "policy": policy, "estimator": estimator, "optimiser": optimiser}
+    try:
+        config = TrainConfig.from_json(dict(saved["config"]), source)
+        made_of = {k: saved[k] for k in ("env", "env_kwargs", "objects")}
+        if not given.keys() >= set(made_of["objects"]):
+            raise TypeError(f"objects: {made_of['objects']}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{source} is no configuration of a run: {error!r}") from error
     for name in made_of["objects"]:
         if given[name] is None:
             raise UserError(
@@ -176,6 +178,12 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
         hint = environments.nearest(unknown[0], list(TrainConfig.__dataclass_fields__))
         raise UserError(f"unknown setting {unknown[0]!r}{hint}")
     return TrainConfig(**settings)
+
+
+@eqx.filter_jit
+def update(algorithm: Vanilla, state: VanillaState, trajectories: Trajectories, key: Any) -> Any:
+    """One compiled update; runs of equal shapes in a process share it, whatever their numbers."""
+    return algorithm.update(state, trajectories, key)
 
 
 @dataclass
@@ -216,6 +224,7 @@ class Session:
         env_kwargs: dict[str, Any],
     ) -> "Session":
         """Build everything that a run consists of, without touching the disk."""
+        sinks.check(tensorboard=config.tensorboard, wandb=config.wandb)
         objects = [
             name
             for name, value in (
@@ -265,13 +274,12 @@ class Session:
     def open_directory(self, directory: RunDirectory) -> None:
         """Begin to write to a directory: the configuration, and a first checkpoint."""
         self.directory = directory
-        directory.write_json(CONFIG, self._description())
+        directory.write_config(self._description())
         self._save_checkpoint()
 
     def run(self, on_update: OnUpdate | None = None) -> Run:
         """Train to the last step, or to the first Ctrl-C."""
         config, last_save, interrupted = self.config, time.perf_counter(), False
-        update = eqx.filter_jit(self.algorithm.update)
         run_key = jax.random.fold_in(jax.random.key(config.seed), 1)
         with self._writers() as writers, stop_requests() as stop:
             while self.env_steps < config.total_steps and not interrupted:
@@ -281,7 +289,7 @@ class Session:
                 trajectories = self.collector.collect(self.state.policy, rollout_key)
                 self._refuse_non_finite(check_finite, trajectories, number, self.env_steps)
                 collected = time.perf_counter()
-                state, info = update(self.state, trajectories, update_key)
+                state, info = update(self.algorithm, self.state, trajectories, update_key)
                 info = {k: float(v) for k, v in jax.device_get(info).items()}
                 self._refuse_non_finite(check_info, info, number, self.env_steps)
                 info["clipped_fraction"] = clipped_fraction(
@@ -393,7 +401,6 @@ class Session:
 
     def _description(self) -> dict[str, Any]:
         return {
-            "format": storage.FORMAT,
             "policygrad": policygrad.__version__,
             "env": environments.describe(self.env),
             "env_kwargs": self.env_kwargs,
@@ -437,7 +444,12 @@ class Session:
         self.resumed_exactly = self.collector.restore(
             read(self.collector.snapshot(), "environments", shapes=False)
         )
-        directory.write_json(CONFIG, self._description())
+        if not self.resumed_exactly:  # fresh episodes owe nothing to those that were running
+            self.counter.forget_running()
+            scale = self.state.reward_scale
+            scale = scale._replace(running=np.zeros_like(scale.running))
+            self.state = self.state._replace(reward_scale=scale)
+        directory.write_config(self._description())
 
 
 def _rows(config: TrainConfig) -> int | None:

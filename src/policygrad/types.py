@@ -54,7 +54,8 @@ class Trajectories:
 
 def cut_mask(trajectories: Trajectories) -> Bool[Array, "T B"]:
     """Rows that own a row of `cut_observations`: truncated steps, and a segment's last row."""
-    cuts = trajectories.valid & trajectories.truncated & ~trajectories.terminated
+    truncated = trajectories.truncated & ~trajectories.terminated
+    cuts = jnp.asarray(trajectories.valid & truncated)
     if trajectories.whole_episodes:
         return cuts
     return cuts.at[-1].set(True)

@@ -34,6 +34,7 @@ class VanillaState(NamedTuple):
         estimator: what baseline and critic have fitted.
         reward_scale: running scale of the returns.
         updates: `[]`, how many were made.
+        env_steps: `[]`, transitions seen in them.
     """
 
     policy: Any
@@ -42,6 +43,7 @@ class VanillaState(NamedTuple):
     estimator: EstimatorState
     reward_scale: RewardScale
     updates: Array
+    env_steps: Array
 
 
 @jax.tree_util.register_dataclass
@@ -56,7 +58,7 @@ class Vanilla:
         step_size: initial step size.
         target_kl: nats; the step size is divided by 1.5 after an update whose KL exceeds twice the
             target, and multiplied by 1.5 after one below half of it. 0 leaves it as it is.
-        decay: number of updates over which the step size falls linearly to zero; 0 for none.
+        decay: environment steps over which the step size falls linearly to zero; 0 for none.
         entropy_coefficient: weight of the mean entropy in what is ascended.
         max_global_norm: the gradient is shortened to this length; 0 for no limit.
         scale_rewards: divide rewards by the running root mean square of the discounted return.
@@ -90,6 +92,7 @@ class Vanilla:
             self.estimator.init(key, observation),
             RewardScale.init(num_envs),
             jnp.zeros((), jnp.int32),
+            jnp.zeros((), jnp.int32),
         )
 
     def update(
@@ -116,7 +119,7 @@ class Vanilla:
 
         step_size = state.step_size
         if self.decay:
-            step_size = step_size * jnp.maximum(0.0, 1 - state.updates / self.decay)
+            step_size = step_size * jnp.maximum(0.0, 1 - state.env_steps / self.decay)
         policy, optimiser = self._step(state, gradient, step_size)
         kl, entropy = compare(state.policy, policy, trajectories)
 
@@ -142,6 +145,7 @@ class Vanilla:
             fitted,
             scale,
             state.updates + 1,
+            state.env_steps + jnp.sum(valid),
         ), info
 
     def _scaled(

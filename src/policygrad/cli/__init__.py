@@ -51,4 +51,7 @@ def print_error(error: PolicygradError) -> None:
         import traceback
 
         traceback.print_exception(error.__cause__, file=sys.stderr)
-    print(f"policygrad: {str(error).splitlines()[0]}", file=sys.stderr)
+    first, *rest = str(error).splitlines()
+    if error.exit_code == 1 and error.__cause__ is None and rest:
+        print("\n".join(rest), file=sys.stderr)  # of a worker process, which sent it as text
+    print(f"policygrad: {first}", file=sys.stderr)

@@ -200,9 +200,7 @@ def planned_steps(run: Path) -> int:
 def report_run(run: Any, as_json: bool) -> int:
     """Print how a run ended; the exit code."""
     if as_json:
-        from policygrad.runs.directory import finite
-
-        print_json(finite(run.summary))
+        print_json(run.summary)
     else:
         mean = run.summary["return_mean"]
         score = (
@@ -223,5 +221,7 @@ def report_run(run: Any, as_json: bool) -> int:
 
 
 def print_json(data: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
-    print(json_module.dumps(data, indent=1))
+    """One JSON object on stdout, with null for what JSON has no number for."""
+    from policygrad.runs.directory import finite
+
+    print(json_module.dumps(finite(data), indent=1))

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import json
 from functools import partial
 from typing import Any
 
@@ -45,7 +46,7 @@ def make(
     if isinstance(env, EnvSpec):
         return _make_gymnasium(env, num_envs, processes, kwargs)
     if isinstance(env, VectorEnv):
-        return Lanes(env)
+        return Lanes(env, owned=False)
     if isinstance(env, gymnasium.Env):
         if env.spec is None:
             raise UserError(
@@ -68,6 +69,17 @@ def make(
 
 
 def _make_gymnax(name: str, kwargs: dict[str, Any]) -> GymnaxEnvironment:
+    """One object an id, so that what was compiled for it serves every run in the process."""
+    key = (name, json.dumps(kwargs, sort_keys=True, default=repr))
+    if key not in _GYMNAX:
+        _GYMNAX[key] = _new_gymnax(name, kwargs)
+    return _GYMNAX[key]
+
+
+_GYMNAX: dict[tuple[str, str], GymnaxEnvironment] = {}
+
+
+def _new_gymnax(name: str, kwargs: dict[str, Any]) -> GymnaxEnvironment:
     gymnax = require_extra("gymnax", f"gymnax/{name}")
     known = list(gymnax.registered_envs)
     if name not in known:
@@ -80,10 +92,10 @@ def _find_spec(name: str) -> EnvSpec:
     if module:
         try:
             importlib.import_module(module)
-        except ModuleNotFoundError as error:
+        except (ImportError, TypeError, ValueError) as error:
             raise UserError(
-                f"cannot import {error.name!r} for environment {name!r}; is it installed, or is "
-                "its folder on PYTHONPATH?"
+                f"cannot import {module!r} for environment {name!r} ({error}); is it installed, or "
+                "is its folder on PYTHONPATH?"
             ) from error
     try:
         return gymnasium.spec(name_in_module)
@@ -96,7 +108,8 @@ def _find_spec(name: str) -> EnvSpec:
 
 
 def _make_gymnasium(spec: EnvSpec, num_envs: int, processes: bool, kwargs: dict[str, Any]) -> Lanes:
-    limit = spec.max_episode_steps
+    limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
+    limit = None if limit == -1 else limit  # Gymnasium's way to say: no limit
     try:
         if spec.vector_entry_point is not None and not spec.additional_wrappers and not processes:
             return Lanes(gymnasium.make_vec(spec, num_envs, **kwargs), limit)
@@ -105,6 +118,10 @@ def _make_gymnasium(spec: EnvSpec, num_envs: int, processes: bool, kwargs: dict[
         return Lanes(vectorise(one, num_envs, processes=processes), limit)
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
         raise UserError(missing_dependency(spec, error)) from error
+    except TypeError as error:
+        if not kwargs:
+            raise
+        raise UserError(f"{spec.id} does not take these arguments: {kwargs} ({error})") from error
 
 
 def missing_dependency(spec: EnvSpec, error: Exception) -> str:
@@ -138,8 +155,20 @@ def nearest(name: str, known: list[str], prefix: str = "") -> str:
 
 
 def describe(env: Any) -> str | None:
-    """The id under which `make` makes this environment again; None for an object of the user's."""
+    """The id under which `make` makes this environment again; None for an object of the user's.
+
+    An environment made with arguments or wrappers of its own is such an object.
+    """
     if isinstance(env, str):
         return env
     spec = env if isinstance(env, EnvSpec) else getattr(env, "spec", None)
-    return spec.id if isinstance(spec, EnvSpec) else None
+    if isinstance(spec, EnvSpec) and not isinstance(env, VectorEnv):
+        registered = gymnasium.registry.get(spec.id)
+        if registered is not None and _essence(spec) == _essence(registered):
+            return spec.id
+    return None
+
+
+def _essence(spec: EnvSpec) -> tuple[Any, ...]:
+    kwargs = {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
+    return spec.entry_point, kwargs, spec.max_episode_steps, spec.additional_wrappers

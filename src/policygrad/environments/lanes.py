@@ -51,7 +51,9 @@ class Lanes:
         log: what it takes to bring the lanes back to where they are.
     """
 
-    def __init__(self, vector: VectorEnv, time_limit: int | None = None) -> None:
+    def __init__(
+        self, vector: VectorEnv, time_limit: int | None = None, *, owned: bool = True
+    ) -> None:
         check_observation_space(vector.single_observation_space)
         check_action_space(vector.single_action_space)
         self.vector = vector
@@ -61,6 +63,7 @@ class Lanes:
         self.time_limit = time_limit
         self._mode = autoreset_mode(vector)
         self._steps = 0
+        self._owned = owned
 
     def start(self, seed: int) -> None:
         """Begin a fresh episode in every lane, seeded by `seed` and the lane's number."""
@@ -123,8 +126,9 @@ class Lanes:
         return as_record(observations)
 
     def close(self) -> None:
-        """Release the environments and their worker processes."""
-        self.vector.close()
+        """Release the environments and their worker processes, unless they are the user's."""
+        if self._owned:
+            self.vector.close()
 
 
 def as_record(observations: Any) -> Any:

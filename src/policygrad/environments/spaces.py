@@ -49,7 +49,8 @@ def _describe(space: spaces.Space) -> dict[str, Any]:
                 "start": start.tolist(),
             }
         case spaces.MultiBinary():
-            return {"kind": "MultiBinary", "n": list(space.shape)}
+            n = space.n if isinstance(space.n, (int, np.integer)) else list(space.shape)
+            return {"kind": "MultiBinary", "n": n}
         case spaces.Dict():
             return {"kind": "Dict", "spaces": {k: _describe(v) for k, v in space.items()}}
         case spaces.Tuple():
@@ -125,6 +126,19 @@ def check_action_space(space: spaces.Space) -> None:
             )
 
 
+def same_kind(ours: spaces.Space, theirs: spaces.Space) -> bool:
+    """Whether a policy for the one space fits the other: equal but for the bounds of a Box."""
+    match ours, theirs:
+        case spaces.Box(), spaces.Box():
+            return ours.shape == theirs.shape
+        case spaces.Dict(), spaces.Dict():
+            keys = ours.keys() == theirs.keys()
+            return keys and all(same_kind(ours[k], theirs[k]) for k in ours)
+        case spaces.Tuple(), spaces.Tuple():
+            return len(ours) == len(theirs) and all(map(same_kind, ours, theirs))
+    return ours == theirs
+
+
 @dataclass(frozen=True)
 class ObservationEncoder:
     """A raw observation of a space -> one float vector.
@@ -197,31 +211,31 @@ def to_environment(space: spaces.Space, actions: Any, xp: Any = np) -> Any:
         actions: as `Distribution.sample` gave them.
         xp: `numpy`, or `jax.numpy` inside compiled code.
     """
+    dtype = space.dtype if xp is np else record_dtype(space.dtype)
     match space:
         case spaces.Discrete():
-            return actions + np.asarray(space.start, space.dtype)
+            return actions + np.asarray(space.start, dtype)
         case spaces.MultiDiscrete():
             start = np.broadcast_to(space.start, space.nvec.shape)
             batch = actions.shape[: actions.ndim - 1]
-            return (actions.reshape(*batch, *space.nvec.shape) + start).astype(space.dtype)
+            return (actions.reshape(*batch, *space.nvec.shape) + start).astype(dtype)
         case spaces.MultiBinary():
             batch = actions.shape[: actions.ndim - 1]
-            return actions.reshape(*batch, *space.shape).astype(space.dtype)
+            return actions.reshape(*batch, *space.shape).astype(dtype)
         case spaces.Box():
             middle, half = box_scale(space)
-            low, high = space.low.astype(np.float32), space.high.astype(np.float32)
-            return xp.clip(middle + half * actions, low, high).astype(space.dtype)
+            if xp is not np:  # in 32 bits, where the nearest number may lie outside the bounds
+                middle, half = middle.astype(dtype), half.astype(dtype)
+            return xp.clip(middle + half * actions, space.low, space.high).astype(dtype)
     raise UnsupportedSpaceError(f"action space {space} is not supported")
 
 
 def box_scale(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and half range of a Box; 0 and 1 where a bound is infinite."""
+    """Middle and half range of a Box; 0 and 1 where a bound is infinite, or as good as."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    with np.errstate(invalid="ignore"):
-        middle = np.where(bounded, (low + high) / 2, 0.0)
-        half = np.where(bounded, (high - low) / 2, 1.0)
-    return middle.astype(np.float32), half.astype(np.float32)
+    bounded = (np.abs(low) < 1e30) & (np.abs(high) < 1e30)
+    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    return (low + high) / 2, (high - low) / 2
 
 
 def clipped_fraction(space: spaces.Space, actions: Any, valid: Any) -> float:

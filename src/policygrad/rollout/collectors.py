@@ -20,10 +20,6 @@ from policygrad.errors import PolicygradError
 from policygrad.rollout import compiled, host
 from policygrad.types import Trajectories
 
-# A vector environment that seeds all lanes at once can be brought back only by replaying everything
-# since. So that this stays bounded it is started afresh, at a batch's end, after so many steps.
-STEPS_BETWEEN_RESTARTS = 20_000
-
 
 class Collector(Protocol):
     """Fills batches.
@@ -103,13 +99,8 @@ class HostSegments:
         self._lanes, self._steps, self._seed = lanes, steps, seed
         self._actor = host.Actor(policy)
         lanes.start(seed)
-        self._restarts = 0
 
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
-        log = self._lanes.log
-        if not log.each_lane and len(log.actions) >= STEPS_BETWEEN_RESTARTS:
-            self._restarts += 1
-            self._lanes.start(episode_seed(self._seed, 0, self._restarts))
         record = host.collect_segment(self._lanes, self._actor.sampler(policy, key), self._steps)
         self._lanes.log.trim()
         return record
@@ -119,7 +110,6 @@ class HostSegments:
         actions = np.stack(log.actions) if log.actions else np.zeros((0,))
         return {
             "seed": np.array(log.seed, np.uint32),
-            "restarts": np.array(self._restarts, np.int64),
             "first": np.array(log.first, np.int64),
             "episodes": log.episodes,
             "begun": log.begun,
@@ -138,7 +128,6 @@ class HostSegments:
             list(snapshot["actions"]),
         )
         log.episodes, log.begun = snapshot["episodes"].copy(), snapshot["begun"].copy()
-        self._restarts = int(snapshot["restarts"])
         restore(lanes, log)
         same = jax.tree.map(np.array_equal, lanes.observations, snapshot["observations"])
         if all(jax.tree.leaves(same)) and np.array_equal(lanes.times, snapshot["times"]):
@@ -182,6 +171,41 @@ class HostEpisodes:
         self._lanes.close()
 
 
+class Same:
+    """An environment as a static argument: equal where it is the same object, whatever it holds."""
+
+    def __init__(self, environment: CompiledEnvironment) -> None:
+        self.environment = environment
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.environment is other.environment
+
+    def __hash__(self) -> int:
+        return id(self.environment)
+
+
+# On the module's level, so that a second run of the same shape in a process compiles nothing.
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def _start_lanes(same: Same, key: PRNGKeyArray, num_envs: int) -> compiled.LaneState:
+    return compiled.start_lanes(same.environment, key, num_envs)
+
+
+@eqx.filter_jit
+def _collect_segment(same: Same, policy: Any, lanes: Any, key: Any, steps: int) -> Any:
+    return compiled.collect_segment(same.environment, policy, lanes, key, steps=steps)
+
+
+@eqx.filter_jit
+def _collect_episodes(
+    same: Same, policy: Any, key: Any, episodes: int, max_steps: int
+) -> compiled.EpisodeBatch:
+    return compiled.collect_episodes(
+        same.environment, policy, key, episodes=episodes, max_steps=max_steps
+    )
+
+
 class CompiledSegments:
     """Segments of a compiled environment."""
 
@@ -192,15 +216,11 @@ class CompiledSegments:
     ) -> None:
         self.observation_space = environment.observation_space
         self.action_space = environment.action_space
-        self._lanes = jax.jit(partial(compiled.start_lanes, environment, num_envs=num_envs))(key)
-        self._collect = eqx.filter_jit(
-            lambda policy, lanes, key: compiled.collect_segment(
-                environment, policy, lanes, key, steps=steps
-            )
-        )
+        self._same, self._steps = Same(environment), steps
+        self._lanes = _start_lanes(self._same, key, num_envs)
 
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
-        self._lanes, record = self._collect(policy, self._lanes, key)
+        self._lanes, record = _collect_segment(self._same, policy, self._lanes, key, self._steps)
         return record
 
     def snapshot(self) -> Any:
@@ -222,15 +242,11 @@ class CompiledEpisodes:
     def __init__(self, environment: CompiledEnvironment, episodes: int, max_steps: int) -> None:
         self.observation_space = environment.observation_space
         self.action_space = environment.action_space
-        self._max_steps = max_steps
-        self._collect = eqx.filter_jit(
-            lambda policy, key: compiled.collect_episodes(
-                environment, policy, key, episodes=episodes, max_steps=max_steps
-            )
-        )
+        self._same = Same(environment)
+        self._episodes, self._max_steps = episodes, max_steps
 
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
-        batch = self._collect(policy, key)
+        batch = _collect_episodes(self._same, policy, key, self._episodes, self._max_steps)
         require_finished(np.asarray(batch.unfinished), self._max_steps)
         return compiled.trim(batch.trajectories)
 

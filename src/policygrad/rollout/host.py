@@ -1,7 +1,8 @@
 """The host rollout: Gymnasium lanes stepped by Python, actions by one compiled call a step."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,42 +12,69 @@ from jaxtyping import PRNGKeyArray, PyTree
 from policygrad.environments.lanes import Lanes, LaneStep, episode_seed
 from policygrad.rollout.acting import act, act_greedily, max_cuts
 from policygrad.rollout.compiled import padded_length
-from policygrad.types import Trajectories, combine, split_arrays
+from policygrad.types import Trajectories, is_array
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A policy without its arrays: hashable, so that equal policies share what was compiled."""
+
+    structure: Any
+    static: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, policy: Callable) -> "Skeleton":
+        """The skeleton of a policy."""
+        leaves, structure = jax.tree.flatten(policy)
+        return cls(structure, tuple(None if is_array(leaf) else leaf for leaf in leaves))
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.structure, self.static))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def arrays(self, policy: Callable) -> tuple[Any, ...]:
+        """The arrays of a policy of this structure, as one flat tuple.
+
+        Flattening a module in Python at every step would cost more than the forward pass.
+        """
+        return tuple(leaf for leaf in jax.tree.leaves(policy) if is_array(leaf))
+
+    def policy(self, arrays: tuple[Any, ...]) -> Callable:
+        """The policy with these arrays."""
+        remaining = iter(arrays)
+        leaves = [next(remaining) if leaf is None else leaf for leaf in self.static]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+@partial(jax.jit, static_argnums=0)
+def _sample(skeleton: Skeleton, arrays: tuple, key: PRNGKeyArray, step: Any, seen: PyTree) -> Any:
+    return act(skeleton.policy(arrays), key, step, seen)
+
+
+@partial(jax.jit, static_argnums=0)
+def _greedy(skeleton: Skeleton, arrays: tuple, seen: PyTree) -> PyTree:
+    return act_greedily(skeleton.policy(arrays), seen)
 
 
 class Actor:
     """Draws actions for B lanes with one compiled call, for policies of one structure."""
 
     def __init__(self, policy: Callable) -> None:
-        arrays, static = split_arrays(policy)
-        self._structure = jax.tree.structure(arrays)
-
-        # the leaves as one flat tuple: flattening a module in Python at every step would cost more
-        # than the forward pass
-        def rebuild(leaves: tuple) -> Callable:
-            return combine(jax.tree.unflatten(self._structure, leaves), static)
-
-        @jax.jit
-        def sample(leaves: tuple, key: PRNGKeyArray, step: Any, observations: PyTree) -> PyTree:
-            return act(rebuild(leaves), key, step, observations)
-
-        @jax.jit
-        def greedy(leaves: tuple, observations: PyTree) -> PyTree:
-            return act_greedily(rebuild(leaves), observations)
-
-        self._sample, self._greedy = sample, greedy
+        self._skeleton = Skeleton.of(policy)
 
     def sampler(self, policy: Callable, key: PRNGKeyArray) -> Callable[[int, Any], Any]:
         """(step, observations) -> actions and log-probabilities, `[B, ...]`. Consumes the key."""
-        leaves = tuple(jax.tree.leaves(split_arrays(policy)[0]))
-        return partial(self._sample, leaves, key)
+        return partial(_sample, self._skeleton, self._skeleton.arrays(policy), key)
 
     def chooser(self, policy: Callable) -> Callable[[int, Any], Any]:
         """(step, observations) -> modes, and zeros in place of log-probabilities."""
-        leaves = tuple(jax.tree.leaves(split_arrays(policy)[0]))
+        arrays = self._skeleton.arrays(policy)
 
         def choose(step: int, observations: Any) -> Any:
-            actions = self._greedy(leaves, observations)
+            actions = _greedy(self._skeleton, arrays, observations)
             return actions, np.zeros(len(jax.tree.leaves(actions)[0]), np.float32)
 
         return choose

@@ -71,32 +71,33 @@ class RunDirectory:
         text = json.dumps(finite(data), indent=1) + "\n"
         storage.write_atomically(self.path / name, text.encode())
 
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write `config.json`, with a checksum of itself."""
+        body = finite({"format": storage.FORMAT, **config})
+        self.write_json(CONFIG, {**body, "checksum": storage.checksum(body)})
+
     def read_config(self) -> dict[str, Any]:
         """What `config.json` holds."""
-        config = storage.read_json(self.path / CONFIG)
-        version = config.get("format")
-        if not isinstance(version, int) or version > storage.FORMAT:
-            raise RunError(
-                f"{self.path / CONFIG} has format {version!r}, and this version reads up to "
-                f"{storage.FORMAT}; upgrade policygrad to read it"
-            )
-        return config
+        return storage.read_checked_json(self.path / CONFIG)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; a last line that a kill cut short is left out."""
+        path = self.path / METRICS
         try:
-            lines = (self.path / METRICS).read_text().splitlines()
+            lines = path.read_bytes().splitlines()
         except OSError as error:
-            raise RunError(f"cannot read {self.path / METRICS}: {error.strerror}") from error
+            raise RunError(f"cannot read {path}: {error.strerror}") from error
         rows = []
         for number, line in enumerate(lines, 1):
             try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                if number < len(lines):
-                    raise RunError(
-                        f"{self.path / METRICS}, line {number}, is damaged: {error}"
-                    ) from error
+                row = json.loads(line)
+                if not isinstance(row, dict) or not isinstance(row.get("env_steps"), int):
+                    raise ValueError("no metrics of an update")
+            except (ValueError, RecursionError) as error:
+                if number == len(lines) and rows:
+                    break
+                raise RunError(f"{path}, line {number}, is damaged: {error}") from error
+            rows.append(row)
         return rows
 
     def save_policy(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
@@ -164,11 +165,11 @@ class MetricsFile:
         """Begin a file, or continue one behind the update that was resumed from."""
         if keep_until_update is not None and path.exists():
             kept = []
-            for line in path.read_text().splitlines():
-                with contextlib.suppress(ValueError):
+            for line in path.read_bytes().splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):
                     if json.loads(line)["update"] <= keep_until_update:
-                        kept.append(line + "\n")
-            storage.write_atomically(path, "".join(kept).encode())
+                        kept.append(line + b"\n")
+            storage.write_atomically(path, b"".join(kept))
         self._file = path.open("a" if keep_until_update is not None else "w")
 
     def write(self, metrics: dict[str, Any]) -> None:

@@ -48,6 +48,14 @@ class WandbSink:
         self._run.finish()
 
 
+def check(*, tensorboard: bool, wandb: bool) -> None:
+    """UserError where a sink that was asked for needs an extra that is missing."""
+    if tensorboard:
+        require_extra("tensorboardX", "--tensorboard", "tensorboard")
+    if wandb:
+        require_extra("wandb", "--wandb")
+
+
 def make_sinks(
     path: Path | None, *, tensorboard: bool, wandb: bool, config: dict[str, Any]
 ) -> list[Sink]:

@@ -23,6 +23,11 @@ from policygrad.types import is_array
 FORMAT = 1
 
 
+def pair(stem: Path) -> tuple[Path, Path]:
+    """The arrays' file and the JSON file of a stem, which may itself contain dots."""
+    return stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
+
+
 def save(stem: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
     """Write `stem.safetensors` and `stem.json`.
 
@@ -31,10 +36,11 @@ def save(stem: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> Non
     """
     tensors = safetensors.numpy.save({k: np.asarray(v, order="C") for k, v in arrays.items()})
     body = {"format": FORMAT, "sha256": hashlib.sha256(tensors).hexdigest(), **data}
-    body["checksum"] = _checksum(body)
-    stem.with_suffix(".json").unlink(missing_ok=True)
-    write_atomically(stem.with_suffix(".safetensors"), tensors)
-    write_atomically(stem.with_suffix(".json"), (json.dumps(body, indent=1) + "\n").encode())
+    body["checksum"] = checksum(body)
+    tensors_path, path = pair(stem)
+    path.unlink(missing_ok=True)
+    write_atomically(tensors_path, tensors)
+    write_atomically(path, (json.dumps(body, indent=1) + "\n").encode())
 
 
 def load(stem: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -43,22 +49,13 @@ def load(stem: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises:
         RunError: a file that is missing, damaged, foreign, or of a newer format; it names the file.
     """
-    path, tensors_path = stem.with_suffix(".json"), stem.with_suffix(".safetensors")
-    body = read_json(path)
-    version = body.get("format")
-    if not isinstance(version, int) or version > FORMAT:
-        raise RunError(
-            f"{path} has format {version!r}, and this version reads up to {FORMAT}; upgrade "
-            "policygrad to read it"
-        )
-    checksum = body.pop("checksum", None)
-    if checksum != _checksum(body):
-        raise RunError(f"{path} is damaged: its checksum does not match its content")
+    tensors_path, path = pair(stem)
+    body = read_checked_json(path)
     try:
         content = tensors_path.read_bytes()
     except OSError as error:
         raise RunError(f"cannot read {tensors_path}: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != body["sha256"]:
+    if hashlib.sha256(content).hexdigest() != body.get("sha256"):
         raise RunError(
             f"{tensors_path} is damaged, truncated or not what was saved: its checksum does not "
             f"match the one in {path.name}"
@@ -82,7 +79,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return body
 
 
-def _checksum(body: dict[str, Any]) -> str:
+def read_checked_json(path: Path) -> dict[str, Any]:
+    """A JSON object of this format whose checksum matches, without the checksum."""
+    body = read_json(path)
+    version = body.get("format")
+    if not isinstance(version, int) or version > FORMAT:
+        raise RunError(
+            f"{path} has format {version!r}, and this version reads up to {FORMAT}; upgrade "
+            "policygrad to read it"
+        )
+    if body.pop("checksum", None) != checksum(body):
+        raise RunError(f"{path} is damaged or was edited: its checksum does not match its content")
+    return body
+
+
+def checksum(body: dict[str, Any]) -> str:
+    """Of everything in a JSON object."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
