@@ -59,7 +59,7 @@ class Network(eqx.Module):
         return MultiCategorical.from_logits(self.body(jax.numpy.concatenate(features)), (3, 4))
 
 
-def main(total_steps: int = 40_000) -> float:
+def main(total_steps: int = 100_000) -> float:
     """Train, and return the mean return of the trained policy; 20 is perfect."""
     run = policygrad.train(
         Panel,

@@ -15,4 +15,4 @@ def load(name: str):
 
 def test_custom_environment_and_network_learn():
     # chance is 10·(1/3 + 1/4) = 5.8
-    assert load("custom_environment").main(40_000) > 15
+    assert load("custom_environment").main() > 15

@@ -6,11 +6,12 @@ import pytest
 from policygrad import plots
 from policygrad.errors import RunError
 from policygrad.plots import learning_curve, save_figure, series, steps_label
+from policygrad.runs import RunDirectory
 
 
 def run_with(path, rows):
     path.mkdir()
-    (path / "config.json").write_text(json.dumps({"format": 1}))
+    RunDirectory(path).write_config({})
     (path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return path
 

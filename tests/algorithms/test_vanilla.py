@@ -102,7 +102,8 @@ def test_update_adapts_the_step_size_of_the_next_one(step_size):
 
 def test_step_size_decays_to_zero():
     record = record_of()
-    algorithm = vanilla(step_size=0.1, target_kl=0.0, decay=4)
+    steps = int(np.sum(record.valid))
+    algorithm = vanilla(step_size=0.1, target_kl=0.0, decay=4 * steps)
     state, sizes = start(algorithm, record), []
     update = jax.jit(algorithm.update)
     for _ in range(5):

@@ -92,7 +92,9 @@ def test_one_registered_environment_stands_for_its_copies():
 
 
 @pytest.mark.parametrize(
-    "env", [GymnaxChain(), DuckChain(), (GymnaxChain(), GymnaxChain().default_params)], ids=repr
+    "env",
+    [GymnaxChain(), DuckChain(), (GymnaxChain(), GymnaxChain().default_params)],
+    ids=["gymnax", "alike", "with parameters"],
 )
 def test_functional_objects_become_compiled_environments(env):
     assert isinstance(environments.make(env, 2), GymnaxEnvironment)
@@ -134,7 +136,7 @@ def test_odd_names_are_unknown(name):
         environments.make(name, 1)
 
 
-@pytest.mark.parametrize("env", [3, None, object(), [Chain]], ids=repr)
+@pytest.mark.parametrize("env", [3, None, object(), [Chain]], ids=["3", "None", "object", "list"])
 def test_what_is_no_environment_is_refused(env):
     with pytest.raises(UserError, match="no environment"):
         environments.make(env, 1)

@@ -8,8 +8,7 @@ from policygrad.environments import make
 from policygrad.environments.lanes import Lanes, vectorise
 from policygrad.errors import PolicygradError
 from policygrad.policies import network_policy
-from policygrad.rollout import collectors, compiled, host, make_collector
-from policygrad.statistics import EpisodeCounter
+from policygrad.rollout import compiled, host, make_collector
 from tests.worlds import (
     Chain,
     Drift,
@@ -162,32 +161,6 @@ def test_log_of_lanes_reset_by_themselves_stays_short():
     for i in range(50):
         collector.collect(policy, jax.random.key(i))
     assert len(collector.snapshot()["actions"]) <= 3
-
-
-@pytest.fixture
-def restarting(monkeypatch):
-    """A vector environment that is started afresh, in mid-episode, after every other batch."""
-    monkeypatch.setattr(collectors, "STEPS_BETWEEN_RESTARTS", 10)
-    vector = SyncVectorEnv([Chain] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
-    return collector_of(vector, steps=5)
-
-
-def test_replay_stays_bounded_where_all_lanes_are_seeded_at_once(restarting):
-    collector, policy = restarting
-    for i in range(9):
-        record = collector.collect(policy, jax.random.key(i))
-        assert len(collector.snapshot()["actions"]) <= 15
-        if i % 2 == 0:
-            np.testing.assert_array_equal(record.times[0], 0)
-
-
-def test_restart_in_mid_episode_mixes_no_two_episodes(restarting):
-    """Every episode of `Chain` has three steps, whatever became of the one that was broken off."""
-    collector, policy = restarting
-    counter = EpisodeCounter(4)
-    for i in range(9):
-        counter.take(collector.collect(policy, jax.random.key(i)))
-    assert {length for _, length in counter.recent} == {3}
 
 
 def test_kind_of_batch_is_one_of_two():

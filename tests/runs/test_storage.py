@@ -96,7 +96,7 @@ def forged(stem, **changes):
             body.pop(name)
         else:
             body[name] = value
-    body["checksum"] = storage._checksum(body)
+    body["checksum"] = storage.checksum(body)
     path.write_text(json.dumps(body))
 
 

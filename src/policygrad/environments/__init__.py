@@ -70,21 +70,17 @@ def make(
 
 def _make_gymnax(name: str, kwargs: dict[str, Any]) -> GymnaxEnvironment:
     """One object an id, so that what was compiled for it serves every run in the process."""
-    key = (name, json.dumps(kwargs, sort_keys=True, default=repr))
-    if key not in _GYMNAX:
-        _GYMNAX[key] = _new_gymnax(name, kwargs)
-    return _GYMNAX[key]
-
-
-_GYMNAX: dict[tuple[str, str], GymnaxEnvironment] = {}
-
-
-def _new_gymnax(name: str, kwargs: dict[str, Any]) -> GymnaxEnvironment:
     gymnax = require_extra("gymnax", f"gymnax/{name}")
     known = list(gymnax.registered_envs)
     if name not in known:
         raise UserError(f"unknown environment gymnax/{name}{nearest(name, known, 'gymnax/')}")
-    return GymnaxEnvironment(*gymnax.make(name, **kwargs))
+    key = (name, json.dumps(kwargs, sort_keys=True, default=repr))
+    if key not in _GYMNAX:
+        _GYMNAX[key] = GymnaxEnvironment(*gymnax.make(name, **kwargs))
+    return _GYMNAX[key]
+
+
+_GYMNAX: dict[tuple[str, str], GymnaxEnvironment] = {}
 
 
 def _find_spec(name: str) -> EnvSpec:
