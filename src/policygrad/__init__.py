@@ -42,6 +42,7 @@ _MODULES = (
     "returns",
     "rollout",
     "scores",
+    "tabular",
     "types",
 )
 
@@ -86,6 +87,9 @@ if TYPE_CHECKING:
     )
     from policygrad import (
         scores as scores,
+    )
+    from policygrad import (
+        tabular as tabular,
     )
     from policygrad import (
         types as types,
