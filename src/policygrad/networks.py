@@ -37,7 +37,9 @@ class RunningStatistics(NamedTuple):
     @classmethod
     def init(cls, shape: tuple[int, ...]) -> "RunningStatistics":
         """Statistics of nothing: mean 0, variance 1."""
-        return cls(jnp.zeros(()), jnp.zeros(shape), jnp.ones(shape))
+        # made by NumPy: each shape that JAX fills would be a compilation of its own at start-up
+        zero, zeros, ones = (np.float32(0), np.zeros(shape, np.float32), np.ones(shape, np.float32))
+        return cls(jnp.asarray(zero), jnp.asarray(zeros), jnp.asarray(ones))
 
     def update(self, rows: Float[Array, "n *f"], valid: Bool[Array, " n"]) -> "RunningStatistics":
         """Take in the valid rows, by the parallel update of Chan, Golub & LeVeque (1979)."""
@@ -155,7 +157,8 @@ def mlp(
         orthogonal(rng, n_out, n_in, scale)
         for n_in, n_out, scale in zip(sizes[:-1], sizes[1:], scales, strict=True)
     ]
-    return MLP(tuple(weights), tuple(jnp.zeros(n) for n in sizes[1:]), activation)
+    biases = [jnp.asarray(np.zeros(n, np.float32)) for n in sizes[1:]]
+    return MLP(tuple(weights), tuple(biases), activation)
 
 
 def orthogonal(rng: np.random.Generator, rows: int, columns: int, scale: float) -> Array:
@@ -165,4 +168,4 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int, scale: float) 
     """
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q = q * np.sign(np.diag(r))
-    return jnp.asarray(scale * (q if rows >= columns else q.T), jnp.float32)
+    return jnp.asarray((scale * (q if rows >= columns else q.T)).astype(np.float32))

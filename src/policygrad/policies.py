@@ -108,7 +108,7 @@ def network_policy(
     return NetworkPolicy(
         normaliser,
         mlp(key, inputs, outputs, hidden, last_scale=0.01),
-        jnp.full(outputs, log_std, jnp.float32) if gaussian else None,
+        jnp.asarray(np.full(outputs, log_std, np.float32)) if gaussian else None,
         space_to_json(action_space),
         squash and gaussian,
     )

@@ -87,7 +87,7 @@ class Vanilla:
         differentiated, _ = split(policy)
         return VanillaState(
             policy,
-            self.optimiser.init(differentiated),
+            jax.jit(self.optimiser.init)(differentiated),
             jnp.asarray(self.step_size, jnp.float32),
             self.estimator.init(key, observation),
             RewardScale.init(num_envs),

@@ -41,7 +41,7 @@ class ValueNetwork(Pointwise):
         inputs = jax.eval_shape(normaliser, observation).shape[0]
         network = mlp(key, inputs, 1, self.hidden)
         params: Any = network  # a pytree of arrays, which optax's types do not foresee
-        return ValueState(normaliser, network, self._optimiser().init(params))
+        return ValueState(normaliser, network, jax.jit(self._optimiser().init)(params))
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.step_size)

@@ -178,7 +178,7 @@ def prepare_jax() -> None:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "policygrad" / f"jax-{jax.__version__}-{cpu_fingerprint()}"
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def cpu_fingerprint() -> str:
