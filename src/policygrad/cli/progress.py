@@ -35,6 +35,7 @@ class Progress:
         self._live = self._console.is_terminal
         self._drawn = time.perf_counter()
         self._newest: dict[str, Any] | None = None
+        self._shown: dict[str, Any] | None = None
         self._display = Live(console=self._console, auto_refresh=False, transient=False)
 
     def __enter__(self) -> "Progress":
@@ -44,9 +45,9 @@ class Progress:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        if self._newest is not None:
+        if self._newest is not None and self._newest is not self._shown:
             self._draw(self._newest)
-        elif self._live:
+        elif self._live and self._newest is None:
             self._display.update(Text(""), refresh=True)
         if self._live:
             self._display.stop()
@@ -60,6 +61,7 @@ class Progress:
             self._draw(metrics)
 
     def _draw(self, metrics: dict[str, Any]) -> None:
+        self._shown = metrics
         if self._live:
             self._display.update(self._table(metrics), refresh=True)
         else:
@@ -67,7 +69,8 @@ class Progress:
 
     def _table(self, metrics: dict[str, Any]) -> RenderableType:
         head = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total=max(self._total, 1), completed=metrics["env_steps"], width=40)
+        total = max(self._total, 1)
+        bar = ProgressBar(total=total, completed=min(metrics["env_steps"], total), width=40)
         steps = f"{metrics['env_steps']:,} / {self._total:,} steps"
         head.add_row(Text(self._title, style="bold"), bar, steps)
         grid = Table.grid(padding=(0, 2))
