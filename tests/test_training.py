@@ -529,6 +529,8 @@ def test_not_finite_gradient_is_named_and_nothing_is_saved(tmp_path):
 
 
 @every_kind
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium logs a worker's error as warnings
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_environment_that_raises(processes, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(Chained, "made", 0)

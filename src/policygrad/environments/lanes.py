@@ -5,6 +5,8 @@ returns the true successors; afterwards `Lanes.observations` is what the policy 
 NEXT_STEP the environment spends one step on resetting: a row that is no transition, `valid` False.
 """
 
+import multiprocessing
+import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -295,7 +297,13 @@ def vectorise(make: Callable[[], Any], num_envs: int, *, processes: bool = False
     """B copies stepped one after the other, or in spawned worker processes."""
 
     def lane(i: int) -> Callable[[], gymnasium.Env]:
-        return lambda: ReportingLane(make(), i)
+        def build() -> ReportingLane:
+            if multiprocessing.parent_process() is not None:
+                # the terminal sends Ctrl-C to workers too, and it is the trainer's to answer
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+            return ReportingLane(make(), i)
+
+        return build
 
     factories = [lane(i) for i in range(num_envs)]
     if processes:
