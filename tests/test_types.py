@@ -1,5 +1,4 @@
 from dataclasses import replace
-from functools import partial
 
 import equinox as eqx
 import jax
@@ -12,7 +11,6 @@ from policygrad.types import (
     combine,
     cut_mask,
     split,
-    split_arrays,
     steps_per_episode,
     successor_values,
 )
@@ -102,7 +100,6 @@ MODULE = {
 def test_split_and_combine_are_inverse():
     assert eqx.tree_equal(combine(*split(MODULE)), MODULE)
     assert eqx.tree_equal(combine(*reversed(split(MODULE))), MODULE)
-    assert eqx.tree_equal(combine(*split_arrays(MODULE)), MODULE)
 
 
 def test_only_floating_point_arrays_outside_carried_are_differentiated():
@@ -125,14 +122,3 @@ def test_gradient_of_a_module_leaves_its_other_parts_alone():
     gradient = jax.grad(loss)(differentiated)
     np.testing.assert_allclose(gradient["weights"], 6 / np.cosh(np.arange(3)) ** 2, rtol=1e-5)
     assert gradient["statistics"] == Carried({"mean": None, "count": None})
-
-
-def test_arrays_cross_a_jit_boundary_without_their_functions():
-    arrays, static = split_arrays({"f": partial(jnp.power, 2.0), "x": jnp.arange(3.0)})
-
-    @jax.jit
-    def apply(arrays):
-        module = combine(arrays, static)
-        return module["f"](module["x"])
-
-    np.testing.assert_allclose(apply(arrays), [1, 2, 4])

@@ -55,18 +55,17 @@ def build_estimator(config: TrainConfig, time_limit: int | None) -> Estimator:
         return make(baseline=baseline, **common)
 
     common["discounted_states"] = config.discounted_states
+    limit: Any = config.time_limit
     if config.estimator == "reward-to-go" and config.batch_episodes is not None:
         critic = None
         if config.time_limit == "bootstraps":
             critic, baseline = _critic_and_baseline(baseline, config)
-        return estimators.reward_to_go(
-            baseline=baseline, critic=critic, time_limit=_limit(config), **common
-        )
+        return estimators.reward_to_go(baseline=baseline, critic=critic, time_limit=limit, **common)
     critic, baseline = _critic_and_baseline(baseline, config)
     common |= {
         "critic": critic,
         "baseline": baseline,
-        "time_limit": _limit(config) or "bootstraps",
+        "time_limit": limit or "bootstraps",
     }
     match config.estimator:
         case "reward-to-go":
@@ -76,10 +75,6 @@ def build_estimator(config: TrainConfig, time_limit: int | None) -> Estimator:
         case "td":
             return estimators.td(**common)
     return estimators.gae(gae_lambda=config.gae_lambda, **common)
-
-
-def _limit(config: TrainConfig) -> Any:
-    return config.time_limit
 
 
 def _critic_and_baseline(

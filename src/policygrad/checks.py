@@ -21,13 +21,6 @@ def whole(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a whole number, at least 1, got {name}={value}")
 
 
-def non_negative(name: str, value: object) -> None:
-    """Raise ValueError unless value ≥ 0 and finite."""
-    x = _concrete(value)
-    if x is not None and not np.all((x >= 0) & np.isfinite(x)):
-        raise ValueError(f"{name} must be 0 or more, got {name}={value}")
-
-
 def unit_interval(name: str, value: object) -> None:
     """Raise ValueError unless 0 ≤ value ≤ 1."""
     x = _concrete(value)

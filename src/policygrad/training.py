@@ -501,8 +501,3 @@ def stop_requests() -> Iterator[threading.Event]:
         yield event
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def load_metrics(path: Path) -> list[Metrics]:
-    """The metrics of a run on disk."""
-    return RunDirectory.open(path).read_metrics()

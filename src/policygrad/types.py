@@ -141,15 +141,7 @@ def split(module: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def combine(left: PyTree, right: PyTree) -> PyTree:
-    """Put back together what `split` or `split_arrays` took apart."""
+    """Put back together what `split` took apart."""
     return jax.tree.map(
         lambda a, b: b if a is None else a, left, right, is_leaf=lambda node: node is None
-    )
-
-
-def split_arrays(tree: PyTree) -> tuple[PyTree, PyTree]:
-    """Split a pytree into its arrays, which may cross a `jit` boundary, and its static leaves."""
-    return (
-        jax.tree.map(lambda leaf: leaf if is_array(leaf) else None, tree),
-        jax.tree.map(lambda leaf: None if is_array(leaf) else leaf, tree),
     )
