@@ -10,10 +10,11 @@ from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
 from policygrad import baselines, estimators
-from policygrad.algorithms import Vanilla
+from policygrad.algorithms import PPO, TRPO, Algorithm, Natural, Vanilla
 from policygrad.baselines import Baseline, Pointwise
 from policygrad.config import TrainConfig
 from policygrad.environments.spaces import ObservationEncoder, space_to_json
+from policygrad.errors import UserError
 from policygrad.estimators import Estimator
 from policygrad.policies import NetworkPolicy, network_policy
 
@@ -126,21 +127,42 @@ def build_algorithm(
     time_limit: int | None,
     estimator: Estimator | None = None,
     optimiser: optax.GradientTransformation | None = None,
-) -> Vanilla:
+) -> Algorithm:
     """The algorithm that a configuration names; an estimator or optimiser passed in wins."""
     if estimator is None:
         estimator = build_estimator(config, time_limit)
     encode = ObservationEncoder(space_to_json(observation_space))
     estimator = estimators.with_encoder(estimator, encode)
-    # arrays, so that another value of a number compiles nothing anew
-    traced: Estimator = jax.tree.map(jnp.asarray, estimator)
-    return Vanilla(
-        traced,
-        build_optimiser(config.optimiser) if optimiser is None else optimiser,
-        step_size=jnp.asarray(config.step_size),
-        target_kl=config.target_kl,
-        decay=config.total_steps if config.step_size_schedule == "linear" else 0,
-        entropy_coefficient=config.entropy_coefficient,
-        max_global_norm=config.max_global_norm,
-        scale_rewards=config.scale_rewards,
+    frame: dict[str, Any] = {
+        # arrays, so that another value of a number compiles nothing anew
+        "estimator": jax.tree.map(jnp.asarray, estimator),
+        "entropy_coefficient": config.entropy_coefficient,
+        "scale_rewards": config.scale_rewards,
+        "decay": config.total_steps if config.step_size_schedule == "linear" else 0,
+        "target_kl": config.target_kl,
+    }
+    if config.algorithm in ("natural", "trpo"):
+        if optimiser is not None:
+            raise UserError(
+                f"--algorithm {config.algorithm} sizes its own steps and takes no optimiser, got "
+                f"{optimiser}; leave it out, or choose vanilla or ppo"
+            )
+        return {"natural": Natural, "trpo": TRPO}[config.algorithm](
+            **frame,
+            cg_iterations=config.cg_iterations,
+            damping=config.damping,
+            fisher_share=config.fisher_share,
+        )
+    frame |= {
+        "optimiser": build_optimiser(config.optimiser) if optimiser is None else optimiser,
+        "step_size": jnp.asarray(config.step_size),
+        "max_global_norm": config.max_global_norm,
+    }
+    if config.algorithm == "vanilla":
+        return Vanilla(**frame)
+    return PPO(
+        **frame,
+        clip_ratio=config.clip_ratio,
+        epochs=config.ppo_epochs,
+        minibatches=config.ppo_minibatches,
     )

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from policygrad.errors import UserError
 
+ALGORITHMS = ("vanilla", "natural", "trpo", "ppo")
 ESTIMATORS = ("gae", "td", "n-step", "reward-to-go", "reward-indexed", "total-return")
 BASELINES = (
     "value-network",
@@ -47,6 +48,15 @@ class In:
         return f"{'above' if self.open_low else 'from'} {self.low:g} to {self.high:g}"
 
 
+# What a setting is where nobody gave it, by algorithm. Each holds for all environments; how they
+# were found stands in docs/ablations.md.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "vanilla": {"step_size": 1e-3, "target_kl": 0.005, "max_global_norm": 0.0},
+    "natural": {"step_size": 1.0, "target_kl": 0.02, "max_global_norm": 0.0},
+    "trpo": {"step_size": 1.0, "target_kl": 0.02, "max_global_norm": 0.0},
+    "ppo": {"step_size": 3e-4, "target_kl": 0.0, "max_global_norm": 0.5},
+}
+
 Count = Annotated[int, In(1)]
 Unit = Annotated[float, In(0, 1)]
 Positive = Annotated[float, In(0, open_low=True)]
@@ -77,6 +87,8 @@ class TrainConfig:
     processes: bool = False
     """Step Gymnasium environments in spawned worker processes."""
 
+    algorithm: str = "vanilla"
+    """vanilla, natural (natural policy gradient), trpo or ppo."""
     estimator: str = "gae"
     """What multiplies each score: gae, td, n-step, reward-to-go, reward-indexed or total-return."""
     baseline: str | None = None
@@ -109,16 +121,32 @@ class TrainConfig:
 
     optimiser: str = "adam"
     """adam, rmsprop or sgd."""
-    step_size: Positive = 1e-3
-    """Initial step size of the policy."""
+    step_size: Positive | None = None
+    """Initial step size of the policy; natural and trpo size their steps by target-kl alone.
+    Default: by algorithm."""
     step_size_schedule: str = "constant"
     """constant, or linear: down to zero over the run."""
-    target_kl: NonNegative = 0.005
-    """KL between old and new policy (nats) that the step size is adapted to hold; 0: fixed step."""
+    target_kl: NonNegative | None = None
+    """KL between old and new policy (nats) of one update: the size of the step for natural and
+    trpo; for the others the step size is adapted to hold it, 0: fixed step. Default: by algorithm.
+    """
     entropy_coefficient: NonNegative = 0.0
     """Weight of the policy's entropy in what is maximised."""
-    max_global_norm: NonNegative = 0.0
-    """The gradient is shortened to this length; 0: no limit."""
+    max_global_norm: NonNegative | None = None
+    """The gradient is shortened to this length (vanilla, ppo); 0: no limit. Default: by algorithm.
+    """
+    cg_iterations: Count = 10
+    """Conjugate-gradient iterations of natural and trpo."""
+    damping: NonNegative = 0.1
+    """Added to the Fisher information's diagonal by natural and trpo."""
+    fisher_share: Annotated[float, In(0, 1, open_low=True)] = 0.1
+    """Share of a batch's rows that natural and trpo estimate the Fisher information on."""
+    clip_ratio: Positive = 0.2
+    """PPO's bound on how far a probability ratio pays."""
+    ppo_epochs: Count = 10
+    """Passes of PPO over each batch."""
+    ppo_minibatches: Count = 32
+    """Parts that each of PPO's passes is cut into."""
     critic_step_size: Positive = 1e-3
     """Step size of the value network's Adam."""
     critic_epochs: Count = 5
@@ -139,6 +167,7 @@ class TrainConfig:
         for f in dataclasses.fields(self):
             check_range(f, getattr(self, f.name))
         for name, choices in (
+            ("algorithm", ALGORITHMS),
             ("estimator", ESTIMATORS),
             ("baseline", BASELINES),
             ("optimiser", OPTIMISERS),
@@ -147,6 +176,9 @@ class TrainConfig:
         ):
             object.__setattr__(self, name, chosen(name, getattr(self, name), choices))
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        for name, default in DEFAULTS[self.algorithm].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         self._check_batch()
         self._check_estimator()
 

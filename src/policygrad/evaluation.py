@@ -98,7 +98,7 @@ def evaluate(
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UserError(f"--max-episode-steps must be at least 1, got {max_episode_steps}")
-    agent, env, kwargs = _resolve(run, env)
+    agent, env, kwargs = _resolve(run, environments.choose_engine(env))
     environment = environments.make(env, min(num_envs, episodes), kwargs=kwargs)
     _check_spaces(agent, environment)
     limit = max_episode_steps or environment.time_limit or DEFAULT_LIMIT

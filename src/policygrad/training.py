@@ -16,7 +16,7 @@ import optax
 
 import policygrad
 from policygrad import environments
-from policygrad.algorithms import Vanilla, VanillaState
+from policygrad.algorithms import Algorithm, AlgorithmState
 from policygrad.building import build_algorithm, build_policy
 from policygrad.config import TrainConfig
 from policygrad.environments.lanes import Lanes
@@ -107,6 +107,7 @@ def train(
     config = config or make_config(settings)
     if out is not None:
         RunDirectory.check_free(Path(out))
+    env = environments.choose_engine(env, processes=config.processes, kwargs=env_kwargs)
     session = Session.start(env, config, policy, estimator, optimiser, env_kwargs or {})
     if out is not None:  # only now, so that a mistake above leaves nothing behind
         session.open_directory(RunDirectory.create(Path(out)))
@@ -181,7 +182,7 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
 
 
 @eqx.filter_jit
-def update(algorithm: Vanilla, state: VanillaState, trajectories: Trajectories, key: Any) -> Any:
+def update(algorithm: Algorithm, state: AlgorithmState, trajectories: Trajectories, key: Any) -> Any:
     """One compiled update; runs of equal shapes in a process share it, whatever their numbers."""
     return algorithm.update(state, trajectories, key)
 
@@ -193,8 +194,8 @@ class Session:
     env: Any
     config: TrainConfig
     collector: Collector
-    algorithm: Vanilla
-    state: VanillaState
+    algorithm: Algorithm
+    state: AlgorithmState
     counter: EpisodeCounter
     objects: list[str]
     env_kwargs: dict[str, Any]
@@ -464,7 +465,7 @@ def _with_num_envs(config: TrainConfig, num_envs: int) -> TrainConfig:
     return replace(config, num_envs=num_envs, batch_steps=steps)
 
 
-def len_updates(state: VanillaState) -> int:
+def len_updates(state: AlgorithmState) -> int:
     """How many updates a state has seen."""
     return int(state.updates)
 

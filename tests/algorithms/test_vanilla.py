@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from policygrad import estimators
 from policygrad.algorithms import Vanilla
-from policygrad.algorithms.vanilla import adapted, compare, entropy_gradient
+from policygrad.algorithms.base import adapted, compare, entropy_gradient
 from policygrad.baselines import constant, linear_features, value_network
 from policygrad.policies import network_policy
 from policygrad.scores import policy_gradient
@@ -93,11 +93,11 @@ def test_update_adapts_the_step_size_of_the_next_one(step_size):
     state, info = algorithm.update(start(algorithm, record), record, KEY)
     assert float(info["step_size"]) == pytest.approx(step_size)  # this one's
     expected = adapted(jnp.float32(step_size), info["kl"], 0.01)
-    assert float(state.step_size) == float(expected)
-    assert (float(state.step_size) > step_size) == (float(info["kl"]) < 0.005)
+    assert float(state.improver.step_size) == float(expected)
+    assert (float(state.improver.step_size) > step_size) == (float(info["kl"]) < 0.005)
     fixed = vanilla(step_size=step_size, target_kl=0.0)
     state, _ = fixed.update(start(fixed, record), record, KEY)
-    assert float(state.step_size) == np.float32(step_size)
+    assert float(state.improver.step_size) == np.float32(step_size)
 
 
 def test_step_size_decays_to_zero():

@@ -17,6 +17,7 @@ from policygrad.errors import UserError
 
 Environment = Lanes | CompiledEnvironment
 
+ENGINES = ("gymnasium", "envpool", "gymnax")
 EXTRAS = {"mujoco": "mujoco", "gymnax": "gymnax", "Box2D": "gymnasium[box2d]"}
 
 
@@ -26,8 +27,8 @@ def make(
     """Lanes, or a compiled environment, from what a user named or passed.
 
     Args:
-        env: a Gymnasium id (`CartPole-v1`, `module:Env-v0`), a gymnax id (`gymnax/CartPole-v1`), an
-            `EnvSpec`, a function that makes a Gymnasium environment, a Gymnasium vector
+        env: a Gymnasium id (`CartPole-v1`, `module:Env-v0`), an id of another engine
+            (`envpool/Hopper-v5`, `gymnax/CartPole-v1`), an `EnvSpec`, a function that makes a Gymnasium environment, a Gymnasium vector
             environment, an object with gymnax's functional interface (alone or with its parameters
             as a pair), or a `CompiledEnvironment`.
         num_envs: how many copies to step together.
@@ -39,10 +40,13 @@ def make(
             the command that brings it), or something that is no environment.
     """
     kwargs = kwargs or {}
-    if isinstance(env, str) and env.startswith("gymnax/"):
-        return _make_gymnax(env.removeprefix("gymnax/"), kwargs)
     if isinstance(env, str):
-        return _make_gymnasium(_find_spec(env), num_envs, processes, kwargs)
+        engine, name = split_engine(env)
+        if engine == "gymnax":
+            return _make_gymnax(name, kwargs)
+        if engine == "envpool":
+            return _make_envpool(name, num_envs, kwargs)
+        return _make_gymnasium(_find_spec(name), num_envs, processes, kwargs)
     if isinstance(env, EnvSpec):
         return _make_gymnasium(env, num_envs, processes, kwargs)
     if isinstance(env, VectorEnv):
@@ -66,6 +70,46 @@ def make(
         f"{env!r} is no environment; pass an id, a function that makes a Gymnasium environment, or "
         "an object with reset and step (see docs/environments.md)"
     )
+
+
+def split_engine(env: str) -> tuple[str | None, str]:
+    """`envpool/Hopper-v5` -> envpool, Hopper-v5; an id without an engine of ours -> None, itself."""
+    engine, _, name = env.partition("/")
+    return (engine, name) if name and engine in ENGINES else (None, env)
+
+
+def choose_engine(env: Any, *, processes: bool = False, kwargs: dict | None = None) -> Any:
+    """The id with the engine that a fresh run takes, where the user named none.
+
+    EnvPool for the ids that it has, where it is installed; not where Gymnasium steps all copies of
+    the environment in one vectorised call itself (CartPole), which is as fast, starts sooner and
+    resumes exactly. Worker processes and arguments are Gymnasium's.
+    """
+    if not isinstance(env, str) or split_engine(env)[0] or ":" in env or processes or kwargs:
+        return env
+    spec = gymnasium.registry.get(env)
+    if spec is not None and spec.vector_entry_point is not None:
+        return env
+    if importlib.util.find_spec("envpool") is None:
+        return env
+    return f"envpool/{env}" if env in _envpool_ids() else env
+
+
+def _envpool_ids() -> list[str]:
+    import envpool
+
+    return envpool.list_all_envs()
+
+
+def _make_envpool(name: str, num_envs: int, kwargs: dict[str, Any]) -> Lanes:
+    require_extra("envpool", f"envpool/{name}")
+    from policygrad.environments.pool import Pool
+
+    known = _envpool_ids()
+    if name not in known:
+        raise UserError(f"unknown environment envpool/{name}{nearest(name, known, 'envpool/')}")
+    pool = Pool(name, num_envs, kwargs)
+    return Lanes(pool, pool.time_limit, replays=False)
 
 
 def _make_gymnax(name: str, kwargs: dict[str, Any]) -> GymnaxEnvironment:

@@ -54,7 +54,12 @@ class Lanes:
     """
 
     def __init__(
-        self, vector: VectorEnv, time_limit: int | None = None, *, owned: bool = True
+        self,
+        vector: VectorEnv,
+        time_limit: int | None = None,
+        *,
+        owned: bool = True,
+        replays: bool = True,
     ) -> None:
         check_observation_space(vector.single_observation_space)
         check_action_space(vector.single_action_space)
@@ -66,10 +71,11 @@ class Lanes:
         self._mode = autoreset_mode(vector)
         self._steps = 0
         self._owned = owned
+        self._replays = replays
 
     def start(self, seed: int) -> None:
         """Begin a fresh episode in every lane, seeded by `seed` and the lane's number."""
-        self.log = ReplayLog(seed, self.seeds_each_lane, self.num_envs)
+        self.log = ReplayLog(seed, self.seeds_each_lane, self.num_envs, keeps=self._replays)
         seeds = self.log.seeds_of(range(self.num_envs))
         self.observations = self._reset(seed=seeds if self.seeds_each_lane else seeds[0])
         self.times = np.zeros(self.num_envs, np.int32)
@@ -173,6 +179,7 @@ class ReplayLog:
         seed: of `start`; every other seed follows from it.
         each_lane: whether lanes are reset by themselves.
         num_envs: B.
+        keeps: False where the environments cannot be brought back, and actions are only counted.
         episodes: `[B]`, how many episodes each lane has begun.
         begun: `[B]`, the step at which its running one began.
         first: the step of the first action still kept.
@@ -182,6 +189,7 @@ class ReplayLog:
     seed: int
     each_lane: bool
     num_envs: int
+    keeps: bool = True
     first: int = 0
     actions: list[np.ndarray] = field(default_factory=list)
 
@@ -191,7 +199,10 @@ class ReplayLog:
 
     def record(self, actions: np.ndarray) -> None:
         """Note the actions of one step."""
-        self.actions.append(actions)
+        if self.keeps:
+            self.actions.append(actions)
+        else:
+            self.first += 1
 
     def begin_episodes(self, lanes: np.ndarray) -> list[int]:
         """Note that these lanes begin a new episode; their seeds."""

@@ -119,12 +119,17 @@ class HostSegments:
         }
 
     def restore(self, snapshot: Any) -> bool:
-        lanes = self._lanes
+        lanes, keeps = self._lanes, self._lanes.log.keeps
+        first = int(snapshot["first"])
+        if not keeps:
+            lanes.start(episode_seed(self._seed, 1, first))
+            return False
         log = ReplayLog(
             int(snapshot["seed"]),
             lanes.seeds_each_lane,
             lanes.num_envs,
-            int(snapshot["first"]),
+            keeps,
+            first,
             list(snapshot["actions"]),
         )
         log.episodes, log.begun = snapshot["episodes"].copy(), snapshot["begun"].copy()

@@ -1,0 +1,238 @@
+"""What every algorithm of the family shares: the frame of one update, around its own improvement.
+
+1. weigh every step of the batch by the estimator, with what was fitted on earlier batches
+2. improve the policy: what the members differ in
+3. refit critic and baseline (E9), then take the batch into the running statistics
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from policygrad.estimators import Estimator, EstimatorState, explained_variance
+from policygrad.networks import update_statistics
+from policygrad.policies import distributions_of
+from policygrad.rewards import RewardScale
+from policygrad.scores import policy_gradient
+from policygrad.types import Trajectories, combine, split
+
+Info = dict[str, Array]
+STATIC = {"static": True}
+
+
+class AlgorithmState(NamedTuple):
+    """Everything that an update carries to the next.
+
+    Attributes:
+        policy: observation -> distribution, with its carried statistics.
+        improver: what the algorithm's own improvement carries: optimiser state, step size.
+        estimator: what baseline and critic have fitted.
+        reward_scale: running scale of the returns.
+        updates: `[]`, how many were made.
+        env_steps: `[]`, transitions seen in them.
+    """
+
+    policy: Any
+    improver: Any
+    estimator: EstimatorState
+    reward_scale: RewardScale
+    updates: Array
+    env_steps: Array
+
+
+class Batch(NamedTuple):
+    """What an improvement is made from.
+
+    Attributes:
+        trajectories: the batch.
+        psi: `[T, B]`, the weight of every score.
+        remaining: `[]`, in [0, 1]: the share of the run ahead where steps decay, else 1.
+    """
+
+    trajectories: Trajectories
+    psi: Float[Array, "T B"]
+    remaining: Float[Array, ""]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm(ABC):
+    """A policy gradient algorithm: `init`, and a pure `update`.
+
+    Attributes:
+        estimator: what multiplies each score.
+        entropy_coefficient: weight of the mean entropy in what is ascended.
+        scale_rewards: divide rewards by the running root mean square of the discounted return.
+        decay: environment steps over which steps shrink linearly to zero; 0 for none.
+    """
+
+    estimator: Estimator
+    entropy_coefficient: float = field(default=0.0, metadata=STATIC)
+    scale_rewards: bool = field(default=True, metadata=STATIC)
+    decay: int = field(default=0, metadata=STATIC)
+
+    @abstractmethod
+    def start(self, differentiated: PyTree) -> Any:
+        """What the improvement carries, before the first one."""
+
+    @abstractmethod
+    def improve(
+        self, key: PRNGKeyArray, policy: Any, improver: Any, batch: Batch
+    ) -> tuple[Any, Any, Info]:
+        """A better policy, what is carried on, and `gradient_norm` and `step_size` to log."""
+
+    def adapt(self, improver: Any, kl: Float[Array, ""]) -> Any:
+        """What is carried on, once KL(old ‖ new) of the improvement is known."""
+        del kl
+        return improver
+
+    def init(
+        self, key: PRNGKeyArray, policy: Any, observation: PyTree, num_envs: int
+    ) -> AlgorithmState:
+        """The state before the first update.
+
+        Args:
+            key: consumed.
+            policy: observation -> distribution.
+            observation: one raw observation, for its shapes.
+            num_envs: columns of the batches.
+        """
+        differentiated, _ = split(policy)
+        return AlgorithmState(
+            policy,
+            self.start(differentiated),
+            self.estimator.init(key, observation),
+            RewardScale.init(num_envs),
+            jnp.zeros((), jnp.int32),
+            jnp.zeros((), jnp.int32),
+        )
+
+    def update(
+        self, state: AlgorithmState, trajectories: Trajectories, key: PRNGKeyArray
+    ) -> tuple[AlgorithmState, Info]:
+        """One update from one batch. Pure; the key is consumed.
+
+        Returns:
+            The new state, and what is logged: `kl`, `entropy` (nats, of the policy that acted),
+            `gradient_norm` (before clipping), `step_size`, `explained_variance_before` and
+            `explained_variance_after` the fit.
+        """
+        improve_key, fit_key = jax.random.split(key)
+        scale, scaled = self._scaled(state.reward_scale, trajectories)
+        weights = self.estimator.weights(state.estimator, scaled)
+
+        remaining = jnp.float32(1.0)
+        if self.decay:
+            remaining = jnp.maximum(0.0, 1 - state.env_steps / self.decay)
+        batch = Batch(trajectories, weights.psi, remaining)
+        policy, improver, info = self.improve(improve_key, state.policy, state.improver, batch)
+        kl, entropy = compare(state.policy, policy, trajectories)
+
+        fitted, fit_info = self.estimator.fit(
+            state.estimator, fit_key, state.policy, scaled, weights.returns
+        )
+        valid = trajectories.valid
+        info = {
+            "kl": kl,
+            "entropy": entropy,
+            **info,
+            "explained_variance_before": explained_variance(
+                weights.returns, weights.baseline, valid.astype(jnp.float32)
+            ),
+            "explained_variance_after": fit_info["explained_variance"],
+            "reward_scale": scale.factor,
+        }
+        return AlgorithmState(
+            update_statistics(policy, trajectories.observations, valid),
+            self.adapt(improver, kl),
+            fitted,
+            scale,
+            state.updates + 1,
+            state.env_steps + jnp.sum(valid),
+        ), info
+
+    def _scaled(
+        self, scale: RewardScale, trajectories: Trajectories
+    ) -> tuple[RewardScale, Trajectories]:
+        if not self.scale_rewards:
+            return scale, trajectories
+        scale = scale.update(trajectories, self.estimator.discount)
+        return scale, replace(trajectories, rewards=trajectories.rewards * scale.factor)
+
+    def gradient(self, policy: Any, batch: Batch) -> PyTree:
+        """The policy gradient, and that of the entropy where it is wanted; points uphill."""
+        gradient = policy_gradient(policy, batch.trajectories, batch.psi)
+        if not self.entropy_coefficient:
+            return gradient
+        bonus = entropy_gradient(policy, batch.trajectories)
+        return jax.tree.map(lambda g, b: g + self.entropy_coefficient * b, gradient, bonus)
+
+
+class StepSize(NamedTuple):
+    """An optimiser and the step size that its direction is taken with.
+
+    Attributes:
+        optimiser: state of the optax transformation.
+        step_size: `[]`, of the next update.
+    """
+
+    optimiser: optax.OptState
+    step_size: Float[Array, ""]
+
+
+def moved(policy: Any, step: PyTree) -> Any:
+    """The policy after a step of its differentiated leaves."""
+    differentiated, rest = split(policy)
+    return combine(jax.tree.map(jnp.add, differentiated, step), rest)
+
+
+def shortened(gradient: PyTree, norm: Float[Array, ""], max_global_norm: float) -> PyTree:
+    """The gradient, cut to a length; 0 for no limit."""
+    if not max_global_norm:
+        return gradient
+    factor = jnp.minimum(1.0, max_global_norm / jnp.maximum(norm, 1e-12))
+    return jax.tree.map(lambda g: g * factor, gradient)
+
+
+def adapted(step_size: Float[Array, ""], kl: Float[Array, ""], target: float) -> Float[Array, ""]:
+    """The step size of the next update: ×1.5 below half the target KL, /1.5 above twice it."""
+    if not target:
+        return step_size
+    factor = jnp.where(kl > 2 * target, 1 / 1.5, jnp.where(kl < target / 2, 1.5, 1.0))
+    return jnp.clip(step_size * factor, 1e-7, 1.0)
+
+
+def mean_over_valid(x: Float[Array, "T B"], trajectories: Trajectories) -> Float[Array, ""]:
+    """The mean over the rows that are transitions."""
+    valid = trajectories.valid
+    return jnp.sum(jnp.where(valid, x, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
+def mean_kl(old: Any, new: Any, trajectories: Trajectories) -> Float[Array, ""]:
+    """Mean KL(old ‖ new) over the batch's states, nats."""
+    before = distributions_of(old, trajectories.observations)
+    after = distributions_of(new, trajectories.observations)
+    return mean_over_valid(jax.vmap(jax.vmap(lambda p, q: p.kl(q)))(before, after), trajectories)
+
+
+def mean_entropy(policy: Any, trajectories: Trajectories) -> Float[Array, ""]:
+    """Mean entropy over the batch's states, nats."""
+    distributions = distributions_of(policy, trajectories.observations)
+    return mean_over_valid(jax.vmap(jax.vmap(lambda p: p.entropy()))(distributions), trajectories)
+
+
+def compare(
+    old: Any, new: Any, trajectories: Trajectories
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean KL(old ‖ new) and mean entropy of the old policy over the batch's states, nats."""
+    return mean_kl(old, new, trajectories), mean_entropy(old, trajectories)
+
+
+def entropy_gradient(policy: Any, trajectories: Trajectories) -> PyTree:
+    """The gradient of the mean entropy over the batch's states, in the policy's structure."""
+    differentiated, rest = split(policy)
+    return jax.grad(lambda d: mean_entropy(combine(d, rest), trajectories))(differentiated)
