@@ -207,7 +207,12 @@ def _collect_episodes(
 
 
 class CompiledSegments:
-    """Segments of a compiled environment."""
+    """Segments of a compiled environment.
+
+    Attributes:
+        environment, steps: what is rolled out, and how far.
+        lanes: as the last segment left them; whoever rolls them out elsewhere puts them back.
+    """
 
     whole_episodes = False
 
@@ -216,18 +221,18 @@ class CompiledSegments:
     ) -> None:
         self.observation_space = environment.observation_space
         self.action_space = environment.action_space
-        self._same, self._steps = Same(environment), steps
-        self._lanes = _start_lanes(self._same, key, num_envs)
+        self.environment, self.steps = Same(environment), steps
+        self.lanes = _start_lanes(self.environment, key, num_envs)
 
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
-        self._lanes, record = _collect_segment(self._same, policy, self._lanes, key, self._steps)
+        self.lanes, record = _collect_segment(self.environment, policy, self.lanes, key, self.steps)
         return record
 
     def snapshot(self) -> Any:
-        return self._lanes
+        return self.lanes
 
     def restore(self, snapshot: Any) -> bool:
-        self._lanes = snapshot
+        self.lanes = snapshot
         return True
 
     def close(self) -> None:
