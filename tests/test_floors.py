@@ -15,7 +15,7 @@ FLOORS = (
     ("tabular",),
     ("environments", "policies", "rewards", "rollout", "statistics"),
     ("algorithms", "diagnostics"),
-    ("building", "runs", "saved", "training", "evaluation", "plots", "report"),
+    ("building", "learning", "runs", "saved", "training", "seeds", "evaluation", "plots", "report"),
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

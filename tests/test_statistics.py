@@ -1,4 +1,3 @@
-import json
 import math
 from dataclasses import replace
 
@@ -8,7 +7,14 @@ import pytest
 import scipy.stats
 
 from policygrad.errors import NonFiniteError
-from policygrad.statistics import WINDOW, EpisodeCounter, check_finite, mean_interval
+from policygrad.statistics import (
+    WINDOW,
+    EpisodeTally,
+    check_finite,
+    is_sound,
+    mean_interval,
+    recent_mean,
+)
 from tests.records import insert_reset_rows, random_episodes, random_segments
 
 
@@ -29,18 +35,27 @@ def naive_episodes(records):
     return steps, found
 
 
+def tallied(records, tally=None):
+    tally = tally or EpisodeTally.init(records[0].rewards.shape[1])
+    for record in records:
+        tally = tally.update(record)
+    return tally
+
+
+def means(tally):
+    return tuple(recent_mean(x, int(tally.episodes)) for x in tally[1:3])
+
+
 def test_episodes_across_segments():
     records = [random_segments(seed) for seed in range(6)]
-    counter = EpisodeCounter(records[0].rewards.shape[1])
-    assert counter.return_mean is None
-    assert counter.length_mean is None
-    steps = sum(counter.take(r) for r in records)
-    expected_steps, expected = naive_episodes(records)
-    assert steps == expected_steps
-    assert counter.episodes == len(expected) > 5
-    np.testing.assert_allclose(sorted(counter.recent), sorted(expected), rtol=1e-5)
-    assert counter.return_mean == pytest.approx(np.mean([r for r, _ in expected]), rel=1e-5)
-    assert counter.length_mean == pytest.approx(np.mean([n for _, n in expected]))
+    assert means(EpisodeTally.init(3)) == (None, None)
+    tally = tallied(records)
+    _, expected = naive_episodes(records)
+    assert tally.episodes == len(expected) > 5
+    returns, lengths = zip(*expected, strict=True)
+    np.testing.assert_allclose(tally.recent_returns[: len(expected)], returns, rtol=1e-5)
+    np.testing.assert_array_equal(tally.recent_lengths[: len(expected)], lengths)
+    assert means(tally) == pytest.approx((np.mean(returns), np.mean(lengths)), rel=1e-5)
 
 
 def test_rows_that_are_no_transition_do_not_count():
@@ -49,46 +64,44 @@ def test_rows_that_are_no_transition_do_not_count():
     ends = np.flatnonzero(np.asarray(record.terminated | record.truncated))
     padded = insert_reset_rows(record, rng, ends)
     assert not bool(padded.valid.all())
-    counters = EpisodeCounter(1), EpisodeCounter(1)
-    assert [c.take(r) for c, r in zip(counters, (record, padded), strict=True)] == [10, 10]
-    assert counters[0].finished() == counters[1].finished()
-    assert counters[0].episodes == len(ends) > 1
+    ours, theirs = tallied([record]), tallied([padded])
+    assert ours.episodes == len(ends) > 1
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_whole_episodes():
     record = random_episodes(lengths=(3, 5, 1, 4))
-    counter = EpisodeCounter(4)
-    assert counter.take(record) == 13
-    assert counter.take(record) == 13
-    assert counter.episodes == 8
-    assert [n for _, n in counter.recent] == [3, 5, 1, 4] * 2
-    assert counter.return_mean == pytest.approx(float(record.rewards.sum()) / 4, rel=1e-5)
+    tally = tallied([record, record])
+    assert tally.episodes == 8
+    assert tally.recent_lengths[:8].tolist() == [3, 5, 1, 4] * 2
+    assert means(tally)[0] == pytest.approx(float(record.rewards.sum()) / 4, rel=1e-5)
 
 
 def test_means_are_over_the_last_hundred():
     record = random_episodes(lengths=(1,) * 30)
-    counter = EpisodeCounter(30)
-    for value in range(5):
-        counter.take(replace(record, rewards=jnp.where(record.valid, float(value), 0.0)))
-    assert counter.episodes == 150
-    assert len(counter.recent) == WINDOW == 100
-    assert counter.return_mean == pytest.approx((1 * 10 + (2 + 3 + 4) * 30) / 100)
+    of_value = [
+        replace(record, rewards=jnp.where(record.valid, float(value), 0.0)) for value in range(5)
+    ]
+    tally = tallied(of_value)
+    assert tally.episodes == 150
+    assert len(tally.recent_returns) == WINDOW == 100
+    assert means(tally)[0] == pytest.approx((1 * 10 + (2 + 3 + 4) * 30) / 100)
 
 
-def test_counter_survives_json():
-    records = [random_segments(seed) for seed in range(6)]
-    whole, first = (EpisodeCounter(records[0].rewards.shape[1]) for _ in range(2))
-    for record in records:
-        whole.take(record)
-    for record in records[:3]:
-        first.take(record)
-    second = EpisodeCounter(records[0].rewards.shape[1])
-    second.restore(first.running(), json.loads(json.dumps(first.finished())))
-    for record in records[3:]:
-        second.take(record)
-    assert second.finished() == whole.finished()
-    for name, value in whole.running().items():
-        np.testing.assert_array_equal(second.running()[name], value)
+def test_more_episodes_than_the_window_in_one_batch():
+    record = random_episodes(lengths=(1,) * 230)
+    rewards = jnp.where(record.valid, jnp.arange(230.0), 0.0)
+    tally = tallied([replace(record, rewards=rewards)])
+    assert sorted(tally.recent_returns.tolist()) == list(range(130, 230))
+
+
+def test_tally_forgets_what_is_running():
+    records = [random_segments(seed) for seed in range(2)]
+    tally = tallied(records).forget_running()
+    assert not tally.running_returns.any()
+    assert not tally.running_lengths.any()
+    assert tally.episodes == tallied(records).episodes
 
 
 # ----- numbers that are not finite
@@ -106,6 +119,7 @@ def test_not_finite_names_source_environment_and_step(source, value):
     record = random_segments()
     name = source + "s"
     bad = replace(record, **{name: put(getattr(record, name), 4, 2, value)})
+    assert not is_sound(bad)
     with pytest.raises(NonFiniteError) as caught:
         check_finite(bad, 6, 120)
     message = str(caught.value)
@@ -115,8 +129,9 @@ def test_not_finite_names_source_environment_and_step(source, value):
 
 
 def test_finite_batches_pass():
-    check_finite(random_segments(), 0, 0)
-    check_finite(random_episodes(), 0, 0)
+    for record in (random_segments(), random_episodes()):
+        check_finite(record, 0, 0)
+        assert is_sound(record)
 
 
 def test_episode_is_named_where_columns_are_episodes():

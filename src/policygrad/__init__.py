@@ -20,6 +20,7 @@ _NAMES = {
     "Evaluation": "policygrad.evaluation",
     "ObservationNormaliser": "policygrad.networks",
     "Run": "policygrad.training",
+    "SeedRuns": "policygrad.seeds",
     "TrainConfig": "policygrad.config",
     "Trajectories": "policygrad.types",
     "evaluate": "policygrad.evaluation",
@@ -27,6 +28,7 @@ _NAMES = {
     "network_policy": "policygrad.policies",
     "resume": "policygrad.training",
     "train": "policygrad.training",
+    "train_seeds": "policygrad.seeds",
 }
 _MODULES = (
     "advantages",
@@ -102,6 +104,8 @@ if TYPE_CHECKING:
     from policygrad.policies import Agent as Agent
     from policygrad.policies import network_policy as network_policy
     from policygrad.saved import load as load
+    from policygrad.seeds import SeedRuns as SeedRuns
+    from policygrad.seeds import train_seeds as train_seeds
     from policygrad.training import Run as Run
     from policygrad.training import resume as resume
     from policygrad.training import train as train

@@ -49,9 +49,9 @@ class In:
 
 
 # What a setting is where nobody gave it, by algorithm. Each holds for all environments; how they
-# were found stands in docs/ablations.md.
+# were found stands in docs/training.md.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "vanilla": {"step_size": 1e-3, "target_kl": 0.005, "max_global_norm": 0.0},
+    "vanilla": {"step_size": 1e-3, "target_kl": 0.01, "max_global_norm": 0.0},
     "natural": {"step_size": 1.0, "target_kl": 0.02, "max_global_norm": 0.0},
     "trpo": {"step_size": 1.0, "target_kl": 0.02, "max_global_norm": 0.0},
     "ppo": {"step_size": 3e-4, "target_kl": 0.0, "max_global_norm": 0.5},
@@ -74,7 +74,7 @@ class TrainConfig:
     """Of everything random. Same seed, same machine: the same weights, bit for bit."""
     total_steps: Count = 250_000
     """Environment steps to train for; the last batch may overshoot by less than its own size."""
-    num_envs: Count = 32
+    num_envs: Count = 16
     """Environments stepped together."""
     batch_steps: Count | None = None
     """Steps of all environments together in one batch of segments; a multiple of num-envs.
@@ -96,7 +96,7 @@ class TrainConfig:
     or none. Default: value-network."""
     discount: Unit = 0.99
     """γ."""
-    gae_lambda: Unit = 0.9
+    gae_lambda: Unit = 0.95
     """λ of gae."""
     n: Count = 5
     """Number of rewards of n-step."""
@@ -112,7 +112,7 @@ class TrainConfig:
     """Sizes of the tanh layers of policy and critic."""
     tanh_gaussian: bool = False
     """Squash the Gaussian of continuous actions into the bounds in place of clipping."""
-    log_std: Annotated[float, In(-20, 10)] = 0.0
+    log_std: Annotated[float, In(-20, 10)] = -0.5
     """Initial log standard deviation of continuous actions, in units of half their range."""
     normalise_observations: bool = True
     """Normalise observations by running statistics, which are saved with the policy."""
@@ -149,7 +149,7 @@ class TrainConfig:
     """Parts that each of PPO's passes is cut into."""
     critic_step_size: Positive = 1e-3
     """Step size of the value network's Adam."""
-    critic_epochs: Count = 5
+    critic_epochs: Count = 10
     """Passes of the value network over each batch."""
     critic_minibatches: Count = 8
     """Parts that each pass is cut into."""

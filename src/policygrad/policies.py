@@ -75,7 +75,7 @@ def network_policy(
     action_space: spaces.Space,
     *,
     hidden: Sequence[int] = (64, 64),
-    log_std: float = 0.0,
+    log_std: float = -0.5,
     squash: bool = False,
     normalise_observations: bool = True,
 ) -> NetworkPolicy:

@@ -1,11 +1,12 @@
-"""What is read off a batch on the host: episodes, numbers that are not finite, intervals."""
+"""What is read off a batch: episodes, numbers that are not finite; and intervals over returns."""
 
 import math
-from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 from scipy.special import stdtrit
 
 from policygrad.environments.spaces import ACTION_MASK
@@ -15,69 +16,78 @@ from policygrad.types import Trajectories
 WINDOW = 100
 
 
-class EpisodeCounter:
-    """Counts episodes and sums their returns, across batches.
+class EpisodeTally(NamedTuple):
+    """Counts episodes and sums their returns, across batches. Arrays alone, so that it is kept
+    where the batches are.
 
     Attributes:
-        episodes: how many have ended.
-        recent: returns and lengths of the last 100 that ended, in the order in which they did.
+        episodes: `[]`, how many have ended.
+        recent_returns, recent_lengths: `[100]` each; of the last 100 that ended, the i-th of all in
+            slot i mod 100.
+        running_returns, running_lengths: `[B]` each; so far, of the episodes that are running.
     """
 
-    def __init__(self, columns: int) -> None:
-        self.episodes = 0
-        self.recent: deque[tuple[float, int]] = deque(maxlen=WINDOW)
-        self._return = np.zeros(columns)
-        self._length = np.zeros(columns, np.int64)
+    episodes: Int[Array, ""]
+    recent_returns: Float[Array, " 100"]
+    recent_lengths: Int[Array, " 100"]
+    running_returns: Float[Array, " B"]
+    running_lengths: Int[Array, " B"]
 
-    def take(self, trajectories: Trajectories) -> int:
-        """Take in a batch; the number of its transitions."""
-        rewards, valid = np.asarray(trajectories.rewards), np.asarray(trajectories.valid)
-        ended = np.asarray(trajectories.terminated) | np.asarray(trajectories.truncated)
-        ended &= valid
+    @classmethod
+    def init(cls, columns: int) -> "EpisodeTally":
+        """Nothing counted yet."""
+        made = (np.int32(0), np.zeros(WINDOW, np.float32), np.zeros(WINDOW, np.int32))
+        running = (np.zeros(columns, np.float32), np.zeros(columns, np.int32))
+        return cls(*map(jnp.asarray, made + running))
+
+    def update(self, trajectories: Trajectories) -> "EpisodeTally":
+        """The tally after a batch. Pure."""
+        counts = jnp.asarray(trajectories.valid)
+        rewards = jnp.where(counts, trajectories.rewards, 0.0)
         if trajectories.whole_episodes:
-            totals, lengths = rewards.sum(axis=0, dtype=np.float64), valid.sum(axis=0)
-            self._finish(totals, lengths)
-            return int(valid.sum())
-        for row, last, counts in zip(rewards, ended, valid, strict=True):
-            self._return += row
-            self._length += counts
-            if last.any():
-                self._finish(self._return[last], self._length[last])
-                self._return[last] = 0.0
-                self._length[last] = 0
-        return int(valid.sum())
+            ended = jnp.ones_like(counts[:1])
+            returns, lengths = jnp.sum(rewards, 0)[None], jnp.sum(counts, 0)[None]
+            running = self.running_returns, self.running_lengths
+        else:
+            ended = (trajectories.terminated | trajectories.truncated) & counts
 
-    def _finish(self, returns: np.ndarray, lengths: np.ndarray) -> None:
-        self.episodes += len(returns)
-        self.recent.extend(zip(returns.tolist(), lengths.tolist(), strict=True))
+            def step(running: Any, row: Any) -> Any:
+                reward, count, last = row
+                total, length = running[0] + reward, running[1] + count
+                return (jnp.where(last, 0.0, total), jnp.where(last, 0, length)), (total, length)
 
-    @property
-    def return_mean(self) -> float | None:
-        """Mean return of the last 100 episodes that ended; None before the first."""
-        return float(np.mean([r for r, _ in self.recent])) if self.recent else None
+            start = self.running_returns, self.running_lengths
+            running, (returns, lengths) = jax.lax.scan(step, start, (rewards, counts, ended))
 
-    @property
-    def length_mean(self) -> float | None:
-        """Mean length of the last 100 episodes that ended; None before the first."""
-        return float(np.mean([n for _, n in self.recent])) if self.recent else None
+        ended = ended.reshape(-1)
+        number = jnp.cumsum(ended)  # of each episode that ended, in the order in which they did
+        kept = ended & (number > number[-1] - WINDOW)
+        slot = jnp.where(kept, (self.episodes + number - 1) % WINDOW, WINDOW)
+        return EpisodeTally(
+            self.episodes + number[-1],
+            self.recent_returns.at[slot].set(returns.reshape(-1), mode="drop"),
+            self.recent_lengths.at[slot].set(lengths.reshape(-1), mode="drop"),
+            *running,
+        )
 
-    def running(self) -> dict[str, np.ndarray]:
-        """Arrays of the episodes that are running."""
-        return {"return": self._return, "length": self._length}
-
-    def finished(self) -> dict[str, Any]:
-        """Plain data of the episodes that have ended."""
-        return {"episodes": self.episodes, "recent": list(self.recent)}
-
-    def forget_running(self) -> None:
+    def forget_running(self) -> "EpisodeTally":
         """Begin afresh the episodes that are running, without counting them."""
-        self._return[:], self._length[:] = 0.0, 0
+        return self._replace(
+            running_returns=jnp.zeros_like(self.running_returns),
+            running_lengths=jnp.zeros_like(self.running_lengths),
+        )
 
-    def restore(self, running: dict[str, np.ndarray], finished: dict[str, Any]) -> None:
-        """Take back what `running` and `finished` gave."""
-        self._return, self._length = running["return"].copy(), running["length"].copy()
-        self.episodes = int(finished["episodes"])
-        self.recent = deque(((r, n) for r, n in finished["recent"]), maxlen=WINDOW)
+
+def recent_mean(recent: Any, episodes: int) -> float | None:
+    """The mean over the last 100 episodes that ended; None before the first."""
+    return float(np.mean(np.asarray(recent)[:episodes], dtype=np.float64)) if episodes else None
+
+
+def is_sound(trajectories: Trajectories) -> Bool[Array, ""]:
+    """`[]`: no NaN, no infinity, and no mask that permits no action. Pure; what it finds wanting,
+    `check_finite` names."""
+    found = [jnp.any(bad) for _, _, bad, _ in _unsound(trajectories)]
+    return ~jnp.any(jnp.stack(found))
 
 
 def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> None:
@@ -86,51 +96,54 @@ def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> Non
     Raises:
         NonFiniteError: it names the source, the environment and the step.
     """
-    valid = np.asarray(trajectories.valid)
-    times = np.asarray(trajectories.times)
-
-    def refuse(what: str, bad: np.ndarray, times: np.ndarray) -> None:
+    for what, array, bad, times in _unsound(trajectories):
+        bad = np.asarray(bad)
+        if not bad.any():
+            continue
         row, lane = np.argwhere(bad)[0]
+        if array is not None:
+            value = np.asarray(array)[row, lane]
+            value = value if value.ndim == 0 else value[~np.isfinite(value)][0]
+            what = f"{value} in the {what}"
         column = "episode" if trajectories.whole_episodes else "environment"
+        steps = int(np.sum(trajectories.valid))
         raise NonFiniteError(
-            f"{what} of {column} {lane} at step {times[row, lane]} of its episode, in update "
-            f"{update + 1} (environment steps {env_steps} to {env_steps + int(valid.sum())})"
+            f"{what} of {column} {lane} at step {int(times[row, lane])} of its episode, in update "
+            f"{update + 1} (environment steps {env_steps} to {env_steps + steps})"
         )
 
-    for name, array, mask, times_of in _measurements(trajectories, valid, times):
-        if not np.isfinite(array).all():
-            bad = ~np.isfinite(array).reshape(*array.shape[:2], -1).all(axis=2) & mask
-            if bad.any():
-                value = array[tuple(np.argwhere(bad)[0])]
-                value = value if value.ndim == 0 else value[~np.isfinite(value)][0]
-                refuse(f"{value} in the {name}", bad, times_of)
-    if isinstance(trajectories.observations, dict) and ACTION_MASK in trajectories.observations:
-        mask = np.asarray(trajectories.observations[ACTION_MASK])
-        nothing = ~(mask.reshape(*mask.shape[:2], -1) > 0).any(axis=2) & valid
-        if nothing.any():
-            refuse("the action mask permits no action in the observation", nothing, times)
 
-
-def _measurements(
-    trajectories: Trajectories, valid: np.ndarray, times: np.ndarray
-) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Names, float arrays `[T, B, ...]` or `[K, B, ...]`, which entries count, and their times."""
-    cut_times = np.asarray(trajectories.cut_times)
-    bootstrapped = np.ones(cut_times.shape, bool)
+def _unsound(trajectories: Trajectories) -> list[tuple[str, Any, Array, Any]]:
+    """Names, arrays `[T, B, ...]` or `[K, B, ...]`, which of their entries are unsound, and the
+    times of those."""
+    valid, times, cut_times = trajectories.valid, trajectories.times, trajectories.cut_times
+    bootstrapped = jnp.ones(cut_times.shape, bool)
     if trajectories.whole_episodes:
-        ends = np.asarray(trajectories.truncated) & ~np.asarray(trajectories.terminated)
-        bootstrapped = np.broadcast_to(ends.any(axis=0), cut_times.shape)
-    found = [("reward", np.asarray(trajectories.rewards), valid, times)]
+        ends = jnp.asarray(trajectories.truncated & ~trajectories.terminated)
+        bootstrapped = jnp.broadcast_to(jnp.any(ends, axis=0), cut_times.shape)
+    measured = [("reward", trajectories.rewards, valid, times)]
     for observations, mask, when in (
         (trajectories.observations, valid, times),
         (trajectories.cut_observations, bootstrapped, cut_times),
     ):
-        leaves = map(np.asarray, jax.tree.leaves(observations))
-        found += [
+        measured += [
             ("observation", leaf, mask, when)
-            for leaf in leaves
-            if np.issubdtype(leaf.dtype, np.floating)
+            for leaf in jax.tree.leaves(observations)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
         ]
+
+    def entries(array: Any) -> Array:
+        return jnp.asarray(array).reshape(*array.shape[:2], -1)
+
+    found: list[tuple[str, Any, Array, Any]] = [
+        (name, array, jnp.any(~jnp.isfinite(entries(array)), axis=2) & mask, when)
+        for name, array, mask, when in measured
+    ]
+    if isinstance(trajectories.observations, dict) and ACTION_MASK in trajectories.observations:
+        mask = trajectories.observations[ACTION_MASK]
+        nothing = ~jnp.any(entries(mask) > 0, axis=2) & valid
+        what = "the action mask permits no action in the observation"
+        found.append((what, None, nothing, times))
     return found
 
 

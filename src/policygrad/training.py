@@ -9,26 +9,38 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 import policygrad
-from policygrad import environments
-from policygrad.algorithms import Algorithm, AlgorithmState
+from policygrad import environments, learning
+from policygrad.algorithms import Algorithm
 from policygrad.building import build_algorithm, build_policy
 from policygrad.config import TrainConfig
 from policygrad.environments.lanes import Lanes
-from policygrad.environments.spaces import clipped_fraction, example_observation
+from policygrad.environments.spaces import example_observation, space_to_json
 from policygrad.errors import NonFiniteError, RunError, UserError
 from policygrad.estimators import Estimator
+from policygrad.learning import (
+    Learner,
+    Pace,
+    Report,
+    Rolling,
+    Segments,
+    first_unsound,
+    keys_of,
+    learn_once,
+    rows_of,
+)
 from policygrad.policies import Agent
 from policygrad.rollout import Collector, make_collector
+from policygrad.rollout.collectors import CompiledSegments
 from policygrad.runs import MetricsFile, RunDirectory, sinks, storage
 from policygrad.runs.directory import CONFIG, CURVE, SUMMARY
 from policygrad.saved import policy_to_files
-from policygrad.statistics import EpisodeCounter, check_finite
+from policygrad.statistics import EpisodeTally, check_finite, recent_mean
 from policygrad.types import Trajectories
 
 Metrics = dict[str, Any]
@@ -181,12 +193,6 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
     return TrainConfig(**settings)
 
 
-@eqx.filter_jit
-def update(algorithm: Algorithm, state: AlgorithmState, trajectories: Trajectories, key: Any) -> Any:
-    """One compiled update; runs of equal shapes in a process share it, whatever their numbers."""
-    return algorithm.update(state, trajectories, key)
-
-
 @dataclass
 class Session:
     """A run in progress: the values above, and what changes from update to update."""
@@ -195,8 +201,7 @@ class Session:
     config: TrainConfig
     collector: Collector
     algorithm: Algorithm
-    state: AlgorithmState
-    counter: EpisodeCounter
+    learner: Learner
     objects: list[str]
     env_kwargs: dict[str, Any]
     directory: RunDirectory | None = None
@@ -204,15 +209,8 @@ class Session:
     seconds: float = 0.0
     resumed_exactly: bool | None = None
     metrics: list[Metrics] = field(default_factory=list)
-    timings: dict[str, float] = field(
-        default_factory=lambda: {
-            "first_collect": 0.0,
-            "first_update": 0.0,
-            "collect": 0.0,
-            "update": 0.0,
-            "save": 0.0,
-        }
-    )
+    timings: dict[str, float] = field(default_factory=lambda: {"save": 0.0})
+    last_save: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def start(
@@ -268,8 +266,8 @@ class Session:
         example = example_observation(environment.observation_space)
         state = algorithm.init(state_key, policy, example, config.columns)
         return cls(
-            env, config, collector, algorithm, state, EpisodeCounter(config.columns), objects,
-            env_kwargs,
+            env, config, collector, algorithm,
+            Learner(state, EpisodeTally.init(config.columns)), objects, env_kwargs,
         )  # fmt: skip
 
     def open_directory(self, directory: RunDirectory) -> None:
@@ -278,68 +276,145 @@ class Session:
         directory.write_config(self._description())
         self._save_checkpoint()
 
+    @property
+    def run_key(self) -> Any:
+        """From which the keys of every update follow."""
+        return jax.random.fold_in(jax.random.key(self.config.seed), 1)
+
+    @property
+    def updates(self) -> int:
+        """How many updates were made."""
+        return int(self.learner.state.updates)
+
+    @property
+    def updates_left(self) -> int:
+        """How many more batches the run asks for; at least as many, where batches differ."""
+        left = max(0, self.config.total_steps - self.env_steps)
+        if self.config.batch_episodes is not None:
+            return min(left, 1)
+        return -(-left // self.config.steps_per_batch)
+
     def run(self, on_update: OnUpdate | None = None) -> Run:
         """Train to the last step, or to the first Ctrl-C."""
-        config, last_save, interrupted = self.config, time.perf_counter(), False
-        run_key = jax.random.fold_in(jax.random.key(config.seed), 1)
-        with self._writers() as writers, stop_requests() as stop:
-            while self.env_steps < config.total_steps and not interrupted:
-                started = time.perf_counter()
-                number = len_updates(self.state)
-                rollout_key, update_key = jax.random.split(jax.random.fold_in(run_key, number))
-                trajectories = self.collector.collect(self.state.policy, rollout_key)
-                self._refuse_non_finite(check_finite, trajectories, number, self.env_steps)
-                collected = time.perf_counter()
-                state, info = update(self.algorithm, self.state, trajectories, update_key)
-                info = {k: float(v) for k, v in jax.device_get(info).items()}
-                self._refuse_non_finite(check_info, info, number, self.env_steps)
-                info["clipped_fraction"] = clipped_fraction(
-                    self.collector.action_space, trajectories.actions, trajectories.valid
-                )
-                self.state = state
-                updated = time.perf_counter()
-                self._time(collected - started, updated - collected)
-                metrics = self._record(trajectories, info, time.perf_counter() - started)
-                for writer in writers:
-                    writer.write(metrics)
-                if on_update is not None:
-                    on_update(metrics)
-                interrupted = stop.is_set()
-                if time.perf_counter() - last_save >= config.checkpoint_seconds:
-                    self._save_checkpoint()
-                    last_save = time.perf_counter()
-        return self._finish(interrupted and self.env_steps < config.total_steps)
+        stopped = False
+        segments = segments_of(self.collector)
+        pace = Pace(one_by_one=segments is None or self.config.checkpoint_seconds == 0)
+        with self.writers() as writers, stop_requests() as stop:
+            while self.updates_left and not stopped:
+                started, count = time.perf_counter(), pace.count(self.updates_left)
+                if segments is None:
+                    reports = self._collect_and_learn()
+                else:
+                    reports = self.learn_many(segments, count)
+                seconds = time.perf_counter() - started
+                pace.took(count, seconds)
+                self.record(reports, seconds, writers, on_update)
+                stopped = stop.is_set()
+        return self.finish(interrupted=stopped and self.updates_left > 0)
 
-    def _record(self, trajectories: Trajectories, info: Metrics, seconds: float) -> Metrics:
-        steps = self.counter.take(trajectories)
+    def _collect_and_learn(self) -> list[Report]:
+        """One update, from whatever collector there is."""
+        started = time.perf_counter()
+        collect_key, update_key = keys_of(self.run_key, self.updates)
+        trajectories = self.collector.collect(self.learner.state.policy, collect_key)
+        collected = time.perf_counter()
+        space = space_to_json(self.collector.action_space)
+        learner, report = learn_once(self.algorithm, space, self.learner, trajectories, update_key)
+        reports = [jax.device_get(report)]
+        self.time_spent(collect=collected - started, update=time.perf_counter() - collected)
+        if first_unsound(reports) is not None:
+            self._refuse(reports[0], trajectories)
+        self.learner = learner
+        return reports
+
+    def learn_many(self, segments: Segments, count: int) -> list[Report]:
+        """`count` updates in one program."""
+        started = time.perf_counter()
+        start = Rolling(self.learner, self.collector.snapshot())
+
+        def run(count: int) -> tuple[Rolling, Report]:
+            number = jnp.asarray(count, jnp.int32)
+            return learning.learn_many(self.algorithm, segments, self.run_key, start, number)
+
+        rolling, reports = run(count)
+        reports = rows_of(reports, count)
+        self.time_spent(collect_and_update=time.perf_counter() - started)
+        bad = first_unsound(reports)
+        if bad == 0:  # once more, for its batch
+            collect_key, _ = keys_of(self.run_key, self.updates)
+            policy = self.learner.state.policy
+            self._refuse(reports[0], self.collector.collect(policy, collect_key))
+        if bad:  # what came before it stands; it is the first of the next program
+            (rolling, _), reports = run(bad), reports[:bad]
+        self.take(rolling)
+        return reports
+
+    def take(self, rolling: Rolling) -> None:
+        """Take over what a program of many updates carried on."""
+        self.learner = rolling.learner
+        self.collector.restore(rolling.lanes)
+
+    def _refuse(self, report: Report, trajectories: Trajectories) -> None:
+        try:
+            check_finite(trajectories, self.updates, self.env_steps)
+            check_info(report.info, self.updates, self.env_steps)
+        except NonFiniteError as error:
+            if self.directory is None:
+                raise
+            kept = self.directory.newest_checkpoint()
+            raise NonFiniteError(f"{error}; the last good checkpoint is {kept}") from None
+
+    def record(
+        self,
+        reports: list[Report],
+        seconds: float,
+        writers: list[sinks.Sink],
+        on_update: OnUpdate | None,
+    ) -> None:
+        """Write down what the newest updates reported, and save where it is time to."""
+        first = self.updates - len(reports) + 1
+        for number, report in enumerate(reports, first):
+            metrics = self._metrics(number, report, seconds / len(reports))
+            self.metrics.append(metrics)
+            for writer in writers:
+                writer.write(metrics)
+            if on_update is not None:
+                on_update(metrics)
+        if time.perf_counter() - self.last_save >= self.config.checkpoint_seconds:
+            self._save_checkpoint()
+
+    def _metrics(self, update: int, report: Report, seconds: float) -> Metrics:
+        steps, episodes = int(report.steps), int(report.episodes)
         self.env_steps += steps
         self.seconds += seconds
-        metrics = {
-            "update": len_updates(self.state),
+        return {
+            "update": update,
             "env_steps": self.env_steps,
-            "episodes": self.counter.episodes,
-            "return_mean": self.counter.return_mean,
-            "length_mean": self.counter.length_mean,
-            **info,
+            "episodes": episodes,
+            "return_mean": recent_mean(report.recent_returns, episodes),
+            "length_mean": recent_mean(report.recent_lengths, episodes),
+            **{name: float(value) for name, value in report.info.items()},
             "steps_per_second": steps / seconds,
             "seconds": self.seconds,
         }
-        self.metrics.append(metrics)
-        return metrics
 
-    def _time(self, collect: float, update: float) -> None:
-        first = "first_" if self.timings["first_collect"] == 0.0 else ""
-        self.timings[f"{first}collect"] += collect
-        self.timings[f"{first}update"] += update
+    def time_spent(self, **seconds: float) -> None:
+        """Add to the timings by name; what came first, which compiles, stands apart."""
+        for name, value in seconds.items():
+            if f"first_{name}" not in self.timings:
+                self.timings |= {f"first_{name}": value, name: 0.0}
+            else:
+                self.timings[name] += value
 
     @contextlib.contextmanager
-    def _writers(self) -> Iterator[list[sinks.Sink]]:
+    def writers(self) -> Iterator[list[sinks.Sink]]:
+        """Where metrics go, for as long as they come; a failure releases the environments."""
         config, path = self.config, None if self.directory is None else self.directory.path
         writers: list[sinks.Sink] = sinks.make_sinks(
             path, tensorboard=config.tensorboard, wandb=config.wandb, config=config.to_json()
         )
         if self.directory is not None:
-            keep = None if self.resumed_exactly is None else len_updates(self.state)
+            keep = None if self.resumed_exactly is None else self.updates
             writers.append(MetricsFile(self.directory.path / "metrics.jsonl", keep))
         try:
             yield writers
@@ -350,18 +425,20 @@ class Session:
             for writer in writers:
                 writer.close()
 
-    def _finish(self, interrupted: bool) -> Run:
+    def finish(self, *, interrupted: bool) -> Run:
+        """Save everything, and release the environments."""
+        episodes = int(self.learner.tally.episodes)
         agent = Agent(
-            self.state.policy, self.collector.observation_space, self.collector.action_space
+            self.learner.state.policy, self.collector.observation_space, self.collector.action_space
         )
         summary = {
             "env": environments.describe(self.env),
             "seed": self.config.seed,
             "env_steps": self.env_steps,
-            "updates": len_updates(self.state),
-            "episodes": self.counter.episodes,
-            "return_mean": self.counter.return_mean,
-            "length_mean": self.counter.length_mean,
+            "updates": self.updates,
+            "episodes": episodes,
+            "return_mean": recent_mean(self.learner.tally.recent_returns, episodes),
+            "length_mean": recent_mean(self.learner.tally.recent_lengths, episodes),
             "seconds": self.seconds,
             "steps_per_second": self.env_steps / self.seconds if self.seconds else None,
             "timings": self.timings,
@@ -388,17 +465,8 @@ class Session:
 
     def _policy_files(self) -> tuple[dict[str, Any], dict[str, Any]]:
         return policy_to_files(
-            self.state.policy, self.collector.observation_space, self.collector.action_space
+            self.learner.state.policy, self.collector.observation_space, self.collector.action_space
         )
-
-    def _refuse_non_finite(self, check: Callable[..., None], *arguments: Any) -> None:
-        try:
-            check(*arguments)
-        except NonFiniteError as error:
-            if self.directory is None:
-                raise
-            kept = self.directory.newest_checkpoint()
-            raise NonFiniteError(f"{error}; the last good checkpoint is {kept}") from None
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -414,14 +482,15 @@ class Session:
         if self.directory is None:
             return
         started = time.perf_counter()
-        rest = self.state._replace(policy=None)
+        rest = self.learner.state._replace(policy=None)
         arrays, data = self._policy_files()
         arrays |= storage.to_arrays(rest, "state")
         arrays |= storage.to_arrays(self.collector.snapshot(), "environments")
-        arrays |= storage.to_arrays(self.counter.running(), "episodes")
-        data |= {"env_steps": self.env_steps, "seconds": self.seconds, **self.counter.finished()}
+        arrays |= storage.to_arrays(self.learner.tally, "episodes")
+        data |= {"env_steps": self.env_steps, "seconds": self.seconds}
         self.directory.save_checkpoint(self.env_steps, arrays, data, self.config.keep_checkpoints)
-        self.timings["save"] += time.perf_counter() - started
+        self.last_save = time.perf_counter()
+        self.timings["save"] += self.last_save - started
 
     def continue_from(self, directory: RunDirectory) -> None:
         """Take over the newest checkpoint of a directory, and go on writing to it."""
@@ -438,18 +507,19 @@ class Session:
                 f"{directory.path} already has {self.env_steps} of "
                 f"{self.config.total_steps} steps; raise --total-steps to train on"
             )
-        policy = read(self.state.policy, "policy")
-        state = read(self.state._replace(policy=None), "state")
-        self.state = state._replace(policy=policy)
-        self.counter.restore(read(self.counter.running(), "episodes"), data)
+        state, tally = self.learner
+        policy = read(state.policy, "policy")
+        state = read(state._replace(policy=None), "state")._replace(policy=policy)
+        tally = read(tally, "episodes")
         self.resumed_exactly = self.collector.restore(
             read(self.collector.snapshot(), "environments", shapes=False)
         )
         if not self.resumed_exactly:  # fresh episodes owe nothing to those that were running
-            self.counter.forget_running()
-            scale = self.state.reward_scale
+            tally = tally.forget_running()
+            scale = state.reward_scale
             scale = scale._replace(running=np.zeros_like(scale.running))
-            self.state = self.state._replace(reward_scale=scale)
+            state = state._replace(reward_scale=scale)
+        self.learner = Learner(state, tally)
         directory.write_config(self._description())
 
 
@@ -465,9 +535,11 @@ def _with_num_envs(config: TrainConfig, num_envs: int) -> TrainConfig:
     return replace(config, num_envs=num_envs, batch_steps=steps)
 
 
-def len_updates(state: AlgorithmState) -> int:
-    """How many updates a state has seen."""
-    return int(state.updates)
+def segments_of(collector: Collector) -> Segments | None:
+    """How a collector's segments are rolled out in a program of many updates, where they can be."""
+    if not isinstance(collector, CompiledSegments):
+        return None
+    return Segments(collector.environment, collector.steps, space_to_json(collector.action_space))
 
 
 def check_info(info: Metrics, update: int, env_steps: int) -> None:

@@ -17,7 +17,7 @@ from policygrad.environments.lanes import Lanes, vectorise
 from policygrad.policies import network_policy
 from policygrad.rollout import compiled, host
 from policygrad.scores import policy_gradient
-from policygrad.statistics import EpisodeCounter
+from policygrad.statistics import EpisodeTally
 from policygrad.types import cut_mask
 from tests.worlds import Chain, DuckChain, GymnaxChain, StockGymnaxChain
 
@@ -118,9 +118,12 @@ def assert_same_gradient(ours, theirs, estimator):
 
 
 def ended(records):
-    counter = EpisodeCounter(records[0].rewards.shape[1])
-    steps = sum(counter.take(r) for r in records)
-    return steps, counter.episodes, list(counter.recent)
+    tally = EpisodeTally.init(records[0].rewards.shape[1])
+    for record in records:
+        tally = tally.update(record)
+    count = int(tally.episodes)
+    recent = zip(tally.recent_returns.tolist(), tally.recent_lengths.tolist(), strict=True)
+    return sum(int(np.sum(r.valid)) for r in records), count, list(recent)[:count]
 
 
 @every_form

@@ -59,8 +59,8 @@ class PPO(Algorithm):
         def loss(params: PyTree, rows: Any) -> Float[Array, ""]:
             observations, actions, log_probs, psi, valid = rows
             distributions = jax.vmap(combine(params, rest))(observations)
-            new = jax.vmap(lambda p, a: p.log_prob(a))(distributions, actions)
-            ratio = jnp.exp(jnp.where(valid, new - log_probs, 0.0))
+            new: Array = jax.vmap(lambda p, a: p.log_prob(a))(distributions, actions)
+            ratio = jnp.exp(jax.lax.select(valid, new - log_probs, jnp.zeros_like(new)))
             clipped = jnp.clip(ratio, 1 - self.clip_ratio, 1 + self.clip_ratio)
             gain = jnp.minimum(ratio * psi, clipped * psi)
             if self.entropy_coefficient:

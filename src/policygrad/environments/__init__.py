@@ -28,9 +28,10 @@ def make(
 
     Args:
         env: a Gymnasium id (`CartPole-v1`, `module:Env-v0`), an id of another engine
-            (`envpool/Hopper-v5`, `gymnax/CartPole-v1`), an `EnvSpec`, a function that makes a Gymnasium environment, a Gymnasium vector
-            environment, an object with gymnax's functional interface (alone or with its parameters
-            as a pair), or a `CompiledEnvironment`.
+            (`envpool/Hopper-v5`, `gymnax/CartPole-v1`), an `EnvSpec`, a function that makes a
+            Gymnasium environment, a Gymnasium vector environment, an object with gymnax's
+            functional interface (alone or with its parameters as a pair), or a
+            `CompiledEnvironment`.
         num_envs: how many copies to step together.
         processes: run Gymnasium copies in spawned worker processes.
         kwargs: passed to the environment where it is made here from an id.
@@ -73,7 +74,7 @@ def make(
 
 
 def split_engine(env: str) -> tuple[str | None, str]:
-    """`envpool/Hopper-v5` -> envpool, Hopper-v5; an id without an engine of ours -> None, itself."""
+    """`envpool/Hopper-v5` -> envpool, Hopper-v5; an id that names no engine -> None, itself."""
     engine, _, name = env.partition("/")
     return (engine, name) if name and engine in ENGINES else (None, env)
 

@@ -179,19 +179,19 @@ class ReplayLog:
         seed: of `start`; every other seed follows from it.
         each_lane: whether lanes are reset by themselves.
         num_envs: B.
-        keeps: False where the environments cannot be brought back, and actions are only counted.
         episodes: `[B]`, how many episodes each lane has begun.
         begun: `[B]`, the step at which its running one began.
         first: the step of the first action still kept.
         actions: the actions since, `[B, ...]` each.
+        keeps: False where the environments cannot be brought back, and actions are only counted.
     """
 
     seed: int
     each_lane: bool
     num_envs: int
-    keeps: bool = True
     first: int = 0
     actions: list[np.ndarray] = field(default_factory=list)
+    keeps: bool = True
 
     def __post_init__(self) -> None:
         self.episodes = np.ones(self.num_envs, np.int64)

@@ -33,10 +33,8 @@ class Pool(VectorEnv):
         self.name, self.num_envs, self._kwargs = name, num_envs, kwargs
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self._pool = self._make([0] * num_envs)
-        with warnings.catch_warnings():  # it casts its own bounds to the types of its own spaces
-            warnings.simplefilter("ignore")
-            self.single_observation_space: spaces.Space = self._pool.observation_space
-            self.single_action_space: spaces.Space = self._pool.action_space
+        self.single_observation_space: spaces.Space = self._pool.observation_space
+        self.single_action_space: spaces.Space = self._pool.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         limit = int(self._pool.config.get("max_episode_steps", 0))
@@ -47,7 +45,7 @@ class Pool(VectorEnv):
 
         threads = min(self.num_envs, len(os.sched_getaffinity(0)))
         try:
-            return envpool.make(
+            pool = envpool.make(
                 self.name,
                 env_type="gymnasium",
                 num_envs=self.num_envs,
@@ -61,6 +59,10 @@ class Pool(VectorEnv):
             raise UserError(
                 f"envpool/{self.name} does not take these arguments: {self._kwargs} ({error})"
             ) from error
+        with warnings.catch_warnings():  # it casts its own bounds to the types of its own spaces
+            warnings.simplefilter("ignore")
+            _ = pool.observation_space, pool.action_space
+        return pool
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         if seed is not None:
@@ -74,4 +76,3 @@ class Pool(VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         self._pool.close()
-

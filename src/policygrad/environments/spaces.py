@@ -238,15 +238,15 @@ def box_scale(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     return (low + high) / 2, (high - low) / 2
 
 
-def clipped_fraction(space: spaces.Space, actions: Any, valid: Any) -> float:
-    """The fraction of action components `[T, B, ...]` that the environment's bounds cut off."""
+def clipped_fraction(space: spaces.Space, actions: Any, valid: Any) -> Float[Array, ""]:
+    """`[]`: the share of action components `[T, B, ...]` that the environment's bounds cut off."""
     if not isinstance(space, spaces.Box):
-        return 0.0
-    middle, half = box_scale(space)
-    raw = middle + half * np.asarray(actions)
-    outside = (raw < space.low) | (raw > space.high)
-    rows = outside[np.asarray(valid)]
-    return float(rows.mean()) if rows.size else 0.0
+        return jnp.zeros(())
+    middle, half = (x.astype(np.float32) for x in box_scale(space))
+    raw = middle + half * actions
+    outside = ((raw < space.low) | (raw > space.high)).reshape(*valid.shape, -1)
+    rows = jnp.mean(outside, axis=2, dtype=jnp.float32)
+    return jnp.sum(jnp.where(valid, rows, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
 def example_observation(space: spaces.Space) -> PyTree:

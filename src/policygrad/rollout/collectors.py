@@ -119,16 +119,15 @@ class HostSegments:
         }
 
     def restore(self, snapshot: Any) -> bool:
-        lanes, keeps = self._lanes, self._lanes.log.keeps
+        lanes = self._lanes
         first = int(snapshot["first"])
-        if not keeps:
+        if not lanes.log.keeps:
             lanes.start(episode_seed(self._seed, 1, first))
             return False
         log = ReplayLog(
             int(snapshot["seed"]),
             lanes.seeds_each_lane,
             lanes.num_envs,
-            keeps,
             first,
             list(snapshot["actions"]),
         )
@@ -212,7 +211,12 @@ def _collect_episodes(
 
 
 class CompiledSegments:
-    """Segments of a compiled environment."""
+    """Segments of a compiled environment.
+
+    Attributes:
+        environment, steps: what is rolled out, and how far.
+        lanes: as the last segment left them; whoever rolls them out elsewhere puts them back.
+    """
 
     whole_episodes = False
 
@@ -221,18 +225,18 @@ class CompiledSegments:
     ) -> None:
         self.observation_space = environment.observation_space
         self.action_space = environment.action_space
-        self._same, self._steps = Same(environment), steps
-        self._lanes = _start_lanes(self._same, key, num_envs)
+        self.environment, self.steps = Same(environment), steps
+        self.lanes = _start_lanes(self.environment, key, num_envs)
 
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
-        self._lanes, record = _collect_segment(self._same, policy, self._lanes, key, self._steps)
+        self.lanes, record = _collect_segment(self.environment, policy, self.lanes, key, self.steps)
         return record
 
     def snapshot(self) -> Any:
-        return self._lanes
+        return self.lanes
 
     def restore(self, snapshot: Any) -> bool:
-        self._lanes = snapshot
+        self.lanes = snapshot
         return True
 
     def close(self) -> None:

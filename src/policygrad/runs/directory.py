@@ -80,6 +80,10 @@ class RunDirectory:
         """What `config.json` holds."""
         return storage.read_checked_json(self.path / CONFIG)
 
+    def read_summary(self) -> dict[str, Any]:
+        """What `summary.json` holds."""
+        return storage.read_json(self.path / SUMMARY)
+
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; a last line that a kill cut short is left out."""
         path = self.path / METRICS
@@ -148,6 +152,14 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def seed_directories(path: Path) -> list[Path]:
+    """The runs `seed-0`, `seed-1`… of a directory that holds the seeds of one run; else none."""
+    if (path / CONFIG).exists() or not path.is_dir():
+        return []
+    found = [p for p in path.glob("seed-*") if p.name[5:].isdigit() and (p / CONFIG).exists()]
+    return sorted(found, key=lambda p: int(p.name[5:]))
 
 
 def fresh_directory(parent: Path, name: str) -> Path:

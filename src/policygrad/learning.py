@@ -1,0 +1,187 @@
+"""One update from one batch, and any number of them, with their collection, in one program.
+
+Nothing comes back to the host but a `Report` an update. A program of many updates runs the same
+loop body for each, and how many is a number and not a shape: neither compiles anew for another
+number, and no result depends on how a run was cut into programs.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from policygrad.environments.spaces import clipped_fraction, space_from_json
+from policygrad.rollout.collectors import Same
+from policygrad.rollout.compiled import LaneState, collect_segment
+from policygrad.statistics import EpisodeTally, is_sound
+from policygrad.types import Trajectories
+
+MOST_UPDATES = 256
+
+
+class Learner(NamedTuple):
+    """Everything that an update carries to the next, but for the environments.
+
+    Attributes:
+        state: the algorithm's.
+        tally: of episodes.
+    """
+
+    state: Any
+    tally: EpisodeTally
+
+
+class Report(NamedTuple):
+    """What an update tells the host.
+
+    Attributes:
+        info: what the algorithm logs, and the fraction of clipped action components.
+        sound: `[]`, the batch held no NaN, no infinity, and no mask without a permitted action.
+        steps: `[]`, transitions in the batch.
+        episodes, recent_returns, recent_lengths: of the tally after the batch.
+    """
+
+    info: dict[str, Float[Array, ""]]
+    sound: Bool[Array, ""]
+    steps: Int[Array, ""]
+    episodes: Int[Array, ""]
+    recent_returns: Float[Array, " 100"]
+    recent_lengths: Int[Array, " 100"]
+
+
+class Rolling(NamedTuple):
+    """A learner and the lanes of a compiled environment that it learns from."""
+
+    learner: Learner
+    lanes: LaneState
+
+
+class Segments(NamedTuple):
+    """How a compiled environment is rolled out; static."""
+
+    environment: Same
+    steps: int
+    action_space: str
+
+
+def keys_of(run_key: PRNGKeyArray, update: Int[Array, ""] | int) -> tuple[Any, Any]:
+    """The keys of an update's collection, and of the update itself."""
+    collect_key, update_key = jax.random.split(jax.random.fold_in(run_key, update))
+    return collect_key, update_key
+
+
+def learn(
+    algorithm: Any, action_space: str, learner: Learner, trajectories: Trajectories, key: Any
+) -> tuple[Learner, Report]:
+    """One update. Pure; the key is consumed."""
+    state, info = algorithm.update(learner.state, trajectories, key)
+    tally = learner.tally.update(trajectories)
+    space = space_from_json(action_space)
+    clipped = clipped_fraction(space, trajectories.actions, trajectories.valid)
+    report = Report(
+        info | {"clipped_fraction": clipped},
+        is_sound(trajectories),
+        jnp.sum(trajectories.valid),
+        *tally[:3],
+    )
+    return Learner(state, tally), report
+
+
+# runs of equal shapes in a process share what is compiled, whatever their numbers
+learn_once = eqx.filter_jit(learn)
+
+
+def collect_and_learn(
+    algorithm: Any, segments: Segments, run_key: PRNGKeyArray, rolling: Rolling
+) -> tuple[Rolling, Report]:
+    """A segment and an update from it. Pure."""
+    learner, lanes = rolling
+    collect_key, update_key = keys_of(run_key, learner.state.updates)
+    lanes, trajectories = collect_segment(
+        segments.environment.environment,
+        learner.state.policy,
+        lanes,
+        collect_key,
+        steps=segments.steps,
+    )
+    learner, report = learn(algorithm, segments.action_space, learner, trajectories, update_key)
+    return Rolling(learner, lanes), report
+
+
+@eqx.filter_jit
+def learn_many(
+    algorithm: Any,
+    segments: Segments,
+    run_keys: PRNGKeyArray,
+    rolling: Rolling,
+    count: Int[Array, ""],
+) -> tuple[Rolling, Report]:
+    """`count` updates, at most 256, each from a segment of its own.
+
+    Args:
+        algorithm: shared by all seeds.
+        segments: static.
+        run_keys: `[S]`, one a seed; or `[]`.
+        rolling: with a leading axis S where there are S keys: seeds side by side, none of which
+            reads another's numbers.
+        count: `[]`.
+
+    Returns:
+        What is carried on, and the reports with leading axes 256 (of which `count` are filled), S.
+    """
+    one = partial(collect_and_learn, algorithm, segments)
+    body = jax.vmap(one) if run_keys.ndim else one
+    arrays, rest = eqx.partition(rolling, eqx.is_array)
+
+    def step(i: Array, carry: PyTree) -> PyTree:
+        arrays, reports = carry
+        rolling, report = body(run_keys, eqx.combine(arrays, rest))
+        reports = jax.tree.map(lambda rows, row: rows.at[i].set(row), reports, report)
+        return eqx.filter(rolling, eqx.is_array), reports
+
+    shapes = eqx.filter_eval_shape(lambda: body(run_keys, rolling)[1])
+    empty = jax.tree.map(lambda x: jnp.zeros((MOST_UPDATES, *x.shape), x.dtype), shapes)
+    arrays, reports = jax.lax.fori_loop(0, count, step, (arrays, empty))
+    return eqx.combine(arrays, rest), reports
+
+
+class Pace:
+    """How many updates to run in one program, so that it takes about a quarter of a second.
+
+    Ctrl-C, checkpoints and progress wait for a program to end, and every one of them costs a
+    little: results do not depend on the number.
+    """
+
+    def __init__(self, *, one_by_one: bool = False, seconds: float = 0.25) -> None:
+        self._most = 1 if one_by_one else MOST_UPDATES
+        self._seconds, self._programs, self._next = seconds, 0, 1
+
+    def count(self, wanted: int) -> int:
+        """How many updates to run next, of those that are wanted."""
+        return max(1, min(wanted, self._next))
+
+    def took(self, count: int, seconds: float) -> None:
+        """Learn how long a program took; the first one, which compiles, teaches nothing."""
+        self._programs += 1
+        if self._programs > 1:
+            fitting = int(self._seconds * count / max(seconds, 1e-9))
+            self._next = max(1, min(self._most, fitting, 8 * count))
+
+
+def rows_of(reports: Report, count: int) -> list[Report]:
+    """The filled rows, on the host."""
+    reports = jax.device_get(reports)
+    return [jax.tree.map(lambda x, i=i: x[i], reports) for i in range(count)]
+
+
+def first_unsound(reports: list[Report]) -> int | None:
+    """The first update whose batch or whose result holds a NaN or an infinity."""
+    for i, report in enumerate(reports):
+        watched = [report.info[name] for name in ("gradient_norm", "kl", "entropy")]
+        if not (report.sound and np.all(np.isfinite(watched))):
+            return i
+    return None

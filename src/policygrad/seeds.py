@@ -1,0 +1,379 @@
+"""The same run for many seeds at once, each as if it were trained alone.
+
+JAX-native environments: one program for all of them, vmapped over the seeds. Others: side by side
+in spawned worker processes. Every seed writes a run directory of its own.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.resource_tracker
+import os
+import signal
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from policygrad import training
+from policygrad.config import TrainConfig
+from policygrad.errors import NonFiniteError, PolicygradError, UserError
+from policygrad.learning import Pace, Report, Rolling, Segments, first_unsound, learn_many
+from policygrad.runs import RunDirectory, sinks
+from policygrad.saved import load
+from policygrad.training import Metrics, Run, Session, segments_of, stop_requests
+
+OnSeedUpdate = Callable[[int, Metrics], None]
+INHERITED = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_enable_compilation_cache",
+)
+
+
+@dataclass(frozen=True)
+class SeedRuns:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        path: the directory that holds `seed-0`, `seed-1` and so on; None where nothing was written.
+        runs: by seed, those that ended or were interrupted.
+        failures: by seed, why the others did not end.
+    """
+
+    path: Path | None
+    runs: dict[int, Run] = field(default_factory=dict)
+    failures: dict[int, PolicygradError] = field(default_factory=dict)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether any run was stopped before its last step."""
+        return any(run.interrupted for run in self.runs.values())
+
+
+def train_seeds(
+    env: Any,
+    seeds: Iterable[int] = range(5),
+    *,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    policy: Any = None,
+    estimator: Any = None,
+    optimiser: Any = None,
+    env_kwargs: dict[str, Any] | None = None,
+    on_update: OnSeedUpdate | None = None,
+    config: TrainConfig | None = None,
+    **settings: Any,
+) -> SeedRuns:
+    """Train with several seeds at once, each as `train` would alone.
+
+    Args:
+        env, policy, estimator, optimiser, env_kwargs, config, settings: as `train` takes them,
+            without a seed. What is passed as an object must be picklable where the environment is
+            not JAX-native, as it goes to worker processes.
+        seeds: distinct.
+        out: directory in which each seed gets one of its own, `seed-0` and so on.
+        jobs: worker processes at a time; None for as many as there are processors. Vmapped seeds
+            need none.
+        on_update: called with a seed and the metrics of every update of it.
+
+    Returns:
+        The runs. A seed that fails does not end the others; its error is in `failures`.
+
+    Raises:
+        UserError: a setting, or a seed that is out of range or given twice; nothing was trained.
+
+    Bias: side by side, each seed's weights equal those of `train` bit for bit. Vmapped, batched
+    matrix products may round differently, by a relative 1e-6 or less an update.
+    """
+    seeds = checked_seeds(seeds)
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs must be at least 1, got {jobs}")
+    if config is not None and settings:
+        raise UserError(f"give config or settings, not both; got config and {sorted(settings)}")
+    for name, value in (("estimator", estimator), ("optimiser", optimiser)):
+        if isinstance(value, str):
+            settings[name] = value
+    estimator = None if isinstance(estimator, str) else estimator
+    optimiser = None if isinstance(optimiser, str) else optimiser
+    config = config or training.make_config(settings)
+    configs = [replace(config, seed=seed) for seed in seeds]
+    result = SeedRuns(None if out is None else Path(out))
+    if result.path is not None:
+        RunDirectory.check_free(result.path)
+        for seed in seeds:
+            RunDirectory.check_free(result.path / f"seed-{seed}")
+
+    first = Session.start(env, configs[0], policy, estimator, optimiser, env_kwargs or {})
+    segments = segments_of(first.collector)
+    objects = (policy, estimator, optimiser, env_kwargs or {})
+    if segments is None:
+        first.collector.close()
+        SideBySide(env, configs, objects, result, jobs or os.cpu_count() or 1, on_update).run()
+    else:
+        rest = [Session.start(env, c, *objects) for c in configs[1:]]
+        _vmapped([first, *rest], segments, result, on_update)
+    return result
+
+
+def checked_seeds(seeds: Iterable[int]) -> list[int]:
+    """Seeds in the order given; UserError where there is none, or one twice."""
+    seeds = list(seeds)
+    if not seeds:
+        raise UserError("--seeds names no seed; give some, such as 0..4 or 0,3,7")
+    twice = [seed for seed in seeds if seeds.count(seed) > 1]
+    if twice:
+        raise UserError(f"--seeds names {twice[0]} twice")
+    return seeds
+
+
+# ----- vmapped
+
+
+def _vmapped(
+    sessions: list[Session], segments: Segments, result: SeedRuns, on_update: OnSeedUpdate | None
+) -> None:
+    """Train all sessions, which differ in their seeds, in one program."""
+    leader = sessions[0]
+    if result.path is not None:
+        for session in sessions:
+            path = result.path / f"seed-{session.config.seed}"
+            session.open_directory(RunDirectory.create(path))
+    run_keys = jnp.stack([session.run_key for session in sessions])
+    rolling = stacked([Rolling(s.learner, s.collector.snapshot()) for s in sessions])
+    pace = Pace(one_by_one=leader.config.checkpoint_seconds == 0)
+    alive, stopped = dict(enumerate(sessions)), False
+    with contextlib.ExitStack() as stack, stop_requests() as stop:
+        writers = [stack.enter_context(session.writers()) for session in sessions]
+        while alive and not stopped:
+            wanted = next(iter(alive.values())).updates_left
+            if not wanted:
+                break
+            started, count = time.perf_counter(), pace.count(wanted)
+            rolling, reports = learn_many(
+                leader.algorithm, segments, run_keys, rolling, jnp.asarray(count, jnp.int32)
+            )
+            rows = jax.device_get(reports)
+            seconds = time.perf_counter() - started
+            pace.took(count, seconds)
+            for i, session in list(alive.items()):
+                mine = [jax.tree.map(lambda x, i=i, n=n: x[n, i], rows) for n in range(count)]
+                try:
+                    _take(
+                        session, segments, mine, seconds, one_of(rolling, i), writers[i], on_update
+                    )
+                except NonFiniteError as error:
+                    result.failures[session.config.seed] = error
+                    del alive[i]
+            stopped = stop.is_set()
+    for session in alive.values():
+        run = session.finish(interrupted=stopped and session.updates_left > 0)
+        result.runs[session.config.seed] = run
+
+
+def _take(
+    session: Session,
+    segments: Segments,
+    reports: list[Report],
+    seconds: float,
+    rolling: Rolling,
+    writers: list[sinks.Sink],
+    on_update: OnSeedUpdate | None,
+) -> None:
+    """Hand one seed what a program reported of it."""
+    seed = session.config.seed
+    report = on_update and (lambda metrics: on_update(seed, metrics))
+    session.time_spent(collect_and_update=seconds)
+    if first_unsound(reports) is not None:
+        # by itself from where the program began; the second time it fails at its first update
+        for _ in range(2):
+            alone = session.learn_many(segments, len(reports))
+            session.record(alone, seconds, writers, report)
+        raise NonFiniteError(f"NaN or infinity after update {session.updates}")
+    session.take(rolling)
+    session.record(reports, seconds, writers, report)
+
+
+def stacked(trees: list[Any]) -> Any:
+    """Pytrees of one structure as one, with a leading axis over them."""
+    arrays, rest = zip(*[eqx.partition(tree, eqx.is_array) for tree in trees], strict=True)
+    return eqx.combine(jax.tree.map(lambda *x: jnp.stack(x), *arrays), rest[0])
+
+
+def one_of(tree: Any, i: int) -> Any:
+    """The i-th of stacked pytrees."""
+    return jax.tree.map(lambda x: x[i] if eqx.is_array(x) else x, tree)
+
+
+# ----- side by side
+
+
+@dataclass
+class SideBySide:
+    """Seeds in worker processes, a few at a time.
+
+    A worker leaves the terminal's Ctrl-C to this process, which passes on one, and only one, to
+    each. It trains into a directory, and nothing but plain data comes back.
+    """
+
+    env: Any
+    configs: list[TrainConfig]
+    objects: tuple[Any, ...]
+    result: SeedRuns
+    jobs: int
+    on_update: OnSeedUpdate | None
+    stopping: bool = False
+
+    def run(self) -> None:
+        """Train all seeds; fill in the result."""
+        waiting = list(reversed(self.configs))
+        workers: dict[Connection, tuple[Any, TrainConfig]] = {}
+        with self._folder() as folder, stop_requests() as stop:
+            try:
+                while workers or (waiting and not self.stopping):
+                    while waiting and len(workers) < self.jobs and not self.stopping:
+                        config = waiting.pop()
+                        path = folder / f"seed-{config.seed}"
+                        connection, process = self._start(config, path)
+                        workers[connection] = process, config
+                    for connection in wait(list(workers), timeout=0.1):
+                        assert isinstance(connection, Connection)
+                        process, config = workers[connection]
+                        if self._received(connection, config, folder):
+                            del workers[connection]
+                            process.join()
+                    if stop.is_set() and not self.stopping:
+                        self.stopping = True
+                        for process, _ in workers.values():
+                            os.kill(process.pid, signal.SIGINT)
+            finally:
+                for process, _ in workers.values():
+                    process.terminate()
+                    process.join()
+
+    @contextlib.contextmanager
+    def _folder(self) -> Iterator[Path]:
+        if self.result.path is not None:
+            try:
+                self.result.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"cannot write to --out {self.result.path}: {error.strerror}"
+                ) from error
+            yield self.result.path
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                yield Path(folder)
+
+    def _start(self, config: TrainConfig, path: Path) -> tuple[Connection, Any]:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        settings = {name: getattr(jax.config, name) for name in INHERITED}
+        arguments = (theirs, self.env, config, self.objects, path, settings)
+        process = context.Process(target=_work, args=arguments)
+        multiprocessing.resource_tracker.ensure_running()  # else it starts, and unblocks, below
+        try:
+            with blocked(signal.SIGINT):  # until the worker can handle it
+                process.start()
+        except (AttributeError, TypeError, ValueError) as error:  # what pickling raises
+            raise UserError(
+                f"what was passed cannot be sent to a worker process ({error}); pass ids, or "
+                "functions and classes that are defined at the top of a module"
+            ) from error
+        theirs.close()
+        return ours, process
+
+    def _received(self, connection: Connection, config: TrainConfig, folder: Path) -> bool:
+        """Take one message of a worker; whether it was the last."""
+        try:
+            kind, content = connection.recv()
+        except (EOFError, OSError):
+            kind, content = "failed", "its worker process was killed"
+        if kind == "update":
+            if self.on_update is not None:
+                self.on_update(config.seed, content)
+            return False
+        if kind == "failed":
+            self.result.failures[config.seed] = PolicygradError(content)
+        else:
+            self.result.runs[config.seed] = self._run(config, folder / f"seed-{config.seed}")
+        return True
+
+    def _run(self, config: TrainConfig, path: Path) -> Run:
+        directory = RunDirectory.open(path)
+        saved = directory.read_config()
+        summary = directory.read_summary()
+        written = self.result.path is not None
+        return Run(
+            path if written else None,
+            TrainConfig.from_json(dict(saved["config"]), str(path)),
+            load(path, like=self.objects[0]),
+            directory.read_metrics(),
+            summary if written else summary | {"path": None},
+            self.env,
+            summary["interrupted"],
+        )
+
+
+def _work(
+    connection: Connection,
+    env: Any,
+    config: TrainConfig,
+    objects: tuple[Any, ...],
+    path: Path,
+    settings: dict[str, Any],
+) -> None:
+    """What a worker process does: train one seed."""
+    if hasattr(os, "setsid"):
+        os.setsid()  # out of the terminal's group, whose Ctrl-C the parent passes on
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    policy, estimator, optimiser, env_kwargs = objects
+    with stop_requests() as stop:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+        def report(metrics: Metrics) -> None:
+            connection.send(("update", metrics))
+            if stop.is_set():  # asked for before there was anything to save
+                stop.clear()
+                signal.raise_signal(signal.SIGINT)
+
+        try:
+            training.train(
+                env,
+                out=path,
+                policy=policy,
+                estimator=estimator,
+                optimiser=optimiser,
+                env_kwargs=env_kwargs,
+                config=config,
+                on_update=report,
+            )
+            connection.send(("ended", None))
+        except BrokenPipeError:  # the parent is gone
+            pass
+        except PolicygradError as error:
+            connection.send(("failed", str(error)))
+        except BaseException:
+            connection.send(("failed", traceback.format_exc()))
+
+
+@contextlib.contextmanager
+def blocked(signum: signal.Signals) -> Iterator[None]:
+    """Hold a signal back, from this process and from those that it starts."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signum})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
