@@ -120,7 +120,8 @@ def train_seeds(
     else:
         rest = [Session.start(env, c, *objects) for c in configs[1:]]
         _vmapped([first, *rest], segments, result, on_update)
-    return result
+    order = {seed: result.runs[seed] for seed in seeds if seed in result.runs}
+    return replace(result, runs=order)
 
 
 def checked_seeds(seeds: Iterable[int]) -> list[int]:
@@ -293,9 +294,11 @@ class SideBySide:
     def _received(self, connection: Connection, config: TrainConfig, folder: Path) -> bool:
         """Take one message of a worker; whether it was the last."""
         try:
-            kind, content = connection.recv()
+            message: tuple[str, Any] = connection.recv()
         except (EOFError, OSError):
-            kind, content = "failed", "its worker process was killed"
+            message = "failed", "its worker process was killed"
+        kind: str = message[0]
+        content: Any = message[1]
         if kind == "update":
             if self.on_update is not None:
                 self.on_update(config.seed, content)

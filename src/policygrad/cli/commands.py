@@ -30,10 +30,25 @@ def train(
     env_kwargs: Annotated[
         str, arg(help="Arguments of the environment, as JSON: '{\"gravity\": 5.0}'.")
     ] = "{}",
+    seeds: Annotated[
+        str | None,
+        arg(
+            metavar="SEEDS",
+            help="Train many at once, each into a directory of its own in OUT: 0..4, or 0,3,7.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        arg(help="With --seeds: worker processes at a time. Default: one a processor."),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Train a policy, and write a run directory."""
     kwargs = parse_kwargs(env_kwargs)
+    if seeds is not None:
+        return train_seeds(env, config, parse_seeds(seeds), jobs, out, kwargs, json)
+    if jobs is not None:
+        raise UserError(f"--jobs {jobs} is for --seeds; add --seeds 0..4, or leave it out")
     prepare_jax()
     from policygrad import training
     from policygrad.cli.progress import Progress
@@ -49,6 +64,49 @@ def train(
             env, out=out, config=config, env_kwargs=kwargs, on_update=progress.update
         )
     return report_run(result, json)
+
+
+def train_seeds(
+    env: str,
+    config: TrainConfig,
+    seeds: list[int],
+    jobs: int | None,
+    out: Path | None,
+    env_kwargs: dict[str, Any],
+    json: bool,
+) -> int:
+    """Train many seeds at once; the exit code."""
+    if config.seed != TrainConfig.seed:
+        raise UserError(f"--seed {config.seed} and --seeds exclude each other; give one")
+    prepare_jax()
+    import policygrad
+    from policygrad.cli.progress import SeedsProgress
+    from policygrad.runs import fresh_directory
+
+    if out is None:
+        name = env.replace("/", "-").replace(":", "-")
+        out = fresh_directory(Path("runs"), f"{name}-seeds{seeds[0]}-{seeds[-1]}")
+    with SeedsProgress(env, seeds, config.total_steps) as progress:
+        result = policygrad.train_seeds(
+            env, seeds, out=out, jobs=jobs, config=config, env_kwargs=env_kwargs,
+            on_update=progress.update,
+        )  # fmt: skip
+    for seed, error in result.failures.items():
+        print(f"policygrad: seed {seed}: {error}", file=sys.stderr)
+    if json:
+        print_json([run.summary for run in result.runs.values()])
+    else:
+        for seed, run in result.runs.items():
+            mean = run.summary["return_mean"]
+            shown = "no episode ended" if mean is None else f"mean return {mean:.1f}"
+            print(f"{run.path}: seed {seed}, {run.summary['env_steps']:,} steps, {shown}")
+        if result.runs and not result.interrupted:
+            print(f"next: policygrad evaluate {out}")
+    stopped = [run for run in result.runs.values() if run.interrupted]
+    for run in stopped:
+        print(f"interrupted; continue with: policygrad resume {run.path}", file=sys.stderr)
+    missing = len(result.runs) + len(result.failures) < len(seeds)
+    return 130 if stopped or missing else int(bool(result.failures))
 
 
 def resume(
@@ -95,15 +153,21 @@ def evaluate(
         raise UserError(f"--seed must be at least 0, got {seed}")
     prepare_jax()
     from policygrad import evaluation
+    from policygrad.runs import seed_directories
 
-    result = evaluation.evaluate(
-        run,
-        env,
-        episodes=episodes,
-        seed=seed,
-        max_episode_steps=max_episode_steps,
-        num_envs=num_envs,
-    )
+    def of(path: Path) -> evaluation.Evaluation:
+        return evaluation.evaluate(
+            path,
+            env,
+            episodes=episodes,
+            seed=seed,
+            max_episode_steps=max_episode_steps,
+            num_envs=num_envs,
+        )
+
+    if runs := seed_directories(run):
+        return report_seeds({path.name: of(path) for path in runs}, json)
+    result = of(run)
     if json:
         print_json(result.to_json())
         return 0
@@ -119,6 +183,30 @@ def evaluate(
     return 0
 
 
+def report_seeds(results: dict[str, Any], json: bool) -> int:
+    """Print the evaluations of several seeds, and the IQM over them; the exit code."""
+    from policygrad.statistics import iqm_interval
+
+    kinds = ("deterministic", "stochastic")
+    iqm = {
+        kind: iqm_interval([getattr(result, kind).mean for result in results.values()])
+        for kind in kinds
+    }
+    if json:
+        summary = {k: {"iqm": mean, "ci95": interval} for k, (mean, interval) in iqm.items()}
+        seeds = {name: result.to_json() for name, result in results.items()}
+        print_json({"seeds": seeds, **summary})
+        return 0
+    first = next(iter(results.values()))
+    print(f"{first.env}, {first.stochastic.episodes} episodes each, mean returns")
+    print(f"  {'':<12}{kinds[0]:>14}{kinds[1]:>14}")
+    for name, result in results.items():
+        print(f"  {name:<12}{result.deterministic.mean:>14.2f}{result.stochastic.mean:>14.2f}")
+    for kind, (mean, (low, high)) in iqm.items():
+        print(f"  IQM, {kind}: {mean:.2f}   95 % bootstrap interval [{low:.2f}, {high:.2f}]")
+    return 0
+
+
 def plot(
     runs: Positional[Annotated[list[Path], arg(help="Run directories.", metavar="RUN")]],
     out: Annotated[Path, arg(help="File to write; its ending says the format.")] = Path(
@@ -131,7 +219,10 @@ def plot(
 
     if not runs:
         raise UserError("no run to plot; name at least one run directory")
-    figure = plots.learning_curve(list(runs))
+    from policygrad.runs import seed_directories
+
+    runs = [path for run in runs for path in seed_directories(run) or [run]]
+    figure = plots.learning_curve(runs)
     try:
         plots.save_figure(figure, out)
     except (OSError, ValueError) as error:
@@ -154,6 +245,24 @@ def split_lists(argv: list[str]) -> list[str]:
         else:
             out.append(argument)
     return out
+
+
+def parse_seeds(text: str) -> list[int]:
+    """The seeds of `--seeds`: `0..4` are five, `0,3,7` three; both may be mixed."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dots, last = part.partition("..")
+        try:
+            low = int(first)
+            high = int(last) if dots else low
+        except ValueError as error:
+            raise UserError(f"--seeds takes 0..4 or 0,3,7, got {text!r}") from error
+        if high < low or low < 0:
+            raise UserError(f"--seeds takes 0..4 or 0,3,7, rising from 0 on, got {text!r}")
+        if high - low >= 10_000:
+            raise UserError(f"--seeds names more than 10000 seeds, got {text!r}")
+        seeds += range(low, high + 1)
+    return seeds
 
 
 def parse_kwargs(text: str) -> dict[str, Any]:
@@ -220,8 +329,8 @@ def report_run(run: Any, as_json: bool) -> int:
     return 0
 
 
-def print_json(data: dict[str, Any]) -> None:
-    """One JSON object on stdout, with null for what JSON has no number for."""
+def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:
+    """One JSON value on stdout, with null for what JSON has no number for."""
     from policygrad.runs.directory import finite
 
     print(json_module.dumps(finite(data), indent=1))

@@ -91,3 +91,53 @@ class Progress:
 def shown(value: float | None, form: str) -> str:
     """A number in its format, or a dash."""
     return "–" if value is None else form.format(value)
+
+
+class SeedsProgress:
+    """A context manager that shows the newest update of every seed: a row each on a terminal."""
+
+    def __init__(self, title: str, seeds: list[int], total_steps: int) -> None:
+        self._title, self._total = title, total_steps
+        self._newest: dict[int, dict[str, Any] | None] = dict.fromkeys(seeds)
+        self._console = Console(stderr=True)
+        self._live = self._console.is_terminal
+        self._drawn = time.perf_counter()
+        self._display = Live(console=self._console, auto_refresh=False, transient=False)
+
+    def __enter__(self) -> "SeedsProgress":
+        if self._live:
+            self._display.start()
+            self._display.update(Text(f"{self._title}: compiling …"), refresh=True)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._draw()
+        if self._live:
+            self._display.stop()
+
+    def update(self, seed: int, metrics: dict[str, Any]) -> None:
+        """Take the metrics of one update of one seed."""
+        self._newest[seed] = metrics
+        now = time.perf_counter()
+        if now - self._drawn >= (TERMINAL_SECONDS if self._live else LINE_SECONDS):
+            self._drawn = now
+            self._draw()
+
+    def _draw(self) -> None:
+        if not self._live:
+            parts = [f"{seed}: {self._steps(m)}" for seed, m in self._newest.items()]
+            print("steps and mean return by seed: " + "; ".join(parts), file=self._console.file)
+            return
+        grid = Table.grid(padding=(0, 2))
+        total = max(self._total, 1)
+        for seed, metrics in self._newest.items():
+            done = 0 if metrics is None else min(metrics["env_steps"], total)
+            bar = ProgressBar(total=total, completed=done, width=30)
+            grid.add_row(f"seed {seed}", bar, self._steps(metrics))
+        self._display.update(Group(Text(self._title, style="bold"), grid), refresh=True)
+
+    @staticmethod
+    def _steps(metrics: dict[str, Any] | None) -> str:
+        if metrics is None:
+            return "–"
+        return f"{metrics['env_steps']:,}, {shown(metrics['return_mean'], '{:.1f}')}"
