@@ -1,18 +1,29 @@
-"""The cosine between two independent gradient estimates, against the size of their batches.
+"""The cosine of gradient estimates with the truth and with each other, against the batch's size.
 
-For unit vectors û of independent batches E[û·û'] = ‖E û‖², whatever their distribution, so that the
-mean over pairs of disjoint batches is a squared norm like any other. Where E û points along G, its
-root is the mean cosine with the true gradient.
+Measured. For unit vectors û of independent batches E[û·û'] = ‖E û‖², whatever their distribution:
+the mean over pairs of disjoint batches is a squared norm like any other. Where E û points along G,
+its root is the mean cosine with the true gradient.
+
+Predicted. Noise along G changes an estimate's length, not its direction. With f the share of trΣ
+that lies along G, a batch of N has the component x ~ N(‖G‖, f·trΣ/N) along G and (1 − f)·trΣ/N
+squared across it, so that
+
+    cos(N) = E[x / √(x² + (1 − f)·trΣ/N)].
+
+At f = 0 this is (1 + B/N)^(−1/2) of McCandlish et al. 2018, B = trΣ/‖G‖²; with one parameter f = 1
+and the cosine is that of a sign.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import ndtri
 
-from policygrad.diagnostics.intervals import GroupSums, Measured
+from policygrad.diagnostics.intervals import GroupSums, Means, Measured
 
 LEAST_BATCHES = 16
+_NORMAL = ndtri((np.arange(400) + 0.5) / 400)
 
 
 @dataclass(frozen=True)
@@ -20,11 +31,11 @@ class CosineCurve:
     """Cosines against the size of the batch; arrays over sizes.
 
     Attributes:
-        episodes: `[n]`, sizes: one episode, then doubling up to N / 16.
+        episodes: `[n]`, sizes: one episode, N / K, and twice as many each time up to N / 16.
         between: of two independent batches, the mean over disjoint pairs.
-        between_predicted: 1/(1 + B/N).
+        between_predicted: the square of `with_truth_predicted`.
         with_truth: of a batch and the true gradient: the root of `between`.
-        with_truth_predicted: (1 + B/N)^(−1/2).
+        with_truth_predicted: from norm and variance alone; its interval is that of their ratio.
     """
 
     episodes: Float[np.ndarray, " n"]
@@ -34,38 +45,97 @@ class CosineCurve:
     with_truth_predicted: Measured
 
 
-def cosine_curve(sums: GroupSums, signal_to_noise: Measured) -> CosineCurve:
-    """Measured from disjoint batches, each of them some groups; predicted from the noise scale.
+def cosine_curve(sums: GroupSums, signal_to_noise: Measured, along: float) -> CosineCurve:
+    """Measured from disjoint batches, each of them some groups; predicted from the noise.
 
     Args:
         sums: of `gradient`, `direction` and `directed`.
         signal_to_noise: of one episode.
+        along: f.
     """
-    sizes, found = [1.0], [_mean_product(sums, "direction", "directed")]
+    sizes, found = [1.0], [_mean_product(sums)]
     groups = sums
     while len(groups.counts) >= LEAST_BATCHES:
         sizes.append(float(groups.counts.mean()))
-        found.append(_mean_product(_directions(groups), "direction", "directed"))
+        found.append(_mean_product(_directions(groups)))
         groups = groups.merged(2)
     episodes = np.array(sizes)
     between = Measured(*(np.array([getattr(f, e) for f in found]) for e in ("value", "low", "high")))
-    predicted = signal_to_noise.map(lambda s: predicted_cosine(s, episodes) ** 2)
+    predicted = signal_to_noise.map(lambda s: predicted_cosine(s, episodes, along))
     return CosineCurve(
         episodes,
         between,
-        predicted,
+        predicted.map(np.square),
         between.map(lambda x: np.sqrt(np.maximum(x, 0.0))),
-        predicted.map(np.sqrt),
+        predicted,
     )
 
 
 def predicted_cosine(
-    signal_to_noise: float, episodes: Float[np.ndarray, " n"]
+    signal_to_noise: float, episodes: Float[np.ndarray, " n"] | float, along: float = 0.0
 ) -> Float[np.ndarray, " n"]:
-    """(1 + B/N)^(−1/2), B = 1/SNR²: the cosine of a batch of N with the true gradient."""
+    """The mean cosine of a batch with the true gradient.
+
+    Args:
+        signal_to_noise: ‖G‖/√trΣ of one episode.
+        episodes: sizes of the batch.
+        along: f, the share of trΣ along G; 0 gives (1 + B/N)^(−1/2).
+
+    >>> predicted_cosine(1.0, 3.0).round(3).item()
+    0.866
+    """
+    snr = signal_to_noise * np.sqrt(np.asarray(episodes, np.float64))[..., None]
     if not np.isfinite(signal_to_noise):
-        return np.ones_like(episodes)
-    return np.sqrt(1 - 1 / (1 + episodes * signal_to_noise**2))
+        return np.ones(np.shape(episodes))
+    x = snr + np.sqrt(along) * _NORMAL
+    length = np.sqrt(x**2 + (1 - along))
+    return np.mean(x / np.where(length > 0, length, 1.0), axis=-1)
+
+
+def episodes_for(cosine: float, signal_to_noise: Measured, along: float) -> Measured:
+    """Episodes whose mean has this cosine with the true gradient, on average; at least 1."""
+
+    def solve(snr: float) -> float:
+        if snr <= 0:
+            return float("inf")
+        low, high = -12.0, 40.0  # of log N
+        for _ in range(60):
+            middle = (low + high) / 2
+            enough = predicted_cosine(snr, np.exp(middle), along) >= cosine
+            low, high = (low, middle) if enough else (middle, high)
+        return max(float(np.exp(high)), 1.0)
+
+    s = signal_to_noise
+    return Measured(solve(s.value), solve(s.high), solve(s.low))
+
+
+def share_along(
+    sums: GroupSums, variance: Float[np.ndarray, " R"], gradient: Float[np.ndarray, "K d"]
+) -> Measured:
+    """f = uᵀΣu / trΣ with u = G/‖G‖, each group projected on the mean of the others.
+
+    Args:
+        sums: for its counts.
+        variance: `[1 + K]`, trΣ row by row.
+        gradient: `[K, d]`, sums over groups, of the parameters in question.
+    """
+    k = len(sums.counts)
+    means = gradient / sums.counts[:, None]
+    gram = means @ means.T
+    present = np.concatenate([np.ones((1, k)), 1 - np.eye(k)])  # [R, K]
+    to_others = present @ gram - np.diag(gram) * present  # Σ_j x_k·x_j over j in the row, j ≠ k
+    whole = np.sum(present * (present @ gram), axis=1)[:, None]
+    squares = whole - 2 * present @ gram + np.diag(gram)  # ‖Σ_{j≠k} x_j‖² where k is in the row
+    projected = to_others / np.sqrt(np.where(squares > 0, squares, 1.0))
+    m = present.sum(axis=1, keepdims=True)
+    centre = (present * projected).sum(axis=1, keepdims=True) / m
+    spread = (present * (projected - centre) ** 2).sum(axis=1) / np.maximum(m[:, 0] - 1, 1)
+    along = spread * sums.counts.mean() / np.where(variance > 0, variance, 1.0)
+    if gradient.shape[1] == 1:
+        along = np.ones_like(along)  # there is nowhere else
+    n = sums.counts.sum() - np.append(0.0, sums.counts)
+    found = Means(n, {}).interval(along, "log")
+    return found.map(lambda x: min(x, 1.0))
 
 
 def _directions(groups: GroupSums) -> GroupSums:
@@ -77,11 +147,11 @@ def _directions(groups: GroupSums) -> GroupSums:
     return GroupSums(np.ones(len(g)), sums)
 
 
-def _mean_product(sums: GroupSums, direction: str, directed: str) -> Measured:
+def _mean_product(sums: GroupSums) -> Measured:
     """‖E û‖² of unit vectors, by pairs: (‖Σû‖² − Σ‖û‖²)/(n(n − 1)), at most 1."""
     means = sums.means()
     n = means.n
-    squared = np.sum(means[direction] ** 2, axis=1)
-    value = (squared * n - means[directed]) / np.maximum(n - 1, 1)
+    squared = np.sum(means["direction"] ** 2, axis=1)
+    value = (squared * n - means["directed"]) / np.maximum(n - 1, 1)
     found = means.interval(value, "square", 0.5 / n[0])
     return found.map(lambda x: min(x, 1.0))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from policygrad import scores
-from policygrad.diagnostics.cosines import CosineCurve, cosine_curve
+from policygrad.diagnostics.cosines import CosineCurve, cosine_curve, episodes_for, share_along
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Means, Measured, to_json
 from policygrad.diagnostics.streaming import Chunk, Episodes, Part, by_part, parts_of, stream, weights_of
 from policygrad.errors import UserError
@@ -29,7 +29,8 @@ class Noise:
         norm: ‖G‖.
         variance: trΣ, the trace of the covariance. A batch of N divides it by N.
         signal_to_noise: ‖G‖/√trΣ. A batch of N multiplies it by √N.
-        noise_scale: trΣ/‖G‖², episodes; infinite where the norm may be zero.
+        noise_scale: B = trΣ/‖G‖², episodes; infinite where the norm may be zero.
+        along: share of trΣ along G, which changes the estimate's length and not its direction.
         episodes_for: cosine -> episodes a batch takes to have it with G, on average.
     """
 
@@ -39,6 +40,7 @@ class Noise:
     variance: Measured
     signal_to_noise: Measured
     noise_scale: Measured
+    along: Measured
     episodes_for: Mapping[float, Measured]
 
 
@@ -184,15 +186,16 @@ def noise_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> GradientNoise:
     """The record, from sums of `gradient`, `square`, `direction` and `directed`."""
     means = sums.means()
     squared = squares_of_means(means["gradient"], parts)
-    total = _noise(means, squared.sum(axis=1), means["square"].sum(axis=1), parts[-1].stop)
+    whole = Part("total", 0, parts[-1].stop)
+    total = _noise(sums, means, whole, squared.sum(axis=1), means["square"].sum(axis=1))
     return GradientNoise(
         episodes=sums.episodes,
         total=total,
         parts={
-            p.name: _noise(means, squared[:, i], means["square"][:, i], p.stop - p.start)
+            p.name: _noise(sums, means, p, squared[:, i], means["square"][:, i])
             for i, p in enumerate(parts)
         },
-        cosines=cosine_curve(sums, total.signal_to_noise),
+        cosines=cosine_curve(sums, total.signal_to_noise, total.along.value),
         mean=means["gradient"][0],
     )
 
@@ -210,36 +213,30 @@ def variance_and_norm(
     return variance, squared - variance / n
 
 
-def _noise(means: Means, squared: np.ndarray, second: np.ndarray, parameters: int) -> Noise:
+def _noise(
+    sums: GroupSums, means: Means, part: Part, squared: np.ndarray, second: np.ndarray
+) -> Noise:
     variance, norm2 = variance_and_norm(squared, second, means.n)
-    c = variance[0] / means.n[0] / 2
     with np.errstate(all="ignore"):
         ratio = np.where(variance > 0, norm2 / variance, np.where(norm2 > 0, np.inf, 0.0))
-    snr2 = means.interval(ratio, "square", 0.5 / means.n[0])
-    squared_norm = means.interval(norm2, "square", c)
-    noise_scale = _inverse(snr2)
+    snr = means.interval(ratio, "square", 0.5 / means.n[0]).map(_root)
+    squared_norm = means.interval(norm2, "square", variance[0] / means.n[0] / 2)
+    along = share_along(sums, variance, sums.sums["gradient"][:, part.start : part.stop])
     return Noise(
-        parameters=parameters,
+        parameters=part.stop - part.start,
         squared_norm=squared_norm,
         norm=squared_norm.map(_root),
         variance=means.interval(variance, "log"),
-        signal_to_noise=snr2.map(_root),
-        noise_scale=noise_scale,
-        episodes_for={c: episodes_for(noise_scale, c) for c in COSINES},
+        signal_to_noise=snr,
+        noise_scale=Measured(_scale(snr.value), _scale(snr.high), _scale(snr.low)),
+        along=along,
+        episodes_for={c: episodes_for(c, snr, along.value) for c in COSINES},
     )
-
-
-def episodes_for(noise_scale: Measured, cosine: float) -> Measured:
-    """Episodes whose mean has this cosine with the true gradient: N = B c²/(1 − c²)."""
-    return noise_scale.map(lambda b: b * cosine**2 / (1 - cosine**2))
 
 
 def _root(x: float) -> float:
     return float(np.sqrt(max(x, 0.0)))
 
 
-def _inverse(x: Measured) -> Measured:
-    def inverse(v: float) -> float:
-        return 1 / v if v > 0 else float("inf")
-
-    return Measured(inverse(x.value), inverse(x.high), inverse(x.low))
+def _scale(signal_to_noise: float) -> float:
+    return signal_to_noise**-2 if signal_to_noise > 0 else float("inf")
