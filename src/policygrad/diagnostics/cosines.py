@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtri
 
-from policygrad.diagnostics.intervals import GroupSums, Means, Measured
+from policygrad.diagnostics.intervals import GroupSums, Measured
 
 LEAST_BATCHES = 16
 _NORMAL = ndtri((np.arange(400) + 0.5) / 400)
@@ -60,7 +60,9 @@ def cosine_curve(sums: GroupSums, signal_to_noise: Measured, along: float) -> Co
         found.append(_mean_product(_directions(groups)))
         groups = groups.merged(2)
     episodes = np.array(sizes)
-    between = Measured(*(np.array([getattr(f, e) for f in found]) for e in ("value", "low", "high")))
+    between = Measured(
+        *(np.array([getattr(f, e) for f in found]) for e in ("value", "low", "high"))
+    )
     predicted = signal_to_noise.map(lambda s: predicted_cosine(s, episodes, along))
     return CosineCurve(
         episodes,
@@ -109,33 +111,24 @@ def episodes_for(cosine: float, signal_to_noise: Measured, along: float) -> Meas
     return Measured(solve(s.value), solve(s.high), solve(s.low))
 
 
-def share_along(
-    sums: GroupSums, variance: Float[np.ndarray, " R"], gradient: Float[np.ndarray, "K d"]
-) -> Measured:
+def share_along(counts: np.ndarray, variance: float, gradient: Float[np.ndarray, "K d"]) -> float:
     """f = uᵀΣu / trΣ with u = G/‖G‖, each group projected on the mean of the others.
 
+    Where noise dominates, u is not known and f is that of a random direction. No interval.
+
     Args:
-        sums: for its counts.
-        variance: `[1 + K]`, trΣ row by row.
+        counts: `[K]`, episodes of each group.
+        variance: trΣ.
         gradient: `[K, d]`, sums over groups, of the parameters in question.
     """
-    k = len(sums.counts)
-    means = gradient / sums.counts[:, None]
-    gram = means @ means.T
-    present = np.concatenate([np.ones((1, k)), 1 - np.eye(k)])  # [R, K]
-    to_others = present @ gram - np.diag(gram) * present  # Σ_j x_k·x_j over j in the row, j ≠ k
-    whole = np.sum(present * (present @ gram), axis=1)[:, None]
-    squares = whole - 2 * present @ gram + np.diag(gram)  # ‖Σ_{j≠k} x_j‖² where k is in the row
-    projected = to_others / np.sqrt(np.where(squares > 0, squares, 1.0))
-    m = present.sum(axis=1, keepdims=True)
-    centre = (present * projected).sum(axis=1, keepdims=True) / m
-    spread = (present * (projected - centre) ** 2).sum(axis=1) / np.maximum(m[:, 0] - 1, 1)
-    along = spread * sums.counts.mean() / np.where(variance > 0, variance, 1.0)
     if gradient.shape[1] == 1:
-        along = np.ones_like(along)  # there is nowhere else
-    n = sums.counts.sum() - np.append(0.0, sums.counts)
-    found = Means(n, {}).interval(along, "log")
-    return found.map(lambda x: min(x, 1.0))
+        return 1.0  # there is nowhere else
+    means = gradient / counts[:, None]
+    others = means.sum(axis=0) - means
+    length = np.linalg.norm(others, axis=1)
+    projected = np.sum(means * others, axis=1) / np.where(length > 0, length, 1.0)
+    along = projected.var(ddof=1) * counts.mean() / variance if variance > 0 else 0.0
+    return float(np.clip(along, 0.0, 1.0))
 
 
 def _directions(groups: GroupSums) -> GroupSums:
@@ -148,10 +141,22 @@ def _directions(groups: GroupSums) -> GroupSums:
 
 
 def _mean_product(sums: GroupSums) -> Measured:
-    """‖E û‖² of unit vectors, by pairs: (‖Σû‖² − Σ‖û‖²)/(n(n − 1)), at most 1."""
+    """‖E û‖² of unit vectors, by pairs: (‖Σû‖² − Σ‖û‖²)/(n(n − 1)), from 0 to 1."""
     means = sums.means()
     n = means.n
     squared = np.sum(means["direction"] ** 2, axis=1)
     value = (squared * n - means["directed"]) / np.maximum(n - 1, 1)
+    if sums.sums["direction"].shape[1] == 1:
+        return _of_signs(float(value[0]), float(means["direction"][0, 0]), float(n[0]))
     found = means.interval(value, "square", 0.5 / n[0])
-    return found.map(lambda x: min(x, 1.0))
+    return found.map(lambda x: float(np.clip(x, 0.0, 1.0)))
+
+
+def _of_signs(value: float, mean: float, n: float) -> Measured:
+    """(2p − 1)² of signs, by Wilson's interval of p: all alike is no proof that p = 1."""
+    t2 = float(ndtri(0.975)) ** 2
+    centre = mean / (1 + t2 / n)
+    half = np.sqrt(t2 / n * (1 - mean**2 + t2 / n)) / (1 + t2 / n)
+    low, high = centre - half, centre + half
+    squares = min(low**2, high**2) if low * high > 0 else 0.0
+    return Measured(max(value, 0.0), float(squares), float(max(low**2, high**2)))

@@ -10,6 +10,7 @@ What makes it cover is the scale on which an interval is symmetric:
     linear    θ ± t·se                               of means, and of what may have either sign
     log       θ·exp(± t·se/θ)                        of variances: positive, skewed by heavy tails
     square    (√(θ + c) ± t·se/(2√(θ + c)))² − c     of squared norms of means
+    cosine    s = θ/√(1 − θ²), s ± t·se·(1 − θ²)^(−3/2)   of cosines; s is a signal-to-noise ratio
 
 A squared norm ‖Ḡ‖² exceeds ‖G‖² by trΣ/N on average; θ is without that, and c is half of it. For
 one parameter this is Student's interval of the mean, squared; where noise dominates in many
@@ -26,8 +27,14 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-Scale = Literal["linear", "log", "square"]
+Scale = Literal["linear", "log", "square", "cosine"]
 
+RANGE: dict[str, tuple[float, float]] = {
+    "linear": (-math.inf, math.inf),
+    "log": (0.0, math.inf),
+    "square": (0.0, math.inf),
+    "cosine": (-1.0, 1.0),
+}
 GROUPS = 64
 LEAST_GROUPS = 16
 LEAST_EPISODES_A_GROUP = 8
@@ -98,10 +105,9 @@ class GroupSums:
     def folded(self) -> "GroupSums":
         """Half as many groups, while they are too small to be alike and many enough to halve."""
         groups = self
-        while (
-            len(groups.counts) >= 2 * LEAST_GROUPS
-            and groups.episodes < LEAST_EPISODES_A_GROUP * len(groups.counts)
-        ):
+        while len(
+            groups.counts
+        ) >= 2 * LEAST_GROUPS and groups.episodes < LEAST_EPISODES_A_GROUP * len(groups.counts):
             groups = groups.merged(2)
         return groups
 
@@ -155,8 +161,8 @@ class Means:
         with np.errstate(all="ignore"):
             low, high = _ends(value, t * spread, scale, c)
         unknown = ~np.isfinite(spread) | ~np.isfinite(value)
-        low = np.where(unknown, -np.inf if scale == "linear" else 0.0, low)
-        high = np.where(unknown, np.inf, high)
+        least, most = RANGE[scale]
+        low, high = np.where(unknown, least, low), np.where(unknown, most, high)
         if np.ndim(value) == 0:
             return Measured(float(value), float(low), float(high))
         return Measured(value, low, high)
@@ -192,6 +198,12 @@ def standard_error(values: np.ndarray, n: np.ndarray) -> np.ndarray:
 def _ends(value: np.ndarray, half: np.ndarray, scale: Scale, c: Any) -> tuple[Any, Any]:
     if scale == "linear":
         return value - half, value + half
+    if scale == "cosine":
+        inside = np.clip(value, -1 + 1e-9, 1 - 1e-9)
+        rest = 1 - inside**2
+        centre, step = inside / np.sqrt(rest), half * rest**-1.5
+        low, high = centre - step, centre + step
+        return low / np.sqrt(1 + low**2), high / np.sqrt(1 + high**2)
     if scale == "log":
         factor = np.where(half > 0, np.exp(half / np.abs(value)), 1.0)
         return np.where(value > 0, value / factor, 0.0), np.maximum(value, 0) * factor

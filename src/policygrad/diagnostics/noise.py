@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -12,7 +11,16 @@ from jaxtyping import Array, Float
 from policygrad import scores
 from policygrad.diagnostics.cosines import CosineCurve, cosine_curve, episodes_for, share_along
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Means, Measured, to_json
-from policygrad.diagnostics.streaming import Chunk, Episodes, Part, by_part, parts_of, stream, weights_of
+from policygrad.diagnostics.streaming import (
+    Chunk,
+    Episodes,
+    Part,
+    by_part,
+    flatten,
+    parts_of,
+    stream,
+    weights_of,
+)
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState
 
@@ -40,7 +48,7 @@ class Noise:
     variance: Measured
     signal_to_noise: Measured
     noise_scale: Measured
-    along: Measured
+    along: float
     episodes_for: Mapping[float, Measured]
 
 
@@ -167,8 +175,7 @@ def reduce_gradients(policy: Any, chunk: Chunk) -> dict[str, Array]:
     """Sums over groups of ĝ, of ‖ĝ‖² by part, and of ĝ/‖ĝ‖."""
     tree = scores.episode_gradients(policy, chunk.trajectories, chunk.extra)
     squares = by_part(tree)
-    flat = jnp.concatenate([g.reshape(len(g), -1) for g in jax.tree.leaves(tree)], axis=1)
-    return {k: chunk.groups @ x for k, x in _rows(flat, squares, jnp).items()}
+    return {k: chunk.groups @ x for k, x in _rows(flatten(tree), squares, jnp).items()}
 
 
 def _rows(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
@@ -195,7 +202,7 @@ def noise_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> GradientNoise:
             p.name: _noise(sums, means, p, squared[:, i], means["square"][:, i])
             for i, p in enumerate(parts)
         },
-        cosines=cosine_curve(sums, total.signal_to_noise, total.along.value),
+        cosines=cosine_curve(sums, total.signal_to_noise, total.along),
         mean=means["gradient"][0],
     )
 
@@ -221,7 +228,8 @@ def _noise(
         ratio = np.where(variance > 0, norm2 / variance, np.where(norm2 > 0, np.inf, 0.0))
     snr = means.interval(ratio, "square", 0.5 / means.n[0]).map(_root)
     squared_norm = means.interval(norm2, "square", variance[0] / means.n[0] / 2)
-    along = share_along(sums, variance, sums.sums["gradient"][:, part.start : part.stop])
+    own = sums.sums["gradient"][:, part.start : part.stop]
+    along = share_along(sums.counts, float(variance[0]), own)
     return Noise(
         parameters=part.stop - part.start,
         squared_norm=squared_norm,
@@ -230,7 +238,7 @@ def _noise(
         signal_to_noise=snr,
         noise_scale=Measured(_scale(snr.value), _scale(snr.high), _scale(snr.low)),
         along=along,
-        episodes_for={c: episodes_for(c, snr, along.value) for c in COSINES},
+        episodes_for={c: episodes_for(c, snr, along) for c in COSINES},
     )
 
 

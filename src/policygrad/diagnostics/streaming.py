@@ -136,9 +136,7 @@ def _columns(
 
 
 @jax.jit
-def weights_of(
-    estimator: Estimator, state: EstimatorState, trajectories: Trajectories
-) -> Weights:
+def weights_of(estimator: Estimator, state: EstimatorState, trajectories: Trajectories) -> Weights:
     """The estimator's weights of a batch, compiled."""
     return estimator.weights(state, trajectories)
 
@@ -161,13 +159,12 @@ def parts_of(policy: Any) -> tuple[Part, ...]:
     )
 
 
-def flat_gradients(policy: Any, chunk: Chunk, psi: Float[Array, "T m"]) -> Float[Array, "m d"]:
-    """ĝ of every episode of a chunk, as one vector."""
-    gradients = scores.episode_gradients(policy, chunk.trajectories, psi)
+def flatten(gradients: PyTree) -> Float[Array, "m d"]:
+    """Gradients with a leading axis m as one vector each."""
     return jnp.concatenate([g.reshape(len(g), -1) for g in jax.tree.leaves(gradients)], axis=1)
 
 
-def by_part(leaves: PyTree, axis: int = 1) -> Float[Array, "m P"]:
-    """‖·‖² of every leaf over all axes from `axis` on, side by side."""
-    squares = [jnp.sum(x.reshape(*x.shape[:axis], -1) ** 2, axis=-1) for x in jax.tree.leaves(leaves)]
-    return jnp.stack(squares, axis=-1)
+def by_part(gradients: PyTree) -> Float[Array, "m P"]:
+    """‖·‖² of every leaf of gradients with a leading axis m."""
+    leaves = jax.tree.leaves(gradients)
+    return jnp.stack([jnp.sum(g.reshape(len(g), -1) ** 2, axis=1) for g in leaves], axis=1)
