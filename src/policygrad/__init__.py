@@ -34,6 +34,7 @@ _MODULES = (
     "advantages",
     "algorithms",
     "baselines",
+    "diagnostics",
     "distributions",
     "environments",
     "errors",
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
     )
     from policygrad import (
         baselines as baselines,
+    )
+    from policygrad import (
+        diagnostics as diagnostics,
     )
     from policygrad import (
         distributions as distributions,

@@ -25,6 +25,7 @@ from policygrad import baselines, checks
 from policygrad.advantages import gae as gae_advantages
 from policygrad.advantages import td_residuals
 from policygrad.baselines.base import Baseline, Pointwise, weighted_mean
+from policygrad.baselines.optimal import VarianceOptimal
 from policygrad.returns import Scalar, discounted_return, n_step_returns, returns_to_go
 from policygrad.types import Trajectories, successor_values
 
@@ -88,7 +89,7 @@ class Estimator:
     @property
     def needs_whole_episodes(self) -> bool:
         """Whether segments, which end in mid-episode, cannot be weighted by it."""
-        own_batch = self.baseline is not None and self.baseline.uses_own_batch
+        own_batch = self.baseline is not None and self.baseline.needs_whole_episodes
         return self.critic is None or self.form in ("total_return", "reward_indexed") or own_batch
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> EstimatorState:
@@ -127,10 +128,7 @@ class Estimator:
             baseline = values
         if self.normalise_advantages:
             advantages = normalise(advantages, trajectories.valid)
-        if self.form == "reward_indexed" or (
-            self.discounted_states and self.form != "total_return"
-        ):
-            advantages = advantages * jnp.asarray(self.discount) ** trajectories.times
+        advantages = advantages * self.factors(trajectories)
         psi = jnp.where(trajectories.valid, advantages, 0.0)
         return jax.lax.stop_gradient(Weights(psi, returns, baseline))
 
@@ -154,21 +152,39 @@ class Estimator:
         Returns:
             The new state, and how well it explains `returns` now.
         """
-        del policy  # no baseline of this module reads it
         steps = trajectories.valid.astype(returns.dtype)
         if self.form == "total_return":  # every episode counts once, however long
             steps = steps / jnp.maximum(jnp.sum(steps, axis=0, keepdims=True), 1)
+        targets, weights = returns, steps
+        if isinstance(self.baseline, VarianceOptimal):
+            targets, weights = self._least_variance(state, policy, trajectories)
         keys = jax.random.split(key)
         fitted = EstimatorState(
             state.baseline
             if self.baseline is None
-            else self.baseline.fit(state.baseline, keys[0], trajectories, returns, steps),
+            else self.baseline.fit(state.baseline, keys[0], trajectories, targets, weights),
             state.critic
             if self.critic is None
             else self.critic.fit(state.critic, keys[1], trajectories, returns, steps),
         )
         predicted = self._predict(fitted, trajectories, returns)
         return fitted, {"explained_variance": explained_variance(returns, predicted, steps)}
+
+    def factors(self, trajectories: Trajectories) -> Float[Array, "T B"]:
+        """`[T, B]`, w: γ^t where it multiplies every score, else 1."""
+        kept = self.form == "reward_indexed" or (
+            self.discounted_states and self.form != "total_return"
+        )
+        ones = jnp.ones_like(trajectories.rewards)
+        return jnp.asarray(self.discount) ** trajectories.times if kept else ones
+
+    def _least_variance(
+        self, state: EstimatorState, policy: Any, trajectories: Trajectories
+    ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
+        """Targets and weights whose least squares minimise the variance."""
+        assert isinstance(self.baseline, VarianceOptimal)
+        now = replace(self, normalise_advantages=False).weights(state, trajectories)
+        return self.baseline.problem(policy, trajectories, *now, self.factors(trajectories))
 
     def _predict(
         self, state: EstimatorState, trajectories: Trajectories, returns: Float[Array, "T B"]
@@ -562,6 +578,8 @@ def with_encoder(estimator: Estimator, encode: Any) -> Estimator:
     def bind(baseline: Any) -> Any:
         if isinstance(baseline, (baselines.LinearFeatures, baselines.ValueNetwork)):
             return baseline if baseline.encode is not None else replace(baseline, encode=encode)
+        if isinstance(baseline, VarianceOptimal):
+            return replace(baseline, regression=bind(baseline.regression))
         return baseline
 
     return replace(estimator, baseline=bind(estimator.baseline), critic=bind(estimator.critic))

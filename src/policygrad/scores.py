@@ -123,6 +123,65 @@ def episode_gradients(
     return jax.vmap(one, in_axes=1)(trajectories, weights)
 
 
+def score_squares(policy: Policy, trajectories: Trajectories) -> PyTree:
+    """The squared length of every score, leaf by leaf.
+
+    ‖z_t‖², z_t = ∇_θ log π_θ(a_t|s_t): what a unit of squared error in a baseline costs.  [E8]
+
+    Args:
+        policy: observation -> distribution.
+        trajectories: T steps of B environments, or B whole episodes.
+
+    Returns:
+        pytree like the policy of `[T, B]`: each leaf's share; zero on rows that are no transition.
+        One gradient a step, reduced at once.
+
+    Bias: none.
+
+    Source: the post, E8.
+    """
+    differentiated, rest = split(policy)
+
+    def one(observation: PyTree, action: PyTree, valid: Array) -> PyTree:
+        def log_prob(differentiated: PyTree) -> Float[Array, ""]:
+            return combine(differentiated, rest)(observation).log_prob(action)
+
+        score = jax.grad(log_prob)(differentiated)
+        return jax.tree.map(lambda z: jnp.where(valid, jnp.sum(z**2), 0.0), score)
+
+    rows = trajectories.observations, trajectories.actions, jnp.asarray(trajectories.valid)
+    return jax.vmap(jax.vmap(one))(*rows)
+
+
+def score_products(policy: Policy, trajectories: Trajectories, vectors: PyTree) -> Array:
+    """The product of every score with a vector of its episode's own.
+
+    z_t · v_n, as the derivative of log π(a_t|s_t) along v_n: one forward pass, no gradient.
+
+    Args:
+        policy: observation -> distribution.
+        trajectories: N whole episodes.
+        vectors: pytree like the gradient with a leading axis N.
+
+    Returns:
+        `[T, N]`; zero on rows that are no transition.
+
+    Bias: none.
+    """
+    require_whole_episodes(trajectories, "score_products")
+    differentiated, rest = split(policy)
+
+    def one(trajectories: Trajectories, vector: PyTree) -> Float[Array, " T"]:
+        column = jax.tree.map(lambda x: x[:, None], trajectories)
+
+        def log_probs(differentiated: PyTree) -> Float[Array, " T"]:
+            return log_probs_of(combine(differentiated, rest), column)[:, 0]
+
+        return jax.jvp(log_probs, (differentiated,), (vector,))[1]
+
+    return jax.vmap(one, in_axes=(1, 0), out_axes=1)(trajectories, vectors)
+
+
 def trajectory_score(policy: Policy, trajectories: Trajectories) -> PyTree:
     """The gradient of every trajectory's log-probability.
 

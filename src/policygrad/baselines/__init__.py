@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from policygrad.baselines.base import Baseline, Pointwise
 from policygrad.baselines.linear import LinearFeatures
 from policygrad.baselines.network import ValueNetwork
+from policygrad.baselines.optimal import VarianceOptimal
 from policygrad.baselines.simple import Constant, LeaveOneOut, TimeDependent, Zero
 from policygrad.baselines.table import Table
 from policygrad.checks import positive, whole
@@ -27,6 +28,7 @@ __all__ = [
     "table",
     "time_dependent",
     "value_network",
+    "variance_optimal",
 ]
 
 
@@ -187,3 +189,38 @@ def leave_one_out() -> LeaveOneOut:
     Source: Kool et al. 2019.
     """
     return LeaveOneOut()
+
+
+def variance_optimal(
+    regression: Pointwise | None = None, *, cross_terms: bool = True
+) -> VarianceOptimal:
+    """The baseline that minimises the variance itself, and not the error in the return.
+
+    b = argmin E Σ_t w_t² ‖z_t‖² (y_t − b_t)², y_t = b_t + z_t·ĝ / (w_t ‖z_t‖²), with w_t = γ^t
+    where it is kept, else 1.  [E6, E8]
+
+    Args:
+        regression: the class of functions, and how it is fitted: `linear_features()` (None) or
+            `value_network()`.
+        cross_terms: whether the scores of an episode's other steps count, which needs whole
+            episodes; False is the regression of the returns, weighted by ‖z_t‖².
+
+    Returns:
+        A pointwise baseline. It cannot bootstrap: it is no estimate of a state's value.
+
+    Raises:
+        ValueError: a regression that cannot be fitted.
+
+    Bias: none (E7). Its targets are noisy, so that it needs more episodes than a value network; the
+    target's least squares can lose to V where they are few.
+
+    Source: Greensmith et al. 2004 (without cross-time terms); the cross-time terms follow from the
+    variance being a parabola in b.
+    """
+    regression = linear_features() if regression is None else regression
+    if not isinstance(regression, (LinearFeatures, ValueNetwork)):
+        raise ValueError(
+            "regression must be linear_features() or value_network(), got "
+            f"{type(regression).__name__}"
+        )
+    return VarianceOptimal(regression, cross_terms)

@@ -22,6 +22,11 @@ class Baseline(ABC):
 
     uses_own_batch: ClassVar[bool] = False
 
+    @property
+    def needs_whole_episodes(self) -> bool:
+        """Whether segments, whose columns are no episodes, cannot be used."""
+        return self.uses_own_batch
+
     @abstractmethod
     def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
         """The state before any fit, for observations like this one. Consumes the key."""

@@ -153,6 +153,7 @@ def collect_episodes(
     episodes: int,
     max_steps: int,
     greedy: bool = False,
+    start: tuple[LaneState, PyTree] | None = None,
 ) -> EpisodeBatch:
     """N episodes started together, all run to their end. Pure; the key is consumed.
 
@@ -162,20 +163,25 @@ def collect_episodes(
         episodes: N; static.
         max_steps: rows of the record, and the cap on an episode's length; static.
         greedy: take the distributions' modes in place of samples; static.
+        start: where the episodes go on from in place of a reset, and the first actions there.
     """
     reset_key, act_key, environment_key = jax.random.split(key, 3)
-    lanes = start_lanes(environment, reset_key, episodes)
+    lanes = start_lanes(environment, reset_key, episodes) if start is None else start[0]
+    first_times = lanes.times
 
     def sample(t: Array, observations: PyTree) -> tuple[PyTree, Array]:
         if greedy:
             return act_greedily(policy, observations), jnp.zeros(episodes)
-        return act(policy, act_key, t, observations)
+        actions, log_probs = act(policy, act_key, t, observations)
+        if start is None:
+            return actions, log_probs
+        return _where(jnp.broadcast_to(t == 0, log_probs.shape), start[1], actions), log_probs
 
     shapes = jax.eval_shape(sample, jnp.int32(0), lanes.observations)
     row_shapes: Any = (lanes.observations, *shapes)
     buffers = jax.tree.map(lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), row_shapes)
     flags = jnp.zeros((max_steps, episodes), bool)
-    start = (
+    beginning = (
         jnp.int32(0),
         lanes,
         jnp.ones(episodes, bool),
@@ -209,9 +215,9 @@ def collect_episodes(
         alive = alive & ~(terminated | truncated)
         return t + 1, following, alive, buffers, last_observations, lengths
 
-    _, _, alive, buffers, last_observations, lengths = jax.lax.while_loop(running, step, start)
+    _, _, alive, buffers, last_observations, lengths = jax.lax.while_loop(running, step, beginning)
     observations, actions, log_probs, rewards, terminated, truncated, valid = buffers
-    times = jnp.broadcast_to(jnp.arange(max_steps, dtype=jnp.int32)[:, None], rewards.shape)
+    times = first_times + jnp.arange(max_steps, dtype=jnp.int32)[:, None]
     record = Trajectories(
         observations,
         actions,
@@ -222,7 +228,7 @@ def collect_episodes(
         times,
         log_probs * valid,
         jax.tree.map(lambda x: x[None], last_observations),
-        lengths[None],
+        (first_times + lengths)[None],
         whole_episodes=True,
     )
     return EpisodeBatch(record, alive)

@@ -1,0 +1,225 @@
+"""How good a baseline is: what it explains, what it removes, and how far it is from the best.
+
+The variance is a parabola in the baseline (the controls w_t z_t 1[s_t = s] are uncorrelated), so
+that no second baseline has to be run: with the episode's own estimate ĝ and any change δ(s, t),
+
+    Var(b + δ) − Var(b) = E Σ_t [w_t² ‖z_t‖² δ_t² − 2 w_t (z_t·ĝ) δ_t].
+
+All below are this with some δ: −b for none, c − b for the best constant c, and the best δ of a
+class for the distance from the optimum, νᵀM⁻¹ν with ν = E Σ w_t (z_t·ĝ) φ_t, M = E Σ w_t²‖z_t‖²φφᵀ.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from policygrad import scores
+from policygrad.baselines import linear_features
+from policygrad.baselines.base import Pointwise
+from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, to_json
+from policygrad.diagnostics.noise import variance_and_norm
+from policygrad.diagnostics.streaming import Chunk, Episodes, by_part, flatten, stream
+from policygrad.errors import UserError
+from policygrad.estimators import Estimator, EstimatorState
+
+Features = Callable[..., Array]
+
+
+@dataclass(frozen=True)
+class BaselineQuality:
+    """A baseline judged; variances are those of ONE episode's gradient.
+
+    Attributes:
+        episodes: N.
+        variance: trΣ with the baseline.
+        explained_variance: 1 − Var(G_t − b_t)/Var(G_t) over steps: how well it predicts.
+        removed_from_none: Var(0) − Var(b); negative where it hurts.
+        removed_from_constant: Var(best constant) − Var(b).
+        excess: Var(b) − Var(b + best δ of the class): what the class could still remove.
+        excess_ratio: `excess` by `variance`.
+        per_parameter: what one constant a parameter could still remove (Peters & Schaal 2008), a
+            control variate rather than a baseline.
+    """
+
+    episodes: int
+    variance: Measured
+    explained_variance: Measured
+    removed_from_none: Measured
+    removed_from_constant: Measured
+    excess: Measured
+    excess_ratio: Measured
+    per_parameter: Measured
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return to_json(self)
+
+
+def judge_baseline(
+    policy: Any,
+    estimator: Estimator,
+    state: EstimatorState,
+    episodes: Episodes,
+    *,
+    features: Features | None = None,
+    groups: int = GROUPS,
+) -> BaselineQuality:
+    """What an estimator's baseline does to its variance, and what a better one could do.
+
+    Args:
+        policy: observation -> distribution, at the parameters that acted.
+        estimator: with a baseline that is a function of observation and time, or none at all.
+        state: what it has fitted, on OTHER episodes: a baseline that knows its own returns looks
+            better than it is.
+        episodes: as in `gradient_noise`.
+        features: (observation, time) -> `[p]`, of the class that is searched for a better
+            baseline; None takes 1, s, s²/2, t, t², t³.
+        groups: K; memory holds K·p² numbers and 3·K gradients.
+
+    Returns:
+        `BaselineQuality`.
+
+    Raises:
+        UserError: leave-one-out, whose baseline is no function of the state; `normalise_advantages`.
+
+    Bias: none in what is removed; the optima have the noise of their own coefficients taken out
+    by pairs of groups, which leaves O(1/N).
+
+    Source: theory of the variance's parabola; Greensmith et al. 2004, Peters & Schaal 2008.
+    """
+    if estimator.baseline is not None and not isinstance(estimator.baseline, Pointwise):
+        raise UserError(
+            f"{type(estimator.baseline).__name__} is no function of observation and time, so that "
+            "it has no distance from the best one; use compare_estimators"
+        )
+    if estimator.normalise_advantages:
+        raise UserError("normalise_advantages rescales the baseline; judge it without")
+    if features is None:
+        features = _with_one(linear_features().features)
+    reduce = _ReduceBaseline(features)
+
+    def weigh(batch: Any) -> Any:
+        return _details(estimator, state, batch)
+
+    return _quality(stream(policy, episodes, weigh, reduce, groups=groups))
+
+
+def _with_one(features: Features) -> Features:
+    def extended(observation: Any, time: Any) -> Array:
+        x = features(observation, time)
+        return jnp.append(x, jnp.ones((), x.dtype))
+
+    return extended
+
+
+@jax.jit
+def _details(estimator: Estimator, state: Any, batch: Any) -> dict[str, Array]:
+    psi, returns, baseline = estimator.weights(state, batch)
+    keep = 1.0 * batch.valid
+    return {
+        "psi": psi,
+        "returns": keep * returns,
+        "baseline": keep * baseline,
+        "factors": keep * estimator.factors(batch),
+    }
+
+
+@dataclass(frozen=True)
+class _ReduceBaseline:
+    """Sums over groups of what the parabola is made of."""
+
+    features: Features
+
+    def __call__(self, policy: Any, chunk: Chunk) -> dict[str, Array]:
+        record, x = chunk.trajectories, chunk.extra
+        tree = scores.episode_gradients(policy, record, x["psi"])
+        flat, squares = flatten(tree), sum(jax.tree.leaves(scores.score_squares(policy, record)))
+        control = flatten(scores.episode_gradients(policy, record, x["factors"]))
+        slope = x["factors"] * scores.score_products(policy, record, tree)
+        curve = x["factors"] ** 2 * squares
+        b, residual = x["baseline"], x["returns"] - x["baseline"]
+        phi = jax.vmap(jax.vmap(self.features))(record.observations, record.times)
+        totals = {
+            "square": by_part(tree).sum(axis=1),
+            "slope": slope.sum(axis=0),
+            "slope_b": (slope * b).sum(axis=0),
+            "curve": curve.sum(axis=0),
+            "curve_b": (curve * b).sum(axis=0),
+            "curve_bb": (curve * b * b).sum(axis=0),
+            "slopes": jnp.einsum("tm,tmp->mp", slope, phi),
+            "gradient": flat,
+            "control": control * flat,
+            "controls": control**2,
+            "steps": record.valid.sum(axis=0),
+            "y": x["returns"].sum(axis=0),
+            "yy": (x["returns"] ** 2).sum(axis=0),
+            "r": residual.sum(axis=0),
+            "rr": (residual**2).sum(axis=0),
+        }
+        totals["curves"] = jnp.einsum("tmp,tmq->mpq", curve[..., None] * phi, phi)
+        return {k: jnp.tensordot(chunk.groups, 1.0 * v, 1) for k, v in totals.items()}
+
+
+def _quality(sums: GroupSums) -> BaselineQuality:
+    m = sums.means()
+    squared = np.sum(m["gradient"] ** 2, axis=1)
+    variance, _ = variance_and_norm(squared, m["square"], m.n)
+    to_none = 2 * m["slope_b"] + m["curve_bb"]  # Var(0) − Var(b)
+    with np.errstate(all="ignore"):
+        best = (m["slope"] + m["curve_b"]) ** 2 / m["curve"]
+        unexplained = _spread(m["rr"], m["r"], m["steps"]) / _spread(m["yy"], m["y"], m["steps"])
+    excess, c = _reach(sums, m["curves"])
+    parameters, c_parameters = _reach_apart(sums, m["controls"])
+    return BaselineQuality(
+        episodes=sums.episodes,
+        variance=m.interval(variance, "log"),
+        explained_variance=m.interval(1 - unexplained),
+        removed_from_none=m.interval(to_none),
+        removed_from_constant=m.interval(to_none - best),
+        excess=m.interval(excess, "square", c),
+        excess_ratio=m.interval(excess / variance, "square", c / variance[0]),
+        per_parameter=m.interval(parameters, "square", c_parameters),
+    )
+
+
+def _spread(squares: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return squares / counts - (sums / counts) ** 2
+
+
+def _present(k: int) -> np.ndarray:
+    """`[1 + K, K]`: which groups a row is over."""
+    return np.concatenate([np.ones((1, k)), 1 - np.eye(k)])
+
+
+def _reach(sums: GroupSums, metric: Float[np.ndarray, "R p p"]) -> tuple[np.ndarray, float]:
+    """νᵀM⁻¹ν over pairs of different groups, row by row, and half of what the pairs leave out."""
+    x = sums.sums["slopes"] / sums.counts[:, None]
+    present = _present(len(x))
+    m = present.sum(axis=1)
+    inverse = np.linalg.pinv(metric, rcond=1e-9, hermitian=True)
+    total = present @ x
+    own = np.einsum("rk,kp,kq->rpq", present, x, x, optimize=True)
+    whole = np.einsum("rp,rpq,rq->r", total, inverse, total)
+    within = np.einsum("rpq,rpq->r", inverse, own)
+    return _pairs(whole, within, m)
+
+
+def _reach_apart(sums: GroupSums, metric: Float[np.ndarray, "R d"]) -> tuple[np.ndarray, float]:
+    """The same for a diagonal metric: every parameter by itself."""
+    x = sums.sums["control"] / sums.counts[:, None]
+    present = _present(len(x))
+    m = present.sum(axis=1)
+    inverse = np.divide(1.0, metric, out=np.zeros_like(metric), where=metric > 0)
+    whole = np.sum((present @ x) ** 2 * inverse, axis=1)
+    within = np.sum((present @ x**2) * inverse, axis=1)
+    return _pairs(whole, within, m)
+
+
+def _pairs(whole: np.ndarray, within: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, float]:
+    value = (whole - within) / (m * (m - 1))
+    return value, float((whole / m**2 - value)[0]) / 2

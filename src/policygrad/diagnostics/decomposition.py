@@ -1,0 +1,169 @@
+"""Where the variance comes from: Var = D + C − B, and the post's two approximations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from policygrad import scores
+from policygrad.diagnostics.intervals import GROUPS, GroupSums, Means, Measured, to_json
+from policygrad.diagnostics.noise import squares_of_means, variance_and_norm
+from policygrad.diagnostics.streaming import (
+    Chunk,
+    Episodes,
+    Part,
+    by_part,
+    flatten,
+    parts_of,
+    stream,
+    weights_of,
+)
+from policygrad.estimators import Estimator, EstimatorState
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """The variance of ONE episode's gradient, taken apart; g_t = Ψ_t z_t.
+
+    The estimates obey Var = D + C − B exactly.
+
+    Attributes:
+        variance: trΣ.
+        diagonal: D = Σ_t E‖g_t‖², the post's approximation (i).
+        cross: C = 2 Σ_{t<k} E[g_t·g_k]; may be negative.
+        squared_mean: B = ‖E ĝ‖²; unbiased, so that it may come out below zero.
+        factored: F = Σ_t E‖z_t‖² E Ψ_t², the post's approximation (ii).
+        diagonal_ratio, cross_ratio, factored_ratio: D/Var, C/Var and F/Var.
+    """
+
+    variance: Measured
+    diagonal: Measured
+    cross: Measured
+    squared_mean: Measured
+    factored: Measured
+    diagonal_ratio: Measured
+    cross_ratio: Measured
+    factored_ratio: Measured
+
+
+@dataclass(frozen=True)
+class DecomposedVariance:
+    """The decomposition of N episodes' gradients.
+
+    Attributes:
+        episodes: N.
+        total: over all parameters.
+        parts: by parameter group; C and F of the groups add up too.
+        by_step: E‖g_t‖² of every time step, `[T]`; D is their sum.
+        alive: `[T]`, share of the episodes that reach the step.
+    """
+
+    episodes: int
+    total: Decomposition
+    parts: Mapping[str, Decomposition]
+    by_step: Measured
+    alive: Float[np.ndarray, " T"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return to_json(self)
+
+
+def decompose_variance(
+    policy: Any,
+    estimator: Estimator,
+    state: EstimatorState,
+    episodes: Episodes,
+    *,
+    groups: int = GROUPS,
+) -> DecomposedVariance:
+    """Var ĝ = D + C − B of an estimator, from whole episodes.
+
+    D = Σ_t E‖g_t‖², C = 2 Σ_{t<k} E[g_t·g_k], B = ‖E ĝ‖², F = Σ_t E‖z_t‖² E Ψ_t².  [E8]
+
+    Args:
+        policy, estimator, state, episodes, groups: as in `gradient_noise`. It takes the length of
+            every step's own score, and so a few times as long.
+
+    Returns:
+        `DecomposedVariance`; intervals over episodes.
+
+    Raises:
+        UserError: segments, or fewer than two episodes.
+
+    Bias: none in Var, D, C, B and F (an episode that is over counts 0); O(1/N) in ratios.
+
+    Source: the post, E8.
+    """
+
+    def weigh(batch: Any) -> Any:
+        return weights_of(estimator, state, batch).psi
+
+    sums = stream(policy, episodes, weigh, reduce_steps, groups=groups)
+    return _decomposition(sums, parts_of(policy))
+
+
+def reduce_steps(policy: Any, chunk: Chunk) -> dict[str, Array]:
+    """Sums over groups of ĝ, ‖ĝ‖², and by time of ‖g_t‖², ‖z_t‖² and Ψ_t²."""
+    member, psi = chunk.groups, chunk.extra
+    tree = scores.episode_gradients(policy, chunk.trajectories, psi)
+    leaves = scores.score_squares(policy, chunk.trajectories)
+    z = jnp.stack(jax.tree.leaves(leaves), axis=-1)  # [T, m, P]
+    valid = 1.0 * chunk.trajectories.valid
+    return {
+        "gradient": member @ flatten(tree),
+        "square": member @ by_part(tree),
+        "diagonal": jnp.einsum("km,tm,tmp->ktp", member, psi**2, z),
+        "score": jnp.einsum("km,tmp->ktp", member, z),
+        "weight": jnp.einsum("km,tm->kt", member, psi**2),
+        "alive": jnp.einsum("km,tm->kt", member, valid),
+    }
+
+
+def _decomposition(sums: GroupSums, parts: tuple[Part, ...]) -> DecomposedVariance:
+    means = sums.means()
+    squared, second = squares_of_means(means["gradient"], parts), means["square"]
+    steps = means["diagonal"]
+    n = means.n[:, None]
+    # unbiased: the same episode's two factors come out as D
+    product = np.einsum("rtp,rt->rp", means["score"], means["weight"])
+    factored = (n * product - steps.sum(axis=1)) / np.maximum(n - 1, 1)
+
+    def of(which: Any) -> Decomposition:
+        rows = (squared, second, steps.sum(axis=1), factored)
+        return _one(means, *(x[:, which].sum(axis=1) for x in rows))
+
+    return DecomposedVariance(
+        episodes=sums.episodes,
+        total=of(slice(None)),
+        parts={p.name: of([i]) for i, p in enumerate(parts)},
+        by_step=means.interval(steps.sum(axis=2), "log"),
+        alive=means["alive"][0],
+    )
+
+
+def _one(
+    means: Means,
+    squared: np.ndarray,
+    second: np.ndarray,
+    diagonal: np.ndarray,
+    factored: np.ndarray,
+) -> Decomposition:
+    variance, norm2 = variance_and_norm(squared, second, means.n)
+    cross = second - diagonal
+    with np.errstate(all="ignore"):
+        shares = [x / variance for x in (diagonal, cross, factored)]
+    return Decomposition(
+        variance=means.interval(variance, "log"),
+        diagonal=means.interval(diagonal, "log"),
+        cross=means.interval(cross),
+        squared_mean=means.interval(norm2, "square", variance[0] / means.n[0] / 2),
+        factored=means.interval(factored, "log"),
+        diagonal_ratio=means.interval(shares[0], "log"),
+        cross_ratio=means.interval(shares[1]),
+        factored_ratio=means.interval(shares[2], "log"),
+    )

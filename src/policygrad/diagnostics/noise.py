@@ -1,0 +1,250 @@
+"""How noisy the gradient is: variance, signal to noise, noise scale, and the batch it takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from policygrad import scores
+from policygrad.diagnostics.cosines import CosineCurve, cosine_curve, episodes_for, share_along
+from policygrad.diagnostics.intervals import GROUPS, GroupSums, Means, Measured, to_json
+from policygrad.diagnostics.streaming import (
+    Chunk,
+    Episodes,
+    Part,
+    by_part,
+    flatten,
+    parts_of,
+    stream,
+    weights_of,
+)
+from policygrad.errors import UserError
+from policygrad.estimators import Estimator, EstimatorState
+
+COSINES = (0.5, 0.9)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of ONE episode's gradient estimate, over all parameters or one group of them.
+
+    Attributes:
+        parameters: d.
+        squared_norm: ‖G‖², G = E ĝ; unbiased, so that it may come out below zero.
+        norm: ‖G‖.
+        variance: trΣ, the trace of the covariance. A batch of N divides it by N.
+        signal_to_noise: ‖G‖/√trΣ. A batch of N multiplies it by √N.
+        noise_scale: B = trΣ/‖G‖², episodes; infinite where the norm may be zero.
+        along: share of trΣ along G, which changes the estimate's length and not its direction.
+        episodes_for: cosine -> episodes a batch takes to have it with G, on average.
+    """
+
+    parameters: int
+    squared_norm: Measured
+    norm: Measured
+    variance: Measured
+    signal_to_noise: Measured
+    noise_scale: Measured
+    along: float
+    episodes_for: Mapping[float, Measured]
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """What N per-episode gradients say about the noise of the estimate.
+
+    Attributes:
+        episodes: N.
+        total: over all parameters.
+        parts: by parameter group.
+        cosines: measured and predicted, against the size of the batch.
+        mean: `[d]`, the mean gradient; not part of the JSON.
+    """
+
+    episodes: int
+    total: Noise
+    parts: Mapping[str, Noise]
+    cosines: CosineCurve
+    mean: Float[np.ndarray, " d"] = field(metadata={"json": False})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return to_json(self)
+
+
+def gradient_noise(
+    policy: Any,
+    estimator: Estimator,
+    state: EstimatorState,
+    episodes: Episodes,
+    *,
+    groups: int = GROUPS,
+) -> GradientNoise:
+    """Variance, signal to noise and noise scale of an estimator, from whole episodes.
+
+    trΣ = E‖ĝ − G‖², B = trΣ/‖G‖², cos(N) ≈ (1 + B/N)^(−1/2).
+
+    Args:
+        policy: observation -> distribution, at the parameters that acted.
+        estimator: what weighs each score.
+        state: what it has fitted, on other episodes than these.
+        episodes: whole episodes, or batches of them one after another; memory is that of a batch.
+        groups: K of the jackknife; memory holds 2·K gradients.
+
+    Returns:
+        `GradientNoise`; every quantity with its 95 % interval over episodes.
+
+    Raises:
+        UserError: segments, or fewer than two episodes.
+
+    Bias: none in `variance` and `squared_norm`; ratios have that of a quotient, O(1/N). With a
+    leave-one-out baseline the estimates of a batch depend on each other, which is left out.
+
+    Source: McCandlish et al. 2018, with ‖G‖² less its own noise.
+    """
+
+    def weigh(batch: Any) -> Any:
+        return weights_of(estimator, state, batch).psi
+
+    sums = stream(policy, episodes, weigh, reduce_gradients, groups=groups)
+    return noise_of_sums(sums, parts_of(policy))
+
+
+def noise_of_gradients(
+    gradients: Mapping[str, Any] | Any, *, groups: int = GROUPS
+) -> GradientNoise:
+    """The same from per-episode gradients that someone else computed.
+
+    Args:
+        gradients: `[N, d]`, or name -> `[N, ...]` by parameter group; one row an episode.
+        groups: K of the jackknife.
+
+    Returns:
+        `GradientNoise`.
+
+    Raises:
+        UserError: fewer than two rows, groups of different length, or numbers that are not finite.
+
+    Bias: as in `gradient_noise`.
+
+    >>> rows = np.random.default_rng(0).normal([3.0, 4.0], 1.0, size=(1000, 2))
+    >>> found = noise_of_gradients(rows).total
+    >>> found.norm.covers(5.0) and found.variance.covers(2.0)
+    True
+    """
+    named = gradients if isinstance(gradients, Mapping) else {"parameters": gradients}
+    flat, parts = as_rows(named)
+    return noise_of_sums(_group(flat, parts, groups), parts)
+
+
+def as_rows(named: Mapping[str, Any]) -> tuple[Float[np.ndarray, "N d"], tuple[Part, ...]]:
+    """Per-episode gradients as one matrix, and where its groups lie."""
+    arrays = {k: np.asarray(v, np.float64) for k, v in named.items()}
+    lengths = {k: len(v) if v.ndim else 0 for k, v in arrays.items()}
+    if not lengths or len(set(lengths.values())) != 1 or min(lengths.values()) < 2:
+        raise UserError(
+            f"gradients need one row an episode, at least 2 and equally many of each, got {lengths}"
+        )
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            bad = np.argwhere(~np.isfinite(array))[0]
+            raise UserError(f"gradient {name!r} of episode {bad[0]} is {array[tuple(bad)]}")
+    rows = {k: v.reshape(len(v), -1) for k, v in arrays.items()}
+    stops = np.cumsum([v.shape[1] for v in rows.values()]).tolist()
+    parts = tuple(
+        Part(k, stop - v.shape[1], stop) for (k, v), stop in zip(rows.items(), stops, strict=True)
+    )
+    return np.concatenate(list(rows.values()), axis=1), parts
+
+
+def _group(flat: np.ndarray, parts: tuple[Part, ...], groups: int) -> GroupSums:
+    n = len(flat)
+    k = min(groups, n)
+    member = np.arange(n) % k == np.arange(k)[:, None]
+    squares = np.stack([(flat[:, p.start : p.stop] ** 2).sum(axis=1) for p in parts], axis=1)
+    return GroupSums(
+        member.sum(axis=1).astype(float),
+        {name: member @ x for name, x in _rows(flat, squares, np).items()},
+    ).folded()
+
+
+def reduce_gradients(policy: Any, chunk: Chunk) -> dict[str, Array]:
+    """Sums over groups of ĝ, of ‖ĝ‖² by part, and of ĝ/‖ĝ‖."""
+    tree = scores.episode_gradients(policy, chunk.trajectories, chunk.extra)
+    squares = by_part(tree)
+    return {k: chunk.groups @ x for k, x in _rows(flatten(tree), squares, jnp).items()}
+
+
+def _rows(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
+    length = xp.sqrt(squares.sum(axis=1))
+    inverse = xp.where(length > 0, 1 / xp.where(length > 0, length, 1.0), 0.0)
+    return {
+        "gradient": flat,
+        "square": squares,
+        "direction": flat * inverse[:, None],
+        "directed": 1.0 * (length > 0),
+    }
+
+
+def noise_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> GradientNoise:
+    """The record, from sums of `gradient`, `square`, `direction` and `directed`."""
+    means = sums.means()
+    squared = squares_of_means(means["gradient"], parts)
+    whole = Part("total", 0, parts[-1].stop)
+    total = _noise(sums, means, whole, squared.sum(axis=1), means["square"].sum(axis=1))
+    return GradientNoise(
+        episodes=sums.episodes,
+        total=total,
+        parts={
+            p.name: _noise(sums, means, p, squared[:, i], means["square"][:, i])
+            for i, p in enumerate(parts)
+        },
+        cosines=cosine_curve(sums, total.signal_to_noise, total.along),
+        mean=means["gradient"][0],
+    )
+
+
+def squares_of_means(mean: Float[np.ndarray, "R d"], parts: tuple[Part, ...]) -> np.ndarray:
+    """`[R, P]`, ‖·‖² of every part of every row."""
+    return np.add.reduceat(mean**2, [p.start for p in parts], axis=1)
+
+
+def variance_and_norm(
+    squared: np.ndarray, second: np.ndarray, n: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """trΣ and ‖G‖², both unbiased, of ‖Ḡ‖² and the mean of ‖ĝ‖², so that their sum is the latter."""
+    variance = np.maximum(second - squared, 0.0) * n / np.maximum(n - 1, 1)
+    return variance, squared - variance / n
+
+
+def _noise(
+    sums: GroupSums, means: Means, part: Part, squared: np.ndarray, second: np.ndarray
+) -> Noise:
+    variance, norm2 = variance_and_norm(squared, second, means.n)
+    with np.errstate(all="ignore"):
+        ratio = np.where(variance > 0, norm2 / variance, np.where(norm2 > 0, np.inf, 0.0))
+    snr = means.interval(ratio, "square", 0.5 / means.n[0]).map(_root)
+    squared_norm = means.interval(norm2, "square", variance[0] / means.n[0] / 2)
+    own = sums.sums["gradient"][:, part.start : part.stop]
+    along = share_along(sums.counts, float(variance[0]), own)
+    return Noise(
+        parameters=part.stop - part.start,
+        squared_norm=squared_norm,
+        norm=squared_norm.map(_root),
+        variance=means.interval(variance, "log"),
+        signal_to_noise=snr,
+        noise_scale=Measured(_scale(snr.value), _scale(snr.high), _scale(snr.low)),
+        along=along,
+        episodes_for={c: episodes_for(c, snr, along) for c in COSINES},
+    )
+
+
+def _root(x: float) -> float:
+    return float(np.sqrt(max(x, 0.0)))
+
+
+def _scale(signal_to_noise: float) -> float:
+    return signal_to_noise**-2 if signal_to_noise > 0 else float("inf")

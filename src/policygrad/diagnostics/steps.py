@@ -1,0 +1,197 @@
+"""One step's variance by its source: the rest of the trajectory, the action, the state."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from policygrad import scores
+from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, to_json
+from policygrad.diagnostics.streaming import flatten
+from policygrad.environments.functional import CompiledEnvironment
+from policygrad.errors import UserError
+from policygrad.estimators import Estimator, EstimatorState
+from policygrad.rollout.acting import act
+from policygrad.rollout.collectors import Same, require_finished
+from policygrad.rollout.compiled import LaneState, advance, collect_episodes, start_lanes
+
+BRANCHES = 4  # two actions, two continuations of each
+
+
+@dataclass(frozen=True)
+class StepSplit:
+    """The variance of one step's term g = Ψ z, a step being any of those the policy visits.
+
+    Attributes:
+        states: how many were branched from.
+        trajectory: Σ_τ = E Var_τ(g), of what follows the action.
+        action: Σ_a = E_s Var_a(E_τ g), of the choice of action.
+        state: Σ_s = Var_s(E_{a,τ} g), of where the step is; may come out below zero.
+        variance: their sum.
+    """
+
+    states: int
+    trajectory: Measured
+    action: Measured
+    state: Measured
+    variance: Measured
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return to_json(self)
+
+
+def split_by_step(
+    policy: Any,
+    estimator: Estimator,
+    state: EstimatorState,
+    environment: Any,
+    key: PRNGKeyArray,
+    *,
+    states: int = 1024,
+    max_steps: int | None = None,
+    batch: int = 256,
+) -> StepSplit:
+    """Var g = Σ_τ + Σ_a + Σ_s of one step, by going back to states and trying again.
+
+    From each of the states two actions are drawn and each is followed twice: products of what is
+    drawn independently have the squares of the conditional means as their expectation.
+
+    Args:
+        policy, estimator, state: as in `gradient_noise`.
+        environment: compiled; its state is a value, so that it can be gone back to.
+        key: consumed.
+        states: how many; each is one step, drawn uniformly, of an episode of its own.
+        max_steps: cap on an episode; None for the environment's time limit, else 10,000.
+        batch: states at a time: memory is that of four times as many episodes.
+
+    Returns:
+        `StepSplit`; intervals over states.
+
+    Raises:
+        UserError: a Gymnasium environment, which cannot be reset to a state; an estimator whose
+            weights are not of what follows the step.
+
+    Bias: none, but O(1/states) of a quotient.
+
+    Source: Tucker et al. 2018, eq. 4.
+    """
+    _check(estimator, environment)
+    limit = max_steps or environment.time_limit or 10_000
+    same, total = Same(environment), None
+    batches = -(-states // batch)
+    for k in jax.random.split(key, batches):
+        found, unfinished = _branch(same, policy, estimator, state, k, batch, limit)
+        require_finished(np.asarray(unfinished), limit)
+        counts = np.bincount(np.arange(batch) % GROUPS, minlength=GROUPS).astype(float)
+        part = GroupSums(counts, {name: np.asarray(x, np.float64) for name, x in found.items()})
+        total = part if total is None else total + part
+    assert total is not None
+    return _split(total.folded())
+
+
+def _check(estimator: Estimator, environment: Any) -> None:
+    if not isinstance(environment, CompiledEnvironment):
+        raise UserError(
+            f"the split by step goes back to states, which {type(environment).__name__} cannot be "
+            "reset to; use a compiled environment, such as gymnax/CartPole-v1"
+        )
+    own_batch = estimator.baseline is not None and estimator.baseline.uses_own_batch
+    if estimator.form == "total_return" or own_batch or estimator.normalise_advantages:
+        raise UserError(
+            f"the split by step needs weights of what follows a step; {estimator.form} with these "
+            "options reads the whole episode or batch; use reward_to_go or gae"
+        )
+
+
+@eqx.filter_jit
+def _branch(
+    same: Same, policy: Any, estimator: Any, state: Any, key: Any, batch: int, limit: int
+) -> tuple[dict[str, Array], Array]:
+    """Sums over groups, of steps weighted by their episode's length."""
+    visit_key, act_key, go_key = jax.random.split(key, 3)
+    visited, lengths, running = _visit(same.environment, policy, visit_key, batch, limit)
+    twice: LaneState = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), visited)
+    actions, _ = act(policy, act_key, 0, twice.observations)
+    again = partial(jax.tree.map, lambda x: jnp.repeat(x, 2, axis=0))
+    batch_of_four = collect_episodes(
+        same.environment,
+        policy,
+        go_key,
+        episodes=BRANCHES * batch,
+        max_steps=limit,
+        start=(again(twice), again(actions)),
+    )
+    record = batch_of_four.trajectories
+    psi = estimator.weights(state, record).psi[0].reshape(batch, 2, 2)
+    first = jax.tree.map(lambda x: x[:1, ::2], record)
+    z = flatten(scores.trajectory_score(policy, first)).reshape(batch, 2, -1)
+    squares, product = jnp.sum(z**2, axis=2), jnp.sum(z[:, 0] * z[:, 1], axis=1)
+    mean = psi.mean(axis=2)
+    found = {
+        "length": 1.0 * lengths,
+        "trajectory": lengths * jnp.mean(squares * (psi[..., 0] - psi[..., 1]) ** 2 / 2, axis=1),
+        "given_action": lengths * jnp.mean(squares * psi[..., 0] * psi[..., 1], axis=1),
+        "given_state": lengths * product * mean[:, 0] * mean[:, 1],
+        "gradient": lengths[:, None] * jnp.mean(mean[..., None] * z, axis=1),
+    }
+    member = 1.0 * (jnp.arange(batch) % GROUPS == jnp.arange(GROUPS)[:, None])
+    sums = {k: member @ x for k, x in found.items()}
+    return sums, jnp.append(batch_of_four.unfinished, running)
+
+
+def _visit(
+    environment: CompiledEnvironment, policy: Any, key: PRNGKeyArray, batch: int, limit: int
+) -> tuple[LaneState, Array, Array]:
+    """A uniform step of each of some episodes, their lengths, and which did not end."""
+    reset_key, act_key, environment_key, keep_key = jax.random.split(key, 4)
+    lanes = start_lanes(environment, reset_key, batch)
+
+    def running(carry: Any) -> Array:
+        return (carry[0] < limit) & jnp.any(carry[2])
+
+    def step(carry: Any) -> Any:
+        t, lanes, alive, kept, lengths = carry
+        # the (t + 1)-th step replaces what is kept with probability 1/(t + 1)
+        draw = jax.random.uniform(jax.random.fold_in(keep_key, t), (batch,)) * (t + 1) < 1
+        kept = _choose(alive & draw, lanes, kept)
+        actions, _ = act(policy, act_key, t, lanes.observations)
+        step_key = jax.random.fold_in(environment_key, t)
+        lanes, (_, _, terminated, truncated) = advance(environment, lanes, step_key, actions)
+        return t + 1, lanes, alive & ~(terminated | truncated), kept, lengths + alive
+
+    start = (jnp.int32(0), lanes, jnp.ones(batch, bool), lanes, jnp.zeros(batch, jnp.int32))
+    _, _, alive, kept, lengths = jax.lax.while_loop(running, step, start)
+    return kept, lengths, alive
+
+
+def _choose(which: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(
+        lambda a, b: jnp.where(which.reshape(-1, *[1] * (b.ndim - 1)), a, b), new, old
+    )
+
+
+def _split(sums: GroupSums) -> StepSplit:
+    m = sums.means()
+    length = m["length"]
+    trajectory, action, state = (
+        m[k] / length for k in ("trajectory", "given_action", "given_state")
+    )
+    # ‖E g‖² by pairs of different groups
+    x = sums.sums["gradient"] / sums.counts[:, None]
+    present = np.concatenate([np.ones((1, len(x))), 1 - np.eye(len(x))])
+    k = present.sum(axis=1)
+    whole = np.sum((present @ x) ** 2, axis=1) - present @ np.sum(x**2, axis=1)
+    squared_mean = whole / (k * (k - 1)) / length**2
+    return StepSplit(
+        states=sums.episodes,
+        trajectory=m.interval(trajectory, "log"),
+        action=m.interval(action - state),
+        state=m.interval(state - squared_mean),
+        variance=m.interval(trajectory + action - squared_mean, "log"),
+    )
