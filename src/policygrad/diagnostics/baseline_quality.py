@@ -85,7 +85,7 @@ def judge_baseline(
         `BaselineQuality`.
 
     Raises:
-        UserError: leave-one-out, whose baseline is no function of the state; `normalise_advantages`.
+        UserError: leave-one-out, no function of the state; `normalise_advantages`.
 
     Bias: none in what is removed; the optima have the noise of their own coefficients taken out
     by pairs of groups, which leaves O(1/N).

@@ -215,7 +215,7 @@ def squares_of_means(mean: Float[np.ndarray, "R d"], parts: tuple[Part, ...]) ->
 def variance_and_norm(
     squared: np.ndarray, second: np.ndarray, n: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """trΣ and ‖G‖², both unbiased, of ‖Ḡ‖² and the mean of ‖ĝ‖², so that their sum is the latter."""
+    """trΣ and ‖G‖², unbiased, of ‖Ḡ‖² and the mean of ‖ĝ‖², so that their sum is the latter."""
     variance = np.maximum(second - squared, 0.0) * n / np.maximum(n - 1, 1)
     return variance, squared - variance / n
 

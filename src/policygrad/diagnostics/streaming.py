@@ -1,4 +1,4 @@
-"""From whole episodes to group sums: in chunks of like length, so that memory is that of a chunk."""
+"""From whole episodes to group sums: in chunks of like length, so memory is that of a chunk."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from policygrad import scores
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState, Weights
