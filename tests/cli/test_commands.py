@@ -105,7 +105,7 @@ def test_missing_mujoco(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco", None)
     for module in [m for m in sys.modules if m.startswith("gymnasium.envs.mujoco")]:
         monkeypatch.delitem(sys.modules, module)
-    line = refused("train", "HalfCheetah-v5", *TINY_FLAGS)
+    line = refused("train", "gymnasium/HalfCheetah-v5", *TINY_FLAGS)
     assert "pip install 'policygrad[mujoco]'" in line
 
 

@@ -55,7 +55,8 @@ class Measured:
     def covers(self, truth: Any) -> Any:
         """Whether the interval contains a number, to rounding."""
         slack = 1e-6 * np.abs(truth)
-        return (self.low - slack <= truth) & (truth <= self.high + slack)
+        inside = (self.low - slack <= truth) & (truth <= self.high + slack)
+        return bool(inside) if np.ndim(inside) == 0 else inside
 
     def to_json(self) -> Any:
         """Plain data; None stands for a number that is infinite or not defined."""

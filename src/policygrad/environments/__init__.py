@@ -97,7 +97,7 @@ def choose_engine(env: Any, *, processes: bool = False, kwargs: dict | None = No
 
 
 def _envpool_ids() -> list[str]:
-    import envpool
+    import envpool  # pyright: ignore[reportMissingImports]
 
     return envpool.list_all_envs()
 

@@ -41,7 +41,7 @@ class Pool(VectorEnv):
         self.time_limit = limit if 0 < limit < 2**31 - 1 else None
 
     def _make(self, seeds: list[int]) -> Any:
-        import envpool
+        import envpool  # pyright: ignore[reportMissingImports]
 
         threads = min(self.num_envs, len(os.sched_getaffinity(0)))
         try:

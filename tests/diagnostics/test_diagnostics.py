@@ -1,0 +1,220 @@
+"""The streamed sums give what the definitions give on all gradients at once."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from policygrad import baselines, diagnostics, estimators, scores
+from policygrad.diagnostics.intervals import GroupSums, standard_error
+from policygrad.diagnostics.streaming import weights_of
+from policygrad.errors import UserError
+from policygrad.tabular import gallery
+from tests.diagnostics.sampling import sampler
+
+EPISODES = 300
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    """Chain: episodes of very different length, over several chunks of different shape."""
+    with jax.enable_x64(True):
+        task = gallery.chain()
+        episodes = sampler(task, EPISODES)(jax.random.key(0))
+        table = baselines.table(np.linspace(-1, 1, task.mdp.states))
+        estimator = estimators.reward_to_go(discount=0.9, baseline=table, discounted_states=True)
+        return task.policy, estimator, estimator.init(jax.random.key(0), 0), episodes
+
+
+def every_gradient(policy, estimator, state, episodes):
+    psi = weights_of(estimator, state, episodes).psi
+    tree = jax.jit(scores.episode_gradients)(policy, episodes, psi)
+    return np.asarray(tree.theta).reshape(EPISODES, -1)
+
+
+def halves(episodes):
+    for part in (slice(0, 100), slice(100, None)):
+        cut = jax.tree.map(lambda x, p=part: x[:, p], episodes)
+        yield cut
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_noise_is_that_of_all_gradients(sampled, streamed):
+    policy, estimator, state, episodes = sampled
+    g = every_gradient(*sampled)
+    batches = halves(episodes) if streamed else episodes
+    found = diagnostics.gradient_noise(policy, estimator, state, batches)
+    variance = np.trace(np.cov(g.T))
+    pairs = g @ g.T
+    squared = (pairs.sum() - np.trace(pairs)) / (EPISODES * (EPISODES - 1))
+    np.testing.assert_allclose(found.total.variance.value, variance, rtol=1e-10)
+    np.testing.assert_allclose(found.total.squared_norm.value, squared, rtol=1e-9)
+    np.testing.assert_allclose(found.total.noise_scale.value, variance / squared, rtol=1e-9)
+    np.testing.assert_allclose(found.mean, g.mean(axis=0), atol=1e-12)
+    unit = g / np.linalg.norm(g, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    mean = (cosines.sum() - EPISODES) / (EPISODES * (EPISODES - 1))
+    np.testing.assert_allclose(found.cosines.between.value[0], mean, rtol=1e-9)
+    again = diagnostics.noise_of_gradients(g)
+    np.testing.assert_allclose(again.total.variance.low, found.total.variance.low, rtol=1e-9)
+
+
+def test_decomposition_is_that_of_every_step(sampled):
+    policy, estimator, state, episodes = sampled
+    psi = np.asarray(weights_of(estimator, state, episodes).psi)
+    found = diagnostics.decompose_variance(policy, estimator, state, episodes)
+    z = step_scores(policy, episodes)
+    terms = psi[..., None] * z
+    diagonal = (terms**2).sum(axis=(0, 2)).mean()
+    np.testing.assert_allclose(found.total.diagonal.value, diagonal, rtol=1e-10)
+    cross = (terms.sum(axis=0) ** 2).sum(axis=1).mean() - diagonal
+    np.testing.assert_allclose(found.total.cross.value, cross, rtol=1e-9)
+    others = [
+        (z[:, i] ** 2).sum(-1) @ (psi[:, j] ** 2)
+        for i in range(40)
+        for j in range(EPISODES)
+        if i != j
+    ]
+    total = found.total
+    assert abs(np.mean(others) / total.factored.value - 1) < 0.3  # 40 of 300 rows of the pairs
+    parts = total.diagonal.value + total.cross.value - total.squared_mean.value
+    np.testing.assert_allclose(parts, total.variance.value, rtol=1e-12)
+    np.testing.assert_allclose(found.by_step.value.sum(), diagonal, rtol=1e-10)
+    np.testing.assert_allclose(found.alive, np.asarray(episodes.valid).mean(axis=1))
+
+
+def step_scores(policy, episodes):
+    """`[T, N, d]`, the score of every step, from the softmax by hand."""
+    theta = np.asarray(policy.theta).reshape(-1, 2)
+    pi = np.exp(theta) / np.exp(theta).sum(axis=1, keepdims=True)
+    z = np.zeros((*episodes.rewards.shape, *theta.shape))
+    for t, n in np.argwhere(episodes.valid):
+        s, a = episodes.observations[t, n], episodes.actions[t, n]
+        z[t, n, s] -= pi[s]
+        z[t, n, s, a] += 1
+    return z.reshape(*episodes.rewards.shape, -1)
+
+
+def test_score_squares_and_products_by_hand(sampled):
+    policy, _, _, episodes = sampled
+    z = step_scores(policy, episodes)
+    squares = jax.jit(scores.score_squares)(policy, episodes).theta
+    np.testing.assert_allclose(squares, (z**2).sum(-1), atol=1e-12)
+    vectors = np.random.default_rng(0).normal(size=(EPISODES, z.shape[-1]))
+    tree = jax.tree.map(lambda x: jnp.asarray(vectors.reshape(EPISODES, *x.shape)), policy.theta)
+    along = jax.jit(scores.score_products)(policy, episodes, replace_theta(policy, tree))
+    np.testing.assert_allclose(along, np.einsum("tnd,nd->tn", z, vectors), atol=1e-12)
+
+
+def replace_theta(policy, theta):
+    differentiated = scores.split(policy)[0]
+    return jax.tree.map(lambda _: theta, differentiated)
+
+
+def test_comparison_is_that_of_all_gradients(sampled):
+    policy, estimator, state, episodes = sampled
+    plain = estimators.reward_to_go(discount=0.9, discounted_states=True)
+    start = plain.init(jax.random.key(0), 0)
+    found = diagnostics.compare_estimators(
+        policy,
+        {"plain": (plain, start), "based": (estimator, state)},
+        episodes,
+        reference="plain",
+        batch_episodes=10,
+    )
+    g, r = every_gradient(*sampled), every_gradient(policy, plain, start, episodes)
+    spread = np.trace(np.cov((g - r).T)) / EPISODES
+    bias2 = ((g - r).mean(axis=0) ** 2).sum() - spread
+    one = found.estimators["based"]
+    np.testing.assert_allclose(one.squared_bias.value, bias2, rtol=1e-8)
+    np.testing.assert_allclose(one.variance.value, np.trace(np.cov(g.T)), rtol=1e-10)
+    assert one.bias.low == 0
+    zero = found.estimators["plain"].squared_bias
+    assert zero.value == pytest.approx(0, abs=1e-12)
+    assert zero.covers(0)
+    arrays = diagnostics.compare_gradients(
+        {"plain": r, "based": g}, reference="plain", batch_episodes=10
+    )
+    for k, row in found.estimators.items():
+        np.testing.assert_allclose(
+            arrays.estimators[k].mean_squared_error.high, row.mean_squared_error.high, rtol=1e-7
+        )
+
+
+def test_a_baseline_is_judged_by_what_running_without_it_costs(sampled):
+    policy, estimator, state, episodes = sampled
+    found = diagnostics.judge_baseline(policy, estimator, state, episodes)
+    plain = replace(estimator, baseline=None)
+    g = every_gradient(policy, plain, plain.init(jax.random.key(0), 0), episodes)
+    without = np.trace(np.cov(g.T))
+    removed = without - found.variance.value
+    # two unbiased estimates of one number from the same episodes; the interval is of the first
+    half = (found.removed_from_none.high - found.removed_from_none.low) / 2
+    assert abs(removed - found.removed_from_none.value) < 3 * half
+    assert found.excess.low >= 0
+    assert found.explained_variance.high < 1
+
+
+def test_records_are_json_without_infinities(sampled):
+    policy, estimator, state, episodes = sampled
+    noise = diagnostics.gradient_noise(policy, estimator, state, episodes)
+    candidates = {"a": (estimator, state)}
+    records = (
+        noise,
+        diagnostics.decompose_variance(policy, estimator, state, episodes),
+        diagnostics.judge_baseline(policy, estimator, state, episodes),
+        diagnostics.compare_estimators(policy, candidates, episodes, batch_episodes=3),
+    )
+    for record in records:
+        text = json.dumps(record.to_json(), allow_nan=False)
+        assert json.loads(text)
+    assert "mean" not in noise.to_json()
+    nothing = diagnostics.noise_of_gradients(np.zeros((20, 3)))
+    assert nothing.total.noise_scale.value == np.inf
+    assert nothing.to_json()["total"]["noise_scale"]["value"] is None
+
+
+def test_groups_of_any_size_give_the_standard_error_of_a_mean():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 1))
+    of_groups = rng.integers(40, size=4000)
+    member = 1.0 * (of_groups == np.arange(40)[:, None])
+    means = GroupSums(member.sum(axis=1), {"x": member @ x}).means()
+    found = standard_error(means["x"], means.n)[0]
+    assert found == pytest.approx(1 / np.sqrt(4000), rel=0.35)  # χ² of 39: 3 standard errors
+
+
+def test_refusals(sampled):
+    policy, estimator, state, episodes = sampled
+    with pytest.raises(UserError, match="segments of"):
+        segments = replace(episodes, whole_episodes=False)
+        diagnostics.gradient_noise(policy, estimator, state, segments)
+    with pytest.raises(UserError, match="at least 2 episodes, got 0"):
+        diagnostics.gradient_noise(policy, estimator, state, [])
+    with pytest.raises(UserError, match="episode 3 is nan"):
+        rows = np.ones((5, 2))
+        rows[3, 1] = np.nan
+        diagnostics.noise_of_gradients(rows)
+    with pytest.raises(UserError, match=r"one of .*, got 'missing'"):
+        diagnostics.compare_estimators(
+            policy, {"a": (estimator, state)}, episodes, batch_episodes=1, reference="missing"
+        )
+    with pytest.raises(UserError, match="normalises its advantages"):
+        scaled = replace(estimator, normalise_advantages=True)
+        diagnostics.compare_estimators(
+            policy, {"a": (scaled, state)}, episodes, batch_episodes=1, reference="a"
+        )
+    with pytest.raises(UserError, match="LeaveOneOut is no function"):
+        alone = estimators.reward_to_go(baseline=baselines.leave_one_out())
+        diagnostics.judge_baseline(policy, alone, alone.init(jax.random.key(0), 0), episodes)
+    with pytest.raises(UserError, match="cannot be reset"):
+        diagnostics.split_by_step(policy, estimator, state, object(), jax.random.key(0))
