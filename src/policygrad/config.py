@@ -51,10 +51,30 @@ class In:
 # What a setting is where nobody gave it, by algorithm. Each holds for all environments; how they
 # were found stands in docs/training.md.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "vanilla": {"step_size": 1e-3, "target_kl": 0.01, "max_global_norm": 0.0},
-    "natural": {"step_size": 1.0, "target_kl": 0.02, "max_global_norm": 0.0},
-    "trpo": {"step_size": 1.0, "target_kl": 0.02, "max_global_norm": 0.0},
-    "ppo": {"step_size": 3e-4, "target_kl": 0.0, "max_global_norm": 0.5},
+    "vanilla": {
+        "step_size": 1e-3,
+        "target_kl": 0.01,
+        "max_global_norm": 0.0,
+        "step_size_schedule": "constant",
+    },
+    "natural": {
+        "step_size": 1.0,
+        "target_kl": 0.02,
+        "max_global_norm": 0.0,
+        "step_size_schedule": "constant",
+    },
+    "trpo": {
+        "step_size": 1.0,
+        "target_kl": 0.02,
+        "max_global_norm": 0.0,
+        "step_size_schedule": "constant",
+    },
+    "ppo": {
+        "step_size": 3e-4,
+        "target_kl": 0.0,
+        "max_global_norm": 0.5,
+        "step_size_schedule": "linear",
+    },
 }
 
 Count = Annotated[int, In(1)]
@@ -124,8 +144,8 @@ class TrainConfig:
     step_size: Positive | None = None
     """Initial step size of the policy; natural and trpo size their steps by target-kl alone.
     Default: by algorithm."""
-    step_size_schedule: str = "constant"
-    """constant, or linear: down to zero over the run."""
+    step_size_schedule: str | None = None
+    """constant, or linear: down to zero over the run. Default: linear for ppo, else constant."""
     target_kl: NonNegative | None = None
     """KL between old and new policy (nats) of one update: the size of the step for natural and
     trpo; for the others the step size is adapted to hold it, 0: fixed step. Default: by algorithm.
