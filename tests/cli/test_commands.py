@@ -5,11 +5,13 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from policygrad import cli
+from policygrad.config import DEFAULTS, TrainConfig
 from policygrad.runs import RunDirectory
 from tests.environments.test_make import without
 from tests.runs.test_storage import HOSTILE
@@ -600,3 +602,16 @@ def test_every_public_name_is_there():
 def test_root_is_on_the_path_of_subprocesses():
     assert importlib.util.find_spec("tests.worlds") is not None
     assert str(ROOT) in environment_variables()["PYTHONPATH"]
+
+
+@pytest.mark.parametrize("algorithm", ["vanilla", "natural", "ppo"])
+def test_defaults_are_those_of_the_algorithm(command, algorithm):
+    flags = ["--total-steps", "32", "--batch-steps", "32", "--critic-epochs", "1"]
+    code, _, err = command("train", "CartPole-v1", "--algorithm", algorithm, *flags, "--out", "run")
+    assert code == 0, err
+    written = RunDirectory.open(Path("run")).read_config()["config"]
+    expected = TrainConfig(
+        algorithm=algorithm, total_steps=32, batch_steps=32, critic_epochs=1
+    ).to_json()
+    assert written == json.loads(json.dumps(expected))
+    assert written["step_size"] == DEFAULTS[algorithm]["step_size"]

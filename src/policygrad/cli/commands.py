@@ -23,7 +23,7 @@ def train(
     env: Annotated[
         Positional[str], arg(metavar="ENV", help="CartPole-v1, module:Env-v0, gymnax/CartPole-v1 …")
     ],
-    config: OmitArgPrefixes[TrainConfig] = TrainConfig(),  # noqa: B008 - tyro reads the default
+    config: OmitArgPrefixes[TrainConfig],  # without a default: one made here would be vanilla's
     out: Annotated[
         Path | None, arg(help="Directory to write the run to. Default: runs/ENV-seedN.")
     ] = None,
