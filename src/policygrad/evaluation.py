@@ -16,7 +16,7 @@ from policygrad.environments.lanes import Lanes
 from policygrad.environments.spaces import same_kind
 from policygrad.errors import UserError
 from policygrad.policies import Agent
-from policygrad.rollout.acting import act, act_greedily
+from policygrad.rollout.acting import act, act_greedily, lane_keys
 from policygrad.rollout.compiled import advance, start_lanes
 from policygrad.rollout.host import Actor, run_episodes
 from policygrad.runs import RunDirectory
@@ -155,7 +155,9 @@ def _on_host(
     lanes: Lanes, agent: Agent, key: PRNGKeyArray, greedy: int, episodes: int, limit: int
 ) -> Returns:
     actor = Actor(agent.policy)
-    draw = actor.chooser(agent.policy) if greedy else actor.sampler(agent.policy, key)
+    draw = (
+        actor.chooser(agent.policy) if greedy else actor.sampler(agent.policy, key, lanes.num_envs)
+    )
     seed = int(np.asarray(jax.random.key_data(key))[-1] >> 1)
     totals, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     unfinished = np.zeros(episodes, bool)
@@ -190,7 +192,7 @@ def _compiled(
             if greedy:
                 actions = act_greedily(policy, lanes.observations)
             else:
-                actions, _ = act(policy, act_key, t, lanes.observations)
+                actions, _ = act(policy, lane_keys(act_key, t, episodes), lanes.observations)
             lanes, (_, rewards, terminated, truncated) = advance(
                 environment, lanes, jax.random.fold_in(environment_key, t), actions
             )

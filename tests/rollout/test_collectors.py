@@ -27,7 +27,7 @@ def policy_for(env):
     return network_policy(KEY, env.observation_space, spaces.Discrete(2), hidden=(4,))
 
 
-def draw(t, observations):
+def draw(t, observations, lanes):
     return np.zeros(len(observations), np.int32), np.zeros(len(observations), np.float32)
 
 

@@ -16,7 +16,7 @@ from policygrad.diagnostics.streaming import flatten
 from policygrad.environments.functional import CompiledEnvironment
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState
-from policygrad.rollout.acting import act
+from policygrad.rollout.acting import act, lane_keys
 from policygrad.rollout.collectors import Same, require_finished
 from policygrad.rollout.compiled import LaneState, advance, collect_episodes, start_lanes
 
@@ -117,7 +117,7 @@ def _branch(
     visit_key, act_key, go_key = jax.random.split(key, 3)
     visited, lengths, running = _visit(same.environment, policy, visit_key, batch, limit)
     twice: LaneState = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), visited)
-    actions, _ = act(policy, act_key, 0, twice.observations)
+    actions, _ = act(policy, lane_keys(act_key, 0, 2 * batch), twice.observations)
     again = partial(jax.tree.map, lambda x: jnp.repeat(x, 2, axis=0))
     batch_of_four = collect_episodes(
         same.environment,
@@ -160,7 +160,7 @@ def _visit(
         # the (t + 1)-th step replaces what is kept with probability 1/(t + 1)
         draw = jax.random.uniform(jax.random.fold_in(keep_key, t), (batch,)) * (t + 1) < 1
         kept = _choose(alive & draw, lanes, kept)
-        actions, _ = act(policy, act_key, t, lanes.observations)
+        actions, _ = act(policy, lane_keys(act_key, t, batch), lanes.observations)
         step_key = jax.random.fold_in(environment_key, t)
         lanes, (_, _, terminated, truncated) = advance(environment, lanes, step_key, actions)
         return t + 1, lanes, alive & ~(terminated | truncated), kept, lengths + alive

@@ -9,6 +9,7 @@ import os
 import warnings
 from typing import Any
 
+import jax
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -16,9 +17,13 @@ from gymnasium.vector.utils import batch_space
 
 from policygrad.errors import UserError
 
+HALVES_FROM = 32
+
 
 class Pool(VectorEnv):
     """B environments of one EnvPool id.
+
+    From 32 environments on they are two pools: one steps while the policy acts for the other.
 
     Args:
         name: an id of `envpool.list_all_envs()`.
@@ -32,27 +37,34 @@ class Pool(VectorEnv):
     def __init__(self, name: str, num_envs: int, kwargs: dict[str, Any]) -> None:
         self.name, self.num_envs, self._kwargs = name, num_envs, kwargs
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-        self._pool = self._make([0] * num_envs)
-        self.single_observation_space: spaces.Space = self._pool.observation_space
-        self.single_action_space: spaces.Space = self._pool.action_space
+        middle = num_envs // 2
+        halves = (slice(0, middle), slice(middle, num_envs))
+        self.parts = halves if num_envs >= HALVES_FROM else (slice(0, num_envs),)
+        self._pools = self._make([0] * num_envs)
+        one = self._pools[0]
+        self.single_observation_space: spaces.Space = one.observation_space
+        self.single_action_space: spaces.Space = one.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        limit = int(self._pool.config.get("max_episode_steps", 0))
+        limit = int(one.config.get("max_episode_steps", 0))
         self.time_limit = limit if 0 < limit < 2**31 - 1 else None
 
-    def _make(self, seeds: list[int]) -> Any:
+    def _make(self, seeds: list[int]) -> list[Any]:
         import envpool  # pyright: ignore[reportMissingImports]
 
-        threads = min(self.num_envs, len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0))
         try:
-            pool = envpool.make(
-                self.name,
-                env_type="gymnasium",
-                num_envs=self.num_envs,
-                num_threads=threads,
-                seed=seeds,
-                **self._kwargs,
-            )
+            pools = [
+                envpool.make(
+                    self.name,
+                    env_type="gymnasium",
+                    num_envs=len(seeds[part]),
+                    num_threads=min(len(seeds[part]), cores),
+                    seed=seeds[part],
+                    **self._kwargs,
+                )
+                for part in self.parts
+            ]
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
             if not self._kwargs:
                 raise
@@ -61,18 +73,23 @@ class Pool(VectorEnv):
             ) from error
         with warnings.catch_warnings():  # it casts its own bounds to the types of its own spaces
             warnings.simplefilter("ignore")
-            _ = pool.observation_space, pool.action_space
-        return pool
+            _ = pools[0].observation_space, pools[0].action_space
+        return pools
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         if seed is not None:
             sequence = np.random.SeedSequence(seed)
             seeds = sequence.generate_state(self.num_envs) >> 1  # C++ reads them as signed
-            self._pool = self._make([int(s) for s in seeds])
-        return self._pool.reset()
+            self._pools = self._make([int(s) for s in seeds])
+        observations, infos = zip(*[pool.reset() for pool in self._pools], strict=True)
+        return jax.tree.map(lambda *x: np.concatenate(x), *observations), infos[0]
 
-    def step(self, actions: Any) -> Any:
-        return self._pool.step(actions)
+    def send(self, part: slice, actions: Any) -> None:
+        self._pools[self.parts.index(part)].send(actions)
+
+    def receive(self, part: slice) -> Any:
+        return self._pools[self.parts.index(part)].recv()
 
     def close_extras(self, **kwargs: Any) -> None:
-        self._pool.close()
+        for pool in self._pools:
+            pool.close()

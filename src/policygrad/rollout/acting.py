@@ -6,22 +6,24 @@ import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 
+def lane_keys(key: PRNGKeyArray, step: Int[Array, ""] | int, lanes: int) -> PRNGKeyArray:
+    """`[B]`, a key for every lane at one row of a batch, from the batch's key."""
+    return jax.random.split(jax.random.fold_in(key, step), lanes)
+
+
 def act(
-    policy: Callable, key: PRNGKeyArray, step: Int[Array, ""] | int, observations: PyTree
+    policy: Callable, keys: PRNGKeyArray, observations: PyTree
 ) -> tuple[PyTree, Float[Array, " B"]]:
     """Draw one action for each of B observations.
 
     Args:
         policy: observation -> distribution.
-        key: of the whole batch; each step and lane takes its own key from it.
-        step: the row of the batch.
+        keys: `[B]`, of `lane_keys`; consumed.
         observations: pytree of `[B, ...]`.
 
     Returns:
         Actions, pytree of `[B, ...]`, and their log-probabilities `[B]`, nats.
     """
-    lanes = jax.tree.leaves(observations)[0].shape[0]
-    keys = jax.random.split(jax.random.fold_in(key, step), lanes)
 
     def one(key: PRNGKeyArray, observation: PyTree) -> tuple[PyTree, Float[Array, ""]]:
         distribution = policy(observation)

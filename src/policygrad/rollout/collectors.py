@@ -101,7 +101,8 @@ class HostSegments:
         lanes.start(seed)
 
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
-        record = host.collect_segment(self._lanes, self._actor.sampler(policy, key), self._steps)
+        draw = self._actor.sampler(policy, key, self._lanes.num_envs)
+        record = host.collect_segment(self._lanes, draw, self._steps)
         self._lanes.log.trim()
         return record
 
@@ -157,7 +158,7 @@ class HostEpisodes:
         act_key, environment_key = jax.random.split(key)
         record, unfinished = host.collect_episodes(
             self._lanes,
-            self._actor.sampler(policy, act_key),
+            self._actor.sampler(policy, act_key, self._lanes.num_envs),
             _integer(environment_key),
             episodes=self._episodes,
             max_steps=self._max_steps,

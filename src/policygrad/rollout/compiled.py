@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.environments.functional import CompiledEnvironment
-from policygrad.rollout.acting import act, act_greedily, max_cuts
+from policygrad.rollout.acting import act, act_greedily, lane_keys, max_cuts
 from policygrad.types import Trajectories
 
 
@@ -88,7 +88,7 @@ def collect_segment(
 
     def step(carry, t):
         lanes, buffers, cuts = carry
-        actions, log_probs = act(policy, act_key, t, lanes.observations)
+        actions, log_probs = act(policy, lane_keys(act_key, t, num_envs), lanes.observations)
         following, (successors, rewards, terminated, truncated) = advance(
             environment, lanes, jax.random.fold_in(environment_key, t), actions
         )
@@ -172,7 +172,7 @@ def collect_episodes(
     def sample(t: Array, observations: PyTree) -> tuple[PyTree, Array]:
         if greedy:
             return act_greedily(policy, observations), jnp.zeros(episodes)
-        actions, log_probs = act(policy, act_key, t, observations)
+        actions, log_probs = act(policy, lane_keys(act_key, t, episodes), observations)
         if start is None:
             return actions, log_probs
         return _where(jnp.broadcast_to(t == 0, log_probs.shape), start[1], actions), log_probs
