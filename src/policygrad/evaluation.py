@@ -155,9 +155,7 @@ def _on_host(
     lanes: Lanes, agent: Agent, key: PRNGKeyArray, greedy: int, episodes: int, limit: int
 ) -> Returns:
     actor = Actor(agent.policy)
-    draw = (
-        actor.chooser(agent.policy) if greedy else actor.sampler(agent.policy, key, lanes.num_envs)
-    )
+    draw = actor.chooser(agent.policy) if greedy else actor.sampler(agent.policy, key)
     seed = int(np.asarray(jax.random.key_data(key))[-1] >> 1)
     totals, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     unfinished = np.zeros(episodes, bool)

@@ -1,5 +1,8 @@
 """One update from one batch, and any number of them, with their collection, in one program.
 
+Where the batch comes from the host, an update is two programs: the policy's step, and the refit of
+critic and baseline, which goes on while the next batch is collected.
+
 Nothing comes back to the host but a `Report` an update. A program of many updates runs the same
 loop body for each, and how many is a number and not a shape: neither compiles anew for another
 number, and no result depends on how a run was cut into programs.
@@ -34,6 +37,10 @@ class Learner(NamedTuple):
     state: Any
     tally: EpisodeTally
 
+    def with_estimator(self, estimator: Any) -> "Learner":
+        """With critic and baseline as they were refitted."""
+        return self._replace(state=self.state._replace(estimator=estimator))
+
 
 class Report(NamedTuple):
     """What an update tells the host.
@@ -51,6 +58,10 @@ class Report(NamedTuple):
     episodes: Int[Array, ""]
     recent_returns: Float[Array, " 100"]
     recent_lengths: Int[Array, " 100"]
+
+    def completed(self, info: dict[str, Any]) -> "Report":
+        """With what the refit logs too."""
+        return self._replace(info=self.info | info)
 
 
 class Rolling(NamedTuple):
@@ -74,11 +85,11 @@ def keys_of(run_key: PRNGKeyArray, update: Int[Array, ""] | int) -> tuple[Any, A
     return collect_key, update_key
 
 
-def learn(
+def step(
     algorithm: Any, action_space: str, learner: Learner, trajectories: Trajectories, key: Any
-) -> tuple[Learner, Report]:
-    """One update. Pure; the key is consumed."""
-    state, info = algorithm.update(learner.state, trajectories, key)
+) -> tuple[Learner, Any, Report]:
+    """One update but for its refit, and what that takes. Pure; the key is consumed."""
+    state, refit, info = algorithm.step(learner.state, trajectories, key)
     tally = learner.tally.update(trajectories)
     space = space_from_json(action_space)
     clipped = clipped_fraction(space, trajectories.actions, trajectories.valid)
@@ -88,11 +99,16 @@ def learn(
         jnp.sum(trajectories.valid),
         *tally[:3],
     )
-    return Learner(state, tally), report
+    return Learner(state, tally), refit, report
+
+
+def refit(algorithm: Any, estimator: Any, refit: Any) -> tuple[Any, dict[str, Array]]:
+    """The rest of an update: the estimator's state, and what is logged of it. Pure."""
+    return algorithm.refit(estimator, refit)
 
 
 # runs of equal shapes in a process share what is compiled, whatever their numbers
-learn_once = eqx.filter_jit(learn)
+step_once, refit_once = eqx.filter_jit(step), eqx.filter_jit(refit)
 
 
 def collect_and_learn(
@@ -108,8 +124,11 @@ def collect_and_learn(
         collect_key,
         steps=segments.steps,
     )
-    learner, report = learn(algorithm, segments.action_space, learner, trajectories, update_key)
-    return Rolling(learner, lanes), report
+    learner, rest, report = step(
+        algorithm, segments.action_space, learner, trajectories, update_key
+    )
+    estimator, info = refit(algorithm, learner.state.estimator, rest)
+    return Rolling(learner.with_estimator(estimator), lanes), report.completed(info)
 
 
 @eqx.filter_jit
@@ -137,7 +156,7 @@ def learn_many(
     body = jax.vmap(one) if run_keys.ndim else one
     arrays, rest = eqx.partition(rolling, eqx.is_array)
 
-    def step(i: Array, carry: PyTree) -> PyTree:
+    def one_more(i: Array, carry: PyTree) -> PyTree:
         arrays, reports = carry
         rolling, report = body(run_keys, eqx.combine(arrays, rest))
         reports = jax.tree.map(lambda rows, row: rows.at[i].set(row), reports, report)
@@ -145,7 +164,7 @@ def learn_many(
 
     shapes = eqx.filter_eval_shape(lambda: body(run_keys, rolling)[1])
     empty = jax.tree.map(lambda x: jnp.zeros((MOST_UPDATES, *x.shape), x.dtype), shapes)
-    arrays, reports = jax.lax.fori_loop(0, count, step, (arrays, empty))
+    arrays, reports = jax.lax.fori_loop(0, count, one_more, (arrays, empty))
     return eqx.combine(arrays, rest), reports
 
 

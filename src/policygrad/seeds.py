@@ -200,6 +200,7 @@ def _take(
         raise NonFiniteError(f"NaN or infinity after update {session.updates}")
     session.take(rolling)
     session.record(reports, seconds, writers, report)
+    session.save_if_due()
 
 
 def stacked(trees: list[Any]) -> Any:

@@ -5,9 +5,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +32,9 @@ from policygrad.learning import (
     Segments,
     first_unsound,
     keys_of,
-    learn_once,
+    refit_once,
     rows_of,
+    step_once,
 )
 from policygrad.policies import Agent
 from policygrad.rollout import Collector, make_collector
@@ -193,6 +195,18 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
     return TrainConfig(**settings)
 
 
+class Unsettled(NamedTuple):
+    """An update whose critic and baseline are being refitted.
+
+    Attributes:
+        report: without what the refit logs.
+        refit: the estimator's state, and what is logged of it.
+    """
+
+    report: Report
+    refit: Future
+
+
 @dataclass
 class Session:
     """A run in progress: the values above, and what changes from update to update."""
@@ -211,6 +225,8 @@ class Session:
     metrics: list[Metrics] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=lambda: {"save": 0.0})
     last_save: float = field(default_factory=time.perf_counter)
+    last_record: float = field(default_factory=time.perf_counter)
+    unsettled: Unsettled | None = None
 
     @classmethod
     def start(
@@ -289,43 +305,87 @@ class Session:
     @property
     def updates_left(self) -> int:
         """How many more batches the run asks for; at least as many, where batches differ."""
-        left = max(0, self.config.total_steps - self.env_steps)
+        unrecorded = 0 if self.unsettled is None else int(self.unsettled.report.steps)
+        left = max(0, self.config.total_steps - self.env_steps - unrecorded)
         if self.config.batch_episodes is not None:
             return min(left, 1)
         return -(-left // self.config.steps_per_batch)
 
     def run(self, on_update: OnUpdate | None = None) -> Run:
         """Train to the last step, or to the first Ctrl-C."""
-        stopped = False
         segments = segments_of(self.collector)
-        pace = Pace(one_by_one=segments is None or self.config.checkpoint_seconds == 0)
         with self.writers() as writers, stop_requests() as stop:
-            while self.updates_left and not stopped:
-                started, count = time.perf_counter(), pace.count(self.updates_left)
-                if segments is None:
-                    reports = self._collect_and_learn()
-                else:
-                    reports = self.learn_many(segments, count)
-                seconds = time.perf_counter() - started
-                pace.took(count, seconds)
-                self.record(reports, seconds, writers, on_update)
-                stopped = stop.is_set()
-        return self.finish(interrupted=stopped and self.updates_left > 0)
+            if segments is None:
+                self._run_overlapped(stop, writers, on_update)
+            else:
+                self._run_compiled(segments, stop, writers, on_update)
+        return self.finish(interrupted=self.updates_left > 0)
 
-    def _collect_and_learn(self) -> list[Report]:
-        """One update, from whatever collector there is."""
+    def _run_compiled(self, segments: Segments, stop: threading.Event, *record_to: Any) -> None:
+        """Many updates a program."""
+        pace = Pace(one_by_one=self.config.checkpoint_seconds == 0)
+        while self.updates_left and not stop.is_set():
+            started, count = time.perf_counter(), pace.count(self.updates_left)
+            reports = self.learn_many(segments, count)
+            seconds = time.perf_counter() - started
+            pace.took(count, seconds)
+            self.record(reports, seconds, *record_to)
+            self.save_if_due()
+
+    def _run_overlapped(self, stop: threading.Event, *record_to: Any) -> None:
+        """One update after the other; each is refitted while the next batch is collected."""
+        with ThreadPoolExecutor(1) as worker:
+            while self.updates_left and not stop.is_set():
+                trajectories = self._collect()
+                self._settle(*record_to)
+                self._step(trajectories, worker)
+                if self._save_is_due or stop.is_set() or not self.updates_left:
+                    # the environments are where this update left them: what a checkpoint needs
+                    self._settle(*record_to)
+                    self.save_if_due()
+
+    def _collect(self) -> Trajectories:
         started = time.perf_counter()
-        collect_key, update_key = keys_of(self.run_key, self.updates)
+        collect_key, _ = keys_of(self.run_key, self.updates)
         trajectories = self.collector.collect(self.learner.state.policy, collect_key)
-        collected = time.perf_counter()
+        self.time_spent(collect=time.perf_counter() - started)
+        return trajectories
+
+    def _step(self, trajectories: Trajectories, worker: ThreadPoolExecutor) -> None:
+        """Improve the policy, and let the worker begin with the refit."""
+        started = time.perf_counter()
+        _, update_key = keys_of(self.run_key, self.updates)
         space = space_to_json(self.collector.action_space)
-        learner, report = learn_once(self.algorithm, space, self.learner, trajectories, update_key)
-        reports = [jax.device_get(report)]
-        self.time_spent(collect=collected - started, update=time.perf_counter() - collected)
-        if first_unsound(reports) is not None:
-            self._refuse(reports[0], trajectories)
+        learner, rest, report = step_once(
+            self.algorithm, space, self.learner, trajectories, update_key
+        )
+        report = jax.device_get(report)
+        if first_unsound([report]) is not None:
+            self._refuse(report, trajectories)
         self.learner = learner
-        return reports
+        # a thread of its own does not inherit it
+        x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+
+        def refit() -> Any:
+            with jax.enable_x64(x64):
+                return jax.block_until_ready(
+                    refit_once(self.algorithm, learner.state.estimator, rest)
+                )
+
+        self.unsettled = Unsettled(report, worker.submit(refit))
+        self.time_spent(update=time.perf_counter() - started)
+
+    def _settle(self, *record_to: Any) -> None:
+        """Wait for the refit of the newest update, if any is going on, and record the update."""
+        if self.unsettled is None:
+            return
+        started = time.perf_counter()
+        estimator, info = self.unsettled.refit.result()
+        report = self.unsettled.report.completed(jax.device_get(info))
+        self.unsettled, self.learner = None, self.learner.with_estimator(estimator)
+        now = time.perf_counter()
+        self.time_spent(wait_for_refit=now - started)
+        self.record([report], now - self.last_record, *record_to)
 
     def learn_many(self, segments: Segments, count: int) -> list[Report]:
         """`count` updates in one program."""
@@ -371,7 +431,7 @@ class Session:
         writers: list[sinks.Sink],
         on_update: OnUpdate | None,
     ) -> None:
-        """Write down what the newest updates reported, and save where it is time to."""
+        """Write down what the newest updates reported."""
         first = self.updates - len(reports) + 1
         for number, report in enumerate(reports, first):
             metrics = self._metrics(number, report, seconds / len(reports))
@@ -380,7 +440,15 @@ class Session:
                 writer.write(metrics)
             if on_update is not None:
                 on_update(metrics)
-        if time.perf_counter() - self.last_save >= self.config.checkpoint_seconds:
+        self.last_record = time.perf_counter()
+
+    @property
+    def _save_is_due(self) -> bool:
+        return time.perf_counter() - self.last_save >= self.config.checkpoint_seconds
+
+    def save_if_due(self) -> None:
+        """Save a checkpoint where the last one is old enough."""
+        if self._save_is_due:
             self._save_checkpoint()
 
     def _metrics(self, update: int, report: Report, seconds: float) -> Metrics:

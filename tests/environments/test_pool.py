@@ -1,9 +1,13 @@
+import jax
 import numpy as np
 import pytest
 
 from policygrad import environments
+from policygrad.building import build_policy
+from policygrad.config import TrainConfig
 from policygrad.environments import choose_engine, make, split_engine
 from policygrad.errors import UserError
+from policygrad.rollout.collectors import HostSegments, PoolSegments
 
 
 def test_engine_is_the_part_before_the_slash():
@@ -86,3 +90,41 @@ class TestPool:
             make("envpool/Hoper-v5", 2)
         with pytest.raises(UserError, match="no_such_thing"):
             make("envpool/CartPole-v1", 2, kwargs={"no_such_thing": 1})
+
+    @pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1"])
+    def test_compiled_segments_are_those_of_the_host(self, task):
+        """Through resets and time limits, the same record; products of 3 rows round alike."""
+        ours, theirs = (make(f"envpool/{task}", 3, kwargs={"max_episode_steps": 15}) for _ in "ab")
+        spaces = ours.observation_space, ours.action_space
+        policy = build_policy(TrainConfig(), jax.random.key(0), *spaces)
+        pooled = PoolSegments(ours, 40, seed=5)
+        host = HostSegments(theirs, policy, 40, seed=5)
+        ended = 0
+        for i in range(3):
+            key = jax.random.key(i)
+            a, b = pooled.collect(policy, key), host.collect(policy, key)
+            used = np.sum(b.truncated & ~b.terminated | (np.arange(40) == 39)[:, None], axis=0)
+            slots = np.arange(len(b.cut_times))[:, None] < used  # what lies beyond is not read
+            for name in vars(b):
+                x, y = getattr(a, name), getattr(b, name)
+                if name.startswith("cut_"):
+                    x, y = np.asarray(x)[: len(slots)][slots], y[slots]
+                np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5, err_msg=name)
+                assert np.asarray(x).dtype == np.asarray(y).dtype
+            ended += int(np.sum(~b.valid))
+        assert ended >= 9
+        np.testing.assert_array_equal(pooled._state.times, theirs.times)
+
+    def test_a_restored_collector_begins_fresh_episodes(self):
+        policy = build_policy(
+            TrainConfig(), jax.random.key(0),
+            *(lambda e: (e.observation_space, e.action_space))(make("envpool/CartPole-v1", 2)),
+        )  # fmt: skip
+        first, second = (PoolSegments(make("envpool/CartPole-v1", 2), 8, seed=3) for _ in "ab")
+        first.collect(policy, jax.random.key(0))
+        assert second.restore(first.snapshot()) is False
+        third = PoolSegments(make("envpool/CartPole-v1", 2), 8, seed=3)
+        third.restore(first.snapshot())
+        a, b = (c.collect(policy, jax.random.key(1)) for c in (second, third))
+        np.testing.assert_array_equal(a.observations, b.observations)
+        np.testing.assert_array_equal(a.observations[0], second._lanes.observations)

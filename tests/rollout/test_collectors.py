@@ -27,7 +27,7 @@ def policy_for(env):
     return network_policy(KEY, env.observation_space, spaces.Discrete(2), hidden=(4,))
 
 
-def draw(t, observations, lanes):
+def draw(t, observations):
     return np.zeros(len(observations), np.int32), np.zeros(len(observations), np.float32)
 
 

@@ -48,9 +48,7 @@ def segments_on_host(world, count):
     actor = host.Actor(POLICY)
     # both rollouts take the actions' key from the batch's key; there is no other chance here
     keys = [jax.random.split(jax.random.fold_in(KEY, i))[0] for i in range(count)]
-    records = [
-        host.collect_segment(lanes, actor.sampler(POLICY, k, lanes.num_envs), T) for k in keys
-    ]
+    records = [host.collect_segment(lanes, actor.sampler(POLICY, k), T) for k in keys]
     return jax.tree.map(jnp.asarray, records)
 
 
@@ -67,7 +65,7 @@ def segments_compiled(environment, count):
 def episodes_on_host(world):
     act_key = jax.random.split(KEY, 3)[1]
     record, unfinished = host.collect_episodes(
-        host_lanes(world, N), host.Actor(POLICY).sampler(POLICY, act_key, N), 0, episodes=N,
+        host_lanes(world, N), host.Actor(POLICY).sampler(POLICY, act_key), 0, episodes=N,
         max_steps=100,
     )  # fmt: skip
     assert not unfinished.any()
@@ -191,7 +189,7 @@ def test_whole_episodes_do_not_depend_on_the_autoreset_mode(world, mode, copy):
     vector = SyncVectorEnv([partial(Chain, **world)] * N, autoreset_mode=mode, copy=copy)
     actor, act_key = host.Actor(POLICY), jax.random.split(KEY, 3)[1]
     record, _ = host.collect_episodes(
-        Lanes(vector), actor.sampler(POLICY, act_key, N), 0, episodes=N, max_steps=100
+        Lanes(vector), actor.sampler(POLICY, act_key), 0, episodes=N, max_steps=100
     )
     assert_same(record, episodes_on_host(world))
 
@@ -206,10 +204,10 @@ def test_gradient_of_segments_does_not_see_reset_rows(world, mode):
     length = world["length"]
     rows = 4 * (length + 1) if mode == AutoresetMode.NEXT_STEP else 4 * length
     ones = np.ones(B, np.int32), np.full(B, -0.5, np.float32)
-    record = host.collect_segment(lanes, lambda t, o, lanes: ones, rows)
+    record = host.collect_segment(lanes, lambda t, o: ones, rows)
     plain = host_lanes(world, B)
     plain.start(0)
-    expected = host.collect_segment(plain, lambda t, o, lanes: ones, 4 * length)
+    expected = host.collect_segment(plain, lambda t, o: ones, 4 * length)
     estimator = estimators.gae(critic=value_network((8,)))
     state = estimator.init(KEY, Chain().observation_space.sample())
     got = [
@@ -230,7 +228,7 @@ def test_successors_outlive_a_buffer_that_the_environment_writes_over(mode):
         )
         ones = np.ones(2, np.int32), np.zeros(2, np.float32)
         return host.collect_episodes(
-            Lanes(vector), lambda t, o, lanes: ones, 0, episodes=4, max_steps=100
+            Lanes(vector), lambda t, o: ones, 0, episodes=4, max_steps=100
         )[0]
 
     np.testing.assert_array_equal(record(False).cut_observations, record(True).cut_observations)
@@ -239,7 +237,7 @@ def test_successors_outlive_a_buffer_that_the_environment_writes_over(mode):
 def test_record_of_the_host_is_weighted_outside_compiled_code_too():
     lanes = host_lanes({"length": 3}, B)
     lanes.start(0)
-    record = host.collect_segment(lanes, host.Actor(POLICY).sampler(POLICY, KEY, lanes.num_envs), T)
+    record = host.collect_segment(lanes, host.Actor(POLICY).sampler(POLICY, KEY), T)
     estimator = estimators.gae(critic=value_network((8,)))
     state = estimator.init(KEY, Chain().observation_space.sample())
     assert estimator.weights(state, record).psi.shape == (T, B)

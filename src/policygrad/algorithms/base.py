@@ -59,9 +59,28 @@ class Batch(NamedTuple):
     remaining: Float[Array, ""]
 
 
+class Refit(NamedTuple):
+    """What critic and baseline are refitted to, once a batch was used.
+
+    Attributes:
+        key: consumed.
+        policy: that acted.
+        trajectories: the batch, its rewards scaled.
+        returns: `[T, B]`, of `Estimator.weights`.
+    """
+
+    key: PRNGKeyArray
+    policy: Any
+    trajectories: Trajectories
+    returns: Float[Array, "T B"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Algorithm(ABC):
     """A policy gradient algorithm: `init`, and a pure `update`.
+
+    An update is `step`, which gives the policy that acts next, and `refit`, which is not needed
+    before the next batch is weighed: whoever collects that batch may do both at once.
 
     Attributes:
         estimator: what multiplies each score.
@@ -118,12 +137,21 @@ class Algorithm(ABC):
 
         Returns:
             The new state, and what is logged: `kl`, `entropy` (nats, of the policy that acted),
-            `gradient_norm` (before clipping), `step_size`, `explained_variance_before` and
-            `explained_variance_after` the fit.
+            `gradient_norm` (before clipping), `step_size`, `reward_scale`,
+            `explained_variance_before` and `explained_variance_after` the fit.
         """
+        state, refit, info = self.step(state, trajectories, key)
+        fitted, fit_info = self.refit(state.estimator, refit)
+        return state._replace(estimator=fitted), info | fit_info
+
+    def step(
+        self, state: AlgorithmState, trajectories: Trajectories, key: PRNGKeyArray
+    ) -> tuple[AlgorithmState, Refit, Info]:
+        """An update but for its refit. Pure; the key is consumed."""
         improve_key, fit_key = jax.random.split(key)
         scale, scaled = self._scaled(state.reward_scale, trajectories)
         weights = self.estimator.weights(state.estimator, scaled)
+        refit = Refit(fit_key, state.policy, scaled, weights.returns)
 
         remaining = jnp.float32(1.0)
         if self.decay:
@@ -131,10 +159,6 @@ class Algorithm(ABC):
         batch = Batch(trajectories, weights.psi, remaining)
         policy, improver, info = self.improve(improve_key, state.policy, state.improver, batch)
         kl, entropy = compare(state.policy, policy, trajectories)
-
-        fitted, fit_info = self.estimator.fit(
-            state.estimator, fit_key, state.policy, scaled, weights.returns
-        )
         valid = trajectories.valid
         info = {
             "kl": kl,
@@ -143,17 +167,23 @@ class Algorithm(ABC):
             "explained_variance_before": explained_variance(
                 weights.returns, weights.baseline, valid.astype(jnp.float32)
             ),
-            "explained_variance_after": fit_info["explained_variance"],
             "reward_scale": scale.factor,
         }
-        return AlgorithmState(
+        state = AlgorithmState(
             update_statistics(policy, trajectories.observations, valid),
             self.adapt(improver, kl),
-            fitted,
+            state.estimator,
             scale,
             state.updates + 1,
             state.env_steps + jnp.sum(valid),
-        ), info
+        )
+        return state, refit, info
+
+    def refit(self, estimator: EstimatorState, refit: Refit) -> tuple[EstimatorState, Info]:
+        """Critic and baseline fitted to a batch that was used (E9), and how well. Pure."""
+        key, policy, trajectories, returns = refit
+        fitted, info = self.estimator.fit(estimator, key, policy, trajectories, returns)
+        return fitted, {"explained_variance_after": info["explained_variance"]}
 
     def _scaled(
         self, scale: RewardScale, trajectories: Trajectories

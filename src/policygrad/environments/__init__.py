@@ -110,7 +110,7 @@ def _make_envpool(name: str, num_envs: int, kwargs: dict[str, Any]) -> Lanes:
     if name not in known:
         raise UserError(f"unknown environment envpool/{name}{nearest(name, known, 'envpool/')}")
     pool = Pool(name, num_envs, kwargs)
-    return Lanes(pool, pool.time_limit, stepper=pool, replays=False)
+    return Lanes(pool, pool.time_limit, replays=False)
 
 
 def _make_gymnax(name: str, kwargs: dict[str, Any]) -> GymnaxEnvironment:

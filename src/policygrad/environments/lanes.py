@@ -8,10 +8,9 @@ NEXT_STEP the environment spends one step on resetting: a row that is no transit
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import gymnasium
 import jax
@@ -26,11 +25,9 @@ from policygrad.environments.spaces import (
 )
 from policygrad.errors import EnvironmentFailure, UserError
 
-ALL = slice(None)
-
 
 class LaneStep(NamedTuple):
-    """What one step of B lanes, or of a part of them, gave.
+    """What one step of B lanes gave.
 
     Attributes:
         successors: pytree of `[B, ...]`, the true successors, taken before any reset.
@@ -44,47 +41,14 @@ class LaneStep(NamedTuple):
     valid: np.ndarray
 
 
-class Stepper(Protocol):
-    """Steps lanes, part by part.
-
-    Attributes:
-        parts: lanes that are stepped together; in order, all of them.
-    """
-
-    parts: tuple[slice, ...]
-
-    def send(self, part: slice, actions: Any) -> None:
-        """Begin a step of a part."""
-        ...
-
-    def receive(self, part: slice) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Wait for the end of the step of a part: what `VectorEnv.step` returns."""
-        ...
-
-
-class _Together:
-    """A vector environment, stepped as a whole."""
-
-    parts = (ALL,)
-
-    def __init__(self, vector: VectorEnv) -> None:
-        self._vector, self._actions = vector, None
-
-    def send(self, part: slice, actions: Any) -> None:
-        self._actions = actions
-
-    def receive(self, part: slice) -> Any:
-        return self._vector.step(self._actions)
-
-
 class Lanes:
     """B copies of one Gymnasium environment.
 
     Attributes:
-        parts: lanes that are stepped together; in order, all of them.
         num_envs: B.
         observation_space, action_space: of one copy.
         time_limit: steps after which an episode is truncated, where the registration says so.
+        observations: pytree of `[B, ...]`, what the policy sees next.
         times: `[B]`, the steps that the running episodes already had.
         log: what it takes to bring the lanes back to where they are.
     """
@@ -94,7 +58,6 @@ class Lanes:
         vector: VectorEnv,
         time_limit: int | None = None,
         *,
-        stepper: Stepper | None = None,
         owned: bool = True,
         replays: bool = True,
     ) -> None:
@@ -106,9 +69,6 @@ class Lanes:
         self.action_space = vector.single_action_space
         self.time_limit = time_limit
         self._mode = autoreset_mode(vector)
-        self._stepper: Stepper = stepper or _Together(vector)
-        self.parts = self._stepper.parts
-        self._seen: dict[int | None, Any] = {}
         self._steps = 0
         self._owned = owned
         self._replays = replays
@@ -126,44 +86,28 @@ class Lanes:
         """Whether one lane can be reset by itself, with a seed of its own."""
         return self._mode == AutoresetMode.DISABLED
 
-    @property
-    def observations(self) -> Any:
-        """Pytree of `[B, ...]`, what the policy sees next."""
-        return joined(list(self._seen.values()))
-
-    @observations.setter
-    def observations(self, observations: Any) -> None:
-        for part in self.parts:
-            self._seen[part.start] = jax.tree.map(lambda x, part=part: x[part], observations)
-
-    def seen(self, part: slice) -> Any:
-        """Pytree of `[b, ...]`, what the policy sees next in a part of the lanes."""
-        return self._seen[part.start]
-
     def step(self, actions: Any) -> LaneStep:
         """One step of every lane, with actions as the policy sampled them, `[B, ...]`."""
-        for part in self.parts:
-            self.send(part, actions[part])
-        return LaneStep(*map(joined, zip(*map(self.receive, self.parts), strict=True)))
-
-    def send(self, part: slice, actions: Any) -> None:
-        """Begin a step of a part, with actions as the policy sampled them, `[b, ...]`."""
         self.log.record(actions)
-        self._steps += part == self.parts[0]
-        with self._reported(f"step {self._steps} of {self.num_envs} environments"):
-            self._stepper.send(part, to_environment(self.action_space, actions))
-
-    def receive(self, part: slice) -> LaneStep:
-        """The end of the step of a part."""
-        with self._reported(f"step {self._steps} of {self.num_envs} environments"):
-            observations, rewards, terminated, truncated, info = self._stepper.receive(part)
+        self._steps += 1
+        try:
+            observations, rewards, terminated, truncated, info = self.vector.step(
+                to_environment(self.action_space, actions)
+            )
+        except EnvironmentFailure:
+            raise
+        except Exception as error:
+            raise EnvironmentFailure(
+                f"the environment raised {type(error).__name__} at step {self._steps} of "
+                f"{self.num_envs} environments: {error}"
+            ) from error
         successors = as_record(observations)
         ended = terminated | truncated
-        valid = ~self._ended[part]
-        times = np.where(valid, self.times[part] + 1, 0).astype(np.int32)
-        self._seen[part.start] = successors
+        valid = ~self._ended
+        self.times = np.where(valid, self.times + 1, 0).astype(np.int32)
+        self.observations = successors
         if self._mode == AutoresetMode.NEXT_STEP:
-            self._ended[part] = ended
+            self._ended = ended
         elif ended.any():
             if self._mode == AutoresetMode.SAME_STEP:
                 successors = with_final_observations(successors, info, ended)
@@ -174,40 +118,25 @@ class Lanes:
                 for lane, seed in zip(lanes, self.log.begin_episodes(lanes), strict=True):
                     seeds[lane] = seed
                 self.observations = self._reset(seed=seeds, options={"reset_mask": ended})
-            times[ended] = 0
-        self.times = self.times.copy()
-        self.times[part] = times
+            self.times = np.where(ended, 0, self.times).astype(np.int32)
         rewards = np.asarray(rewards, np.float32)
         return LaneStep(successors, rewards, terminated & valid, truncated & valid, valid)
 
     def _reset(self, **kwargs: Any) -> Any:
-        with self._reported("reset"):
-            observations, _ = self.vector.reset(**kwargs)
-        return as_record(observations)
-
-    @contextmanager
-    def _reported(self, where: str) -> Iterator[None]:
-        """Whatever an environment raises as an EnvironmentFailure that says where."""
         try:
-            yield
+            observations, _ = self.vector.reset(**kwargs)
         except EnvironmentFailure:
             raise
         except Exception as error:
-            name = type(error).__name__
             raise EnvironmentFailure(
-                f"the environment raised {name} at {where}: {error}"
+                f"the environment raised {type(error).__name__} in reset: {error}"
             ) from error
+        return as_record(observations)
 
     def close(self) -> None:
         """Release the environments and their worker processes, unless they are the user's."""
         if self._owned:
             self.vector.close()
-
-
-def joined(parts: Any) -> Any:
-    """Pytrees of `[b, ...]` as one of `[B, ...]`."""
-    first, *others = parts
-    return jax.tree.map(lambda *x: np.concatenate(x), first, *others) if others else first
 
 
 def as_record(observations: Any) -> Any:

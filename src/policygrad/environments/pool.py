@@ -6,24 +6,25 @@ and where an episode terminates on the very step of its time limit it reports th
 """
 
 import os
+import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from jaxtyping import Array
 
+from policygrad.environments.spaces import record_dtype
 from policygrad.errors import UserError
-
-HALVES_FROM = 32
 
 
 class Pool(VectorEnv):
     """B environments of one EnvPool id.
-
-    From 32 environments on they are two pools: one steps while the policy acts for the other.
 
     Args:
         name: an id of `envpool.list_all_envs()`.
@@ -37,34 +38,27 @@ class Pool(VectorEnv):
     def __init__(self, name: str, num_envs: int, kwargs: dict[str, Any]) -> None:
         self.name, self.num_envs, self._kwargs = name, num_envs, kwargs
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-        middle = num_envs // 2
-        halves = (slice(0, middle), slice(middle, num_envs))
-        self.parts = halves if num_envs >= HALVES_FROM else (slice(0, num_envs),)
-        self._pools = self._make([0] * num_envs)
-        one = self._pools[0]
-        self.single_observation_space: spaces.Space = one.observation_space
-        self.single_action_space: spaces.Space = one.action_space
+        self._pool = self._make([0] * num_envs)
+        self.single_observation_space: spaces.Space = self._pool.observation_space
+        self.single_action_space: spaces.Space = self._pool.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        limit = int(one.config.get("max_episode_steps", 0))
+        limit = int(self._pool.config.get("max_episode_steps", 0))
         self.time_limit = limit if 0 < limit < 2**31 - 1 else None
 
-    def _make(self, seeds: list[int]) -> list[Any]:
+    def _make(self, seeds: list[int]) -> Any:
         import envpool  # pyright: ignore[reportMissingImports]
 
-        cores = len(os.sched_getaffinity(0))
+        threads = min(self.num_envs, len(os.sched_getaffinity(0)))
         try:
-            pools = [
-                envpool.make(
-                    self.name,
-                    env_type="gymnasium",
-                    num_envs=len(seeds[part]),
-                    num_threads=min(len(seeds[part]), cores),
-                    seed=seeds[part],
-                    **self._kwargs,
-                )
-                for part in self.parts
-            ]
+            pool = envpool.make(
+                self.name,
+                env_type="gymnasium",
+                num_envs=self.num_envs,
+                num_threads=threads,
+                seed=seeds,
+                **self._kwargs,
+            )
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
             if not self._kwargs:
                 raise
@@ -73,23 +67,47 @@ class Pool(VectorEnv):
             ) from error
         with warnings.catch_warnings():  # it casts its own bounds to the types of its own spaces
             warnings.simplefilter("ignore")
-            _ = pools[0].observation_space, pools[0].action_space
-        return pools
+            _ = pool.observation_space, pool.action_space
+        return pool
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         if seed is not None:
             sequence = np.random.SeedSequence(seed)
             seeds = sequence.generate_state(self.num_envs) >> 1  # C++ reads them as signed
-            self._pools = self._make([int(s) for s in seeds])
-        observations, infos = zip(*[pool.reset() for pool in self._pools], strict=True)
-        return jax.tree.map(lambda *x: np.concatenate(x), *observations), infos[0]
+            self._pool = self._make([int(s) for s in seeds])
+        return self._pool.reset()
 
-    def send(self, part: slice, actions: Any) -> None:
-        self._pools[self.parts.index(part)].send(actions)
+    def step(self, actions: Any) -> Any:
+        return self._pool.step(actions)
 
-    def receive(self, part: slice) -> Any:
-        return self._pools[self.parts.index(part)].recv()
+    @property
+    def compiles(self) -> bool:
+        """Whether the pool can be stepped from within a compiled program."""
+        return sys.platform == "linux" and jax.default_backend() == "cpu"
+
+    def program(self) -> tuple[Any, Callable]:
+        """The running pool as what a compiled program can step.
+
+        Returns:
+            A handle `[8]`, and (handle, actions as `step` takes them) -> the handle, and what
+            `step` returns but for the info. The handle is carried from step to step, which orders
+            them; it is good until the next `reset` with a seed.
+        """
+        with jax.enable_x64(True):  # MuJoCo's numbers have 64 bits on the other side
+            handle, receive, send, _ = self._pool.xla()
+        expected = list(self._pool.spec.action_array_spec.values())[-1].dtype
+
+        def step(handle: Array, actions: Array) -> Any:
+            with jax.enable_x64(True):
+                sent = send(handle, jax.lax.convert_element_type(actions, expected))
+                handle, (observations, *rest, _) = receive(sent)
+                observations, rest = jax.tree.map(
+                    lambda x: jax.lax.convert_element_type(x, record_dtype(x.dtype)),
+                    (observations, rest),
+                )
+            return handle, (observations, *rest)
+
+        return jnp.asarray(handle), step
 
     def close_extras(self, **kwargs: Any) -> None:
-        for pool in self._pools:
-            pool.close()
+        self._pool.close()

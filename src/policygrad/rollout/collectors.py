@@ -1,4 +1,4 @@
-"""Collectors: the four ways to fill a batch behind one interface, with what resuming them takes.
+"""Collectors: the ways to fill a batch behind one interface, with what resuming them takes.
 
 Host or compiled, segments or whole episodes. A collector holds the environments; everything else
 is passed in. `snapshot` and `restore` bring the environments back to where they were.
@@ -16,8 +16,9 @@ from jaxtyping import PRNGKeyArray
 
 from policygrad.environments.functional import CompiledEnvironment
 from policygrad.environments.lanes import Lanes, ReplayLog, episode_seed, restore
+from policygrad.environments.pool import Pool
 from policygrad.errors import PolicygradError
-from policygrad.rollout import compiled, host
+from policygrad.rollout import compiled, host, pooled
 from policygrad.types import Trajectories
 
 
@@ -80,6 +81,8 @@ def make_collector(
         return CompiledEpisodes(environment, episodes, limit)
     assert steps is not None
     if isinstance(environment, Lanes):
+        if isinstance(environment.vector, Pool) and environment.vector.compiles:
+            return PoolSegments(environment, steps, _integer(key))
         return HostSegments(environment, policy, steps, _integer(key))
     return CompiledSegments(environment, key, num_envs, steps)
 
@@ -101,8 +104,7 @@ class HostSegments:
         lanes.start(seed)
 
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
-        draw = self._actor.sampler(policy, key, self._lanes.num_envs)
-        record = host.collect_segment(self._lanes, draw, self._steps)
+        record = host.collect_segment(self._lanes, self._actor.sampler(policy, key), self._steps)
         self._lanes.log.trim()
         return record
 
@@ -144,6 +146,48 @@ class HostSegments:
         self._lanes.close()
 
 
+class PoolSegments:
+    """Segments of an EnvPool, its steps inside one compiled program."""
+
+    whole_episodes = False
+
+    def __init__(self, lanes: Lanes, steps: int, seed: int) -> None:
+        self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
+        self._lanes, self._steps, self._seed, self._segments = lanes, steps, seed, 0
+        self._start(seed)
+
+    def _start(self, seed: int) -> None:
+        self._lanes.start(seed)
+        pool: Any = self._lanes.vector
+        self._state, step = pooled.start(pool, self._lanes.observations)
+        # compiled for this pool, which it holds by its address, and forgotten with it
+        self._collect = jax.jit(
+            partial(
+                pooled.collect_segment,
+                step,
+                self.action_space,
+                steps=self._steps,
+                time_limit=self._lanes.time_limit,
+            )
+        )
+
+    def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
+        self._state, record = jax.block_until_ready(self._collect(policy, self._state, key))
+        self._segments += 1
+        return record
+
+    def snapshot(self) -> Any:
+        return {"segments": np.array(self._segments, np.int64)}
+
+    def restore(self, snapshot: Any) -> bool:
+        self._segments = int(snapshot["segments"])
+        self._start(episode_seed(self._seed, 1, self._segments))
+        return False
+
+    def close(self) -> None:
+        self._lanes.close()
+
+
 class HostEpisodes:
     """Whole episodes of Gymnasium lanes, started afresh for every batch."""
 
@@ -158,7 +202,7 @@ class HostEpisodes:
         act_key, environment_key = jax.random.split(key)
         record, unfinished = host.collect_episodes(
             self._lanes,
-            self._actor.sampler(policy, act_key, self._lanes.num_envs),
+            self._actor.sampler(policy, act_key),
             _integer(environment_key),
             episodes=self._episodes,
             max_steps=self._max_steps,

@@ -94,7 +94,7 @@ def collect_segment(
         )
         cut = (truncated & ~terminated) | (t == steps - 1)
         slot = cut & (jnp.arange(slots)[:, None] == cuts)
-        buffers = _put(buffers, (successors, lanes.times + 1), slot)
+        buffers = put_rows(buffers, (successors, lanes.times + 1), slot)
         row = (
             lanes.observations,
             actions,
@@ -123,7 +123,7 @@ def collect_segment(
     )
 
 
-def _put(buffers: PyTree, rows: PyTree, slot: Bool[Array, "K B"]) -> PyTree:
+def put_rows(buffers: PyTree, rows: PyTree, slot: Bool[Array, "K B"]) -> PyTree:
     """Write `[B, ...]` rows into `[K, B, ...]` buffers where the slot says so."""
 
     def put(buffer: Array, row: Array) -> Array:

@@ -9,12 +9,11 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from policygrad.environments.lanes import ALL, Lanes, LaneStep, episode_seed
+from policygrad.environments.lanes import Lanes, LaneStep, episode_seed
 from policygrad.rollout.acting import act, act_greedily, lane_keys, max_cuts
 from policygrad.rollout.compiled import padded_length
 from policygrad.types import Trajectories, is_array
 
-Draw = Callable[[int, Any, slice], Any]
 KEYS_AT_ONCE = 64
 
 
@@ -69,125 +68,72 @@ def _greedy(skeleton: Skeleton, arrays: tuple, seen: PyTree) -> PyTree:
 
 
 class Actor:
-    """Draws actions with one compiled call for policies of one structure.
-
-    What it gives is a function (step, observations of some lanes, which lanes) -> actions and
-    log-probabilities, `[b, ...]`.
-    """
+    """Draws actions for B lanes with one compiled call, for policies of one structure."""
 
     def __init__(self, policy: Callable) -> None:
         self._skeleton = Skeleton.of(policy)
 
-    def sampler(self, policy: Callable, key: PRNGKeyArray, num_envs: int) -> Draw:
-        """Samples for lanes out of `num_envs`. Consumes the key.
+    def sampler(self, policy: Callable, key: PRNGKeyArray) -> Callable[[int, Any], Any]:
+        """(step, observations) -> actions and log-probabilities, `[B, ...]`. Consumes the key.
 
         The keys of many steps are made at once: they would be half of the cost of a step.
         """
         arrays, known = self._skeleton.arrays(policy), {}
 
-        def sample(step: int, observations: Any, lanes: slice) -> Any:
+        def sample(step: int, observations: Any) -> Any:
             block, row = divmod(step, KEYS_AT_ONCE)
             if block not in known:
+                lanes = jax.tree.leaves(observations)[0].shape[0]
                 known.clear()
-                known[block] = np.asarray(_keys(key, np.int32(step - row), num_envs))
-            return _sample(self._skeleton, arrays, known[block][row, lanes], observations)
+                known[block] = np.asarray(_keys(key, np.int32(step - row), lanes))
+            return _sample(self._skeleton, arrays, known[block][row], observations)
 
         return sample
 
-    def chooser(self, policy: Callable) -> Draw:
-        """The modes, and zeros in place of log-probabilities."""
+    def chooser(self, policy: Callable) -> Callable[[int, Any], Any]:
+        """(step, observations) -> modes, and zeros in place of log-probabilities."""
         arrays = self._skeleton.arrays(policy)
 
-        def choose(step: int, observations: Any, lanes: slice) -> Any:
+        def choose(step: int, observations: Any) -> Any:
             actions = _greedy(self._skeleton, arrays, observations)
             return actions, np.zeros(len(jax.tree.leaves(actions)[0]), np.float32)
 
         return choose
 
 
-def collect_segment(lanes: Lanes, draw: Draw, steps: int) -> Trajectories:
+def collect_segment(lanes: Lanes, draw: Callable[[int, Any], Any], steps: int) -> Trajectories:
     """T steps of B lanes, carried over from the segment before.
-
-    Where the lanes come in parts, each part's environments step while the policy acts for another.
 
     Args:
         lanes: stepped, and left where the segment ends.
-        draw: an `Actor`'s.
+        draw: (step, observations) -> actions and log-probabilities, `[B, ...]`.
         steps: T.
     """
-    rows = _Rows(lanes, steps)
-    for part in lanes.parts:
-        rows.act(0, part, draw)
+    rows, cuts = [], _Cuts(lanes.num_envs, max_cuts(steps, lanes.time_limit))
     for t in range(steps):
-        for part in lanes.parts:
-            rows.take(t, part)
-            if t + 1 < steps:
-                rows.act(t + 1, part, draw)
-    return rows.record()
-
-
-class _Rows:
-    """The rows of a segment, written in place as they come."""
-
-    def __init__(self, lanes: Lanes, steps: int) -> None:
-        shape = steps, lanes.num_envs
-        self._lanes, self._last = lanes, steps - 1
-        self._observations = jax.tree.map(
-            lambda x: np.empty((steps, *x.shape), x.dtype), lanes.observations
-        )
-        self._actions = np.empty(0)
-        self._log_probs, self._rewards = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self._terminated, self._truncated, self._valid = (np.empty(shape, bool) for _ in range(3))
-        self._times = np.empty(shape, np.int32)
-        self._cuts = _Cuts(lanes.num_envs, max_cuts(steps, lanes.time_limit))
-
-    def act(self, t: int, part: slice, draw: Draw) -> None:
-        """Draw the actions of row t, and set the environments going."""
-
-        def put(rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
-            rows[t, part] = seen
-            return rows[t, part]
-
-        seen = jax.tree.map(put, self._observations, self._lanes.seen(part))
-        self._times[t, part] = self._lanes.times[part]
-        drawn, log_probs = draw(t, seen, part)
-        actions = np.asarray(drawn)
-        self._lanes.send(part, actions)
-        if not self._actions.size:
-            shape = (*self._log_probs.shape, *actions.shape[1:])
-            self._actions = np.empty(shape, actions.dtype)
-        self._actions[t, part], self._log_probs[t, part] = actions, log_probs
-
-    def take(self, t: int, part: slice) -> None:
-        """What the environments made of row t."""
-        step = self._lanes.receive(part)
-        self._rewards[t, part] = step.rewards
-        self._terminated[t, part] = step.terminated
-        self._truncated[t, part] = step.truncated
-        self._valid[t, part] = step.valid
-        cut = step.truncated & ~step.terminated
-        if t == self._last:
-            cut = np.ones_like(cut)
+        observations, times = copied(lanes.observations), lanes.times
+        actions, log_probs = draw(t, observations)
+        step = lanes.step(np.asarray(actions))
+        last = np.full(lanes.num_envs, t == steps - 1)
+        cut = (step.truncated & ~step.terminated) | last
         if cut.any():
-            which = np.flatnonzero(cut)
-            lanes = np.arange(self._lanes.num_envs)[part][which]
-            self._cuts.take(lanes, which, step.successors, self._times[t, part] + 1)
-
-    def record(self) -> Trajectories:
-        cut_observations, cut_times = self._cuts.stacked()
-        self._rewards[~self._valid] = 0
-        return Trajectories(
-            self._observations,
-            self._actions,
-            self._rewards,
-            self._terminated,
-            self._truncated,
-            self._valid,
-            self._times,
-            self._log_probs,
-            cut_observations,
-            cut_times,
-        )
+            cuts.take(np.flatnonzero(cut), step.successors, times + 1)
+        rows.append((observations, np.asarray(actions), *step[1:], times, log_probs))
+    observations, actions, rewards, terminated, truncated, valid, times, log_probs = stack(rows)
+    cut_observations, cut_times = cuts.stacked()
+    rewards: Any = np.where(valid, rewards, np.float32(0))
+    return Trajectories(
+        observations,
+        actions,
+        rewards,
+        terminated,
+        truncated,
+        valid,
+        times,
+        log_probs,
+        cut_observations,
+        cut_times,
+    )
 
 
 def copied(observations: Any) -> Any:
@@ -208,11 +154,10 @@ class _Cuts:
         self._rows: list[list[Any]] = [[] for _ in range(num_envs)]
         self._times: list[list[int]] = [[] for _ in range(num_envs)]
 
-    def take(self, lanes: np.ndarray, which: np.ndarray, successors: Any, times: Any) -> None:
-        """For these lanes, the rows `which` of the successors and times of a part of them."""
-        for lane, i in zip(lanes, which, strict=True):
-            self._rows[lane].append(jax.tree.map(lambda x, i=i: x[i].copy(), successors))
-            self._times[lane].append(int(times[i]))
+    def take(self, lanes: np.ndarray, successors: Any, times: np.ndarray) -> None:
+        for lane in lanes:
+            self._rows[lane].append(jax.tree.map(lambda x, i=lane: x[i].copy(), successors))
+            self._times[lane].append(int(times[lane]))
 
     def stacked(self) -> tuple[Any, Any]:
         """Padded to one number of rows, which grows by doubling where a lane had more."""
@@ -251,7 +196,7 @@ class EpisodeRow(NamedTuple):
 
 
 def run_episodes(
-    lanes: Lanes, draw: Draw, seed: int, *, episodes: int, max_steps: int
+    lanes: Lanes, draw: Callable[[int, Any], Any], seed: int, *, episodes: int, max_steps: int
 ) -> Iterator[EpisodeRow]:
     """N episodes started, all run to their end: no bias towards the short ones.
 
@@ -261,7 +206,7 @@ def run_episodes(
 
     Args:
         lanes: restarted with `seed`; fewer than N will do.
-        draw: an `Actor`'s.
+        draw: (step, observations) -> actions and log-probabilities, `[B, ...]`.
         seed: of the environments.
         episodes: N.
         max_steps: cap on an episode's length; an episode that reaches it is left unfinished.
@@ -278,7 +223,7 @@ def run_episodes(
             begun += free
             time[:] = 0
         observations = copied(lanes.observations)
-        actions, log_probs = (np.asarray(x) for x in draw(t, observations, ALL))
+        actions, log_probs = (np.asarray(x) for x in draw(t, observations))
         step = lanes.step(actions)
         t += 1
         current = np.where(step.valid, episode, -1)
@@ -295,7 +240,7 @@ def run_episodes(
 
 
 def collect_episodes(
-    lanes: Lanes, draw: Draw, seed: int, *, episodes: int, max_steps: int
+    lanes: Lanes, draw: Callable[[int, Any], Any], seed: int, *, episodes: int, max_steps: int
 ) -> tuple[Trajectories, np.ndarray]:
     """The record of `run_episodes`, a column an episode, and `[N]` flags of the unfinished ones."""
     rows = list(run_episodes(lanes, draw, seed, episodes=episodes, max_steps=max_steps))
