@@ -52,7 +52,7 @@ class Skeleton:
 
 
 @partial(jax.jit, static_argnums=0)
-def _sample(skeleton: Skeleton, arrays: tuple, keys: np.ndarray, seen: PyTree) -> Any:
+def _sample(skeleton: Skeleton, arrays: tuple, keys: Any, seen: PyTree) -> Any:
     return act(skeleton.policy(arrays), jax.random.wrap_key_data(keys), seen)
 
 
