@@ -15,7 +15,18 @@ FLOORS = (
     ("tabular",),
     ("environments", "policies", "rewards", "rollout", "statistics"),
     ("algorithms", "diagnostics"),
-    ("building", "learning", "runs", "saved", "training", "seeds", "evaluation", "plots", "report"),
+    (
+        "building",
+        "learning",
+        "runs",
+        "saved",
+        "training",
+        "seeds",
+        "evaluation",
+        "plots",
+        "report",
+        "doctor",
+    ),
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "Agent": "policygrad.policies",
+    "Diagnosis": "policygrad.doctor",
     "Estimator": "policygrad.estimators",
     "Evaluation": "policygrad.evaluation",
     "ObservationNormaliser": "policygrad.networks",
@@ -23,6 +24,7 @@ _NAMES = {
     "SeedRuns": "policygrad.seeds",
     "TrainConfig": "policygrad.config",
     "Trajectories": "policygrad.types",
+    "diagnose": "policygrad.doctor",
     "evaluate": "policygrad.evaluation",
     "load": "policygrad.saved",
     "network_policy": "policygrad.policies",
@@ -101,6 +103,8 @@ if TYPE_CHECKING:
         types as types,
     )
     from policygrad.config import TrainConfig as TrainConfig
+    from policygrad.doctor import Diagnosis as Diagnosis
+    from policygrad.doctor import diagnose as diagnose
     from policygrad.estimators import Estimator as Estimator
     from policygrad.evaluation import Evaluation as Evaluation
     from policygrad.evaluation import evaluate as evaluate

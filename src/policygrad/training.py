@@ -157,16 +157,9 @@ def resume(
     """
     directory = RunDirectory.open(Path(path))
     saved = directory.read_config()
-    source = str(directory.path / CONFIG)
     given = {"env": env, "policy": policy, "estimator": estimator, "optimiser": optimiser}
-    try:
-        config = TrainConfig.from_json(dict(saved["config"]), source)
-        made_of = {k: saved[k] for k in ("env", "env_kwargs", "objects")}
-        if not given.keys() >= set(made_of["objects"]):
-            raise TypeError(f"objects: {made_of['objects']}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{source} is no configuration of a run: {error!r}") from error
-    for name in made_of["objects"]:
+    config = saved_config(directory, saved)
+    for name in saved["objects"]:
         if given[name] is None:
             raise UserError(
                 f"{directory.path} was trained with a {name} passed as an object; continue it in "
@@ -175,15 +168,31 @@ def resume(
     if total_steps is not None:
         config = replace(config, total_steps=total_steps)
     session = Session.start(
-        made_of["env"] if env is None else env,
+        saved["env"] if env is None else env,
         config,
         policy,
         estimator,
         optimiser,
-        made_of["env_kwargs"],
+        saved["env_kwargs"],
     )
     session.continue_from(directory)
     return session.run(on_update)
+
+
+OBJECTS = ("env", "policy", "estimator", "optimiser")
+
+
+def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
+    """The configuration in what `read_config` returned; RunError where it is not one of a run."""
+    source = str(directory.path / CONFIG)
+    try:
+        if not set(OBJECTS) >= set(saved["objects"]):
+            raise TypeError(f"objects: {saved['objects']}")
+        if not {"env", "env_kwargs"} <= saved.keys():
+            raise KeyError("env, env_kwargs")
+        return TrainConfig.from_json(dict(saved["config"]), source)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{source} is no configuration of a run: {error!r}") from error
 
 
 def make_config(settings: dict[str, Any]) -> TrainConfig:
@@ -421,6 +430,7 @@ class Session:
         except NonFiniteError as error:
             if self.directory is None:
                 raise
+            self.directory.write_failure(str(error), self.env_steps)
             kept = self.directory.newest_checkpoint()
             raise NonFiniteError(f"{error}; the last good checkpoint is {kept}") from None
 
@@ -588,6 +598,7 @@ class Session:
             scale = scale._replace(running=np.zeros_like(scale.running))
             state = state._replace(reward_scale=scale)
         self.learner = Learner(state, tally)
+        directory.clear_failure()
         directory.write_config(self._description())
 
 

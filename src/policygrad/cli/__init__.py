@@ -17,6 +17,7 @@ def run(argv: list[str]) -> int:
     import tyro
 
     from policygrad.cli import commands
+    from policygrad.cli.diagnose import diagnose
     from policygrad.cli.exact import exact, join_theta
 
     # the command must stay usable where its output is cut off, as by `| head`
@@ -26,11 +27,12 @@ def run(argv: list[str]) -> int:
                 "train": commands.train,
                 "resume": commands.resume,
                 "evaluate": commands.evaluate,
+                "diagnose": diagnose,
                 "plot": commands.plot,
                 "exact": exact,
             },
             prog="policygrad",
-            description="Policy gradients: train a policy, evaluate it, plot how it learned.",
+            description="Policy gradients: train a policy, evaluate, diagnose and plot it.",
             args=join_theta(commands.split_lists(argv)),
             sort_subcommands=False,
         )

@@ -13,25 +13,35 @@ from policygrad.diagnostics.decomposition import (
     Decomposition,
     decompose_variance,
 )
+from policygrad.diagnostics.examination import Examination, Sample, Spread
+from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.intervals import Measured, to_json
 from policygrad.diagnostics.lineup import line_up
 from policygrad.diagnostics.noise import GradientNoise, Noise, gradient_noise, noise_of_gradients
+from policygrad.diagnostics.rules import RULES, Rule, diagnose
 from policygrad.diagnostics.steps import StepSplit, split_by_step
 
 __all__ = [
+    "RULES",
     "BaselineQuality",
     "Compared",
     "Comparison",
     "CosineCurve",
     "DecomposedVariance",
     "Decomposition",
+    "Examination",
+    "Finding",
     "GradientNoise",
     "Measured",
     "Noise",
+    "Rule",
+    "Sample",
+    "Spread",
     "StepSplit",
     "compare_estimators",
     "compare_gradients",
     "decompose_variance",
+    "diagnose",
     "gradient_noise",
     "judge_baseline",
     "line_up",

@@ -247,9 +247,10 @@ def _collect_segment(same: Same, policy: Any, lanes: Any, key: Any, steps: int) 
 
 
 @eqx.filter_jit
-def _collect_episodes(
+def collect_compiled_episodes(
     same: Same, policy: Any, key: Any, episodes: int, max_steps: int
 ) -> compiled.EpisodeBatch:
+    """N whole episodes of a compiled environment; what ran before with these shapes is reused."""
     return compiled.collect_episodes(
         same.environment, policy, key, episodes=episodes, max_steps=max_steps
     )
@@ -300,7 +301,7 @@ class CompiledEpisodes:
         self._episodes, self._max_steps = episodes, max_steps
 
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
-        batch = _collect_episodes(self._same, policy, key, self._episodes, self._max_steps)
+        batch = collect_compiled_episodes(self._same, policy, key, self._episodes, self._max_steps)
         require_finished(np.asarray(batch.unfinished), self._max_steps)
         return compiled.trim(batch.trajectories)
 

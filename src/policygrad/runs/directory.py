@@ -3,6 +3,7 @@
 config.json                       what was asked for
 metrics.jsonl                     one line an update
 summary.json                      how it ended
+failure.json                      why it ended, where a number was not finite
 policy.safetensors, policy.json   the policy, with what it applies to raw observations
 checkpoints/STEPS/                state.safetensors, state.json: all that resuming takes
 learning_curve.png
@@ -22,6 +23,7 @@ from policygrad.errors import RunError, UserError
 from policygrad.runs import storage
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
+FAILURE = "failure.json"
 POLICY, CHECKPOINTS, CURVE = "policy", "checkpoints", "learning_curve.png"
 OWN_FILES = (CONFIG, METRICS, SUMMARY, f"{POLICY}.safetensors", CHECKPOINTS)
 
@@ -83,6 +85,26 @@ class RunDirectory:
     def read_summary(self) -> dict[str, Any]:
         """What `summary.json` holds."""
         return storage.read_json(self.path / SUMMARY)
+
+    def write_failure(self, message: str, env_steps: int) -> None:
+        """Note why training stopped by itself."""
+        self.write_json(FAILURE, {"message": message, "env_steps": env_steps})
+
+    def read_failure(self) -> str | None:
+        """Why training stopped by itself; None where it did not."""
+        if not (self.path / FAILURE).exists():
+            return None
+        message = storage.read_json(self.path / FAILURE).get("message")
+        return message if isinstance(message, str) else None
+
+    def clear_failure(self) -> None:
+        """Forget a failure: the run goes on."""
+        (self.path / FAILURE).unlink(missing_ok=True)
+
+    def has_metrics(self) -> bool:
+        """Whether any update was recorded."""
+        path = self.path / METRICS
+        return path.exists() and path.stat().st_size > 0
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; a last line that a kill cut short is left out."""

@@ -1,0 +1,101 @@
+"""`policygrad diagnose`: what is wrong with a run, in plain words, and what to change."""
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from policygrad.cli.commands import Json, parse_kwargs, prepare_jax, print_json
+from policygrad.config import TrainConfig
+from policygrad.errors import UserError
+
+PROBE = TrainConfig(total_steps=20_480)
+
+
+def diagnose(
+    run: Positional[
+        Annotated[Path | None, arg(help="Run directory, finished or not.", metavar="[RUN]")]
+    ] = None,
+    env: Annotated[
+        str | None,
+        arg(
+            help="In place of a run: train a short one here, with the settings below, and diagnose "
+            "that. With a run: look at fresh episodes of this environment."
+        ),
+    ] = None,
+    env_kwargs: Annotated[str, arg(help="Arguments of the environment, as JSON.")] = "{}",
+    episodes: Annotated[int, arg(help="Fresh episodes to look at.")] = 64,
+    out: Annotated[Path | None, arg(help="Also write the JSON to this file.")] = None,
+    json: Json = False,
+    config: OmitArgPrefixes[TrainConfig] = PROBE,
+) -> int:
+    """Say what is wrong with a run, most likely cause first, and what to change."""
+    kwargs = parse_kwargs(env_kwargs)
+    if run is None and env is None:
+        raise UserError("nothing to diagnose; name a run directory, or an environment (--env ENV)")
+    if run is not None and config != _only_seed(config.seed):
+        raise UserError(f"{run} has its own settings; leave out those of train, or leave out RUN")
+    if run is not None and kwargs:
+        raise UserError(f"{run} has its own --env-kwargs; leave them out, or leave out RUN")
+    if out is not None and not out.parent.is_dir():
+        raise UserError(f"cannot write --out {out}: no such directory {out.parent}")
+    prepare_jax()
+    from policygrad import doctor
+
+    def say(what: str) -> None:
+        print(f"{what} …", file=sys.stderr, flush=True)
+
+    result = doctor.diagnose(
+        run,
+        env,
+        config=None if run is not None else config,
+        env_kwargs=kwargs or None,
+        episodes=episodes,
+        seed=config.seed,
+        say=say,
+    )
+    from policygrad.runs.directory import finite
+
+    data = finite(result.to_json())
+    if out is not None:
+        try:
+            out.write_text(json_module.dumps(data, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write --out {out}: {error.strerror}") from error
+    if json:
+        print_json(data)
+    else:
+        show(result, str(env) if run is None else str(run))
+    return 0
+
+
+def _only_seed(seed: int) -> TrainConfig:
+    return TrainConfig(total_steps=PROBE.total_steps, seed=seed)
+
+
+def show(result: Any, name: str) -> None:
+    """The verdict on stdout: every finding with its evidence and what to change."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    examination = result.examination
+    seen = [f"{examination.env_steps:,} steps", f"{examination.updates} updates"]
+    if examination.sample is not None:
+        seen.append(f"{examination.sample.episodes} fresh episodes")
+    console.print(Text(f"{name}: looked at {', '.join(seen)}"))
+    if result.healthy:
+        console.print(Text("Healthy: nothing is wrong.", style="green"))
+    for number, finding in enumerate(result.findings, 1):
+        console.print()
+        console.print(Text.assemble(f"{number}. ", (finding.cause, "bold")))
+        console.print(Padding(Text(finding.evidence), (0, 0, 0, 3)))
+        console.print(Padding(Text(f"→ {finding.change}", style="cyan"), (0, 0, 0, 3)))
+        console.print(
+            Padding(Text(f"({finding.name}; {finding.source})", style="dim"), (0, 0, 0, 3))
+        )
+    for note in examination.notes:
+        console.print(Text(f"not looked at: {note}", style="dim"))

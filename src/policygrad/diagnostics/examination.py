@@ -1,0 +1,300 @@
+"""What the doctor looks at: settings, metrics, and what fresh episodes with the policy measure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Array, Float
+
+from policygrad.diagnostics.baseline_quality import BaselineQuality
+from policygrad.diagnostics.comparison import Comparison
+from policygrad.diagnostics.intervals import to_json
+from policygrad.diagnostics.noise import GradientNoise
+from policygrad.environments.spaces import ACTION_MASK, box_scale, space_from_json, space_to_json
+from policygrad.estimators import explained_variance
+from policygrad.returns import returns_to_go
+from policygrad.types import Trajectories
+
+EDGE = 0.99  # of the half range: closer to a bound than this is at it
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number's distribution. NaN where nothing was seen."""
+
+    mean: float
+    std: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> "Spread":
+        """Of the finite entries."""
+        x = np.asarray(x, np.float64).ravel()
+        x = x[np.isfinite(x)]
+        if not x.size:
+            return cls(np.nan, np.nan, np.nan, np.nan)
+        return cls(float(x.mean()), float(x.std()), float(x.min()), float(x.max()))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """N fresh episodes with the policy as it is now, raw: nothing normalised, nothing scaled.
+
+    Attributes:
+        episodes, steps: N, and transitions in all of them.
+        unfinished: episodes that were stopped at the cap on steps.
+        returns: of the undiscounted returns.
+        lengths: of the lengths, in steps.
+        rewards: of the rewards of single steps.
+        rewards_not_finite: how many are NaN or infinite.
+        discounted_size: root mean square of the discounted return to go, over steps.
+        observation_components: how many numbers the policy sees; one-hot ones are not counted.
+        constant_components: how many of them never change.
+        observation_size: root mean squares of the components, the least and the most of those that
+            change.
+        observations_not_finite: how many numbers are NaN or infinite.
+        truncated: share of the episodes that ended by truncation.
+        entropy: mean over steps, nats.
+        greatest_entropy: the logarithm of the number of actions; NaN where they are not finite.
+        action_noise: root mean square of sampled minus most probable action, in half ranges of the
+            bounds; NaN where there are none.
+        at_bounds: share of action components that reach the environment at a bound.
+        mean_at_bounds: the same, had the most probable action been taken.
+        critic_explains: explained variance of the discounted return to go by the critic (or the
+            baseline) as it is now; NaN without one.
+    """
+
+    episodes: int
+    steps: int
+    unfinished: int
+    returns: Spread
+    lengths: Spread
+    rewards: Spread
+    rewards_not_finite: int
+    discounted_size: float
+    observation_components: int
+    constant_components: int
+    observation_size: Spread
+    observations_not_finite: int
+    truncated: float
+    entropy: float
+    greatest_entropy: float
+    action_noise: float
+    at_bounds: float
+    mean_at_bounds: float
+    critic_explains: float = np.nan
+
+    @property
+    def sound(self) -> bool:
+        """No NaN and no infinity in what the environment gave."""
+        return self.rewards_not_finite == 0 and self.observations_not_finite == 0
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Everything that the rules look at.
+
+    Attributes:
+        env: the environment's name; None for an object.
+        settings: of the run by name, as in `TrainConfig`.
+        objects: which of policy, estimator, optimiser and env were passed as objects, so that the
+            settings do not describe them.
+        metrics: name -> `[U]`, one number an update; NaN where there was none yet.
+        env_steps: steps trained.
+        failure: why training stopped by itself; None where it did not.
+        time_limit: of the environment, steps.
+        sample: measured on fresh episodes; None where the environment could not be run.
+        noise: of the gradient of one episode, by the run's estimator; None where not measured.
+        baseline: the run's baseline judged; None where not measured.
+        comparison: the run's estimator ("in use") among others, for the batch in use.
+        notes: what could not be looked at, and why.
+    """
+
+    env: str | None
+    settings: Mapping[str, Any]
+    objects: tuple[str, ...]
+    metrics: Mapping[str, Float[np.ndarray, " U"]]
+    env_steps: int = 0
+    failure: str | None = None
+    time_limit: int | None = None
+    sample: Sample | None = None
+    noise: GradientNoise | None = None
+    baseline: BaselineQuality | None = None
+    comparison: Comparison | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def updates(self) -> int:
+        """How many updates were made."""
+        return len(self.metric("kl"))
+
+    @property
+    def batch_steps(self) -> float:
+        """Steps of one batch, on average; NaN before the first."""
+        return self.env_steps / self.updates if self.updates else float("nan")
+
+    @property
+    def batch_episodes(self) -> float:
+        """Episodes' worth of steps in one batch; NaN where it is not known."""
+        if self.settings.get("batch_episodes"):
+            return float(self.settings["batch_episodes"])
+        if self.sample is None:
+            return float("nan")
+        return float(self.settings.get("batch_steps") or 2048) / max(self.sample.lengths.mean, 1.0)
+
+    def metric(self, name: str) -> Float[np.ndarray, " U"]:
+        """One number an update; none where it was not recorded."""
+        return self.metrics.get(name, np.zeros(0))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return to_json(self)
+
+
+def series_of(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Lines of metrics as one array a name; NaN for null and for what a line lacks."""
+    names = {
+        name: None for row in rows for name, x in row.items() if not isinstance(x, (str, bool))
+    }
+    return {
+        name: np.array([np.nan if row.get(name) is None else row[name] for row in rows], np.float64)
+        for name in names
+    }
+
+
+def measure(
+    policy: Any,
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    episodes: Trajectories,
+    unfinished: np.ndarray,
+    *,
+    discount: float,
+    baseline: Float[np.ndarray, "T B"] | None = None,
+) -> Sample:
+    """What whole episodes say about environment and policy.
+
+    Args:
+        policy: observation -> distribution, which acted.
+        observation_space, action_space: of the environment.
+        episodes: a column each; their rewards raw.
+        unfinished: `[N]` flags of those that were stopped at the cap on steps.
+        discount: γ, of what is expected of a step.
+        baseline: `[T, N]`, what the run subtracts, in units of raw reward.
+    """
+    valid = np.asarray(episodes.valid)
+    rewards = np.where(valid, np.asarray(episodes.rewards, np.float64), 0.0)
+    finite = np.where(np.isfinite(rewards), rewards, 0.0)
+    lengths = valid.sum(axis=0)
+    to_go = np.asarray(_to_go(jnp.asarray(finite, jnp.float32), discount), np.float64)
+    components, constant, sizes, bad = _observations(
+        observation_space, episodes.observations, valid
+    )
+    entropy, greatest, deviation, modes = _actions(policy, action_space, episodes, valid)
+    explains = float("nan")
+    if baseline is not None:
+        steps = jnp.asarray(valid, jnp.float32)
+        explains = float(explained_variance(jnp.asarray(to_go), jnp.asarray(baseline), steps))
+    truncated = np.asarray(episodes.truncated & ~np.asarray(episodes.terminated))
+    return Sample(
+        episodes=valid.shape[1],
+        steps=int(valid.sum()),
+        unfinished=int(np.sum(unfinished)),
+        returns=Spread.of(rewards.sum(axis=0)),
+        lengths=Spread.of(lengths),
+        rewards=Spread.of(np.asarray(episodes.rewards)[valid]),
+        rewards_not_finite=int((~np.isfinite(rewards)).sum()),
+        discounted_size=float(np.sqrt(np.mean(to_go[valid] ** 2))),
+        observation_components=components,
+        constant_components=constant,
+        observation_size=sizes,
+        observations_not_finite=bad,
+        truncated=float(np.mean((truncated & valid).any(axis=0) | np.asarray(unfinished))),
+        entropy=entropy,
+        greatest_entropy=greatest,
+        action_noise=deviation,
+        at_bounds=_at_bounds(action_space, episodes.actions, valid),
+        mean_at_bounds=_at_bounds(action_space, modes, valid),
+        critic_explains=explains,
+    )
+
+
+@partial(jax.jit, static_argnums=1)
+def _to_go(rewards: Float[Array, "T B"], discount: float) -> Float[Array, "T B"]:
+    no = jnp.zeros(rewards.shape[0], bool)
+    zero = jnp.zeros(rewards.shape[0])
+    return jax.vmap(lambda r: returns_to_go(r, zero, no, no, discount=discount), 1, 1)(rewards)
+
+
+def _measured(space: spaces.Space, observations: Any) -> list[np.ndarray]:
+    """`[T, B, k]` arrays of the parts that are measurements; masks and one-hot parts are not."""
+    match space:
+        case spaces.Dict():
+            parts = [(space[k], observations[k]) for k in space if k != ACTION_MASK]
+        case spaces.Tuple():
+            parts = list(zip(space, observations, strict=True))
+        case spaces.Box():
+            x = np.asarray(observations, np.float64)
+            return [x.reshape(*x.shape[:2], -1)]
+        case _:  # a number that names a state
+            x = np.asarray(observations, np.float64)
+            return [x.reshape(*x.shape[:2], -1)]
+    return [x for part, value in parts for x in _measured(part, value)]
+
+
+def _observations(
+    space: spaces.Space, observations: Any, valid: np.ndarray
+) -> tuple[int, int, Spread, int]:
+    """How many components, how many constant ones, their sizes, and how many are not finite."""
+    rows = np.concatenate([x[valid] for x in _measured(space, observations)], axis=1)
+    bad = int((~np.isfinite(rows)).sum())
+    with np.errstate(all="ignore"):
+        changing = ~(np.nanmax(rows, axis=0) == np.nanmin(rows, axis=0))
+        sizes = np.sqrt(np.nanmean(rows**2, axis=0))
+    return rows.shape[1], int((~changing).sum()), Spread.of(sizes[changing]), bad
+
+
+@eqx.filter_jit
+def _entropy_and_mode(policy: Any, observations: Any) -> tuple[Array, Any]:
+    def one(observation: Any) -> tuple[Array, Any]:
+        distribution = policy(observation)
+        return distribution.entropy(), distribution.mode()
+
+    return jax.vmap(jax.vmap(one))(observations)
+
+
+def _actions(
+    policy: Any, space: spaces.Space, episodes: Trajectories, valid: np.ndarray
+) -> tuple[float, float, float, Any]:
+    """Mean entropy, its greatest value, noise of a Box's actions, and the modes."""
+    entropies, modes = _entropy_and_mode(policy, episodes.observations)
+    entropy = float(np.mean(np.asarray(entropies, np.float64)[valid]))
+    greatest = deviation = float("nan")
+    match space:
+        case spaces.Discrete():
+            greatest = float(np.log(space.n))
+        case spaces.MultiDiscrete():
+            greatest = float(np.sum(np.log(space.nvec)))
+        case spaces.MultiBinary():
+            greatest = float(np.log(2) * np.prod(space.shape))
+        case spaces.Box():
+            away = np.asarray(episodes.actions, np.float64) - np.asarray(modes, np.float64)
+            deviation = float(np.sqrt(np.mean(away[valid] ** 2)))
+    return entropy, greatest, deviation, modes
+
+
+def _at_bounds(space: spaces.Space, actions: Any, valid: np.ndarray) -> float:
+    """Share of action components at (or cut off at) a finite bound."""
+    if not isinstance(space, spaces.Box):
+        return 0.0
+    _, half = box_scale(space_from_json(space_to_json(space)))  # type: ignore[arg-type]
+    bounded = (np.abs(space.low) < 1e30) & (np.abs(space.high) < 1e30) & (half > 0)
+    outside = (np.abs(np.asarray(actions, np.float64)) >= EDGE) & bounded
+    return float(np.mean(outside[valid]))

@@ -1,0 +1,34 @@
+"""What a rule says where it found something wrong."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from policygrad.diagnostics.intervals import to_json
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One likely cause of trouble, its evidence, and what to change.
+
+    Attributes:
+        name: of the rule, in kebab-case.
+        cause: what is wrong, one plain sentence.
+        evidence: what was seen, one plain sentence with its numbers.
+        numbers: the same numbers by name, the thresholds among them.
+        change: what to change, with the flag of `policygrad train` and a value.
+        weight: in (0, 1]; how likely this is the cause of trouble, given that the rule holds.
+        source: where the threshold comes from.
+    """
+
+    name: str
+    cause: str
+    evidence: str
+    numbers: Mapping[str, Any]
+    change: str
+    weight: float
+    source: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; None for what is infinite or not defined."""
+        return to_json(self)

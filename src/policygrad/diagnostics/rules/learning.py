@@ -1,0 +1,269 @@
+"""What is wrong with how the policy moves: batch, entropy bonus, step size, noise."""
+
+import numpy as np
+
+from policygrad.diagnostics.examination import Examination
+from policygrad.diagnostics.rules.rule import Found, Rule, Thresholds
+
+SIZED_BY_KL = ("natural", "trpo")
+
+
+def batch_of_one_episode(e: Examination, t: Thresholds) -> Found | None:
+    """One whole episode is all that a gradient is made from."""
+    episodes = e.settings.get("batch_episodes")
+    if episodes is None or episodes > t["episodes"]:
+        return None
+    noise = ""
+    numbers: dict[str, float] = {"batch_episodes": episodes}
+    if e.noise is not None:
+        scale = e.noise.total.noise_scale
+        numbers["noise_scale"] = scale.value
+        noise = f"; the gradient noise scale is {_about(scale.value)} episodes"
+    return Found(
+        "The batch is one single episode: its gradient is one sample, and its advantages are "
+        "compared with nothing but themselves.",
+        f"--batch-episodes is {episodes}{noise}.",
+        numbers,
+        "Train with --batch-episodes 16 or more, or with segments (--batch-steps 2048).",
+    )
+
+
+def _about(x: float) -> str:
+    return f"{x:,.3g}" if np.isfinite(x) else "too large to be measured"
+
+
+def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
+    """The bonus outweighs advantages of unit size, or holds the policy where it began."""
+    c = float(e.settings.get("entropy_coefficient", 0.0))
+    if c < t["coefficient"]:
+        return None
+    series = e.metric("entropy")
+    first = float(series[0]) if len(series) else float("nan")
+    now = e.sample.entropy if e.sample else (float(series[-1]) if len(series) else float("nan"))
+    greatest = e.sample.greatest_entropy if e.sample else float("nan")
+    if np.isfinite(greatest) and greatest > 0:
+        untouched = now >= t["share_of_greatest"] * greatest
+        seen = f"the policy's entropy is {now:.3g} of at most {greatest:.3g} nats"
+    else:
+        untouched = now >= first + t["risen"]
+        seen = f"the policy's entropy went from {first:.3g} to {now:.3g} nats"
+    if not (c >= t["outweighs"] or (untouched and e.updates >= t["updates"])):
+        return None
+    return Found(
+        "The entropy bonus is too large: the policy is paid for being random.",
+        f"--entropy-coefficient is {c:g}, where advantages have unit size; {seen} after "
+        f"{e.updates} updates.",
+        {"entropy_coefficient": c, "entropy": now, "first_entropy": first, "greatest": greatest},
+        "Train with --entropy-coefficient 0.01 or 0.",
+    )
+
+
+def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
+    """Hardly any randomness is left, and the return is not what it was at its best."""
+    s = e.sample
+    if s is None or "policy" in e.objects:
+        return None
+    if np.isfinite(s.action_noise):
+        collapsed = 0 <= s.action_noise < t["noise"]
+        seen = f"The noise of the actions is {s.action_noise:.3g} half ranges"
+    else:
+        collapsed = s.entropy < t["share_of_greatest"] * s.greatest_entropy
+        seen = f"The policy's entropy is {s.entropy:.3g} of at most {s.greatest_entropy:.3g} nats"
+    returns = e.metric("return_mean")
+    returns = returns[np.isfinite(returns)]
+    if not collapsed or (len(returns) and _at_its_best(returns, t["progress"])):
+        return None
+    best = returns.max() if len(returns) else float("nan")
+    planted = np.isfinite(s.action_noise) and e.settings.get("log_std", 0.0) < np.log(t["noise"])
+    return Found(
+        "The entropy has collapsed: the policy hardly tries anything else any more.",
+        f"{seen}; the mean return is {s.returns.mean:.4g} and was {best:.4g} at its best in "
+        "training.",
+        {"entropy": s.entropy, "action_noise": s.action_noise, "best_return": float(best)},
+        "Train with --log-std -0.5." if planted else
+        "Train with --entropy-coefficient 0.01, or with a smaller --step-size or --target-kl.",
+    )  # fmt: skip
+
+
+def _at_its_best(returns: np.ndarray, progress: float) -> bool:
+    """Whether the run rose, and ended near the top of what it reached."""
+    span = returns.max() - returns[0]
+    return bool(span > 0 and returns[-1] >= returns[0] + progress * span)
+
+
+def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
+    """Updates that replace the policy in place of improving it."""
+    kl = e.metric("kl")
+    kl = kl[np.isfinite(kl)]
+    if not len(kl):
+        return None
+    leaps, typical, most = int(np.sum(kl > t["leap"])), float(np.median(kl)), float(kl.max())
+    if not (typical > t["typical"] or leaps >= t["leaps"]):
+        return None
+    at = int(np.argmax(kl)) + 1
+    return Found(
+        f"The {_knob(e)} is too large: single updates replace the policy.",
+        f"KL(old ‖ new) of an update is {typical:.2g} nats in the median and reached {most:.3g} at "
+        f"update {at}; {leaps} of {len(kl)} updates exceeded {t['leap']:g}. Usual are 0.003 to "
+        "0.03.",
+        {"median_kl": typical, "most_kl": most, "leaps": leaps, "updates": len(kl)},
+        _other_step(e, smaller=True),
+    )
+
+
+def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
+    """Updates that leave the policy as it is."""
+    kl = e.metric("kl")
+    kl = kl[np.isfinite(kl)]
+    if len(kl) < t["updates"]:
+        return None
+    typical = float(np.median(kl))
+    above = np.flatnonzero(kl > t["typical"])
+    still = int(above[0]) if len(above) else len(kl)  # updates before the first that moved it
+    if not (typical < t["typical"] or still >= t["still"]):
+        return None
+    sizes = e.metric("step_size")
+    grown = ""
+    if len(sizes) == len(e.metric("kl")) and still < len(kl) and sizes[0] > 0:
+        grown = f", while --target-kl raised the step size {sizes[still] / sizes[0]:.3g}-fold"
+    return Found(
+        f"The {_knob(e)} is too small: updates leave the policy as it is.",
+        f"KL(old ‖ new) of an update is {typical:.2g} nats in the median, and below "
+        f"{t['typical']:g} in each of the first {still} of {len(kl)} updates{grown}. Usual are "
+        "0.003 to 0.03.",
+        {"median_kl": typical, "still_updates": still, "updates": len(kl)},
+        _other_step(e, smaller=False),
+    )
+
+
+def _knob(e: Examination) -> str:
+    sized = e.settings.get("algorithm") in SIZED_BY_KL
+    return "step size (here --target-kl)" if sized else "step size"
+
+
+def _other_step(e: Examination, *, smaller: bool) -> str:
+    algorithm = e.settings.get("algorithm", "vanilla")
+    if algorithm in SIZED_BY_KL:
+        return f"Train with --target-kl 0.02 in place of {e.settings.get('target_kl'):g}."
+    default = {"vanilla": 1e-3, "ppo": 3e-4}.get(algorithm, 1e-3)
+    given = float(e.settings.get("step_size") or default)
+    off = given > 3 * default if smaller else given < default / 3
+    value = default if off else given * (0.1 if smaller else 10.0)
+    change = f"Train with --step-size {value:g} in place of {given:g}"
+    if algorithm == "vanilla" and not e.settings.get("target_kl"):
+        return f"{change}, and --target-kl 0.01, which adapts it."
+    return f"{change}."
+
+
+def batch_below_noise_scale(e: Examination, t: Thresholds) -> Found | None:
+    """A small batch whose gradient is next to nothing but noise."""
+    batch = e.batch_episodes
+    if e.noise is None or not np.isfinite(batch):
+        return None
+    steps = batch * e.sample.lengths.mean if e.sample else e.batch_steps
+    scale = e.noise.total.noise_scale
+    if steps > t["steps"] or not scale.low > t["times"] * batch:
+        return None
+    wanted = 2048
+    if e.settings.get("batch_episodes"):
+        change = f"--batch-episodes {max(16, round(wanted / max(steps / batch, 1)))}"
+    else:
+        change = f"--batch-steps {wanted}"
+    return Found(
+        "The batch is far below the gradient noise scale: its gradient points nearly at random.",
+        f"A batch of about {batch:.3g} episodes ({steps:.0f} steps) faces a noise scale of at "
+        f"least {scale.low:,.3g} episodes (estimate {_about(scale.value)}), so that its cosine "
+        f"with the true gradient is at most {(1 + scale.low / batch) ** -0.5:.2f}.",
+        {"batch_episodes": batch, "batch_steps": steps, "noise_scale": scale.value,
+         "noise_scale_low": scale.low},
+        f"Train with {change} or more.",
+    )  # fmt: skip
+
+
+def too_few_episodes(e: Examination, t: Thresholds) -> Found | None:
+    """So few episodes ended that nothing can be said, or learned, yet."""
+    episodes = e.metric("episodes")
+    if not len(episodes) or not episodes[-1] < t["episodes"]:
+        return None
+    length = e.sample.lengths.mean if e.sample else float("nan")
+    enough = 100 * length if np.isfinite(length) else 10 * e.env_steps
+    return Found(
+        "Too few episodes have finished for the returns to say anything.",
+        f"{episodes[-1]:.0f} episodes ended in {e.env_steps:,} steps of training"
+        + (f"; an episode takes about {length:,.0f}." if np.isfinite(length) else "."),
+        {"episodes": float(episodes[-1]), "env_steps": e.env_steps, "length": length},
+        f"Train longer: --total-steps {_round(enough):,}".replace(",", "") + " or more"
+        " (or fewer --num-envs, which cut a short run into many unfinished episodes).",
+    )
+
+
+def _round(x: float) -> int:
+    digits = max(len(str(int(x))) - 1, 0)
+    return int(np.ceil(x / 10**digits)) * 10**digits
+
+
+RULES = (
+    Rule(
+        "batch-of-one-episode",
+        {"episodes": 1},
+        "Definition: the spread of a batch of one cannot be known, nor averaged away; Greensmith "
+        "et al. 2004.",
+        0.92,
+        batch_of_one_episode,
+        ("step-size-too-large", "step-size-too-small", "batch-below-noise-scale", "critic-overfits",
+         "critic-explains-nothing", "baseline-hurts", "entropy-collapsed", "too-few-episodes"),
+    ),
+    Rule(
+        "entropy-bonus-too-large",
+        {"coefficient": 0.05, "outweighs": 0.3, "share_of_greatest": 0.95, "risen": 0.3,
+         "updates": 10},
+        "Haarnoja et al. 2017: the best policy under a bonus c is ∝ exp(A/c), near uniform where "
+        "c reaches the spread of the action values, a part of the unit spread of normalised "
+        "advantages; Andrychowicz et al. 2021 find no use for more than 0.01.",
+        0.92,
+        entropy_bonus_too_large,
+        ("actions-saturated", "step-size-too-large", "step-size-too-small", "entropy-collapsed",
+         "critic-explains-nothing", "critic-overfits", "baseline-hurts",
+         "batch-below-noise-scale"),
+    ),
+    Rule(
+        "step-size-too-large",
+        {"typical": 0.1, "leap": 0.5, "leaps": 1},
+        "Schulman et al. 2015 hold the KL at 0.01, Schulman et al. 2017 at 0.003 to 0.03; at 0.5 "
+        "nats the probability of an action changes by a factor e on average.",
+        0.88,
+        step_size_too_large,
+        ("entropy-collapsed", "critic-explains-nothing", "critic-overfits", "baseline-hurts",
+         "batch-below-noise-scale"),
+    ),
+    Rule(
+        "step-size-too-small",
+        {"typical": 1e-4, "updates": 3, "still": 5},
+        "A hundredth of the usual KL of 0.01 is a tenth of the usual step.",
+        0.86,
+        step_size_too_small,
+    ),
+    Rule(
+        "entropy-collapsed",
+        {"share_of_greatest": 0.03, "noise": 0.02, "progress": 0.9},
+        "Mnih et al. 2016 on premature convergence; below 3 % of the greatest entropy of two "
+        "actions the rarer one has a probability below 0.3 %.",
+        0.7,
+        entropy_collapsed,
+    ),
+    Rule(
+        "batch-below-noise-scale",
+        {"steps": 512, "times": 10},
+        "McCandlish et al. 2018: cos = (1 + B/N)^(−1/2), 0.3 where the noise scale B is ten times "
+        "the batch N. Batches of thousands of steps do learn below it, smaller ones rarely.",
+        0.5,
+        batch_below_noise_scale,
+    ),
+    Rule(
+        "too-few-episodes",
+        {"episodes": 10},
+        "The standard error of a mean of ten is a third of the spread.",
+        0.3,
+        too_few_episodes,
+    ),
+)  # fmt: skip

@@ -1,0 +1,56 @@
+"""A rule as data: a name, thresholds, where they come from, and a test of an examination."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from policygrad.diagnostics.examination import Examination
+from policygrad.diagnostics.findings import Finding
+
+Thresholds = Mapping[str, float]
+EVERYTHING = ("*",)
+
+
+class Found(NamedTuple):
+    """What a test found: a `Finding` less what the rule itself knows."""
+
+    cause: str
+    evidence: str
+    numbers: Mapping[str, Any]
+    change: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that may be wrong with a run.
+
+    Attributes:
+        name: in kebab-case.
+        thresholds: by name; the test reads them and holds no number of its own.
+        source: a paper, or the reason for the thresholds.
+        weight: of its findings, in (0, 1].
+        test: what was found, or None.
+        explains: names of the rules whose findings are consequences of this one and are left out
+            where this one holds; "*" for all that stand below it.
+    """
+
+    name: str
+    thresholds: Thresholds
+    source: str
+    weight: float
+    test: Callable[[Examination, Thresholds], Found | None]
+    explains: tuple[str, ...] = ()
+
+    def __call__(self, examination: Examination) -> Finding | None:
+        """The finding, or None where nothing speaks for it."""
+        found = self.test(examination, self.thresholds)
+        if found is None:
+            return None
+        numbers = {**found.numbers, **{f"threshold_{k}": v for k, v in self.thresholds.items()}}
+        return Finding(
+            self.name, found.cause, found.evidence, numbers, found.change, self.weight, self.source
+        )
+
+    def silences(self, other: "Rule") -> bool:
+        """Whether what the other rule finds is a consequence of what this one finds."""
+        return other is not self and (other.name in self.explains or self.explains == EVERYTHING)

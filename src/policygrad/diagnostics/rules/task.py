@@ -1,0 +1,319 @@
+"""What is wrong with the task itself: its rewards, observations, bounds and time limits."""
+
+from policygrad.diagnostics.examination import Examination, Sample
+from policygrad.diagnostics.rules.rule import EVERYTHING, Found, Rule, Thresholds
+
+
+def rewards_not_finite(e: Examination, t: Thresholds) -> Found | None:
+    """A reward is NaN or infinite, now or when training stopped."""
+    seen = e.sample.rewards_not_finite if e.sample else 0
+    stopped = e.failure if e.failure and "in the reward" in e.failure else None
+    if seen < t["rewards"] and not stopped:
+        return None
+    return Found(
+        "The environment returns rewards that are NaN or infinite.",
+        _where(seen, "rewards", e.sample, stopped),
+        {"rewards_not_finite": seen},
+        "Mend the environment's reward: look for divisions by zero, roots and logarithms of "
+        "negative numbers. No flag of train makes up for it.",
+    )
+
+
+def observations_not_finite(e: Examination, t: Thresholds) -> Found | None:
+    """An observation is NaN or infinite, now or when training stopped."""
+    seen = e.sample.observations_not_finite if e.sample else 0
+    stopped = e.failure if e.failure and "observation" in e.failure.split(" of ")[0] else None
+    if seen < t["numbers"] and not stopped:
+        return None
+    return Found(
+        "The environment returns observations that are NaN or infinite.",
+        _where(seen, "observed numbers", e.sample, stopped),
+        {"observations_not_finite": seen},
+        "Mend the environment's observation; a simulation that diverged should end its episode.",
+    )
+
+
+def _where(seen: int, what: str, sample: Sample | None, stopped: str | None) -> str:
+    parts = []
+    if seen and sample:
+        parts.append(
+            f"{seen:,} {what} in {sample.episodes} fresh episodes ({sample.steps:,} steps) are not "
+            "finite"
+        )
+    if stopped:
+        parts.append(f"training stopped on {stopped}")
+    return "; ".join(parts) + "."
+
+
+def rewards_zero(e: Examination, t: Thresholds) -> Found | None:
+    """No reward was ever anything but zero."""
+    s = e.sample
+    if s is None or not max(abs(s.rewards.least), abs(s.rewards.most)) <= t["reward"]:
+        return None
+    returns = e.metric("return_mean")
+    if (abs(returns) > t["reward"]).any():
+        return None
+    return Found(
+        "Every reward is zero, so that no action is better than another.",
+        f"All rewards of {s.steps:,} steps in {s.episodes} fresh episodes are 0"
+        + (", and so was every mean return in training." if len(returns) else "."),
+        {"steps": s.steps, "episodes": s.episodes},
+        "Give the environment a reward that the policy meets by chance: a wrapper that loses it, a "
+        "goal too far to be found, or a shaped reward that is missing. No flag of train helps.",
+    )
+
+
+def rewards_constant(e: Examination, t: Thresholds) -> Found | None:
+    """Every episode earned the same, always: equal rewards and equal lengths."""
+    s = e.sample
+    if s is None or s.episodes < t["episodes"] or s.rewards.std > t["spread"]:
+        return None
+    if s.lengths.least != s.lengths.most:
+        return None
+    returns = e.metric("return_mean")
+    returns = returns[returns == returns]
+    if len(returns) and returns.max() - returns.min() > t["spread"]:
+        return None  # it differed while the policy was worse: the task is solved
+    return Found(
+        "Every episode earns the same return: the reward is constant and tells no good action from "
+        "a bad one.",
+        f"All {s.steps:,} rewards in {s.episodes} fresh episodes are {s.rewards.mean:g}, every "
+        f"episode has {s.lengths.most:.0f} steps, and the mean return never changed in training.",
+        {"reward": s.rewards.mean, "length": s.lengths.most},
+        "Reward progress, or make the goal reachable by chance (an easier start, a longer episode, "
+        "--log-std 0 for wider exploration with continuous actions).",
+    )
+
+
+def observations_constant(e: Examination, t: Thresholds) -> Found | None:
+    """The policy sees the same in every step."""
+    s = e.sample
+    if s is None or s.lengths.most < t["steps"] or not s.observation_components:
+        return None
+    if s.constant_components < s.observation_components:
+        return None
+    return Found(
+        "The observations are constant: the policy and the critic see nothing of the state.",
+        f"None of {s.observation_components} observed numbers changed in {s.steps:,} steps of "
+        f"{s.episodes} fresh episodes.",
+        {"components": s.observation_components, "steps": s.steps},
+        "Mend the environment's observation (a wrapper that returns zeros, a buffer that is not "
+        "written). No flag of train makes up for it.",
+    )
+
+
+def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
+    """Returns of a size that a critic cannot fit; or that only the running scale hides."""
+    s = e.sample
+    if s is None or not s.discounted_size > 0:
+        return None
+    scaled = bool(e.settings.get("scale_rewards", True))
+    size = s.discounted_size
+    if scaled:
+        wrong, outside = size > t["most_scaled"], f"above {t['most_scaled']:g}"
+    elif not critic_network(e):
+        return None
+    else:
+        wrong = not t["least"] <= size <= t["most"]
+        outside = f"outside {t['least']:g} to {t['most']:g}"
+    if not wrong:
+        return None
+    least, most = s.rewards.least, s.rewards.most
+    factor = 10.0 ** -round(_log10(size))
+    if scaled:
+        change = (
+            f"Multiply the rewards by about {factor:.0e} in the environment, and keep "
+            "--scale-rewards on, which alone makes up for them now."
+        )
+    else:
+        change = (
+            "Train with --scale-rewards, which divides them by the size of the return, or multiply "
+            f"them by about {factor:.0e} in the environment."
+        )
+    return Found(
+        "The rewards are out of scale: "
+        + ("they are enormous." if size > 1 else "they are minute."),
+        f"Rewards lie between {least:.3g} and {most:.3g} and the discounted return to go has the "
+        f"size {size:.3g}, {outside}; reward scaling is {'on' if scaled else 'off'}.",
+        {"discounted_size": size, "least_reward": least, "most_reward": most},
+        change,
+    )
+
+
+def _log10(x: float) -> int:
+    return len(f"{x:.0f}") - 1 if x >= 1 else -int(f"{x:e}".split("e-")[1])
+
+
+def critic_network(e: Examination) -> bool:
+    """Whether the settings name a value network that is fitted to returns."""
+    baseline = e.settings.get("baseline") or "value-network"
+    bootstraps = e.settings.get("estimator") in ("gae", "td", "n-step")
+    return "estimator" not in e.objects and (baseline == "value-network" or bootstraps)
+
+
+def observations_unnormalised(e: Examination, t: Thresholds) -> Found | None:
+    """Raw inputs of a size that saturates or starves tanh units."""
+    s = e.sample
+    if s is None or "policy" in e.objects or e.settings.get("normalise_observations", True):
+        return None
+    least, most = s.observation_size.least, s.observation_size.most
+    if not (most > t["most"] or most < t["least"]):
+        return None
+    return Found(
+        "The observations are not normalised, and of a size that the network reads badly.",
+        f"The root mean squares of the observed numbers reach from {least:.3g} to {most:.3g}, and "
+        "they enter tanh units as they are.",
+        {"least_size": least, "most_size": most},
+        "Train with --normalise-observations.",
+    )
+
+
+def actions_saturated(e: Examination, t: Thresholds) -> Found | None:
+    """Noise (or the mean) so far out that the environment sees little but the bounds."""
+    s = e.sample
+    if s is None:
+        return None
+    by_noise = s.at_bounds >= t["share"] and s.action_noise >= t["noise"]
+    by_mean = s.mean_at_bounds >= t["mean_share"]
+    if not (by_noise or by_mean):
+        return None
+    log_std = e.settings.get("log_std", 0.0)
+    if by_noise and log_std > 0:
+        change = f"Train with --log-std -0.5 in place of {log_std:g}."
+    elif e.settings.get("entropy_coefficient"):
+        change = "Train with --entropy-coefficient 0, which widens the noise."
+    else:
+        change = "Train with --tanh-gaussian, or a tenth of --step-size."
+    what = "noise is wider than the bounds" if by_noise else "mean lies beyond the bounds"
+    return Found(
+        f"The actions are saturated at their bounds: the policy's {what}, and most of what it does "
+        "is cut off.",
+        f"{s.at_bounds:.0%} of the action components in {s.episodes} fresh episodes are at a "
+        f"bound ({s.mean_at_bounds:.0%} of the most probable ones); the noise has a standard "
+        f"deviation of {s.action_noise:.3g} half ranges.",
+        {
+            "at_bounds": s.at_bounds,
+            "mean_at_bounds": s.mean_at_bounds,
+            "action_noise": s.action_noise,
+            "log_std": log_std,
+        },
+        change,
+    )
+
+
+def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
+    """Episodes cut so short that nearly all of the return lies behind the cut."""
+    s = e.sample
+    if s is None or s.truncated < t["share"] or "estimator" in e.objects:
+        return None
+    discount, length = float(e.settings.get("discount", 0.99)), s.lengths.mean
+    ends = e.settings.get("time_limit") == "terminates"
+    behind = discount**length
+    numbers = {"truncated": s.truncated, "length": length, "weight_behind_limit": behind}
+    seen = (
+        f"{s.truncated:.0%} of {s.episodes} fresh episodes are truncated, after {length:.0f} steps"
+    )
+    if (
+        ends
+        and behind > t["weight_ended"]
+        and e.settings.get("estimator") in ("gae", "td", "n-step")
+    ):
+        return Found(
+            "Time limits dominate, and are taken for the end of the task, though the policy does "
+            "not see the time that is left.",
+            f"{seen}, where γ^length is still {behind:.2f}; --time-limit is terminates.",
+            numbers,
+            "Train with --time-limit bootstraps, or add the time that is left to the observation.",
+        )
+    if not ends and behind > t["weight"]:
+        return Found(
+            "Time limits dominate: episodes are cut long before the discount has faded, so that "
+            "returns are mostly the critic's guess of what lies behind the limit.",
+            f"{seen}, where γ^length is still {behind:.2f}: that share of the return's weight lies "
+            "behind the limit.",
+            numbers,
+            f"Raise the environment's time limit to {3 / (1 - min(discount, 0.999)):.0f} steps or "
+            f"more, or train with --discount {max(0.0, 1 - 3 / max(length, 3)):.2f}.",
+        )
+    return None
+
+
+RULES = (
+    Rule(
+        "rewards-not-finite",
+        {"rewards": 1},
+        "Any: one NaN makes every weight NaN.",
+        1.0,
+        rewards_not_finite,
+        EVERYTHING,
+    ),
+    Rule(
+        "observations-not-finite",
+        {"numbers": 1},
+        "Any: one NaN makes every weight NaN.",
+        1.0,
+        observations_not_finite,
+        EVERYTHING,
+    ),
+    Rule(
+        "rewards-zero",
+        {"reward": 0.0},
+        "Definition: ∇J = 0 for every policy.",
+        1.0,
+        rewards_zero,
+        EVERYTHING,
+    ),
+    Rule(
+        "rewards-constant",
+        {"episodes": 8, "spread": 0.0},
+        "Definition: the return of every episode seen is one number, and so is that of its mean.",
+        1.0,
+        rewards_constant,
+        EVERYTHING,
+    ),
+    Rule(
+        "observations-constant",
+        {"steps": 2},
+        "Definition: a function of a constant is a constant.",
+        1.0,
+        observations_constant,
+        EVERYTHING,
+    ),
+    Rule(
+        "rewards-unscaled",
+        {"least": 1e-2, "most": 300.0, "most_scaled": 1e5},
+        "van Hasselt et al. 2016 and Andrychowicz et al. 2021: a critic fits targets of size 1; an "
+        "Adam step of 1e-3 moves its output by about 1 in 1,000 steps. With scaling on, sums of "
+        "float32 above 1e5 keep less than 1e-2 of reward.",
+        0.95,
+        rewards_unscaled,
+        ("critic-not-trained", "critic-explains-nothing", "critic-overfits", "baseline-hurts",
+         "lambda-too-low", "estimator-far-from-best", "step-size-too-small"),
+    ),
+    Rule(
+        "actions-saturated",
+        {"share": 0.5, "noise": 1.0, "mean_share": 0.9},
+        "A Gaussian whose standard deviation is the half range leaves the bounds in 32 % of the "
+        "draws, twice of it in 62 %; Fujita & Maeda 2018 on the bias and variance of clipping.",
+        0.9,
+        actions_saturated,
+        ("step-size-too-small", "critic-explains-nothing", "critic-overfits", "baseline-hurts",
+         "batch-below-noise-scale"),
+    ),
+    Rule(
+        "observations-unnormalised",
+        {"least": 0.01, "most": 10.0},
+        "LeCun et al. 1998: inputs of unit variance; a tanh unit with orthogonal weights is "
+        "saturated beyond inputs of about 3.",
+        0.8,
+        observations_unnormalised,
+        ("critic-explains-nothing", "critic-overfits", "baseline-hurts"),
+    ),
+    Rule(
+        "time-limit-dominates",
+        {"share": 0.9, "weight": 0.8, "weight_ended": 0.05},
+        "Pardo et al. 2018; γ^length is the weight of what the limit hides.",
+        0.6,
+        time_limit_dominates,
+    ),
+)  # fmt: skip

@@ -1,0 +1,289 @@
+"""What is wrong with how actions are judged: discount, λ, critic and baseline."""
+
+import numpy as np
+
+from policygrad.diagnostics.examination import Examination
+from policygrad.diagnostics.rules.rule import Found, Rule, Thresholds
+from policygrad.diagnostics.rules.task import critic_network
+
+ADAM = 1e-3  # the default critic's step size, which the advice names
+
+
+def discount_too_low(e: Examination, t: Thresholds) -> Found | None:
+    """The discount forgets what an action leads to long before the episode ends."""
+    if e.sample is None or "estimator" in e.objects:
+        return None
+    discount = float(e.settings.get("discount", 0.99))
+    horizon = 1 / (1 - discount) if discount < 1 else np.inf
+    length = e.sample.lengths.most
+    if horizon > t["horizon"] or length < t["episodes_horizons"] * horizon:
+        return None
+    return Found(
+        "The discount is too low for a task this long: what an action leads to is forgotten before "
+        "it arrives.",
+        f"--discount is {discount:g}, a horizon of 1/(1 − γ) = {horizon:.3g} steps, while episodes "
+        f"last up to {length:.0f} (mean {e.sample.lengths.mean:.0f}).",
+        {"discount": discount, "horizon": horizon, "longest_episode": length},
+        "Train with --discount 0.99.",
+    )
+
+
+def discount_too_high(e: Examination, t: Thresholds) -> Found | None:
+    """A discount of nearly one in a task that goes on: values grow without bound."""
+    s = e.sample
+    if s is None or "estimator" in e.objects or s.truncated < t["truncated"]:
+        return None
+    if e.settings.get("time_limit") == "terminates" or not critic_network(e):
+        return None
+    if e.settings.get("estimator") not in ("gae", "td", "n-step"):
+        return None
+    discount = float(e.settings.get("discount", 0.99))
+    horizon = 1 / (1 - discount) if discount < 1 else np.inf
+    if horizon < max(t["horizon"], t["horizons_episode"] * s.lengths.mean):
+        return None
+    return Found(
+        "The discount is too high: the task goes on behind its time limit, and the critic has to "
+        "sum rewards of a future that no episode shows.",
+        f"--discount is {discount:g}, a horizon of {horizon:.3g} steps; {s.truncated:.0%} of the "
+        f"episodes are truncated, after {s.lengths.mean:.0f} steps, and bootstrap there.",
+        {"discount": discount, "horizon": float(horizon), "length": s.lengths.mean},
+        "Train with --discount 0.99, or with --time-limit terminates where the limit is part of "
+        "the task.",
+    )
+
+
+def _effective_lambda(e: Examination) -> tuple[float, str] | None:
+    """How far rewards are trusted over the critic, and the setting that says so."""
+    settings = e.settings
+    if "estimator" in e.objects:
+        return None
+    match settings.get("estimator"):
+        case "gae":
+            x = float(settings.get("gae_lambda", 0.95))
+            return x, f"--gae-lambda is {x:g}"
+        case "td":
+            return 0.0, "--estimator is td, which is λ = 0"
+        case "n-step":
+            n = int(settings.get("n", 5))
+            return 1 - 1 / n, f"--estimator is n-step with --n {n}, about λ = {1 - 1 / n:.2g}"
+    return None
+
+
+def lambda_too_low(e: Examination, t: Thresholds) -> Found | None:
+    """Advantages that are the critic's opinion, of a critic that does not know the returns."""
+    found = _effective_lambda(e)
+    if found is None or e.sample is None or found[0] >= t["lambda"]:
+        return None
+    explains = e.sample.critic_explains
+    if explains >= t["explained"]:
+        return None
+    untrained = critic_not_trained(e, CRITIC_NOT_TRAINED) is not None
+    also = f", and a critic that is trained: --critic-step-size {ADAM:g}" if untrained else ""
+    known = f"{explains:.2f}" if np.isfinite(explains) else "unknown"
+    return Found(
+        f"λ is too low: the advantages rest on a critic that is {'un' if untrained else 'badly '}"
+        "trained.",
+        f"{found[1]}, so that rewards beyond the next ones count only by the critic's word; the "
+        f"critic explains {known} of the variance of the returns that fresh episodes show.",
+        {"lambda": found[0], "critic_explains": explains},
+        f"Train with --estimator gae --gae-lambda 0.95{also}.",
+    )
+
+
+CRITIC_NOT_TRAINED = {"step_size": 1e-6, "gap": 1e-3, "explained": 0.5, "updates": 3}
+
+
+def critic_not_trained(e: Examination, t: Thresholds) -> Found | None:
+    """A critic that its fit leaves as it was."""
+    before, after = e.metric("explained_variance_before"), e.metric("explained_variance_after")
+    gaps = np.abs(after - before)[np.isfinite(after - before)]
+    gap = float(np.median(gaps)) if len(gaps) else float("nan")
+    explained = float(np.median(before)) if len(before) else float("nan")
+    known = e.sample.critic_explains if e.sample else float("nan")
+    step_size = float(e.settings.get("critic_step_size", ADAM))
+    named = critic_network(e) and step_size < t["step_size"]
+    uses = critic_network(e) or "estimator" in e.objects
+    still = uses and len(gaps) >= t["updates"] and gap < t["gap"] and explained < t["explained"]
+    if not (named or (still and np.any(before != 0.0))):
+        return None
+    seen = f"--critic-step-size is {step_size:g}" if critic_network(e) else "A fit changes nothing"
+    if len(gaps):
+        seen += (
+            f"; the explained variance is {explained:.3g} before the fit of an update, and the fit "
+            f"changes it by {gap:.1g} in the median"
+        )
+    if np.isfinite(known):
+        seen += f"; on fresh episodes it is {known:.3g}"
+    return Found(
+        "The critic is not trained: its step size is (next to) zero.",
+        f"{seen}.",
+        {"critic_step_size": step_size, "gap": gap, "explained_variance": explained,
+         "critic_explains": known},
+        f"Train with --critic-step-size {ADAM:g}.",
+    )  # fmt: skip
+
+
+def _late(x: np.ndarray) -> np.ndarray:
+    """The last third, and what is finite of it."""
+    x = x[-(len(x) // 3 or 1) :]
+    return x[np.isfinite(x)]
+
+
+def critic_explains_nothing(e: Examination, t: Thresholds) -> Found | None:
+    """A critic that is worse than a constant, on batches to come as on fresh episodes."""
+    before = _late(e.metric("explained_variance_before"))
+    known = e.sample.critic_explains if e.sample else float("nan")
+    if e.updates < t["updates"] or not len(before):
+        return None
+    late = float(np.median(before))
+    if not (late < t["explained"] and known < t["explained"]):
+        return None
+    step_size = float(e.settings.get("critic_step_size", ADAM))
+    if step_size > 3 * ADAM:
+        change = f"Train with --critic-step-size {ADAM:g} in place of {step_size:g}."
+    elif int(e.settings.get("critic_epochs", 10)) < 5:
+        change = "Train with --critic-epochs 10."
+    else:
+        change = "Train with --baseline linear-features, or with more --critic-epochs."
+    return Found(
+        "The critic explains nothing: it predicts returns worse than a constant would.",
+        f"Its explained variance is {late:.3g} before the fit, in the median of the last third of "
+        f"{e.updates} updates, and {known:.3g} on fresh episodes.",
+        {"explained_variance": late, "critic_explains": known},
+        change,
+    )
+
+
+def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
+    """A critic that knows the batch it was fitted to and not the next one."""
+    before = _late(e.metric("explained_variance_before"))
+    after = _late(e.metric("explained_variance_after"))
+    if e.updates < t["updates"] or not len(before) or not len(after):
+        return None
+    early, late = float(np.median(before)), float(np.median(after))
+    if not (late - early > t["gap"] and early < t["before"]):
+        return None
+    epochs = int(e.settings.get("critic_epochs", 10))
+    return Found(
+        "The critic overfits: it learns each batch by heart and does not know the next one.",
+        f"Explained variance is {early:.3g} before the fit and {late:.3g} after it, in the median "
+        f"of the last third of {e.updates} updates.",
+        {"before": early, "after": late, "critic_epochs": epochs},
+        f"Train with --critic-epochs {max(1, epochs // 5)} in place of {epochs}, or with a larger "
+        "batch.",
+    )
+
+
+def baseline_hurts(e: Examination, t: Thresholds) -> Found | None:
+    """A baseline with which the gradient is noisier than without."""
+    b = e.baseline
+    if b is None:
+        return None
+    removed = b.removed_from_none
+    if not removed.high < -t["share"] * b.variance.value:
+        return None
+    times = b.variance.value / max(b.variance.value + removed.value, 1e-30)
+    return Found(
+        "The baseline hurts: the gradient is noisier with it than without.",
+        f"On {b.episodes} fresh episodes it multiplies the variance of the gradient by {times:.3g} "
+        f"(it explains {b.explained_variance.value:.2f} of the variance of the returns).",
+        {"variance": b.variance.value, "removed_from_none": removed.value,
+         "removed_high": removed.high, "times": times},
+        "Train with --baseline linear-features, or mend the critic: --critic-step-size 0.001.",
+    )  # fmt: skip
+
+
+def estimator_far_from_best(e: Examination, t: Thresholds) -> Found | None:
+    """Another λ or discount points far better at the true gradient, beyond the intervals."""
+    c = e.comparison
+    if c is None or IN_USE not in c.estimators:
+        return None
+    ours = c.estimators[IN_USE].cosine
+    name = max(c.estimators, key=lambda k: c.estimators[k].cosine.low)
+    best = c.estimators[name].cosine
+    if not (best.low > ours.high and best.value > t["times"] * max(ours.value, 0.0)):
+        return None
+    flag, _, value = name.partition(" ")
+    return Found(
+        "λ or the discount is far from the best for this policy and batch.",
+        f"A batch's gradient has a cosine of {ours.value:.2f} [{ours.low:.2f}, {ours.high:.2f}] "
+        f"with the true one as it is, and of {best.value:.2f} [{best.low:.2f}, {best.high:.2f}] "
+        f"with {name}.",
+        {"cosine": ours.value, "best_cosine": best.value, "best": name},
+        f"Train with {flag} {value}.",
+    )
+
+
+IN_USE = "in use"
+
+RULES = (
+    Rule(
+        "discount-too-low",
+        {"horizon": 5.0, "episodes_horizons": 8.0},
+        "γ^(8/(1−γ)) < 0.001: a thousandth of what the last of eight horizons brings is seen; "
+        "Schulman et al. 2016 and Andrychowicz et al. 2021 use 0.95 and more.",
+        0.84,
+        discount_too_low,
+        ("lambda-too-low", "critic-explains-nothing", "critic-overfits", "baseline-hurts",
+         "estimator-far-from-best", "batch-below-noise-scale"),
+    ),
+    Rule(
+        "lambda-too-low",
+        {"lambda": 0.5, "explained": 0.8},
+        "Schulman et al. 2016: λ < 1 is biased by what the critic gets wrong, and 0.9 to 0.99 "
+        "served best.",
+        0.82,
+        lambda_too_low,
+        ("critic-not-trained", "critic-explains-nothing", "critic-overfits", "baseline-hurts",
+         "estimator-far-from-best"),
+    ),
+    Rule(
+        "critic-not-trained",
+        CRITIC_NOT_TRAINED,
+        "A thousandth of the usual Adam step of 1e-3; a fit that changes the explained variance by "
+        "less than 0.001 changes nothing.",
+        0.8,
+        critic_not_trained,
+        ("critic-explains-nothing", "critic-overfits", "baseline-hurts",
+         "estimator-far-from-best"),
+    ),
+    Rule(
+        "discount-too-high",
+        {"truncated": 0.5, "horizon": 500.0, "horizons_episode": 20.0},
+        "γ^length > 0.95: each episode shows a twentieth of its return; Pardo et al. 2018.",
+        0.6,
+        discount_too_high,
+        ("time-limit-dominates", "critic-explains-nothing", "critic-overfits"),
+    ),
+    Rule(
+        "baseline-hurts",
+        {"share": 0.2},
+        "Greensmith et al. 2004: a baseline may add variance; a fifth of it, beyond a 95 % "
+        "interval.",
+        0.55,
+        baseline_hurts,
+        ("critic-explains-nothing",),
+    ),
+    Rule(
+        "critic-explains-nothing",
+        {"updates": 10, "explained": -0.1},
+        "Zero is what a constant explains; below it the critic adds variance.",
+        0.5,
+        critic_explains_nothing,
+    ),
+    Rule(
+        "critic-overfits",
+        {"updates": 10, "gap": 0.6, "before": 0.2},
+        "Cobbe et al. 2021: the value function's optimisation overfits before the policy's does.",
+        0.45,
+        critic_overfits,
+    ),
+    Rule(
+        "estimator-far-from-best",
+        {"times": 2.0},
+        "Bias and variance measured on the same episodes against an unbiased reference; a cosine "
+        "twice as large is worth a batch four times as large.",
+        0.4,
+        estimator_far_from_best,
+    ),
+)  # fmt: skip

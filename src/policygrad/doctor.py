@@ -1,0 +1,328 @@
+"""The doctor: from a run, or from an environment and settings, to what is wrong with it."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from policygrad import diagnostics, environments, estimators, training
+from policygrad.baselines import Pointwise
+from policygrad.building import build_estimator
+from policygrad.config import TrainConfig
+from policygrad.diagnostics.examination import Examination, Sample, measure, series_of
+from policygrad.diagnostics.findings import Finding
+from policygrad.diagnostics.rules import diagnose as apply_rules
+from policygrad.diagnostics.rules.values import IN_USE
+from policygrad.diagnostics.streaming import weights_of
+from policygrad.environments.lanes import Lanes
+from policygrad.environments.spaces import ObservationEncoder, example_observation, space_to_json
+from policygrad.errors import NonFiniteError, UserError
+from policygrad.estimators import Estimator, EstimatorState
+from policygrad.policies import Agent
+from policygrad.rollout import host
+from policygrad.rollout.collectors import Same, collect_compiled_episodes
+from policygrad.runs import RunDirectory, storage
+from policygrad.saved import load
+from policygrad.types import Trajectories
+
+EPISODES = 64
+PROBE_STEPS = 20_480  # what is trained to examine an environment without a run
+LONGEST = 2_000  # steps, of an episode that has no limit of its own
+ROWS = 200_000  # steps that gradients are measured on, at most
+LAMBDAS = (0.5, 0.9, 0.95, 1.0)
+DISCOUNTS = (0.9, 0.99, 1.0)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The verdict on a run.
+
+    Attributes:
+        findings: what is wrong, most likely cause first; none where the run is healthy.
+        examination: everything that was looked at.
+    """
+
+    findings: tuple[Finding, ...]
+    examination: Examination
+
+    @property
+    def healthy(self) -> bool:
+        """Nothing was found."""
+        return not self.findings
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; None for what is infinite or not defined."""
+        return {
+            "healthy": self.healthy,
+            "findings": [finding.to_json() for finding in self.findings],
+            "examination": self.examination.to_json(),
+        }
+
+
+def diagnose(
+    run: str | Path | None = None,
+    env: Any = None,
+    *,
+    policy: Any = None,
+    estimator: Estimator | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    config: TrainConfig | None = None,
+    episodes: int = EPISODES,
+    seed: int = 0,
+    say: Say | None = None,
+) -> Diagnosis:
+    """What is wrong with a run, or with an environment and settings; nothing where nothing is.
+
+    Args:
+        run: a run directory, finished or not; None trains a short run with `config` first.
+        env: as `train` takes it. With a run, None takes the run's own.
+        policy, estimator: those that were passed to `train` as objects, of the same structure.
+        env_kwargs: of an environment that is made from an id; with a run, its own are taken.
+        config: settings of the short run; None for the defaults and 20,480 steps.
+        episodes: how many fresh ones to look at, at least 8.
+        seed: of those.
+        say: told, in a few words, what is being done.
+
+    Returns:
+        The findings, most likely cause first, and the examination that they follow from.
+
+    Raises:
+        UserError: neither a run nor an environment; a number out of range.
+        RunError: a run that is missing or damaged.
+        EnvironmentFailure: the environment raised.
+    """
+    given = {"policy": policy, "estimator": estimator, "episodes": episodes, "seed": seed}
+    if run is not None:
+        if config is not None:
+            raise UserError("a run has its own settings; give a run or a config, not both")
+        examination = examine(run, env, say=say, **given)
+    elif env is not None:
+        check_numbers(episodes, seed)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "run"
+            config = config or TrainConfig(total_steps=PROBE_STEPS)
+            (say or _silent)(f"training {config.total_steps:,} steps")
+            with contextlib.suppress(NonFiniteError):  # which the directory tells of
+                training.train(
+                    env, out=path, config=config, policy=policy, estimator=estimator,
+                    env_kwargs=env_kwargs,
+                )  # fmt: skip
+            described = environments.describe(environments.choose_engine(env, kwargs=env_kwargs))
+            examination = examine(path, env if described is None else None, say=say, **given)
+    else:
+        raise UserError("nothing to diagnose; name a run directory, or an environment (--env ENV)")
+    return Diagnosis(apply_rules(examination), examination)
+
+
+def check_numbers(episodes: int, seed: int) -> None:
+    """UserError where a number is out of range."""
+    if episodes < 8:
+        raise UserError(f"--episodes must be at least 8, got {episodes}")
+    if seed < 0:
+        raise UserError(f"--seed must be at least 0, got {seed}")
+
+
+def examine(
+    run: str | Path,
+    env: Any = None,
+    *,
+    policy: Any = None,
+    estimator: Estimator | None = None,
+    episodes: int = EPISODES,
+    seed: int = 0,
+    say: Say | None = None,
+) -> Examination:
+    """Look at a run: its settings, its metrics, and fresh episodes with its newest policy.
+
+    Args and Raises as for `diagnose`. What cannot be looked at is named in `notes`.
+    """
+    check_numbers(episodes, seed)
+    say = say or _silent
+    directory = RunDirectory.open(Path(run))
+    saved = directory.read_config()
+    config = training.saved_config(directory, saved)
+    metrics = series_of(directory.read_metrics()) if directory.has_metrics() else {}
+    steps = metrics.get("env_steps", np.zeros(1))
+    found = Examination(
+        env=environments.describe(env) if env is not None else saved["env"],
+        settings=config.to_json(),
+        objects=tuple(saved["objects"]),
+        metrics=metrics,
+        env_steps=int(steps[-1]) if len(steps) else 0,
+        failure=directory.read_failure(),
+    )
+    given = {"env": env, "policy": policy, "estimator": estimator}
+    missing = [name for name in given if name in found.objects and given[name] is None]
+    if "env" in missing or "policy" in missing:
+        needed = " and ".join(name for name in missing if name != "estimator")
+        return replace(found, notes=(
+            f"no fresh episodes: the run was trained with a {needed} passed as an object; pass it "
+            f"to policygrad.diagnose({str(run)!r}, {needed.replace(' and ', '=…, ')}=…)",
+        ))  # fmt: skip
+    agent = load(directory.path, like=policy)
+    environment = environments.make(
+        saved["env"] if env is None else env,
+        min(32, episodes),
+        kwargs=saved["env_kwargs"] if env is None else {},
+    )
+    say(f"running {episodes} episodes")
+    key = jax.random.fold_in(jax.random.key(seed), 0xD0C)
+    limit = config.max_episode_steps or environment.time_limit or LONGEST
+    record, unfinished = collect(environment, agent.policy, key, episodes, limit)
+    found = replace(found, time_limit=environment.time_limit)
+    if "estimator" in missing:
+        note = "gradients were not measured: the estimator was passed as an object; pass it again"
+        sample = sample_of(agent, environment, record, unfinished, config.discount)
+        return replace(found, sample=sample, notes=(note,))
+    judge = Judge.of(directory, config, environment, estimator)
+    baseline = judge.baseline(record)
+    discount = float(judge.estimator.discount)
+    sample = sample_of(agent, environment, record, unfinished, discount, baseline)
+    return judge.gradients(replace(found, sample=sample), agent.policy, record, say)
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def collect(
+    environment: Any, policy: Any, key: Any, episodes: int, limit: int
+) -> tuple[Trajectories, np.ndarray]:
+    """N whole episodes; those stopped at the limit are marked truncated, and flagged. Closes it."""
+    act_key, seed_key = jax.random.split(key)
+    if isinstance(environment, Lanes):
+        seed = int(np.asarray(jax.random.key_data(seed_key))[-1] >> 1)
+        draw = host.Actor(policy).sampler(policy, act_key)
+        record, unfinished = host.collect_episodes(
+            environment, draw, seed, episodes=episodes, max_steps=limit
+        )
+        environment.close()
+    else:
+        record, unfinished = collect_compiled_episodes(
+            Same(environment), policy, key, episodes, limit
+        )
+    record, unfinished = jax.device_get((record, unfinished))
+    valid = np.asarray(record.valid)
+    last = valid & ~np.concatenate([valid[1:], np.zeros_like(valid[:1])])
+    return replace(record, truncated=record.truncated | (last & unfinished)), unfinished
+
+
+def sample_of(
+    agent: Agent,
+    environment: Any,
+    record: Trajectories,
+    unfinished: np.ndarray,
+    discount: float,
+    baseline: np.ndarray | None = None,
+) -> Sample:
+    """`measure`, of an agent in its environment."""
+    spaces = environment.observation_space, environment.action_space
+    return measure(agent.policy, *spaces, record, unfinished, discount=discount, baseline=baseline)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The run's estimator and what it had fitted, to weigh fresh episodes with.
+
+    Attributes:
+        estimator: as it trained.
+        state: of the newest checkpoint.
+        scale: what rewards are multiplied by.
+    """
+
+    estimator: Estimator
+    state: EstimatorState
+    scale: float
+
+    @classmethod
+    def of(
+        cls, directory: RunDirectory, config: TrainConfig, environment: Any, estimator: Any
+    ) -> "Judge":
+        """From the newest checkpoint."""
+        if estimator is None:
+            estimator = build_estimator(config, environment.time_limit)
+        encode = ObservationEncoder(space_to_json(environment.observation_space))
+        estimator = jax.tree.map(jnp.asarray, estimators.with_encoder(estimator, encode))
+        example = example_observation(environment.observation_space)
+        stem = directory.newest_checkpoint() / "state"
+        arrays, _ = storage.load(stem)
+        like = estimator.init(jax.random.key(0), example)
+        state = storage.from_arrays(like, arrays, "state/estimator", stem)
+        mean_square = float(arrays["state/reward_scale/mean_square"])
+        scaled = config.scale_rewards and mean_square > 0
+        return cls(estimator, state, mean_square**-0.5 if scaled else 1.0)
+
+    def scaled(self, record: Trajectories) -> Trajectories:
+        """The record with rewards as the estimator sees them."""
+        return replace(record, rewards=np.asarray(record.rewards * self.scale, np.float32))
+
+    def baseline(self, record: Trajectories) -> np.ndarray | None:
+        """`[T, N]`, what is subtracted, in units of raw reward; None for nothing."""
+        if self.estimator.baseline is None and self.estimator.critic is None:
+            return None
+        weights = weights_of(self.plain, self.state, self.scaled(record))
+        return np.asarray(weights.baseline) / self.scale
+
+    @property
+    def plain(self) -> Estimator:
+        """The estimator without the scaling of its advantages, which hides what differs."""
+        return replace(self.estimator, normalise_advantages=False)
+
+    def gradients(
+        self, found: Examination, policy: Any, record: Trajectories, say: Say
+    ) -> Examination:
+        """The examination with noise, baseline and comparison, where they can be measured."""
+        assert found.sample is not None
+        if not found.sample.sound:
+            return found
+        if found.sample.steps > ROWS:
+            keep = max(8, int(ROWS / found.sample.lengths.mean))
+            record = jax.tree.map(lambda x: x[:, :keep], record)
+        record = self.scaled(record)
+        say("measuring the gradient")
+        noise = diagnostics.gradient_noise(policy, self.plain, self.state, record)
+        found = replace(found, noise=noise)
+        critic = self.estimator.baseline or self.estimator.critic
+        if not isinstance(critic, Pointwise):
+            return found
+        state = self.state.baseline if self.estimator.baseline else self.state.critic
+        subtracts = estimators.reward_to_go(discount=self.estimator.discount, baseline=critic)
+        quality = diagnostics.judge_baseline(
+            policy, subtracts, EstimatorState(state, ()), record, features=_position
+        )
+        found = replace(found, baseline=quality)
+        batch = found.batch_episodes
+        if self.estimator.critic is None or not batch >= 1:
+            return found
+        say("comparing estimators")
+        comparison = diagnostics.compare_estimators(
+            policy, self.candidates(), record, batch_episodes=round(batch)
+        )
+        return replace(found, comparison=comparison)
+
+    def candidates(self) -> dict[str, tuple[Estimator, EstimatorState]]:
+        """The estimator in use, and others with the same critic, named by the flag they take."""
+        critic = self.estimator.critic
+        state = EstimatorState((), self.state.critic)
+        found = {IN_USE: (self.plain, self.state)}
+        for x in LAMBDAS:
+            gae = estimators.gae(discount=self.estimator.discount, gae_lambda=x, critic=critic)
+            found[f"--gae-lambda {x:g}"] = gae, state
+        empty = EstimatorState((), ())
+        for g in DISCOUNTS:
+            found[f"--discount {g:g}"] = estimators.reward_to_go(discount=g), empty
+        return found
+
+
+def _position(observation: Any, time: Any) -> jax.Array:
+    """A constant alone: the search for a better baseline is not the doctor's."""
+    del observation, time
+    return jnp.ones(1)

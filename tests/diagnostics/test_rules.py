@@ -1,0 +1,328 @@
+"""The doctor's rules, each on an examination that is broken in one place and on a healthy one."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from policygrad.config import TrainConfig
+from policygrad.diagnostics import RULES, Examination, Sample, Spread, diagnose
+from policygrad.diagnostics.comparison import Compared, Comparison
+from policygrad.diagnostics.examination import series_of
+from policygrad.diagnostics.intervals import Measured
+
+UPDATES = 20
+CONTINUOUS = {"greatest_entropy": np.nan, "action_noise": 0.6, "at_bounds": 0.1}
+
+
+def sample(**changes: Any) -> Sample:
+    """CartPole, half learned."""
+    return replace(
+        Sample(
+            episodes=64,
+            steps=6400,
+            unfinished=0,
+            returns=Spread(100.0, 40.0, 20.0, 300.0),
+            lengths=Spread(100.0, 40.0, 20.0, 300.0),
+            rewards=Spread(1.0, 0.0, 1.0, 1.0),
+            rewards_not_finite=0,
+            discounted_size=40.0,
+            observation_components=4,
+            constant_components=0,
+            observation_size=Spread(0.5, 0.4, 0.1, 1.2),
+            observations_not_finite=0,
+            truncated=0.0,
+            entropy=0.55,
+            greatest_entropy=float(np.log(2)),
+            action_noise=np.nan,
+            at_bounds=0.0,
+            mean_at_bounds=0.0,
+            critic_explains=0.7,
+        ),
+        **changes,
+    )
+
+
+def series(**changes: Any) -> dict[str, np.ndarray]:
+    healthy = {
+        "kl": np.full(UPDATES, 0.01),
+        "entropy": np.linspace(0.69, 0.55, UPDATES),
+        "step_size": np.full(UPDATES, 1e-3),
+        "episodes": np.linspace(90, 900, UPDATES),
+        "return_mean": np.linspace(20, 100, UPDATES),
+        "explained_variance_before": np.linspace(0.0, 0.7, UPDATES),
+        "explained_variance_after": np.linspace(0.3, 0.8, UPDATES),
+    }
+    return healthy | {k: np.asarray(v, float) for k, v in changes.items()}
+
+
+def examination(
+    *, settings: dict | None = None, metrics: dict | None = None, seen: dict | None = None,
+    **changes: Any,
+) -> Examination:  # fmt: skip
+    found = Examination(
+        env="CartPole-v1",
+        settings=TrainConfig(**(settings or {})).to_json(),
+        objects=(),
+        metrics=series(**(metrics or {})),
+        env_steps=2048 * UPDATES,
+        time_limit=500,
+        sample=sample(**(seen or {})),
+    )
+    return replace(found, **changes)
+
+
+def judged(removed: Measured) -> Any:
+    """As much of `BaselineQuality` as the rule reads."""
+    return SimpleNamespace(
+        episodes=64,
+        variance=Measured(2.0, 1.5, 2.5),
+        removed_from_none=removed,
+        explained_variance=Measured(-1.0, -1.5, -0.5),
+    )
+
+
+def noisy(low: float) -> Any:
+    """As much of `GradientNoise` as the rules read."""
+    scale = Measured(3 * low, low, np.inf)
+    return SimpleNamespace(total=SimpleNamespace(noise_scale=scale))
+
+
+def compared(ours: Measured, best: Measured) -> Comparison:
+    any_ = Measured(1.0, 0.5, 2.0)
+    make = lambda cosine: Compared(any_, any_, any_, any_, any_, cosine)  # noqa: E731
+    found = {"in use": make(ours), "--gae-lambda 0.95": make(best)}
+    return Comparison(64, 16, "reference", found)
+
+
+still = np.concatenate([np.full(8, 1e-6), np.full(UPDATES - 8, 0.01)])
+flat = np.full(UPDATES, -0.4)
+BROKEN: dict[str, list[Examination]] = {
+    "rewards-not-finite": [
+        examination(seen={"rewards_not_finite": 3}),
+        examination(failure="nan in the reward of environment 2 at step 3 of its episode"),
+    ],
+    "observations-not-finite": [
+        examination(seen={"observations_not_finite": 1}),
+        examination(failure="inf in the observation of environment 2 at step 3 of its episode"),
+    ],
+    "rewards-zero": [
+        examination(
+            seen={"rewards": Spread(0.0, 0.0, 0.0, 0.0)}, metrics={"return_mean": 0 * still}
+        ),
+        examination(
+            seen={"rewards": Spread(0.0, 0.0, 0.0, 0.0)}, metrics={"return_mean": np.nan * still}
+        ),
+    ],
+    "rewards-constant": [
+        examination(
+            seen={"rewards": Spread(-1.0, 0.0, -1.0, -1.0), "lengths": Spread(200.0, 0, 200, 200)},
+            metrics={"return_mean": np.full(UPDATES, -200.0)},
+        )
+    ],
+    "observations-constant": [examination(seen={"constant_components": 4})],
+    "rewards-unscaled": [
+        examination(seen={"discounted_size": 4e7}),
+        examination(seen={"discounted_size": 4e7}, settings={"scale_rewards": False}),
+        examination(seen={"discounted_size": 4e-5}, settings={"scale_rewards": False}),
+    ],
+    "observations-unnormalised": [
+        examination(
+            settings={"normalise_observations": False},
+            seen={"observation_size": Spread(100.0, 90.0, 1.0, 250.0)},
+        )
+    ],
+    "actions-saturated": [
+        examination(
+            settings={"log_std": 3.0},
+            seen={**CONTINUOUS, "at_bounds": 0.95, "action_noise": 20.0},
+        ),
+        examination(seen={**CONTINUOUS, "at_bounds": 1.0, "mean_at_bounds": 1.0}),
+    ],
+    "time-limit-dominates": [
+        examination(seen={"truncated": 1.0, "lengths": Spread(5.0, 0.0, 5.0, 5.0)}),
+        examination(
+            settings={"time_limit": "terminates"},
+            seen={"truncated": 1.0, "lengths": Spread(200.0, 0.0, 200.0, 200.0)},
+        ),
+    ],
+    "batch-of-one-episode": [examination(settings={"batch_episodes": 1}, noise=noisy(10.0))],
+    "entropy-bonus-too-large": [
+        examination(settings={"entropy_coefficient": 10.0}, seen={"entropy": 0.69}),
+        examination(settings={"entropy_coefficient": 0.1}, seen={"entropy": 0.69}),
+        examination(
+            settings={"entropy_coefficient": 1.0},
+            metrics={"entropy": np.linspace(1, 5, UPDATES)},
+            seen={**CONTINUOUS, "entropy": 5.0, "at_bounds": 0.9, "action_noise": 9.0},
+        ),
+    ],
+    "entropy-collapsed": [
+        examination(seen={"entropy": 1e-3}, metrics={"return_mean": np.linspace(100, 9, UPDATES)}),
+        examination(
+            settings={"log_std": -8.0},
+            seen={**CONTINUOUS, "action_noise": 3e-4},
+            metrics={"return_mean": np.full(UPDATES, -1000.0)},
+        ),
+    ],
+    "step-size-too-large": [
+        examination(metrics={"kl": np.full(UPDATES, 0.4)}),
+        examination(metrics={"kl": np.append(np.full(UPDATES - 1, 0.01), 3.0)}),
+        examination(settings={"algorithm": "natural", "target_kl": 2.0}, metrics={"kl": flat + 2}),
+    ],
+    "step-size-too-small": [
+        examination(metrics={"kl": np.full(UPDATES, 1e-7)}),
+        examination(metrics={"kl": still, "step_size": np.geomspace(1e-6, 1e-3, UPDATES)}),
+    ],
+    "batch-below-noise-scale": [
+        examination(settings={"batch_episodes": 2}, noise=noisy(100.0)),
+        examination(settings={"batch_steps": 128}, noise=noisy(100.0)),
+    ],
+    "too-few-episodes": [examination(metrics={"episodes": np.linspace(0, 4, UPDATES)})],
+    "discount-too-low": [examination(settings={"discount": 0.5})],
+    "discount-too-high": [
+        examination(
+            settings={"discount": 1.0},
+            seen={"truncated": 1.0, "lengths": Spread(200.0, 0.0, 200.0, 200.0)},
+        )
+    ],
+    "lambda-too-low": [
+        examination(settings={"gae_lambda": 0.0}, seen={"critic_explains": -0.5}),
+        examination(
+            settings={"gae_lambda": 0.0, "critic_step_size": 1e-9},
+            seen={"critic_explains": -0.5},
+        ),
+        examination(settings={"estimator": "td"}, seen={"critic_explains": 0.0}),
+        examination(settings={"estimator": "n-step", "n": 1}, seen={"critic_explains": 0.0}),
+    ],
+    "critic-not-trained": [
+        examination(settings={"critic_step_size": 1e-12}, seen={"critic_explains": -0.5}),
+        examination(
+            metrics={"explained_variance_before": flat, "explained_variance_after": flat},
+            seen={"critic_explains": -0.5},
+            objects=("estimator",),
+        ),
+    ],
+    "critic-explains-nothing": [
+        examination(
+            metrics={"explained_variance_before": flat, "explained_variance_after": flat + 0.2},
+            seen={"critic_explains": -0.5},
+        )
+    ],
+    "critic-overfits": [
+        examination(
+            metrics={"explained_variance_before": flat + 0.4, "explained_variance_after": -2 * flat}
+        )
+    ],
+    "baseline-hurts": [examination(baseline=judged(Measured(-1.5, -1.8, -1.2)))],
+    "estimator-far-from-best": [
+        examination(comparison=compared(Measured(0.1, 0.0, 0.2), Measured(0.8, 0.7, 0.9)))
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"), [(name, e) for name, cases in BROKEN.items() for e in cases]
+)
+def test_every_rule_names_what_was_broken_first(name, broken):
+    findings = diagnose(broken)
+    assert findings[0].name == name
+    for text in (findings[0].cause, findings[0].evidence, findings[0].change):
+        assert text
+        assert "nan" not in text.lower().replace("nan or infinite", "").replace("nan in the", "")
+    json.dumps(findings[0].to_json(), allow_nan=False)
+
+
+def test_every_rule_is_tested_and_carries_its_thresholds_and_source():
+    assert [rule.name for rule in RULES] == list(dict.fromkeys(rule.name for rule in RULES))
+    assert {rule.name for rule in RULES} == set(BROKEN)
+    for rule in RULES:
+        assert rule.thresholds, rule.name
+        assert len(rule.source) > 20, rule.name
+        assert 0 < rule.weight <= 1, rule.name
+        assert set(rule.explains) <= {*BROKEN, "*"}, rule.name
+
+
+HEALTHY = {
+    "half learned": examination(),
+    "before the first update": examination(metrics={k: [] for k in series()}, env_steps=0),
+    "no episode ended yet": examination(sample=None, metrics={"episodes": np.full(UPDATES, 50)}),
+    "solved, so that all returns are equal": examination(
+        seen={"returns": Spread(500.0, 0.0, 500.0, 500.0), "truncated": 1.0, "entropy": 0.01,
+              "lengths": Spread(500.0, 0.0, 500.0, 500.0)},
+        metrics={"return_mean": np.linspace(20, 500, UPDATES)},
+    ),
+    "a continuing task": examination(
+        seen={**CONTINUOUS, "truncated": 1.0, "rewards": Spread(-6.0, 3.0, -16.0, 0.0),
+              "lengths": Spread(200.0, 0.0, 200.0, 200.0), "discounted_size": 600.0},
+    ),
+    "bang-bang at times": examination(
+        seen={**CONTINUOUS, "at_bounds": 0.7, "mean_at_bounds": 0.7, "action_noise": 0.3}
+    ),
+    "a small bonus": examination(settings={"entropy_coefficient": 0.01}, seen={"entropy": 0.69}),
+    "one-step episodes that show nothing": examination(
+        seen={"constant_components": 4, "lengths": Spread(1.0, 0.0, 1.0, 1.0)}
+    ),
+    "a good critic and λ = 0": examination(
+        settings={"gae_lambda": 0.0}, seen={"critic_explains": 0.95}
+    ),
+    "short episodes and a low discount": examination(
+        settings={"discount": 0.5}, seen={"lengths": Spread(5.0, 2.0, 1.0, 9.0)}
+    ),
+    "a large batch below the noise scale": examination(noise=noisy(1e6)),
+    "a small batch above the noise scale": examination(
+        settings={"batch_episodes": 2}, noise=noisy(1.0)
+    ),
+    "a baseline that hurts a little, perhaps": examination(
+        baseline=judged(Measured(-0.5, -1.2, 0.2))
+    ),
+    "another estimator is a little better": examination(
+        comparison=compared(Measured(0.5, 0.4, 0.6), Measured(0.8, 0.7, 0.9))
+    ),
+    "unnormalised observations of unit size": examination(
+        settings={"normalise_observations": False}
+    ),
+    "an untrained critic that nothing uses": examination(
+        settings={"estimator": "reward-to-go", "baseline": "constant", "batch_episodes": 16,
+                  "critic_step_size": 1e-12},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_nothing_is_found_where_nothing_is_wrong(name):
+    assert diagnose(HEALTHY[name]) == ()
+
+
+def test_a_cause_leaves_out_what_it_explains():
+    """Everything is wrong at once; NaN explains all of it."""
+    wrong = examination(
+        settings={"gae_lambda": 0.0, "critic_step_size": 1e-12, "discount": 0.5},
+        metrics={"kl": np.full(UPDATES, 5.0), "explained_variance_before": flat},
+        seen={"critic_explains": -1.0, "constant_components": 4, "rewards_not_finite": 1},
+    )
+    assert [f.name for f in diagnose(wrong)] == ["rewards-not-finite"]
+    seeing = replace(sample(critic_explains=-1.0))
+    names = [f.name for f in diagnose(replace(wrong, sample=seeing))]
+    assert names == ["step-size-too-large", "discount-too-low"]
+
+
+def test_the_likeliest_cause_comes_first():
+    for cases in BROKEN.values():
+        weights = [f.weight for f in diagnose(cases[0])]
+        assert weights == sorted(weights, reverse=True)
+
+
+def test_an_examination_is_plain_data():
+    found = json.dumps(examination(metrics={"return_mean": [np.nan, 2.0]}).to_json())
+    assert json.loads(found)["metrics"]["return_mean"] == [None, 2.0]
+
+
+def test_series_of_lines_with_gaps():
+    rows = [{"kl": 0.1, "return_mean": None}, {"kl": 0.2, "return_mean": 3, "text": "no"}]
+    found = series_of(rows)
+    assert set(found) == {"kl", "return_mean"}
+    np.testing.assert_array_equal(found["kl"], [0.1, 0.2])
+    np.testing.assert_array_equal(found["return_mean"], [np.nan, 3.0])
