@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from policygrad import diagnostics, environments, estimators, training
-from policygrad.baselines import Pointwise
+from policygrad.baselines import Baseline, Pointwise
 from policygrad.building import build_estimator
 from policygrad.config import TrainConfig
 from policygrad.diagnostics.examination import Examination, Sample, measure, series_of
@@ -29,6 +29,7 @@ from policygrad.rollout import host
 from policygrad.rollout.collectors import Same, collect_compiled_episodes
 from policygrad.runs import RunDirectory, storage
 from policygrad.saved import load
+from policygrad.training import OnUpdate
 from policygrad.types import Trajectories
 
 EPISODES = 64
@@ -78,6 +79,7 @@ def diagnose(
     episodes: int = EPISODES,
     seed: int = 0,
     say: Say | None = None,
+    on_update: OnUpdate | None = None,
 ) -> Diagnosis:
     """What is wrong with a run, or with an environment and settings; nothing where nothing is.
 
@@ -90,6 +92,7 @@ def diagnose(
         episodes: how many fresh ones to look at, at least 8.
         seed: of those.
         say: told, in a few words, what is being done.
+        on_update: called with the metrics of every update of the short run.
 
     Returns:
         The findings, most likely cause first, and the examination that they follow from.
@@ -109,11 +112,10 @@ def diagnose(
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "run"
             config = config or TrainConfig(total_steps=PROBE_STEPS)
-            (say or _silent)(f"training {config.total_steps:,} steps")
             with contextlib.suppress(NonFiniteError):  # which the directory tells of
                 training.train(
                     env, out=path, config=config, policy=policy, estimator=estimator,
-                    env_kwargs=env_kwargs,
+                    env_kwargs=env_kwargs, on_update=on_update,
                 )  # fmt: skip
             described = environments.describe(environments.choose_engine(env, kwargs=env_kwargs))
             examination = examine(path, env if described is None else None, say=say, **given)
@@ -183,9 +185,8 @@ def examine(
         sample = sample_of(agent, environment, record, unfinished, config.discount)
         return replace(found, sample=sample, notes=(note,))
     judge = Judge.of(directory, config, environment, estimator)
-    baseline = judge.baseline(record)
     discount = float(judge.estimator.discount)
-    sample = sample_of(agent, environment, record, unfinished, discount, baseline)
+    sample = sample_of(agent, environment, record, unfinished, discount, judge.judged(record))
     return judge.gradients(replace(found, sample=sample), agent.policy, record, say)
 
 
@@ -221,11 +222,11 @@ def sample_of(
     record: Trajectories,
     unfinished: np.ndarray,
     discount: float,
-    baseline: np.ndarray | None = None,
+    judged: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Sample:
     """`measure`, of an agent in its environment."""
     spaces = environment.observation_space, environment.action_space
-    return measure(agent.policy, *spaces, record, unfinished, discount=discount, baseline=baseline)
+    return measure(agent.policy, *spaces, record, unfinished, discount=discount, judged=judged)
 
 
 @dataclass(frozen=True)
@@ -264,12 +265,32 @@ class Judge:
         """The record with rewards as the estimator sees them."""
         return replace(record, rewards=np.asarray(record.rewards * self.scale, np.float32))
 
-    def baseline(self, record: Trajectories) -> np.ndarray | None:
-        """`[T, N]`, what is subtracted, in units of raw reward; None for nothing."""
-        if self.estimator.baseline is None and self.estimator.critic is None:
+    def judged(self, record: Trajectories) -> tuple[np.ndarray, np.ndarray] | None:
+        """`[T, N]` each, returns to go and what is subtracted from them; None for nothing.
+
+        The rewards themselves, and the critic's word only behind a truncation: a return that λ
+        mixes with the critic is explained by it all too well.
+        """
+        critic, state = self.subtracted
+        if critic is None:
             return None
-        weights = weights_of(self.plain, self.state, self.scaled(record))
-        return np.asarray(weights.baseline) / self.scale
+        own = self.estimator.critic
+        to_go = estimators.reward_to_go(
+            discount=self.estimator.discount,
+            baseline=critic,
+            critic=own,
+            time_limit="terminates" if own is None else self.estimator.time_limit,
+        )
+        both = EstimatorState(state, self.state.critic)
+        weights = weights_of(to_go, both, self.scaled(record))
+        return np.asarray(weights.returns), np.asarray(weights.baseline)
+
+    @property
+    def subtracted(self) -> tuple[Baseline | None, Any]:
+        """What is subtracted from returns, and what it has fitted."""
+        if self.estimator.baseline is not None:
+            return self.estimator.baseline, self.state.baseline
+        return self.estimator.critic, self.state.critic
 
     @property
     def plain(self) -> Estimator:
@@ -290,10 +311,9 @@ class Judge:
         say("measuring the gradient")
         noise = diagnostics.gradient_noise(policy, self.plain, self.state, record)
         found = replace(found, noise=noise)
-        critic = self.estimator.baseline or self.estimator.critic
+        critic, state = self.subtracted
         if not isinstance(critic, Pointwise):
             return found
-        state = self.state.baseline if self.estimator.baseline else self.state.critic
         subtracts = estimators.reward_to_go(discount=self.estimator.discount, baseline=critic)
         quality = diagnostics.judge_baseline(
             policy, subtracts, EstimatorState(state, ()), record, features=_position

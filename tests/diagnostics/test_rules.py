@@ -41,6 +41,7 @@ def sample(**changes: Any) -> Sample:
             at_bounds=0.0,
             mean_at_bounds=0.0,
             critic_explains=0.7,
+            returns_vary=0.4,
         ),
         **changes,
     )

@@ -43,19 +43,20 @@ def diagnose(
         raise UserError(f"cannot write --out {out}: no such directory {out.parent}")
     prepare_jax()
     from policygrad import doctor
+    from policygrad.cli.progress import Progress
 
     def say(what: str) -> None:
         print(f"{what} …", file=sys.stderr, flush=True)
 
-    result = doctor.diagnose(
-        run,
-        env,
-        config=None if run is not None else config,
-        env_kwargs=kwargs or None,
-        episodes=episodes,
-        seed=config.seed,
-        say=say,
-    )
+    common: dict[str, Any] = {"episodes": episodes, "seed": config.seed, "say": say}
+    if run is None:
+        with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
+            result = doctor.diagnose(
+                env=env, config=config, env_kwargs=kwargs or None, on_update=progress.update,
+                **common,
+            )  # fmt: skip
+    else:
+        result = doctor.diagnose(run, env, **common)
     from policygrad.runs.directory import finite
 
     data = finite(result.to_json())

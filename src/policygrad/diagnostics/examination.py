@@ -17,7 +17,6 @@ from policygrad.diagnostics.comparison import Comparison
 from policygrad.diagnostics.intervals import to_json
 from policygrad.diagnostics.noise import GradientNoise
 from policygrad.environments.spaces import ACTION_MASK, box_scale, space_from_json, space_to_json
-from policygrad.estimators import explained_variance
 from policygrad.returns import returns_to_go
 from policygrad.types import Trajectories
 
@@ -69,6 +68,8 @@ class Sample:
         mean_at_bounds: the same, had the most probable action been taken.
         critic_explains: explained variance of the discounted return to go by the critic (or the
             baseline) as it is now; NaN without one.
+        returns_vary: standard deviation of the same returns to go by their root mean square: where
+            it is small there is nothing to explain.
     """
 
     episodes: int
@@ -90,6 +91,7 @@ class Sample:
     at_bounds: float
     mean_at_bounds: float
     critic_explains: float = np.nan
+    returns_vary: float = np.nan
 
     @property
     def sound(self) -> bool:
@@ -177,7 +179,7 @@ def measure(
     unfinished: np.ndarray,
     *,
     discount: float,
-    baseline: Float[np.ndarray, "T B"] | None = None,
+    judged: tuple[Float[np.ndarray, "T B"], Float[np.ndarray, "T B"]] | None = None,
 ) -> Sample:
     """What whole episodes say about environment and policy.
 
@@ -187,7 +189,7 @@ def measure(
         episodes: a column each; their rewards raw.
         unfinished: `[N]` flags of those that were stopped at the cap on steps.
         discount: γ, of what is expected of a step.
-        baseline: `[T, N]`, what the run subtracts, in units of raw reward.
+        judged: `[T, N]` each, returns to go and what the run subtracts from them.
     """
     valid = np.asarray(episodes.valid)
     rewards = np.where(valid, np.asarray(episodes.rewards, np.float64), 0.0)
@@ -198,10 +200,11 @@ def measure(
         observation_space, episodes.observations, valid
     )
     entropy, greatest, deviation, modes = _actions(policy, action_space, episodes, valid)
-    explains = float("nan")
-    if baseline is not None:
-        steps = jnp.asarray(valid, jnp.float32)
-        explains = float(explained_variance(jnp.asarray(to_go), jnp.asarray(baseline), steps))
+    explains = vary = float("nan")
+    if judged is not None:
+        targets, baseline = (np.asarray(x, np.float64)[valid] for x in judged)
+        vary = float(targets.std() / max(np.sqrt(np.mean(targets**2)), 1e-30))
+        explains = float(1 - np.var(targets - baseline) / max(np.var(targets), 1e-30))
     truncated = np.asarray(episodes.truncated & ~np.asarray(episodes.terminated))
     return Sample(
         episodes=valid.shape[1],
@@ -223,6 +226,7 @@ def measure(
         at_bounds=_at_bounds(action_space, episodes.actions, valid),
         mean_at_bounds=_at_bounds(action_space, modes, valid),
         critic_explains=explains,
+        returns_vary=vary,
     )
 
 

@@ -90,21 +90,22 @@ def lambda_too_low(e: Examination, t: Thresholds) -> Found | None:
     )
 
 
-CRITIC_NOT_TRAINED = {"step_size": 1e-6, "gap": 1e-3, "explained": 0.5, "updates": 3}
+CRITIC_NOT_TRAINED = {"step_size": 1e-6, "gap": 5e-3, "explained": 0.0, "updates": 5}
 
 
 def critic_not_trained(e: Examination, t: Thresholds) -> Found | None:
     """A critic that its fit leaves as it was."""
     before, after = e.metric("explained_variance_before"), e.metric("explained_variance_after")
-    gaps = np.abs(after - before)[np.isfinite(after - before)]
+    gaps = (after - before)[np.isfinite(after - before)]
     gap = float(np.median(gaps)) if len(gaps) else float("nan")
     explained = float(np.median(before)) if len(before) else float("nan")
     known = e.sample.critic_explains if e.sample else float("nan")
     step_size = float(e.settings.get("critic_step_size", ADAM))
     named = critic_network(e) and step_size < t["step_size"]
     uses = critic_network(e) or "estimator" in e.objects
-    still = uses and len(gaps) >= t["updates"] and gap < t["gap"] and explained < t["explained"]
-    if not (named or (still and np.any(before != 0.0))):
+    poor = explained < t["explained"] and known < t["explained"]
+    still = uses and len(gaps) >= t["updates"] and gap < t["gap"] and poor
+    if not (named or still):
         return None
     seen = f"--critic-step-size is {step_size:g}" if critic_network(e) else "A fit changes nothing"
     if len(gaps):
@@ -136,7 +137,8 @@ def critic_explains_nothing(e: Examination, t: Thresholds) -> Found | None:
     if e.updates < t["updates"] or not len(before):
         return None
     late = float(np.median(before))
-    if not (late < t["explained"] and known < t["explained"]):
+    varies = e.sample is not None and e.sample.returns_vary >= t["returns_vary"]
+    if not (varies and late < t["explained"] and known < t["explained"]):
         return None
     step_size = float(e.settings.get("critic_step_size", ADAM))
     if step_size > 3 * ADAM:
@@ -240,8 +242,8 @@ RULES = (
     Rule(
         "critic-not-trained",
         CRITIC_NOT_TRAINED,
-        "A thousandth of the usual Adam step of 1e-3; a fit that changes the explained variance by "
-        "less than 0.001 changes nothing.",
+        "A thousandth of the usual Adam step of 1e-3; or a fit that adds less than 0.005 to an "
+        "explained variance below that of a constant.",
         0.8,
         critic_not_trained,
         ("critic-explains-nothing", "critic-overfits", "baseline-hurts",
@@ -266,8 +268,9 @@ RULES = (
     ),
     Rule(
         "critic-explains-nothing",
-        {"updates": 10, "explained": -0.1},
-        "Zero is what a constant explains; below it the critic adds variance.",
+        {"updates": 10, "explained": -0.1, "returns_vary": 0.1},
+        "Zero is what a constant explains; below it the critic adds variance. Where returns vary "
+        "by less than a tenth of their size, as in a solved task, there is nothing to explain.",
         0.5,
         critic_explains_nothing,
     ),

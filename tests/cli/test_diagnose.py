@@ -1,0 +1,74 @@
+"""`policygrad diagnose`: what it prints, what it writes, and what it refuses."""
+
+import json
+
+import pytest
+
+from policygrad.runs import RunDirectory
+from tests.cli.test_commands import command as command
+from tests.cli.test_commands import parsed
+from tests.cli.test_commands import refused as refused
+from tests.cli.test_commands import run_path as run_path
+from tests.worlds import TINY_FLAGS, Chained
+
+
+def test_a_run_as_json_and_in_words(command, run_path, tmp_path):
+    code, out, err = command("diagnose", run_path, "--episodes", "8", "--json", "--out", "a.json")
+    result = parsed(out)
+    assert code == 0
+    assert "running 8 episodes" in err
+    assert result == json.loads((tmp_path / "a.json").read_text())
+    assert result["healthy"] is (result["findings"] == [])
+    assert result["examination"]["sample"]["episodes"] == 8
+    assert result["examination"]["settings"]["batch_steps"] == 32
+    code, out, _ = command("diagnose", run_path, "--episodes", "8")
+    assert code == 0
+    for finding in result["findings"]:
+        assert finding["name"] in out.replace("\n", " ")
+    assert ("Healthy" in out) is result["healthy"]
+
+
+def test_an_environment_with_settings(command):
+    code, out, _ = command(
+        "diagnose", "--env", "CartPole-v1", *TINY_FLAGS, "--discount", "0.5", "--episodes", "8",
+        "--json",
+    )  # fmt: skip
+    result = parsed(out)
+    assert code == 0
+    assert result["examination"]["env_steps"] >= 64
+    assert "discount-too-low" in [f["name"] for f in result["findings"]]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_a_run_that_failed_on_nan(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(Chained, "made", 0)
+    code, *_ = command(
+        "train", "tests.worlds:Chained-v0", *TINY_FLAGS, "--total-steps", "400", "--env-kwargs",
+        '{"what": "nan reward"}', "--checkpoint-seconds", "0", "--out", "a",
+    )  # fmt: skip
+    assert code == 1
+    assert "nan in the reward" in (RunDirectory(tmp_path / "a").read_failure() or "")
+    code, out, _ = command("diagnose", "a", "--episodes", "8", "--json")
+    assert code == 0
+    assert [f["name"] for f in parsed(out)["findings"]] == ["rewards-not-finite"]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_nan_in_an_environment_without_a_run(command, monkeypatch):
+    monkeypatch.setattr(Chained, "made", 0)
+    code, out, _ = command(
+        "diagnose", "--env", "tests.worlds:Chained-v0", *TINY_FLAGS, "--env-kwargs",
+        '{"what": "nan reward", "at": 3}', "--json", "--episodes", "8",
+    )  # fmt: skip
+    assert code == 0
+    assert [f["name"] for f in parsed(out)["findings"]] == ["rewards-not-finite"]
+
+
+def test_mistakes(refused, run_path):
+    assert "name a run directory" in refused("diagnose")
+    assert "no run at nowhere" in refused("diagnose", "nowhere")
+    assert "its own settings" in refused("diagnose", run_path, "--discount", "0.5")
+    assert "its own --env-kwargs" in refused("diagnose", run_path, "--env-kwargs", '{"a": 1}')
+    assert "at least 8" in refused("diagnose", run_path, "--episodes", "1")
+    assert "--out" in refused("diagnose", run_path, "--out", "no/such/file.json")
+    assert "did you mean" in refused("diagnose", "--env", "CartPol-v1")
