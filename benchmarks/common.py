@@ -25,7 +25,7 @@ class CellFailed(RuntimeError):
 
 
 def child_json(command: list[str], **environment: str) -> dict[str, Any]:
-    """Run a process; the JSON object on the last line that it printed.
+    """Run a process; the JSON object that ends what it printed, and begins a line.
 
     Raises:
         CellFailed: it ended with another code than 0.
@@ -33,7 +33,7 @@ def child_json(command: list[str], **environment: str) -> dict[str, Any]:
     ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
     if ended.returncode:
         raise CellFailed(f"{' '.join(command)} failed:\n{ended.stderr[-2000:]}")
-    return json.loads(ended.stdout.strip().splitlines()[-1])
+    return json.loads(ended.stdout[ended.stdout.rfind("\n{") + 1 :])
 
 
 def policygrad_command() -> str:
@@ -43,11 +43,7 @@ def policygrad_command() -> str:
 
 def policygrad(*arguments: str, **environment: str) -> dict[str, Any]:
     """What `policygrad ARGUMENTS --json` printed."""
-    command = [policygrad_command(), *arguments, "--json"]
-    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
-    if ended.returncode:
-        raise CellFailed(f"{' '.join(command)} failed:\n{ended.stderr[-2000:]}")
-    return json.loads(ended.stdout)
+    return child_json([policygrad_command(), *arguments, "--json"], **environment)
 
 
 def seconds_of(call: Callable[[], Any]) -> float:

@@ -6,7 +6,7 @@ Times `policygrad train ENV` and `policygrad evaluate` as a user runs them, with
 filled compilation cache, and where asked, Stable-Baselines3's A2C doing as many environment steps
 (8 environments, the faster of one and two torch threads). Where the time of training goes:
 
-- import: until the library and all that training imports are there, in a process that does no more;
+- import: until the library and all that training imports are there;
 - compile: what the first collection and the first update took beyond a later one;
 - collect, update: the rest of both (one number where they are one program);
 - other: the process's start, checkpoints, the learning curve's picture, the command's own.
@@ -32,32 +32,38 @@ from common import (
     spread,
 )
 
-IMPORT = """
-import json, sys, time
+# what the installed command does, with the imports first and their seconds written down
+TRAIN = """
+import os, sys, time
 started = time.perf_counter()
-from policygrad.cli import commands
+from policygrad.cli import commands, run
 commands.prepare_jax()
 from policygrad import environments, training
-if "gymnax/" in sys.argv[1]:
+if "gymnax/" in sys.argv[2]:
     import gymnax
-print(json.dumps({"seconds": time.perf_counter() - started}))
+with open(os.environ["IMPORT_SECONDS"], "w") as file:
+    file.write(str(time.perf_counter() - started))
+sys.exit(run(sys.argv[1:]))
 """
 
 
 def trained_and_evaluated(env: str, steps: int, seed: int, cache: str) -> dict[str, Any]:
     """Seconds of both processes, and of the parts of training."""
     with tempfile.TemporaryDirectory() as folder:
-        run = f"{folder}/run"
+        run, imported = f"{folder}/run", Path(folder, "import")
         started = time.perf_counter()
-        summary = policygrad(
-            "train", env, "--seed", str(seed), "--total-steps", str(steps), "--out", run,
-            XDG_CACHE_HOME=cache,
+        summary = child_json(
+            [
+                sys.executable, "-c", TRAIN, "train", env, "--seed", str(seed),
+                "--total-steps", str(steps), "--out", run, "--json",
+            ],
+            XDG_CACHE_HOME=cache, IMPORT_SECONDS=str(imported),
         )  # fmt: skip
         trained = time.perf_counter()
         result = policygrad("evaluate", run, XDG_CACHE_HOME=cache)
         evaluated = time.perf_counter()
-    line = child_json([sys.executable, "-c", IMPORT, env], XDG_CACHE_HOME=cache)
-    parts = {"import": line["seconds"]} | phases(summary["timings"], summary["updates"])
+        seconds = {"import": float(imported.read_text())}
+    parts = seconds | phases(summary["timings"], summary["updates"])
     total = trained - started
     return {
         "train": total,
