@@ -95,6 +95,16 @@ def products(
     return jax.lax.fori_loop(0, batches, batch, networks)
 
 
+def flops_per_step() -> int:
+    """Floating-point operations of those products, for each environment step."""
+    weights = {"policy": (4 * 64, 64 * 64, 64 * 2), "critic": (4 * 64, 64 * 64, 64)}
+    passes = 0
+    for first, *rest in weights.values():
+        once = first + sum(rest)  # forward; acting or values, then with the gradient of each weight
+        passes += once + (once + once + sum(rest))
+    return 2 * passes
+
+
 def ceiling_rate(num_envs: int, batch_steps: int, seconds: float = 0.5) -> float:
     """Environment steps per second, were there nothing but matrix products."""
     keys = jax.random.split(jax.random.key(0), 8)
@@ -185,6 +195,8 @@ def main() -> None:
     print("| CartPole, compiled | steps/s, median (least–most) |\n|---|---|")
     for name, values in rates.items():
         print(f"| {name} | {spread(values)} |")
+    gigaflops = statistics.median(rates["matrix products alone"]) * flops_per_step() / 1e9
+    print(f"| the products, at {flops_per_step():,} flops a step | {gigaflops:.0f} GFLOP/s |")
     for name, values in times.items():
         total = (1 if name == "one seed" else options.seeds) * share / statistics.median(values)
         print(f"| {name}, whole call: {spread(values, '.2f')} s | {total:,.0f} |")

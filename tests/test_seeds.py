@@ -29,7 +29,7 @@ def test_vmapped_seed_equals_the_same_seed_alone():
         settings = TINY | {"total_steps": 32 * updates}
         result = policygrad.train_seeds("gymnax/CartPole-v1", [0, 3, 5, 6, 9], **settings)
         assert list(result.runs) == [0, 3, 5, 6, 9]
-        for seed in (0, 5):
+        for seed in result.runs:
             alone = policygrad.train("gymnax/CartPole-v1", seed=seed, **settings)
             assert largest_difference(result.runs[seed], alone) <= most
 
@@ -43,7 +43,7 @@ def test_no_seed_depends_on_its_neighbours():
 
 
 def test_side_by_side_seeds_equal_the_same_seeds_alone(tmp_path):
-    result = policygrad.train_seeds("CartPole-v1", [0, 3, 5], jobs=2, out=tmp_path / "a", **TINY)
+    result = policygrad.train_seeds("CartPole-v1", range(5), jobs=2, out=tmp_path / "a", **TINY)
     assert not result.failures
     for seed, run in result.runs.items():
         alone = policygrad.train("CartPole-v1", seed=seed, **TINY)

@@ -1,0 +1,149 @@
+"""The arithmetic of the benchmark programs that measure time and memory; nothing is timed here."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_in_turns_goes_back_and_forth():
+    from common import in_turns, median_ratio
+
+    order = []
+
+    def call(name):
+        return lambda: order.append(name) or float(len(order))
+
+    found = in_turns({"a": call("a"), "b": call("b")}, 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert found == {"a": [1.0, 4.0, 5.0], "b": [2.0, 3.0, 6.0]}
+    assert median_ratio(found["a"], found["b"]) == 5 / 6
+
+
+def test_child_json_takes_the_object_that_ends_the_output():
+    import sys
+
+    from common import CellFailed, child_json
+
+    program = "import json; print('noise {'); print(json.dumps({'a': {'b': 1}}, indent=1))"
+    assert child_json([sys.executable, "-c", program]) == {"a": {"b": 1}}
+    assert child_json([sys.executable, "-c", "print('{\"a\": 2}')"]) == {"a": 2}
+    with pytest.raises(CellFailed, match="no luck"):
+        child_json([sys.executable, "-c", "raise SystemExit('no luck')"])
+
+
+def test_clock_leaves_out_what_compiles(monkeypatch):
+    import clock
+
+    times = iter([10.0, 20.0, 21.0, 22.0])
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: next(times))
+    measured = clock.Clock(skip=2)
+    for number in range(1, 5):
+        measured({"env_steps": 100 * number})
+    assert measured.steps_per_second == 100.0
+
+
+def test_phases_add_up():
+    from wall_time import phases
+
+    timings = {
+        "save": 1.0,
+        "first_collect": 3.0,
+        "collect": 9.0,
+        "first_update": 5.5,
+        "update": 4.5,
+    }
+    found = phases(timings, updates=10)
+    assert found == {"compile": 7.0, "collect": 10.0, "update": 5.0}
+    assert sum(found.values()) == sum(timings.values()) - timings["save"]
+
+
+def test_memory_reads_metrics_and_slope(tmp_path):
+    import memory
+
+    path = tmp_path / "metrics.jsonl"
+    assert memory.last_steps(path) == 0
+    path.write_text('{"env_steps": 100}\n{"env_steps": 200}\n{"env_st')  # torn in mid-write
+    assert memory.last_steps(path) == 200
+    steps = np.linspace(0, 2e6, 21)
+    growing = np.stack([steps, steps, np.where(steps < 1e6, 500.0, 400 + steps / 1e5)], 1)
+    assert memory.slope(growing) == pytest.approx(10.0)
+
+
+def test_products_are_those_of_a_gradient():
+    """The ceiling's loop makes the products of a linear network's backpropagation, all of them."""
+    from compiled_speed import backward, forward
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = [(4, 8), (8, 8), (8, 2)]
+    weights = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=False)]
+    x = jax.random.normal(keys[3], (16, 4))
+    wanted = jax.grad(lambda w: 0.5 * (forward(w, x)[-1] ** 2).sum())(weights)
+    for ours, theirs in zip(backward(weights, forward(weights, x)), wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_flops_are_those_that_the_compiler_counts():
+    from compiled_speed import backward, flops_per_step, forward
+
+    rows, total = 128, 0.0
+    for out in (2, 1):
+        weights = [np.ones(shape, np.float32) for shape in ((4, 64), (64, 64), (64, out))]
+        for call in (
+            lambda w, x: forward(w, x)[-1],
+            lambda w, x: backward(w, forward(w, x)),
+        ):
+            compiled = jax.jit(call).lower(weights, np.ones((rows, 4), np.float32)).compile()
+            total += compiled.cost_analysis()["flops"]
+    assert flops_per_step() == pytest.approx(total / rows, rel=2e-3)  # one column: no sum
+
+
+def test_ceiling_counts_every_chunk_alike():
+    from compiled_speed import products
+
+    keys = jax.random.split(jax.random.key(0), 7)
+    shapes = [(4, 8), (8, 8), (8, 2)], [(4, 8), (8, 8), (8, 1)]
+    networks = tuple(
+        [jax.random.normal(keys[3 * i + j], s) for j, s in enumerate(shape)]
+        for i, shape in enumerate(shapes)
+    )
+    x = jax.random.normal(keys[6], (32, 4))
+    results = [
+        products(networks, x, num_envs=8, steps=4, chunk=chunk, batches=2) for chunk in (8, 32)
+    ]
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_ablations_change_one_setting_at_a_time(tmp_path, capsys):
+    from argparse import Namespace
+
+    import ablations
+
+    from policygrad.config import TrainConfig
+
+    made = ablations.changes(list(ablations.CHOICES), "HalfCheetah-v5")
+    assert made[0] == {}
+    for change in made[1:]:
+        ((name, value),) = change.items()
+        default = 2048 if name == "batch_steps" else getattr(TrainConfig(), name)
+        assert value != default, f"{change} is the default"
+    discrete = ablations.changes(list(ablations.CHOICES), "gymnax/CartPole-v1")
+    assert not any("log_std" in change or "tanh_gaussian" in change for change in discrete)
+    line = {
+        "task": "t", "algorithm": "vanilla", "change": {"gae_lambda": 1.0}, "steps": 10,
+        "seeds": [0, 1, 2], "stochastic": [1.0, 2.0, 3.0], "over_run": [1.0, 1.0, 1.0],
+    }  # fmt: skip
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    ablations.table(Namespace(file=path))
+    assert "| gae_lambda 1.0 | 2.0 | [1.0, 3.0] | 1.0 | [1.0, 1.0] |" in capsys.readouterr().out
