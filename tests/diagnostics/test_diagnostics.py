@@ -189,7 +189,7 @@ def test_groups_of_any_size_give_the_standard_error_of_a_mean():
     of_groups = rng.integers(40, size=4000)
     member = 1.0 * (of_groups == np.arange(40)[:, None])
     means = GroupSums(member.sum(axis=1), {"x": member @ x}).means()
-    found = standard_error(means["x"], means.n)[0]
+    found = standard_error(means["x"], means.n)[0][0]
     assert found == pytest.approx(1 / np.sqrt(4000), rel=0.35)  # χ² of 39: 3 standard errors
 
 

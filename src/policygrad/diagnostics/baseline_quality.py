@@ -11,7 +11,7 @@ class for the distance from the optimum, νᵀM⁻¹ν with ν = E Σ w_t (z_t·
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from policygrad import scores
 from policygrad.baselines import linear_features
 from policygrad.baselines.base import Pointwise
-from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, to_json
+from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, concentration, to_json
 from policygrad.diagnostics.noise import variance_and_norm
 from policygrad.diagnostics.streaming import Chunk, Episodes, by_part, flatten, stream
 from policygrad.errors import UserError
@@ -173,17 +173,18 @@ def _quality(sums: GroupSums) -> BaselineQuality:
     with np.errstate(all="ignore"):
         best = (m["slope"] + m["curve_b"]) ** 2 / m["curve"]
         unexplained = _spread(m["rr"], m["r"], m["steps"]) / _spread(m["yy"], m["y"], m["steps"])
-    excess, c = _reach(sums, m["curves"])
-    parameters, c_parameters = _reach_apart(sums, m["controls"])
+    excess, apart = _reach(sums, m["curves"]), _reach_apart(sums, m["controls"])
     return BaselineQuality(
         episodes=sums.episodes,
-        variance=m.interval(variance, "log"),
+        variance=m.interval(variance, "positive"),
         explained_variance=m.interval(1 - unexplained),
         removed_from_none=m.interval(to_none),
         removed_from_constant=m.interval(to_none - best),
-        excess=m.interval(excess, "square", c),
-        excess_ratio=m.interval(excess / variance, "square", c / variance[0]),
-        per_parameter=m.interval(parameters, "square", c_parameters),
+        excess=m.squared_norm(*excess),
+        excess_ratio=m.squared_norm(
+            excess.values / variance, excess.noise / variance[0], excess.concentration
+        ),
+        per_parameter=m.squared_norm(*apart),
     )
 
 
@@ -196,30 +197,41 @@ def _present(k: int) -> np.ndarray:
     return np.concatenate([np.ones((1, k)), 1 - np.eye(k)])
 
 
-def _reach(sums: GroupSums, metric: Float[np.ndarray, "R p p"]) -> tuple[np.ndarray, float]:
-    """νᵀM⁻¹ν over pairs of different groups, row by row, and half of what the pairs leave out."""
+class _Reach(NamedTuple):
+    """A squared norm over pairs of different groups, row by row; see `Means.squared_norm`."""
+
+    values: np.ndarray
+    noise: float
+    concentration: float
+
+
+def _reach(sums: GroupSums, metric: Float[np.ndarray, "R p p"]) -> _Reach:
+    """νᵀM⁻¹ν."""
     x = sums.sums["slopes"] / sums.counts[:, None]
     present = _present(len(x))
-    m = present.sum(axis=1)
     inverse = np.linalg.pinv(metric, rcond=1e-9, hermitian=True)
     total = present @ x
     own = np.einsum("rk,kp,kq->rpq", present, x, x, optimize=True)
     whole = np.einsum("rp,rpq,rq->r", total, inverse, total)
     within = np.einsum("rpq,rpq->r", inverse, own)
-    return _pairs(whole, within, m)
+    rank = max(int(np.linalg.matrix_rank(metric[0], hermitian=True)), 1)
+    return _pairs(whole, within, present, x @ inverse[0] @ x.T, rank)
 
 
-def _reach_apart(sums: GroupSums, metric: Float[np.ndarray, "R d"]) -> tuple[np.ndarray, float]:
+def _reach_apart(sums: GroupSums, metric: Float[np.ndarray, "R d"]) -> _Reach:
     """The same for a diagonal metric: every parameter by itself."""
     x = sums.sums["control"] / sums.counts[:, None]
     present = _present(len(x))
-    m = present.sum(axis=1)
     inverse = np.divide(1.0, metric, out=np.zeros_like(metric), where=metric > 0)
     whole = np.sum((present @ x) ** 2 * inverse, axis=1)
     within = np.sum((present @ x**2) * inverse, axis=1)
-    return _pairs(whole, within, m)
+    return _pairs(whole, within, present, (x * inverse[0]) @ x.T, x.shape[1])
 
 
-def _pairs(whole: np.ndarray, within: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, float]:
+def _pairs(
+    whole: np.ndarray, within: np.ndarray, present: np.ndarray, products: np.ndarray, d: int
+) -> _Reach:
+    m = present.sum(axis=1)
     value = (whole - within) / (m * (m - 1))
-    return value, float((whole / m**2 - value)[0]) / 2
+    noise = max(float((whole / m**2 - value)[0]), 0.0)
+    return _Reach(value, noise, concentration(products, np.ones(len(products)), d))

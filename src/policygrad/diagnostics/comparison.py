@@ -5,7 +5,7 @@ bias is measured from the differences of the two estimates episode by episode.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -14,7 +14,14 @@ import numpy as np
 from jaxtyping import Array
 
 from policygrad import scores
-from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, to_json
+from policygrad.diagnostics.intervals import (
+    GROUPS,
+    GroupSums,
+    Measured,
+    concentration,
+    to_json,
+    total_of,
+)
 from policygrad.diagnostics.noise import as_rows
 from policygrad.diagnostics.streaming import Chunk, Episodes, flatten, stream, weights_of
 from policygrad.errors import UserError
@@ -204,25 +211,32 @@ def _comparison(
     spread = np.maximum(variance - 2 * covariance + variance[:, [at]], 0.0)
     apart = np.maximum(squares - 2 * products + squares[:, [at]], 0.0)
     bias2 = apart - spread / n
-    mse = bias2 + variance / batch_episodes
     with np.errstate(all="ignore"):
         ratio = variance / variance[:, [at]]
-        second = np.maximum(norm2 + variance / batch_episodes, 0.0)
-        cosine = along / np.sqrt(norm2[:, [at]] * second)
+    second = np.maximum(norm2 + variance / batch_episodes, 0.0)
+    own = sums.sums["gradient"]
 
     def one(e: int) -> Compared:
-        c = spread[0, e] / n[0, 0] / 2
-        squared_bias = m.interval(bias2[:, e], "square", c)
-        error = m.interval(mse[:, e], "square", c)
-        floor = float(variance[0, e] / batch_episodes)
+        apart = own[:, e] - own[:, at]
+        alike = concentration(apart @ apart.T, sums.counts, apart.shape[1])
+        squared_bias = m.squared_norm(bias2[:, e], spread[0, e] / n[0, 0], alike)
+        own_variance = m.interval(variance[:, e], "positive")
+        floor = own_variance.map(lambda x: x / batch_episodes)
+        at_least_0 = replace(squared_bias, value=max(squared_bias.value, 0.0))
+        # signed squares: a quotient without roots of what may be below zero
+        squared = m.quotient(along[:, e] * np.abs(along[:, e]), norm2[:, at] * second[:, e])
         return Compared(
-            variance=m.interval(variance[:, e], "log"),
-            variance_ratio=m.interval(ratio[:, e], "log"),
+            variance=own_variance,
+            variance_ratio=m.interval(ratio[:, e], "positive"),
             squared_bias=squared_bias,
             bias=squared_bias.map(lambda x: float(np.sqrt(max(x, 0.0)))),
-            mean_squared_error=Measured(max(error.value, floor), error.low, max(error.high, floor)),
-            cosine=m.interval(np.clip(cosine[:, e], -1.0, 1.0), "cosine"),
+            mean_squared_error=total_of(at_least_0, floor),
+            cosine=squared.map(_cosine),
         )
 
     found = {name: one(e) for e, name in enumerate(names)}
     return Comparison(sums.episodes, batch_episodes, reference, found)
+
+
+def _cosine(signed_square: float) -> float:
+    return float(np.sign(signed_square) * np.sqrt(min(abs(signed_square), 1.0)))

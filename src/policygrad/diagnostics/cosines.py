@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtri
 
-from policygrad.diagnostics.intervals import GroupSums, Measured
+from policygrad.diagnostics.intervals import GroupSums, Measured, concentration
 
 LEAST_BATCHES = 16
 _NORMAL = ndtri((np.arange(400) + 0.5) / 400)
@@ -148,7 +148,9 @@ def _mean_product(sums: GroupSums) -> Measured:
     value = (squared * n - means["directed"]) / np.maximum(n - 1, 1)
     if sums.sums["direction"].shape[1] == 1:
         return _of_signs(float(value[0]), float(means["direction"][0, 0]), float(n[0]))
-    found = means.interval(value, "square", 0.5 / n[0])
+    own = sums.sums["direction"]
+    alike = concentration(own @ own.T, sums.counts, own.shape[1])
+    found = means.squared_norm(value, float(squared[0] - value[0]), alike)
     return found.map(lambda x: float(np.clip(x, 0.0, 1.0)))
 
 

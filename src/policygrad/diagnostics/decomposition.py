@@ -10,7 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from policygrad import scores
-from policygrad.diagnostics.intervals import GROUPS, GroupSums, Means, Measured, to_json
+from policygrad.diagnostics.intervals import (
+    GROUPS,
+    GroupSums,
+    Means,
+    Measured,
+    concentration,
+    to_json,
+)
 from policygrad.diagnostics.noise import squares_of_means, variance_and_norm
 from policygrad.diagnostics.streaming import (
     Chunk,
@@ -133,21 +140,24 @@ def _decomposition(sums: GroupSums, parts: tuple[Part, ...]) -> DecomposedVarian
     product = np.einsum("rtp,rt->rp", means["score"], means["weight"])
     factored = (n * product - steps.sum(axis=1)) / np.maximum(n - 1, 1)
 
-    def of(which: Any) -> Decomposition:
+    def of(which: Any, start: int, stop: int) -> Decomposition:
+        own = sums.sums["gradient"][:, start:stop]
+        alike = concentration(own @ own.T, sums.counts, stop - start)
         rows = (squared, second, steps.sum(axis=1), factored)
-        return _one(means, *(x[:, which].sum(axis=1) for x in rows))
+        return _one(means, alike, *(x[:, which].sum(axis=1) for x in rows))
 
     return DecomposedVariance(
         episodes=sums.episodes,
-        total=of(slice(None)),
-        parts={p.name: of([i]) for i, p in enumerate(parts)},
-        by_step=means.interval(steps.sum(axis=2), "log"),
+        total=of(slice(None), 0, parts[-1].stop),
+        parts={p.name: of([i], p.start, p.stop) for i, p in enumerate(parts)},
+        by_step=means.interval(steps.sum(axis=2), "positive"),
         alive=means["alive"][0],
     )
 
 
 def _one(
     means: Means,
+    alike: float,
     squared: np.ndarray,
     second: np.ndarray,
     diagonal: np.ndarray,
@@ -158,12 +168,12 @@ def _one(
     with np.errstate(all="ignore"):
         shares = [x / variance for x in (diagonal, cross, factored)]
     return Decomposition(
-        variance=means.interval(variance, "log"),
-        diagonal=means.interval(diagonal, "log"),
+        variance=means.interval(variance, "positive"),
+        diagonal=means.interval(diagonal, "positive"),
         cross=means.interval(cross),
-        squared_mean=means.interval(norm2, "square", variance[0] / means.n[0] / 2),
-        factored=means.interval(factored, "log"),
-        diagonal_ratio=means.interval(shares[0], "log"),
+        squared_mean=means.squared_norm(norm2, variance[0] / means.n[0], alike),
+        factored=means.interval(factored, "positive"),
+        diagonal_ratio=means.interval(shares[0], "positive"),
         cross_ratio=means.interval(shares[1]),
-        factored_ratio=means.interval(shares[2], "log"),
+        factored_ratio=means.interval(shares[2], "positive"),
     )

@@ -10,7 +10,14 @@ from jaxtyping import Array, Float
 
 from policygrad import scores
 from policygrad.diagnostics.cosines import CosineCurve, cosine_curve, episodes_for, share_along
-from policygrad.diagnostics.intervals import GROUPS, GroupSums, Means, Measured, to_json
+from policygrad.diagnostics.intervals import (
+    GROUPS,
+    GroupSums,
+    Means,
+    Measured,
+    concentration,
+    to_json,
+)
 from policygrad.diagnostics.streaming import (
     Chunk,
     Episodes,
@@ -226,15 +233,16 @@ def _noise(
     variance, norm2 = variance_and_norm(squared, second, means.n)
     with np.errstate(all="ignore"):
         ratio = np.where(variance > 0, norm2 / variance, np.where(norm2 > 0, np.inf, 0.0))
-    snr = means.interval(ratio, "square", 0.5 / means.n[0]).map(_root)
-    squared_norm = means.interval(norm2, "square", variance[0] / means.n[0] / 2)
     own = sums.sums["gradient"][:, part.start : part.stop]
+    alike = concentration(own @ own.T, sums.counts, own.shape[1])
+    snr = means.squared_norm(ratio, 1 / means.n[0], alike).map(_root)
+    squared_norm = means.squared_norm(norm2, variance[0] / means.n[0], alike)
     along = share_along(sums.counts, float(variance[0]), own)
     return Noise(
         parameters=part.stop - part.start,
         squared_norm=squared_norm,
         norm=squared_norm.map(_root),
-        variance=means.interval(variance, "log"),
+        variance=means.interval(variance, "positive"),
         signal_to_noise=snr,
         noise_scale=Measured(_scale(snr.value), _scale(snr.high), _scale(snr.low)),
         along=along,

@@ -190,8 +190,8 @@ def _split(sums: GroupSums) -> StepSplit:
     squared_mean = whole / (k * (k - 1)) / length**2
     return StepSplit(
         states=sums.episodes,
-        trajectory=m.interval(trajectory, "log"),
+        trajectory=m.interval(trajectory, "positive"),
         action=m.interval(action - state),
         state=m.interval(state - squared_mean),
-        variance=m.interval(trajectory + action - squared_mean, "log"),
+        variance=m.interval(trajectory + action - squared_mean, "positive"),
     )

@@ -1,0 +1,315 @@
+"""Do the diagnostics' 95 % intervals cover? Finite MDPs, where every exact value is known.
+
+Each repetition samples N whole episodes of a gallery task through `tabular.as_environment`, and
+asks whether each reported interval contains the exact value. The share over the repetitions should
+lie between 90 and 99 %; with 95 % coverage the chance of fewer than 180 of 200 is 0.3 % a quantity.
+
+    python benchmarks/calibration.py [--tasks chain random ...] [--repetitions 200]
+        [--episodes 1024] [--json FILE]
+
+A repetition is one compiled program: episodes, weights, and the sums that the diagnostics are made
+of in one chunk. That the public functions give the same numbers is for the tests.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from policygrad import baselines, estimators
+from policygrad.diagnostics import baseline_quality, comparison, decomposition, noise, streaming
+from policygrad.diagnostics.cosines import predicted_cosine
+from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured
+from policygrad.rollout.compiled import collect_episodes
+from policygrad.tabular import (
+    as_environment,
+    gallery,
+    moments,
+    optimal_baseline,
+)
+
+# θ = 0 of the bandits is a maximum of their variance, at which no interval can be two-sided; the
+# "tilted" tasks have parameters drawn at random in place of θ = 0
+TASKS = (
+    "short-corridor",
+    "chain",
+    "gridworld",
+    "cliff",
+    "random",
+    "discounted-counterexample",
+    "sparse-credit",
+)
+MAX_STEPS = {"short-corridor": 256}
+BATCH = 64
+# the truth lies on the boundary of what is possible: an interval that ends there cannot miss it
+AT_BOUNDARY = ("baseline bias", "baseline bias²")
+
+
+def task_of(name: str) -> gallery.Task:
+    """A gallery task; `tilted-NAME` at parameters drawn at random, `random-SEED` of its own."""
+    plain = name.removeprefix("tilted-")
+    head, _, seed = plain.rpartition("-")
+    task = gallery.random_mdp(seed=int(seed)) if head == "random" else gallery.TASKS[plain]()
+    if plain == name:
+        return task
+    noise = np.random.default_rng(1).normal(size=np.shape(task.policy.theta)) / 2
+    return gallery.Task(task.mdp, replace(task.policy, theta=jnp.asarray(noise)))
+
+
+@dataclass
+class Case:
+    """A task, three estimators on it, and everything that is exactly known about them."""
+
+    name: str
+    episodes: int = 1024
+    groups: int = GROUPS
+
+    def __post_init__(self) -> None:
+        self.task = task_of(self.name)
+        mdp = self.task.mdp
+        discount = gallery.DISCOUNTS.get(self.name.removeprefix("tilted-"), 1.0)
+        alive = np.asarray(mdp.edges.alive)
+        table = baselines.table(alive * np.random.default_rng(0).normal(size=mdp.states) / 2)
+        self.plain = estimators.reward_to_go(discount=discount)
+        self.based = estimators.reward_to_go(discount=discount, baseline=table)
+        self.biased = estimators.gae(discount=discount, gae_lambda=0.5, critic=table)
+        self.reference = estimators.reward_to_go()
+        self.sums = self._compiled()
+
+    def _moments(self, estimator: Any, **options: Any) -> Any:
+        return moments(self.task.mdp, self.task.policy, estimator, **options)
+
+    def truth(self) -> dict[str, float]:
+        """name -> exact value."""
+        mdp, policy = self.task.mdp, self.task.policy
+        x = self._moments(self.based, covariance=True)
+        plain, biased = self._moments(self.plain), self._moments(self.biased)
+        reference = self._moments(self.reference)
+        bias2 = float(np.sum((biased.mean - reference.mean) ** 2))
+        snr = np.sqrt(x.squared_mean / x.variance)
+        self.direction = x.mean / np.sqrt(x.squared_mean)
+        self.snr = snr
+        self.along = float(self.direction @ x.covariance @ self.direction / x.variance)
+
+        def best(family: Any) -> float:
+            return optimal_baseline(mdp, policy, self.plain, family).variance
+
+        excess = x.variance - best("state")
+        batch = biased.squared_mean + biased.variance / BATCH
+        return {
+            "variance": x.variance,
+            "squared norm": x.squared_mean,
+            "norm": np.sqrt(x.squared_mean),
+            "SNR": snr,
+            "noise scale": snr**-2,
+            "episodes for 0.5": _episodes_for(0.5, snr, self.along),
+            "episodes for 0.9": _episodes_for(0.9, snr, self.along),
+            "D": x.diagonal,
+            "C": x.cross,
+            "B": x.squared_mean,
+            "F": x.approximation_ii,
+            "D/Var": x.diagonal / x.variance,
+            "C/Var": x.cross / x.variance,
+            "F/Var": x.approximation_ii / x.variance,
+            "removed from none": plain.variance - x.variance,
+            "removed from constant": best("constant") - x.variance,
+            "excess": excess,
+            "excess/Var": excess / x.variance,
+            "excess of none": plain.variance - best("state"),
+            "per parameter": plain.variance - best("per_parameter"),
+            "GAE variance": biased.variance,
+            "GAE variance ratio": biased.variance / reference.variance,
+            "GAE bias²": bias2,
+            "GAE bias": np.sqrt(bias2),
+            "GAE MSE": bias2 + biased.variance / BATCH,
+            "GAE cosine": float(
+                biased.mean @ reference.mean / np.sqrt(reference.squared_mean * batch)
+            ),
+            "plain bias²": float(np.sum((plain.mean - reference.mean) ** 2)),
+            "baseline bias²": float(np.sum((x.mean - reference.mean) ** 2)),
+        }
+
+    def _compiled(self) -> Callable[..., dict[str, Any]]:
+        env, policy, states = as_environment(self.task.mdp), self.task.policy, self.task.mdp.states
+        steps = env.time_limit or MAX_STEPS.get(self.task.mdp.name, 16)
+        which = self.plain, self.based, self.biased, self.reference
+        member = 1.0 * (jnp.arange(self.episodes) % self.groups == jnp.arange(self.groups)[:, None])
+        quality = baseline_quality._ReduceBaseline(lambda s, t: jax.nn.one_hot(s, states))
+
+        @jax.jit
+        def sums(key: Any) -> dict[str, Any]:
+            batch = collect_episodes(env, policy, key, episodes=self.episodes, max_steps=steps)
+            record = batch.trajectories
+            start = [e.init(key, jnp.zeros((), int)) for e in which]
+            psi = [e.weights(s, record).psi for e, s in zip(which, start, strict=True)]
+
+            def chunk(extra: Any) -> Any:
+                return streaming.Chunk(record, extra, member)
+
+            based = chunk(psi[1])
+            return {
+                "unfinished": batch.unfinished.sum(),
+                "noise": noise.reduce_gradients(policy, based),
+                "steps": decomposition.reduce_steps(policy, based),
+                "judged": quality(
+                    policy, chunk(baseline_quality._details(self.based, start[1], record))
+                ),
+                "bare": quality(
+                    policy, chunk(baseline_quality._details(self.plain, start[0], record))
+                ),
+                "compared": comparison._ReducePairs(3)(policy, chunk(jnp.stack(psi))),
+            }
+
+        return sums
+
+    def measured(self, key: Any) -> tuple[dict[str, Measured], Any]:
+        """name -> interval, from one sample; and the cosines."""
+        found: Mapping[str, Any] = jax.tree.map(np.asarray, self.sums(key))
+        assert found["unfinished"] == 0
+        counts = np.bincount(np.arange(self.episodes) % self.groups).astype(float)
+
+        def grouped(name: str) -> GroupSums:
+            return GroupSums(counts, found[name]).folded()
+
+        parts = streaming.parts_of(self.task.policy)
+        x = noise.noise_of_sums(grouped("noise"), parts)
+        d = decomposition._decomposition(grouped("steps"), parts).total
+        judged = baseline_quality._quality(grouped("judged"))
+        bare = baseline_quality._quality(grouped("bare"))
+        names = "plain", "based", "gae", "reference"
+        compared = comparison._comparison(grouped("compared"), names, "reference", BATCH).estimators
+        gae = compared["gae"]
+        return {
+            "variance": x.total.variance,
+            "squared norm": x.total.squared_norm,
+            "norm": x.total.norm,
+            "SNR": x.total.signal_to_noise,
+            "noise scale": x.total.noise_scale,
+            "episodes for 0.5": x.total.episodes_for[0.5],
+            "episodes for 0.9": x.total.episodes_for[0.9],
+            "D": d.diagonal,
+            "C": d.cross,
+            "B": d.squared_mean,
+            "F": d.factored,
+            "D/Var": d.diagonal_ratio,
+            "C/Var": d.cross_ratio,
+            "F/Var": d.factored_ratio,
+            "removed from none": judged.removed_from_none,
+            "removed from constant": judged.removed_from_constant,
+            "excess": judged.excess,
+            "excess/Var": judged.excess_ratio,
+            "excess of none": bare.excess,
+            "per parameter": bare.per_parameter,
+            "GAE variance": gae.variance,
+            "GAE variance ratio": gae.variance_ratio,
+            "GAE bias²": gae.squared_bias,
+            "GAE bias": gae.bias,
+            "GAE MSE": gae.mean_squared_error,
+            "GAE cosine": gae.cosine,
+            "plain bias²": compared["plain"].squared_bias,
+            "baseline bias²": compared["based"].squared_bias,
+        }, (x.cosines, found["noise"])
+
+
+def _episodes_for(cosine: float, snr: float, along: float) -> float:
+    low, high = -12.0, 40.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if predicted_cosine(snr, np.exp(middle), along) >= cosine:
+            high = middle
+        else:
+            low = middle
+    return max(float(np.exp(high)), 1.0)
+
+
+def covers(found: Measured, exact: float) -> bool:
+    """Whether an interval contains the exact value, to rounding."""
+    slack = 1e-6 * abs(exact) + 1e-9
+    return bool(found.low - slack <= exact <= found.high + slack)
+
+
+def coverage(
+    case: Case, repetitions: int, seed: int = 0
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """quantity -> share of the repetitions that cover, share that lie below, and exact value.
+
+    The exact mean cosine of a batch is not known; the mean over all repetitions stands in, whose
+    own error is a fourteenth of an interval's.
+    """
+    with jax.enable_x64(True):
+        truth = case.truth()
+        hits: dict[str, list[bool]] = {k: [] for k in truth}
+        below: dict[str, list[bool]] = {k: [] for k in truth}
+        curves, along = [], []
+        for key in jax.random.split(jax.random.key(seed), repetitions):
+            found, (curve, sums) = case.measured(key)
+            for k, exact in truth.items():
+                hits[k].append(covers(found[k], exact))
+                below[k].append(found[k].high < exact)
+            curves.append(curve)
+            g = sums["gradient"] / np.linalg.norm(sums["gradient"], axis=1, keepdims=True)
+            along.append(g @ case.direction)
+    shares = {k: float(np.mean(v)) for k, v in hits.items()}
+    low = {k: float(np.mean(v)) for k, v in below.items()}
+    mean = np.mean([c.between.value for c in curves], axis=0)
+    for name, of in (("between", lambda c: c.between), ("truth", lambda c: c.with_truth)):
+        exact = mean if name == "between" else np.sqrt(np.maximum(mean, 0))
+        for i, n in enumerate(curves[0].episodes):
+            label = f"cosine {name} N={n:.0f}"
+            shares[label] = float(
+                np.mean([of(c).low[i] <= exact[i] <= of(c).high[i] for c in curves])
+            )
+            low[label] = float(np.mean([of(c).high[i] < exact[i] for c in curves]))
+            truth[label] = float(exact[i])
+    for i, n in enumerate(curves[0].episodes):
+        exact = float(predicted_cosine(case.snr, np.array([n]), case.along)[0])
+        label = f"cosine predicted N={n:.0f}"
+        p = [c.with_truth_predicted for c in curves]
+        shares[label] = float(np.mean([x.low[i] <= exact <= x.high[i] for x in p]))
+        low[label] = float(np.mean([x.high[i] < exact for x in p]))
+        truth[label] = exact
+    return shares, low, truth
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--repetitions", type=int, default=200)
+    parser.add_argument("--episodes", type=int, nargs="+", default=[1024])
+    parser.add_argument("--groups", type=int, default=GROUPS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--all", action="store_true", help="print every quantity")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    results = []
+    for name in arguments.tasks:
+        for episodes in arguments.episodes:
+            start = time.perf_counter()
+            case = Case(name, episodes, min(arguments.groups, episodes))
+            shares, below, truth = coverage(case, arguments.repetitions, arguments.seed)
+            outside = {k: v for k, v in shares.items() if not 0.9 <= v <= 0.99}
+            print(
+                f"{name}, {episodes} episodes: {len(shares)} quantities, "
+                f"{100 * min(shares.values()):.1f} to {100 * max(shares.values()):.1f} %, mean "
+                f"{100 * np.mean(list(shares.values())):.1f} %, {len(outside)} outside 90–99 "
+                f"({time.perf_counter() - start:.0f} s)",
+                flush=True,
+            )
+            for k in shares if arguments.all else outside:
+                missed = f"below {100 * below[k]:.1f}"
+                print(f"    {k:<28}{100 * shares[k]:6.1f}   {missed}   exact {truth[k]:.4g}")
+            results.append({"task": name, "episodes": episodes, "coverage": shares, "below": below})
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
