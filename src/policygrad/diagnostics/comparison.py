@@ -4,6 +4,7 @@ The same episodes and the same groups serve every estimator, so that what is com
 bias is measured from the differences of the two estimates episode by episode.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from policygrad import scores
 from policygrad.diagnostics.intervals import (
     GROUPS,
     GroupSums,
+    Means,
     Measured,
     concentration,
     to_json,
@@ -42,7 +44,8 @@ class Compared:
         bias: its root.
         mean_squared_error: of a batch of N: squared bias (at least 0) + trΣ/N.
         cosine: ⟨E ĝ, G⟩ / (‖G‖ √(‖E ĝ‖² + trΣ/N)), about the mean cosine of a batch of N with G:
-            the error that is left where only the direction counts.
+            the error that is left where only the direction counts. NaN, and from −1 to 1, where
+            ‖G‖ or ‖E ĝ‖ may be zero.
     """
 
     variance: Measured
@@ -77,7 +80,8 @@ class Comparison:
     @property
     def best_direction(self) -> str:
         """The highest cosine of a batch of N with the true gradient."""
-        return max(self.estimators, key=lambda k: self.estimators[k].cosine.value)
+        cosines = {k: x.cosine.value for k, x in self.estimators.items()}
+        return max(cosines, key=lambda k: -2.0 if math.isnan(cosines[k]) else cosines[k])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -213,7 +217,6 @@ def _comparison(
     bias2 = apart - spread / n
     with np.errstate(all="ignore"):
         ratio = variance / variance[:, [at]]
-    second = np.maximum(norm2 + variance / batch_episodes, 0.0)
     own = sums.sums["gradient"]
 
     def one(e: int) -> Compared:
@@ -223,20 +226,85 @@ def _comparison(
         own_variance = m.interval(variance[:, e], "positive")
         floor = own_variance.map(lambda x: x / batch_episodes)
         at_least_0 = replace(squared_bias, value=max(squared_bias.value, 0.0))
-        # signed squares: a quotient without roots of what may be below zero
-        squared = m.quotient(along[:, e] * np.abs(along[:, e]), norm2[:, at] * second[:, e])
         return Compared(
             variance=own_variance,
             variance_ratio=m.interval(ratio[:, e], "positive"),
             squared_bias=squared_bias,
             bias=squared_bias.map(lambda x: float(np.sqrt(max(x, 0.0)))),
             mean_squared_error=total_of(at_least_0, floor),
-            cosine=squared.map(_cosine),
+            cosine=_cosine(
+                m,
+                own[:, [e, at]],
+                norm2[:, [e, at]],
+                along[:, e],
+                variance[:, [e, at]],
+                covariance[:, e],
+                batch_episodes,
+            ),
         )
 
     found = {name: one(e) for e, name in enumerate(names)}
     return Comparison(sums.episodes, batch_episodes, reference, found)
 
 
-def _cosine(signed_square: float) -> float:
-    return float(np.sign(signed_square) * np.sqrt(min(abs(signed_square), 1.0)))
+def _cosine(
+    m: Means,
+    own: Float[np.ndarray, "K 2 d"],
+    norm2: Float[np.ndarray, "R 2"],
+    along: Float[np.ndarray, " R"],
+    variance: Float[np.ndarray, "R 2"],
+    covariance: Float[np.ndarray, " R"],
+    batch_episodes: int,
+) -> Measured:
+    """cos² = (1 − sin²) ρ/(ρ + 1/N): what the bias turns, and what the noise shrinks.
+
+    Both factors are functions of squared norms: sin² of E ĝ − β G, β = ⟨E ĝ, G⟩/‖G‖², and
+    ρ = ‖E ĝ‖²/trΣ. Where G or E ĝ may be zero nothing is known.
+    """
+    n, d = m.n, own.shape[2]
+
+    def alike(x: np.ndarray) -> float:
+        return concentration(x @ x.T, n[0] - n[1:], d)
+
+    with np.errstate(all="ignore"):
+        beta = along / norm2[:, 1]
+        sine = (norm2[:, 0] - along * beta) / norm2[:, 0]
+        ratio = norm2[:, 0] / variance[:, 0]
+    known = all(
+        norm2[0, i] > 0
+        and m.squared_norm(norm2[:, i], variance[0, i] / n[0], alike(own[:, i])).low > 0
+        for i in (0, 1)
+    )
+    if not known:
+        return Measured(float("nan"), -1.0, 1.0)
+    b = float(beta[0])
+    across = variance[0, 0] - 2 * b * covariance[0] + b**2 * variance[0, 1]
+    turned = m.squared_norm(
+        sine, max(across, 0.0) / n[0] / norm2[0, 0], alike(own[:, 0] - b * own[:, 1])
+    )
+    shrunk = m.squared_norm(ratio, 1 / n[0], alike(own[:, 0])).map(
+        lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch_episodes)))
+    )
+
+    straight = Measured(*(_cosine_of(float(x)) for x in (turned.value, turned.high, turned.low)))
+    found = _product(straight, shrunk)
+    if turned.high >= 1:
+        found = replace(found, low=-shrunk.high)
+    return found if b >= 0 else Measured(-found.value, -found.high, -found.low)
+
+
+def _cosine_of(squared_sine: float) -> float:
+    return float(np.sqrt(np.clip(1 - squared_sine, 0.0, 1.0)))
+
+
+def _product(one: Measured, other: Measured) -> Measured:
+    """Of two numbers from 0 to 1 whose errors are independent: `total_of`, of logarithms."""
+
+    def away(end: str) -> float:
+        logs = [math.log(getattr(x, end) / x.value) for x in (one, other)]
+        return math.hypot(*logs)
+
+    value = one.value * other.value
+    if value <= 0 or min(one.low, other.low) <= 0:
+        return Measured(value, 0.0, one.high * other.high)
+    return Measured(value, value * math.exp(-away("low")), min(value * math.exp(away("high")), 1.0))

@@ -13,7 +13,6 @@ What makes it cover:
                and nothing near normal where noise dominates: an interval holds every θ = ‖G‖² at
                which X, of mean θ + trS and variance 2 trS² + 4 θ λ, is not improbable by Wilson and
                Hilferty's cube root. The jackknife has λ; the groups' Gram matrix has trS².
-    quotients  of what may be zero: Fieller's, which says so by being as wide as the range.
 """
 
 import dataclasses
@@ -179,30 +178,15 @@ class Means:
         high = _where_improbable(max(x, noise), -t, noise, square, along)
         return Measured(value, low, high)
 
-    def quotient(self, above: np.ndarray, below: np.ndarray) -> Measured:
-        """Fieller's interval of above/below, `[1 + K]` each; infinite where below may be 0."""
-        a, b = float(above[0]), float(below[0])
-        t2 = _student(len(above) - 1) ** 2
-        plus, minus = (standard_error(above + s * below, self.n)[0] ** 2 for s in (1, -1))
-        aa, bb = (t2 * standard_error(x, self.n)[0] ** 2 for x in (above, below))
-        ab = t2 * (plus - minus) / 4
-        value = a / b if b != 0 else math.nan
-        square = b**2 - bb
-        if not (square > 0 and b > 0):
-            return Measured(value, -math.inf, math.inf)
-        root = math.sqrt(max((a * b - ab) ** 2 - square * (a**2 - aa), 0.0))
-        return Measured(value, (a * b - ab - root) / square, (a * b - ab + root) / square)
-
 
 def total_of(one: Measured, other: Measured) -> Measured:
-    """The sum of two estimates whose errors are independent (Zou & Donner 2008)."""
+    """The sum of two positive numbers, errors independent; Zou & Donner's (2008) upper end.
 
-    def away(end: str) -> float:
-        parts = [getattr(x, end) - x.value for x in (one, other)]
-        return math.hypot(*parts)
-
+    The lower one is the sum of both: theirs is too high where one of them may be zero.
+    """
     value = one.value + other.value
-    return Measured(value, value - away("low"), value + away("high"))
+    away = math.hypot(one.high - one.value, other.high - other.value)
+    return Measured(value, one.low + other.low, value + away)
 
 
 def concentration(products: Float[np.ndarray, "K K"], counts: np.ndarray, dimension: int) -> float:
