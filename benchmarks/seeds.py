@@ -29,15 +29,22 @@ CASES = (
 )
 
 
-def difference(ours: Any, theirs: Any) -> float:
-    """The largest difference of two policies' arrays, relative to each array's largest entry."""
-    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
-    found = [0.0]
-    for a, b in pairs:
-        if hasattr(a, "shape") and np.issubdtype(a.dtype, np.number):
-            a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-            found.append(float(np.max(np.abs(a - b), initial=0.0) / max(np.abs(a).max(), 1e-6)))
-    return max(found)
+def differences(ours: Any, theirs: Any) -> tuple[float, float]:
+    """Between two policies, relative: of all weights in length; of an entry, the largest."""
+    arrays = [
+        (np.asarray(a, np.float64), np.asarray(b, np.float64))
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+        if hasattr(a, "dtype") and np.issubdtype(a.dtype, np.floating)
+    ]
+    apart = sum(np.sum((a - b) ** 2) for a, b in arrays)
+    length = sum(np.sum(a**2) for a, _ in arrays)
+    largest = max(np.abs(a - b).max() / max(np.abs(a).max(), 1e-6) for a, b in arrays)
+    return float(np.sqrt(apart / length)), float(largest)
+
+
+def shown(values: list[float]) -> str:
+    """The values of all seeds, zero as plain 0."""
+    return ", ".join("0" if value == 0 else f"{value:.1e}" for value in values)
 
 
 def main() -> None:
@@ -45,26 +52,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int)
+    parser.add_argument("--envs", nargs="+", help="of those above; default: all")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []
-    print("| environment | updates | together | largest relative difference, by seed |")
-    print("|---|---|---|---|")
+    print("| environment | updates | together | in length, by seed | of an entry, by seed |")
+    print("|---|---|---|---|---|")
     for env, updates in CASES:
+        if options.envs and env not in options.envs:
+            continue
         settings = {"total_steps": 2048 * updates}
         jax_native = env.startswith("gymnax/")
         chosen = choose_engine(env)  # side by side or alone: the same engine
         runs = policygrad.train_seeds(chosen, range(options.seeds), jobs=options.jobs, **settings)
         if runs.failures:
             raise SystemExit(str(runs.failures))
-        found = {
-            seed: difference(run.policy, policygrad.train(chosen, seed=seed, **settings).policy)
+        found = [
+            differences(run.policy, policygrad.train(chosen, seed=seed, **settings).policy)
             for seed, run in runs.runs.items()
-        }
+        ]
+        length, entry = map(list, zip(*found, strict=True))
         together = "vmapped" if jax_native else "side by side"
-        shown = ", ".join("0" if d == 0 else f"{d:.1e}" for d in found.values())
-        print(f"| {chosen} | {updates} | {together} | {shown} |", flush=True)
-        rows.append({"env": chosen, "updates": updates, "together": together, "difference": found})
+        print(
+            f"| {chosen} | {updates} | {together} | {shown(length)} | {shown(entry)} |", flush=True
+        )
+        rows.append({"env": chosen, "updates": updates, "in_length": length, "of_entry": entry})
     if options.json:
         options.json.write_text(json.dumps(provenance() | {"rows": rows}, indent=1))
 

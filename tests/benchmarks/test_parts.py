@@ -79,6 +79,17 @@ def test_memory_reads_metrics_and_slope(tmp_path):
     assert memory.slope(growing) == pytest.approx(10.0)
 
 
+def test_differences_of_policies():
+    from seeds import differences
+
+    ours = {"w": np.array([3.0, 4.0]), "b": np.array([0.0, 0.001]), "count": np.array(7)}
+    assert differences(ours, ours) == (0.0, 0.0)
+    theirs = ours | {"b": np.array([0.0, 0.0011])}
+    length, entry = differences(ours, theirs)
+    assert length == pytest.approx(1e-4 / 5, rel=1e-3)
+    assert entry == pytest.approx(0.1)
+
+
 def test_products_are_those_of_a_gradient():
     """The ceiling's loop makes the products of a linear network's backpropagation, all of them."""
     from compiled_speed import backward, forward
