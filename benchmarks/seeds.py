@@ -18,6 +18,7 @@ from common import provenance
 
 import policygrad
 from policygrad.environments import choose_engine
+from policygrad.types import split
 
 CASES = (
     ("CartPole-v1", 5),
@@ -29,12 +30,16 @@ CASES = (
 )
 
 
+def weights_of(policy: Any) -> list[Any]:
+    """The arrays that are differentiated; running statistics are none of them."""
+    return jax.tree.leaves(split(policy)[0])
+
+
 def differences(ours: Any, theirs: Any) -> tuple[float, float]:
     """Between two policies, relative: of all weights in length; of an entry, the largest."""
     arrays = [
         (np.asarray(a, np.float64), np.asarray(b, np.float64))
-        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
-        if hasattr(a, "dtype") and np.issubdtype(a.dtype, np.floating)
+        for a, b in zip(weights_of(ours), weights_of(theirs), strict=True)
     ]
     apart = sum(np.sum((a - b) ** 2) for a, b in arrays)
     length = sum(np.sum(a**2) for a, _ in arrays)

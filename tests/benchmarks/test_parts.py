@@ -82,7 +82,7 @@ def test_memory_reads_metrics_and_slope(tmp_path):
 def test_differences_of_policies():
     from seeds import differences
 
-    ours = {"w": np.array([3.0, 4.0]), "b": np.array([0.0, 0.001]), "count": np.array(7)}
+    ours = {"w": np.array([3.0, 4.0]), "b": np.array([0.0, 0.001])}
     assert differences(ours, ours) == (0.0, 0.0)
     theirs = ours | {"b": np.array([0.0, 0.0011])}
     length, entry = differences(ours, theirs)
