@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from policygrad.chunks import flat_rows, sum_in_chunks
 from policygrad.types import Trajectories, combine, split, steps_per_episode
 
 Policy = Callable[..., Any]
@@ -84,12 +85,20 @@ def policy_gradient(
     """
     differentiated, rest = split(policy)
     weights = jax.lax.stop_gradient(jnp.where(trajectories.valid, weights, 0.0))
+    rows = trajectories.observations, trajectories.actions, trajectories.valid, weights
 
-    def surrogate(differentiated: PyTree) -> Float[Array, ""]:
-        log_probs = log_probs_of(combine(differentiated, rest), trajectories)
-        return jnp.sum(weights * log_probs) / steps_per_episode(trajectories)
+    def gradient(rows: PyTree) -> PyTree:
+        observations, actions, valid, weights = rows
 
-    return jax.grad(surrogate)(differentiated)
+        def surrogate(differentiated: PyTree) -> Float[Array, ""]:
+            policy = combine(differentiated, rest)
+            taken = jax.vmap(lambda s, a: policy(s).log_prob(a))(observations, actions)
+            return jnp.sum(weights * jax.lax.select(valid, taken, jnp.zeros_like(taken)))
+
+        return jax.grad(surrogate)(differentiated)
+
+    total = sum_in_chunks(gradient, flat_rows(rows))
+    return jax.tree.map(lambda g: g / steps_per_episode(trajectories), total)
 
 
 def episode_gradients(

@@ -1,10 +1,11 @@
 """The same run for many seeds at once, each as if it were trained alone.
 
-JAX-native environments: one program for all of them, vmapped over the seeds. Others: side by side
-in spawned worker processes. Every seed writes a run directory of its own.
+JAX-native environments: vmapped over the seeds, one program a processor. Others: side by side in
+spawned worker processes. Every seed writes a run directory of its own.
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import multiprocessing.resource_tracker
 import os
@@ -13,6 +14,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from policygrad import training
 from policygrad.config import TrainConfig
@@ -29,6 +32,7 @@ from policygrad.learning import Pace, Report, Rolling, Segments, first_unsound, 
 from policygrad.runs import RunDirectory, sinks
 from policygrad.saved import load
 from policygrad.training import Metrics, Run, Session, segments_of, stop_requests
+from policygrad.types import is_array
 
 OnSeedUpdate = Callable[[int, Metrics], None]
 INHERITED = (
@@ -141,42 +145,89 @@ def checked_seeds(seeds: Iterable[int]) -> list[int]:
 def _vmapped(
     sessions: list[Session], segments: Segments, result: SeedRuns, on_update: OnSeedUpdate | None
 ) -> None:
-    """Train all sessions, which differ in their seeds, in one program."""
+    """Train all sessions, which differ in their seeds, in one program a processor."""
     leader = sessions[0]
     if result.path is not None:
         for session in sessions:
             path = result.path / f"seed-{session.config.seed}"
             session.open_directory(RunDirectory.create(path))
-    run_keys = jnp.stack([session.run_key for session in sessions])
-    rolling = stacked([Rolling(s.learner, s.collector.snapshot()) for s in sessions])
+    programs = [_Program.of(some) for some in dealt(sessions, os.cpu_count() or 1)]
     pace = Pace(one_by_one=leader.config.checkpoint_seconds == 0)
-    alive, stopped = dict(enumerate(sessions)), False
-    with contextlib.ExitStack() as stack, stop_requests() as stop:
-        writers = [stack.enter_context(session.writers()) for session in sessions]
+    alive, stopped = {session.config.seed: session for session in sessions}, False
+    with (
+        contextlib.ExitStack() as stack,
+        ThreadPoolExecutor(len(programs)) as threads,
+        stop_requests() as stop,
+    ):
+        writers = {s.config.seed: stack.enter_context(s.writers()) for s in sessions}
         while alive and not stopped:
             wanted = next(iter(alive.values())).updates_left
             if not wanted:
                 break
             started, count = time.perf_counter(), pace.count(wanted)
-            rolling, reports = learn_many(
-                leader.algorithm, segments, run_keys, rolling, jnp.asarray(count, jnp.int32)
-            )
-            rows = jax.device_get(reports)
+            reports = list(threads.map(lambda p, n=count: p.run(segments, n), programs))
             seconds = time.perf_counter() - started
             pace.took(count, seconds)
-            for i, session in list(alive.items()):
-                mine = [jax.tree.map(lambda x, i=i, n=n: x[n, i], rows) for n in range(count)]
-                try:
-                    _take(
-                        session, segments, mine, seconds, one_of(rolling, i), writers[i], on_update
-                    )
-                except NonFiniteError as error:
-                    result.failures[session.config.seed] = error
-                    del alive[i]
+            for program, rows in zip(programs, reports, strict=True):
+                carried = on_host(program.rolling)
+                for i, session in enumerate(program.sessions):
+                    seed = session.config.seed
+                    if seed not in alive:
+                        continue
+                    mine = [jax.tree.map(lambda x, i=i, n=n: x[n, i], rows) for n in range(count)]
+                    rolling = one_of(carried, i)
+                    try:
+                        _take(session, segments, mine, seconds, rolling, writers[seed], on_update)
+                    except NonFiniteError as error:
+                        result.failures[seed] = error
+                        del alive[seed]
             stopped = stop.is_set()
+    for program in programs:
+        for i, session in enumerate(program.sessions):
+            session.take(one_of(program.rolling, i))
     for session in alive.values():
         run = session.finish(interrupted=stopped and session.updates_left > 0)
         result.runs[session.config.seed] = run
+
+
+@dataclass
+class _Program:
+    """Seeds that are trained in one program, on one processor.
+
+    Chunks that fit the near cache leave a program no use for a second processor: another program,
+    in a thread of its own, has.
+    """
+
+    sessions: list[Session]
+    run_keys: Any
+    rolling: Rolling
+    x64: bool
+
+    @classmethod
+    def of(cls, sessions: list[Session]) -> "_Program":
+        run_keys = jnp.stack([session.run_key for session in sessions])
+        rolling = stacked([Rolling(s.learner, s.collector.snapshot()) for s in sessions])
+        x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+        return cls(sessions, run_keys, rolling, x64)
+
+    def run(self, segments: Segments, count: int) -> Report:
+        """`count` updates of every seed; their reports, on the host."""
+        with jax.enable_x64(self.x64):  # a thread of its own does not inherit it
+            self.rolling, reports = learn_many(
+                self.sessions[0].algorithm,
+                segments,
+                self.run_keys,
+                self.rolling,
+                jnp.asarray(count, jnp.int32),
+            )
+        return jax.device_get(reports)
+
+
+def dealt(items: list[Any], parts: int) -> list[list[Any]]:
+    """Items in order, in at most so many runs of nearly equal length."""
+    parts = min(parts, len(items))
+    edges = [len(items) * i // parts for i in range(parts + 1)]
+    return [items[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def _take(
@@ -211,7 +262,17 @@ def stacked(trees: list[Any]) -> Any:
 
 def one_of(tree: Any, i: int) -> Any:
     """The i-th of stacked pytrees."""
-    return jax.tree.map(lambda x: x[i] if eqx.is_array(x) else x, tree)
+    return jax.tree.map(lambda x: x[i, ...] if is_array(x) else x, tree)
+
+
+def on_host(tree: Any) -> Any:
+    """Arrays as NumPy's, of which thousands of slices cost nothing; but for random keys."""
+
+    def convert(x: Any) -> Any:
+        plain = eqx.is_array(x) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)
+        return np.asarray(x) if plain else x
+
+    return jax.tree.map(convert, tree)
 
 
 # ----- side by side

@@ -6,6 +6,7 @@
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -14,9 +15,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from policygrad.chunks import flat_rows, sum_in_chunks
 from policygrad.estimators import Estimator, EstimatorState, explained_variance
 from policygrad.networks import update_statistics
-from policygrad.policies import distributions_of
 from policygrad.rewards import RewardScale
 from policygrad.scores import policy_gradient
 from policygrad.types import Trajectories, combine, split
@@ -242,27 +243,42 @@ def mean_over_valid(x: Float[Array, "T B"], trajectories: Trajectories) -> Float
     return jnp.sum(jnp.where(valid, x, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
+def mean_over_states(f: Callable[[PyTree], Any], trajectories: Trajectories) -> Any:
+    """The mean of f(observation), a pytree of numbers, over the rows that are transitions."""
+
+    def total(rows: PyTree) -> Any:
+        observations, valid = rows
+        values = jax.vmap(f)(observations)
+        return jax.tree.map(lambda x: jnp.sum(x, where=valid), values)
+
+    rows = flat_rows((trajectories.observations, trajectories.valid))
+    steps = jnp.maximum(jnp.sum(trajectories.valid), 1)
+    return jax.tree.map(lambda x: x / steps, sum_in_chunks(total, rows))
+
+
 def mean_kl(old: Any, new: Any, trajectories: Trajectories) -> Float[Array, ""]:
     """Mean KL(old ‖ new) over the batch's states, nats."""
-    before = distributions_of(old, trajectories.observations)
-    after = distributions_of(new, trajectories.observations)
-    return mean_over_valid(jax.vmap(jax.vmap(lambda p, q: p.kl(q)))(before, after), trajectories)
-
-
-def mean_entropy(policy: Any, trajectories: Trajectories) -> Float[Array, ""]:
-    """Mean entropy over the batch's states, nats."""
-    distributions = distributions_of(policy, trajectories.observations)
-    return mean_over_valid(jax.vmap(jax.vmap(lambda p: p.entropy()))(distributions), trajectories)
+    return mean_over_states(lambda s: old(s).kl(new(s)), trajectories)
 
 
 def compare(
     old: Any, new: Any, trajectories: Trajectories
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean KL(old ‖ new) and mean entropy of the old policy over the batch's states, nats."""
-    return mean_kl(old, new, trajectories), mean_entropy(old, trajectories)
+
+    def both(observation: PyTree) -> tuple[Array, Array]:
+        before = old(observation)
+        return before.kl(new(observation)), before.entropy()
+
+    return mean_over_states(both, trajectories)
 
 
 def entropy_gradient(policy: Any, trajectories: Trajectories) -> PyTree:
     """The gradient of the mean entropy over the batch's states, in the policy's structure."""
     differentiated, rest = split(policy)
-    return jax.grad(lambda d: mean_entropy(combine(d, rest), trajectories))(differentiated)
+
+    def mean_entropy(differentiated: PyTree) -> Float[Array, ""]:
+        policy = combine(differentiated, rest)
+        return mean_over_states(lambda s: policy(s).entropy(), trajectories)
+
+    return jax.grad(mean_entropy)(differentiated)

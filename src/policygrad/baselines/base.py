@@ -3,10 +3,10 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from policygrad.chunks import map_in_chunks
 from policygrad.types import Trajectories
 
 State = Any
@@ -69,9 +69,7 @@ class Pointwise(Baseline):
 
     def values(self, state: State, observations: PyTree, times: Int[Array, "T B"]) -> Array:
         """`[T, B]`, `value` of every row."""
-        return jax.vmap(jax.vmap(self.value, (None, 0, 0)), (None, 0, 0))(
-            state, observations, times
-        )
+        return map_in_chunks(lambda row: self.value(state, *row), (observations, times))
 
     def predict(
         self, state: State, trajectories: Trajectories, returns: Float[Array, "T B"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.baselines.base import Pointwise
+from policygrad.chunks import flat_rows, sum_in_chunks
 from policygrad.networks import MLP, ObservationNormaliser, mlp, update_statistics
 from policygrad.types import Trajectories
 
@@ -64,19 +66,20 @@ class ValueNetwork(Pointwise):
         normaliser = update_statistics(
             state.normaliser, trajectories.observations, trajectories.valid
         )
-        inputs = jax.vmap(jax.vmap(normaliser))(trajectories.observations)
-        inputs = inputs.reshape(-1, inputs.shape[-1])
+        inputs = jax.vmap(normaliser)(flat_rows(trajectories.observations))
         data = inputs, targets.reshape(-1), weights.reshape(-1)
         optimiser = self._optimiser()
 
-        def loss(network: MLP, batch: tuple[Array, Array, Array]) -> Float[Array, ""]:
-            x, y, w = batch
-            error = jax.vmap(network)(x)[:, 0] - y
-            return 0.5 * jnp.sum(w * error**2) / jnp.maximum(jnp.sum(w), 1e-12)
+        def loss(network: MLP, rows: tuple[Array, Array, Array]) -> Float[Array, ""]:
+            x, y, w = rows
+            return 0.5 * jnp.sum(w * (jax.vmap(network)(x)[:, 0] - y) ** 2)
 
         def minibatch(carry, rows: Int[Array, " m"]):
             network, optimiser_state = carry
-            gradient = jax.grad(loss)(network, jax.tree.map(lambda x: x[rows], data))
+            batch = jax.tree.map(lambda x: x[rows], data)
+            total = sum_in_chunks(partial(jax.grad(loss), network), batch)
+            weight = jnp.maximum(jnp.sum(batch[2]), 1e-12)
+            gradient = jax.tree.map(lambda g: g / weight.astype(g.dtype), total)
             updates, optimiser_state = optimiser.update(gradient, optimiser_state)
             return (eqx.apply_updates(network, updates), optimiser_state), None
 
@@ -97,6 +100,8 @@ def shuffled_minibatches(
     """
     parts = min(minibatches, rows)
     size = rows // parts
+    if parts == 1:  # every step sees all rows, whatever their order
+        return jnp.broadcast_to(jnp.arange(rows), (epochs, rows))
     # one sort of random bits; jax.random.permutation sorts twice and compiles twice as long
     orders = jnp.argsort(jax.random.bits(key, (epochs, rows)), axis=1)
     return orders[:, : parts * size].reshape(epochs * parts, size)
