@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from policygrad import diagnostics, environments, estimators, training
-from policygrad.baselines import Baseline, Pointwise
+from policygrad.baselines import Baseline
 from policygrad.building import build_estimator
 from policygrad.config import TrainConfig
 from policygrad.diagnostics.examination import Examination, Sample, measure, series_of
 from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.rules import diagnose as apply_rules
-from policygrad.diagnostics.rules.values import IN_USE
+from policygrad.diagnostics.rules.values import IN_USE, WITH, WITHOUT
 from policygrad.diagnostics.streaming import weights_of
 from policygrad.environments.lanes import Lanes
 from policygrad.environments.spaces import ObservationEncoder, example_observation, space_to_json
@@ -309,40 +309,33 @@ class Judge:
             record = jax.tree.map(lambda x: x[:, :keep], record)
         record = self.scaled(record)
         say("measuring the gradient")
-        noise = diagnostics.gradient_noise(policy, self.plain, self.state, record)
+        rows = record.rewards.size  # all at once: one shape compiles
+        noise = diagnostics.gradient_noise(policy, self.plain, self.state, record, rows=rows)
         found = replace(found, noise=noise)
-        critic, state = self.subtracted
-        if not isinstance(critic, Pointwise):
-            return found
-        subtracts = estimators.reward_to_go(discount=self.estimator.discount, baseline=critic)
-        quality = diagnostics.judge_baseline(
-            policy, subtracts, EstimatorState(state, ()), record, features=_position
-        )
-        found = replace(found, baseline=quality)
         batch = found.batch_episodes
-        if self.estimator.critic is None or not batch >= 1:
+        if not batch >= 1:
             return found
         say("comparing estimators")
         comparison = diagnostics.compare_estimators(
-            policy, self.candidates(), record, batch_episodes=round(batch)
+            policy, self.candidates(), record, batch_episodes=round(batch), rows=rows
         )
         return replace(found, comparison=comparison)
 
     def candidates(self) -> dict[str, tuple[Estimator, EstimatorState]]:
-        """The estimator in use, and others with the same critic, named by the flag they take."""
-        critic = self.estimator.critic
-        state = EstimatorState((), self.state.critic)
-        found = {IN_USE: (self.plain, self.state)}
-        for x in LAMBDAS:
-            gae = estimators.gae(discount=self.estimator.discount, gae_lambda=x, critic=critic)
-            found[f"--gae-lambda {x:g}"] = gae, state
+        """The estimator in use; rewards to go with and without its baseline; and others with its
+        critic, named by the flag that they take."""
+        discount, critic = self.estimator.discount, self.estimator.critic
         empty = EstimatorState((), ())
+        found = {IN_USE: (self.plain, self.state)}
+        found[WITHOUT] = estimators.reward_to_go(discount=discount), empty
+        baseline, state = self.subtracted
+        if baseline is not None:
+            subtracts = estimators.reward_to_go(discount=discount, baseline=baseline)
+            found[WITH] = subtracts, EstimatorState(state, ())
+        if critic is not None:
+            for x in LAMBDAS:
+                gae = estimators.gae(discount=discount, gae_lambda=x, critic=critic)
+                found[f"--gae-lambda {x:g}"] = gae, EstimatorState((), self.state.critic)
         for g in DISCOUNTS:
             found[f"--discount {g:g}"] = estimators.reward_to_go(discount=g), empty
         return found
-
-
-def _position(observation: Any, time: Any) -> jax.Array:
-    """A constant alone: the search for a better baseline is not the doctor's."""
-    del observation, time
-    return jnp.ones(1)

@@ -76,14 +76,11 @@ def examination(
     return replace(found, **changes)
 
 
-def judged(removed: Measured) -> Any:
-    """As much of `BaselineQuality` as the rule reads."""
-    return SimpleNamespace(
-        episodes=64,
-        variance=Measured(2.0, 1.5, 2.5),
-        removed_from_none=removed,
-        explained_variance=Measured(-1.0, -1.5, -0.5),
-    )
+def judged(with_it: Measured, without: Measured) -> Comparison:
+    any_ = Measured(0.5, 0.4, 0.6)
+    make = lambda variance: Compared(variance, any_, any_, any_, any_, any_)  # noqa: E731
+    found = {"with baseline": make(with_it), "without baseline": make(without)}
+    return Comparison(64, 16, "without baseline", found)
 
 
 def noisy(low: float) -> Any:
@@ -141,7 +138,12 @@ BROKEN: dict[str, list[Examination]] = {
             settings={"log_std": 3.0},
             seen={**CONTINUOUS, "at_bounds": 0.95, "action_noise": 20.0},
         ),
-        examination(seen={**CONTINUOUS, "at_bounds": 1.0, "mean_at_bounds": 1.0}),
+    ],
+    "mean-action-saturated": [
+        examination(
+            seen={**CONTINUOUS, "at_bounds": 1.0, "mean_at_bounds": 1.0},
+            metrics={"return_mean": np.full(UPDATES, -1000.0)},
+        ),
     ],
     "time-limit-dominates": [
         examination(seen={"truncated": 1.0, "lengths": Spread(5.0, 0.0, 5.0, 5.0)}),
@@ -217,7 +219,9 @@ BROKEN: dict[str, list[Examination]] = {
             metrics={"explained_variance_before": flat + 0.4, "explained_variance_after": -2 * flat}
         )
     ],
-    "baseline-hurts": [examination(baseline=judged(Measured(-1.5, -1.8, -1.2)))],
+    "baseline-hurts": [
+        examination(comparison=judged(Measured(9.0, 7.0, 11.0), Measured(2.0, 1.0, 4.0)))
+    ],
     "estimator-far-from-best": [
         examination(comparison=compared(Measured(0.1, 0.0, 0.2), Measured(0.8, 0.7, 0.9)))
     ],
@@ -259,8 +263,8 @@ HEALTHY = {
         seen={**CONTINUOUS, "truncated": 1.0, "rewards": Spread(-6.0, 3.0, -16.0, 0.0),
               "lengths": Spread(200.0, 0.0, 200.0, 200.0), "discounted_size": 600.0},
     ),
-    "bang-bang at times": examination(
-        seen={**CONTINUOUS, "at_bounds": 0.7, "mean_at_bounds": 0.7, "action_noise": 0.3}
+    "bang-bang": examination(
+        seen={**CONTINUOUS, "at_bounds": 1.0, "mean_at_bounds": 1.0, "action_noise": 0.3}
     ),
     "a small bonus": examination(settings={"entropy_coefficient": 0.01}, seen={"entropy": 0.69}),
     "one-step episodes that show nothing": examination(
@@ -277,7 +281,7 @@ HEALTHY = {
         settings={"batch_episodes": 2}, noise=noisy(1.0)
     ),
     "a baseline that hurts a little, perhaps": examination(
-        baseline=judged(Measured(-0.5, -1.2, 0.2))
+        comparison=judged(Measured(4.0, 3.0, 5.0), Measured(3.0, 2.0, 4.0))
     ),
     "another estimator is a little better": examination(
         comparison=compared(Measured(0.5, 0.4, 0.6), Measured(0.8, 0.7, 0.9))

@@ -25,7 +25,7 @@ from policygrad.diagnostics.intervals import (
     total_of,
 )
 from policygrad.diagnostics.noise import as_rows
-from policygrad.diagnostics.streaming import Chunk, Episodes, flatten, stream, weights_of
+from policygrad.diagnostics.streaming import ROWS, Chunk, Episodes, flatten, stream, weights_of
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState, reward_to_go
 
@@ -96,6 +96,7 @@ def compare_estimators(
     batch_episodes: int,
     reference: str | None = None,
     groups: int = GROUPS,
+    rows: int = ROWS,
 ) -> Comparison:
     """Variance, bias and mean squared error of estimators, from the same whole episodes.
 
@@ -110,6 +111,7 @@ def compare_estimators(
         reference: the candidate that is taken as unbiased; None adds undiscounted rewards to go
             without baseline, "reference", time limits ending the task.
         groups: K; memory holds K gradients an estimator.
+        rows: as in `gradient_noise`.
 
     Returns:
         `Comparison`.
@@ -133,7 +135,7 @@ def compare_estimators(
     def weigh(batch: Any) -> Any:
         return np.stack([weights_of(e, s, batch).psi for e, s in candidates.values()])
 
-    sums = stream(policy, episodes, weigh, _ReducePairs(at), groups=groups)
+    sums = stream(policy, episodes, weigh, _ReducePairs(at), groups=groups, rows=rows)
     return _comparison(sums, tuple(candidates), reference, batch_episodes)
 
 

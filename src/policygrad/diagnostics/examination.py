@@ -12,7 +12,6 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array, Float
 
-from policygrad.diagnostics.baseline_quality import BaselineQuality
 from policygrad.diagnostics.comparison import Comparison
 from policygrad.diagnostics.intervals import to_json
 from policygrad.diagnostics.noise import GradientNoise
@@ -114,8 +113,8 @@ class Examination:
         time_limit: of the environment, steps.
         sample: measured on fresh episodes; None where the environment could not be run.
         noise: of the gradient of one episode, by the run's estimator; None where not measured.
-        baseline: the run's baseline judged; None where not measured.
-        comparison: the run's estimator ("in use") among others, for the batch in use.
+        comparison: the run's estimator ("in use") among others, for the batch in use; rewards to go
+            with its baseline ("with baseline") and without.
         notes: what could not be looked at, and why.
     """
 
@@ -128,7 +127,6 @@ class Examination:
     time_limit: int | None = None
     sample: Sample | None = None
     noise: GradientNoise | None = None
-    baseline: BaselineQuality | None = None
     comparison: Comparison | None = None
     notes: tuple[str, ...] = field(default=())
 

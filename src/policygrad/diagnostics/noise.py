@@ -19,6 +19,7 @@ from policygrad.diagnostics.intervals import (
     to_json,
 )
 from policygrad.diagnostics.streaming import (
+    ROWS,
     Chunk,
     Episodes,
     Part,
@@ -89,6 +90,7 @@ def gradient_noise(
     episodes: Episodes,
     *,
     groups: int = GROUPS,
+    rows: int = ROWS,
 ) -> GradientNoise:
     """Variance, signal to noise and noise scale of an estimator, from whole episodes.
 
@@ -100,6 +102,8 @@ def gradient_noise(
         state: what it has fitted, on other episodes than these.
         episodes: whole episodes, or batches of them one after another; memory is that of a batch.
         groups: K of the jackknife; memory holds 2·K gradients.
+        rows: steps that are differentiated at a time; where it holds all of them, one shape
+            compiles.
 
     Returns:
         `GradientNoise`; every quantity with its 95 % interval over episodes.
@@ -116,7 +120,7 @@ def gradient_noise(
     def weigh(batch: Any) -> Any:
         return weights_of(estimator, state, batch).psi
 
-    sums = stream(policy, episodes, weigh, reduce_gradients, groups=groups)
+    sums = stream(policy, episodes, weigh, reduce_gradients, groups=groups, rows=rows)
     return noise_of_sums(sums, parts_of(policy))
 
 

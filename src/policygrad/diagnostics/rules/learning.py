@@ -3,7 +3,8 @@
 import numpy as np
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.rules.rule import Found, Rule, Thresholds
+from policygrad.diagnostics.rules.rule import ACTIONS, VALUES, Found, Rule, Thresholds
+from policygrad.diagnostics.rules.task import at_its_best
 
 SIZED_BY_KL = ("natural", "trpo")
 
@@ -71,7 +72,7 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
         seen = f"The policy's entropy is {s.entropy:.3g} of at most {s.greatest_entropy:.3g} nats"
     returns = e.metric("return_mean")
     returns = returns[np.isfinite(returns)]
-    if not collapsed or (len(returns) and _at_its_best(returns, t["progress"])):
+    if not collapsed or at_its_best(e, t["progress"]):
         return None
     best = returns.max() if len(returns) else float("nan")
     planted = np.isfinite(s.action_noise) and e.settings.get("log_std", 0.0) < np.log(t["noise"])
@@ -83,12 +84,6 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
         "Train with --log-std -0.5." if planted else
         "Train with --entropy-coefficient 0.01, or with a smaller --step-size or --target-kl.",
     )  # fmt: skip
-
-
-def _at_its_best(returns: np.ndarray, progress: float) -> bool:
-    """Whether the run rose, and ended near the top of what it reached."""
-    span = returns.max() - returns[0]
-    return bool(span > 0 and returns[-1] >= returns[0] + progress * span)
 
 
 def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
@@ -210,21 +205,37 @@ RULES = (
         "et al. 2004.",
         0.92,
         batch_of_one_episode,
-        ("step-size-too-large", "step-size-too-small", "batch-below-noise-scale", "critic-overfits",
-         "critic-explains-nothing", "baseline-hurts", "entropy-collapsed", "too-few-episodes"),
+        (
+            *VALUES,
+            "step-size-too-large",
+            "step-size-too-small",
+            "batch-below-noise-scale",
+            "entropy-collapsed",
+            "too-few-episodes",
+        ),
     ),
     Rule(
         "entropy-bonus-too-large",
-        {"coefficient": 0.05, "outweighs": 0.3, "share_of_greatest": 0.95, "risen": 0.3,
-         "updates": 10},
+        {
+            "coefficient": 0.05,
+            "outweighs": 0.3,
+            "share_of_greatest": 0.95,
+            "risen": 0.3,
+            "updates": 10,
+        },
         "Haarnoja et al. 2017: the best policy under a bonus c is ∝ exp(A/c), near uniform where "
         "c reaches the spread of the action values, a part of the unit spread of normalised "
         "advantages; Andrychowicz et al. 2021 find no use for more than 0.01.",
         0.92,
         entropy_bonus_too_large,
-        ("actions-saturated", "step-size-too-large", "step-size-too-small", "entropy-collapsed",
-         "critic-explains-nothing", "critic-overfits", "baseline-hurts",
-         "batch-below-noise-scale"),
+        (
+            *VALUES,
+            *ACTIONS,
+            "step-size-too-large",
+            "step-size-too-small",
+            "entropy-collapsed",
+            "batch-below-noise-scale",
+        ),
     ),
     Rule(
         "step-size-too-large",
@@ -233,12 +244,16 @@ RULES = (
         "nats the probability of an action changes by a factor e on average.",
         0.88,
         step_size_too_large,
-        ("entropy-collapsed", "critic-explains-nothing", "critic-overfits", "baseline-hurts",
-         "batch-below-noise-scale"),
+        (
+            *VALUES,
+            *ACTIONS,
+            "entropy-collapsed",
+            "batch-below-noise-scale",
+        ),
     ),
     Rule(
         "step-size-too-small",
-        {"typical": 1e-4, "updates": 3, "still": 5},
+        {"typical": 1e-4, "updates": 3, "still": 7},
         "A hundredth of the usual KL of 0.01 is a tenth of the usual step.",
         0.86,
         step_size_too_small,
@@ -266,4 +281,4 @@ RULES = (
         0.3,
         too_few_episodes,
     ),
-)  # fmt: skip
+)

@@ -9,6 +9,9 @@ from policygrad.diagnostics.findings import Finding
 
 Thresholds = Mapping[str, float]
 EVERYTHING = ("*",)
+# what many causes bring about: a critic that cannot keep up, and actions pushed to the bounds
+VALUES = ("critic-explains-nothing", "critic-overfits", "baseline-hurts")
+ACTIONS = ("actions-saturated", "mean-action-saturated")
 
 
 class Found(NamedTuple):

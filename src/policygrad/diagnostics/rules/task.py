@@ -1,7 +1,7 @@
 """What is wrong with the task itself: its rewards, observations, bounds and time limits."""
 
 from policygrad.diagnostics.examination import Examination, Sample
-from policygrad.diagnostics.rules.rule import EVERYTHING, Found, Rule, Thresholds
+from policygrad.diagnostics.rules.rule import EVERYTHING, VALUES, Found, Rule, Thresholds
 
 
 def rewards_not_finite(e: Examination, t: Thresholds) -> Found | None:
@@ -169,36 +169,50 @@ def observations_unnormalised(e: Examination, t: Thresholds) -> Found | None:
 
 
 def actions_saturated(e: Examination, t: Thresholds) -> Found | None:
-    """Noise (or the mean) so far out that the environment sees little but the bounds."""
+    """Noise so wide that the environment sees little but the bounds."""
     s = e.sample
-    if s is None:
+    if s is None or not (s.at_bounds >= t["share"] and s.action_noise >= t["noise"]):
         return None
-    by_noise = s.at_bounds >= t["share"] and s.action_noise >= t["noise"]
-    by_mean = s.mean_at_bounds >= t["mean_share"]
-    if not (by_noise or by_mean):
-        return None
-    log_std = e.settings.get("log_std", 0.0)
-    if by_noise and log_std > 0:
+    log_std = float(e.settings.get("log_std", 0.0))
+    if log_std > 0:
         change = f"Train with --log-std -0.5 in place of {log_std:g}."
     elif e.settings.get("entropy_coefficient"):
-        change = "Train with --entropy-coefficient 0, which widens the noise."
+        change = "Train with --entropy-coefficient 0; the bonus widens the noise."
     else:
-        change = "Train with --tanh-gaussian, or a tenth of --step-size."
-    what = "noise is wider than the bounds" if by_noise else "mean lies beyond the bounds"
+        change = "Train with --tanh-gaussian, or with a tenth of the --step-size."
     return Found(
-        f"The actions are saturated at their bounds: the policy's {what}, and most of what it does "
-        "is cut off.",
+        "The actions are saturated at their bounds: the policy's noise is wider than they are, and "
+        "most of what it does is cut off.",
         f"{s.at_bounds:.0%} of the action components in {s.episodes} fresh episodes are at a "
-        f"bound ({s.mean_at_bounds:.0%} of the most probable ones); the noise has a standard "
-        f"deviation of {s.action_noise:.3g} half ranges.",
-        {
-            "at_bounds": s.at_bounds,
-            "mean_at_bounds": s.mean_at_bounds,
-            "action_noise": s.action_noise,
-            "log_std": log_std,
-        },
+        f"bound; the noise has a standard deviation of {s.action_noise:.3g} half ranges.",
+        {"at_bounds": s.at_bounds, "action_noise": s.action_noise, "log_std": log_std},
         change,
     )
+
+
+def mean_action_saturated(e: Examination, t: Thresholds) -> Found | None:
+    """Most probable actions beyond the bounds nearly always, and nothing learned by it."""
+    s = e.sample
+    if s is None or s.mean_at_bounds < t["share"] or at_its_best(e, t["progress"]):
+        return None
+    return Found(
+        "The actions are saturated at their bounds: the policy's mean lies beyond them, where all "
+        "actions are one and the same.",
+        f"{s.mean_at_bounds:.0%} of the most probable action components in {s.episodes} fresh "
+        f"episodes lie at a bound or beyond it; the mean return is {s.returns.mean:.4g}.",
+        {"mean_at_bounds": s.mean_at_bounds, "at_bounds": s.at_bounds},
+        "Train with --tanh-gaussian, or with a smaller --step-size or --target-kl.",
+    )
+
+
+def at_its_best(e: Examination, progress: float) -> bool:
+    """Whether the returns rose in training and ended near the top of what they reached."""
+    returns = e.metric("return_mean")
+    returns = returns[returns == returns]
+    if not len(returns):
+        return False
+    span = returns.max() - returns[0]
+    return bool(span > 0 and returns[-1] >= returns[0] + progress * span)
 
 
 def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
@@ -266,10 +280,17 @@ RULES = (
     Rule(
         "rewards-constant",
         {"episodes": 8, "spread": 0.0},
-        "Definition: the return of every episode seen is one number, and so is that of its mean.",
-        1.0,
+        "Definition: the return of every episode seen is one number, and so is that of its mean. "
+        "It may be the consequence of any setting that keeps the policy from the goal.",
+        0.75,
         rewards_constant,
-        EVERYTHING,
+        (
+            *VALUES,
+            "step-size-too-small",
+            "batch-below-noise-scale",
+            "entropy-collapsed",
+            "estimator-far-from-best",
+        ),
     ),
     Rule(
         "observations-constant",
@@ -287,18 +308,35 @@ RULES = (
         "float32 above 1e5 keep less than 1e-2 of reward.",
         0.95,
         rewards_unscaled,
-        ("critic-not-trained", "critic-explains-nothing", "critic-overfits", "baseline-hurts",
-         "lambda-too-low", "estimator-far-from-best", "step-size-too-small"),
+        (
+            *VALUES,
+            "critic-not-trained",
+            "lambda-too-low",
+            "estimator-far-from-best",
+            "step-size-too-small",
+        ),
     ),
     Rule(
         "actions-saturated",
-        {"share": 0.5, "noise": 1.0, "mean_share": 0.9},
+        {"share": 0.5, "noise": 1.0},
         "A Gaussian whose standard deviation is the half range leaves the bounds in 32 % of the "
         "draws, twice of it in 62 %; Fujita & Maeda 2018 on the bias and variance of clipping.",
-        0.9,
+        0.87,
         actions_saturated,
-        ("step-size-too-small", "critic-explains-nothing", "critic-overfits", "baseline-hurts",
-         "batch-below-noise-scale"),
+        (
+            *VALUES,
+            "step-size-too-small",
+            "batch-below-noise-scale",
+            "mean-action-saturated",
+        ),
+    ),
+    Rule(
+        "mean-action-saturated",
+        {"share": 0.95, "progress": 0.9},
+        "Beyond a bound the environment's response to an action is flat, so that the gradient "
+        "holds noise alone; policies that switch between the bounds and earn by it are left alone.",
+        0.5,
+        mean_action_saturated,
     ),
     Rule(
         "observations-unnormalised",
@@ -307,7 +345,7 @@ RULES = (
         "saturated beyond inputs of about 3.",
         0.8,
         observations_unnormalised,
-        ("critic-explains-nothing", "critic-overfits", "baseline-hurts"),
+        (*VALUES,),
     ),
     Rule(
         "time-limit-dominates",
@@ -316,4 +354,4 @@ RULES = (
         0.6,
         time_limit_dominates,
     ),
-)  # fmt: skip
+)

@@ -3,9 +3,11 @@
 import numpy as np
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.rules.rule import Found, Rule, Thresholds
+from policygrad.diagnostics.rules.rule import VALUES, Found, Rule, Thresholds
 from policygrad.diagnostics.rules.task import critic_network
 
+# names of estimators in the comparison that are no flags
+IN_USE, WITH, WITHOUT = "in use", "with baseline", "without baseline"
 ADAM = 1e-3  # the default critic's step size, which the advice names
 
 
@@ -178,19 +180,19 @@ def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
 
 def baseline_hurts(e: Examination, t: Thresholds) -> Found | None:
     """A baseline with which the gradient is noisier than without."""
-    b = e.baseline
-    if b is None:
+    c = e.comparison
+    if c is None or not {WITH, WITHOUT} <= set(c.estimators):
         return None
-    removed = b.removed_from_none
-    if not removed.high < -t["share"] * b.variance.value:
+    ours, none = c.estimators[WITH].variance, c.estimators[WITHOUT].variance
+    if not ours.low > (1 + t["share"]) * none.high:
         return None
-    times = b.variance.value / max(b.variance.value + removed.value, 1e-30)
+    times = ours.value / max(none.value, 1e-30)
     return Found(
         "The baseline hurts: the gradient is noisier with it than without.",
-        f"On {b.episodes} fresh episodes it multiplies the variance of the gradient by {times:.3g} "
-        f"(it explains {b.explained_variance.value:.2f} of the variance of the returns).",
-        {"variance": b.variance.value, "removed_from_none": removed.value,
-         "removed_high": removed.high, "times": times},
+        f"On {c.episodes} fresh episodes it multiplies the gradient's variance by {times:.3g}: "
+        f"at least {ours.low:.3g} with it, at most {none.high:.3g} without.",
+        {"variance": ours.value, "variance_low": ours.low, "without": none.value,
+         "without_high": none.high, "times": times},
         "Train with --baseline linear-features, or mend the critic: --critic-step-size 0.001.",
     )  # fmt: skip
 
@@ -201,7 +203,8 @@ def estimator_far_from_best(e: Examination, t: Thresholds) -> Found | None:
     if c is None or IN_USE not in c.estimators:
         return None
     ours = c.estimators[IN_USE].cosine
-    name = max(c.estimators, key=lambda k: c.estimators[k].cosine.low)
+    flags = [name for name in c.estimators if name.startswith("--")]
+    name = max(flags, key=lambda k: c.estimators[k].cosine.low)
     best = c.estimators[name].cosine
     if not (best.low > ours.high and best.value > t["times"] * max(ours.value, 0.0)):
         return None
@@ -216,8 +219,6 @@ def estimator_far_from_best(e: Examination, t: Thresholds) -> Found | None:
     )
 
 
-IN_USE = "in use"
-
 RULES = (
     Rule(
         "discount-too-low",
@@ -226,8 +227,12 @@ RULES = (
         "Schulman et al. 2016 and Andrychowicz et al. 2021 use 0.95 and more.",
         0.84,
         discount_too_low,
-        ("lambda-too-low", "critic-explains-nothing", "critic-overfits", "baseline-hurts",
-         "estimator-far-from-best", "batch-below-noise-scale"),
+        (
+            *VALUES,
+            "lambda-too-low",
+            "estimator-far-from-best",
+            "batch-below-noise-scale",
+        ),
     ),
     Rule(
         "lambda-too-low",
@@ -236,8 +241,11 @@ RULES = (
         "served best.",
         0.82,
         lambda_too_low,
-        ("critic-not-trained", "critic-explains-nothing", "critic-overfits", "baseline-hurts",
-         "estimator-far-from-best"),
+        (
+            *VALUES,
+            "critic-not-trained",
+            "estimator-far-from-best",
+        ),
     ),
     Rule(
         "critic-not-trained",
@@ -246,8 +254,10 @@ RULES = (
         "explained variance below that of a constant.",
         0.8,
         critic_not_trained,
-        ("critic-explains-nothing", "critic-overfits", "baseline-hurts",
-         "estimator-far-from-best"),
+        (
+            *VALUES,
+            "estimator-far-from-best",
+        ),
     ),
     Rule(
         "discount-too-high",
@@ -289,4 +299,4 @@ RULES = (
         0.4,
         estimator_far_from_best,
     ),
-)  # fmt: skip
+)
