@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from policygrad import diagnostics, environments, estimators, training
+from policygrad import baselines, diagnostics, environments, estimators, training
 from policygrad.baselines import Baseline
 from policygrad.building import build_estimator
 from policygrad.config import TrainConfig
@@ -37,7 +37,6 @@ PROBE_STEPS = 20_480  # what is trained to examine an environment without a run
 LONGEST = 2_000  # steps, of an episode that has no limit of its own
 ROWS = 200_000  # steps that gradients are measured on, at most
 LAMBDAS = (0.5, 0.9, 0.95, 1.0)
-DISCOUNTS = (0.9, 0.99, 1.0)
 
 Say = Callable[[str], None]
 
@@ -271,18 +270,11 @@ class Judge:
         The rewards themselves, and the critic's word only behind a truncation: a return that λ
         mixes with the critic is explained by it all too well.
         """
-        critic, state = self.subtracted
-        if critic is None:
+        baseline, state = self.subtracted
+        if baseline is None:
             return None
-        own = self.estimator.critic
-        to_go = estimators.reward_to_go(
-            discount=self.estimator.discount,
-            baseline=critic,
-            critic=own,
-            time_limit="terminates" if own is None else self.estimator.time_limit,
-        )
         both = EstimatorState(state, self.state.critic)
-        weights = weights_of(to_go, both, self.scaled(record))
+        weights = weights_of(self.rewards_to_go(baseline), both, self.scaled(record))
         return np.asarray(weights.returns), np.asarray(weights.baseline)
 
     @property
@@ -317,25 +309,33 @@ class Judge:
             return found
         say("comparing estimators")
         comparison = diagnostics.compare_estimators(
-            policy, self.candidates(), record, batch_episodes=round(batch), rows=rows
-        )
+            policy, self.candidates(), record, batch_episodes=round(batch), reference=WITHOUT,
+            rows=rows,
+        )  # fmt: skip
         return replace(found, comparison=comparison)
+
+    def rewards_to_go(self, baseline: Baseline | None) -> Estimator:
+        """The rewards themselves less a baseline; a critic's word behind truncations alone."""
+        own = self.estimator.critic
+        return estimators.reward_to_go(
+            discount=self.estimator.discount,
+            baseline=baseline,
+            critic=own,
+            time_limit="terminates" if own is None else self.estimator.time_limit,
+        )
 
     def candidates(self) -> dict[str, tuple[Estimator, EstimatorState]]:
         """The estimator in use; rewards to go with and without its baseline; and others with its
         critic, named by the flag that they take."""
-        discount, critic = self.estimator.discount, self.estimator.critic
-        empty = EstimatorState((), ())
+        critic, fitted = self.estimator.critic, self.state.critic
+        none = EstimatorState((), fitted)
         found = {IN_USE: (self.plain, self.state)}
-        found[WITHOUT] = estimators.reward_to_go(discount=discount), empty
+        found[WITHOUT] = self.rewards_to_go(baselines.none()), none
         baseline, state = self.subtracted
         if baseline is not None:
-            subtracts = estimators.reward_to_go(discount=discount, baseline=baseline)
-            found[WITH] = subtracts, EstimatorState(state, ())
+            found[WITH] = self.rewards_to_go(baseline), EstimatorState(state, fitted)
         if critic is not None:
             for x in LAMBDAS:
-                gae = estimators.gae(discount=discount, gae_lambda=x, critic=critic)
-                found[f"--gae-lambda {x:g}"] = gae, EstimatorState((), self.state.critic)
-        for g in DISCOUNTS:
-            found[f"--discount {g:g}"] = estimators.reward_to_go(discount=g), empty
+                gae = replace(self.plain, form="gae", baseline=None, gae_lambda=jnp.float32(x))
+                found[f"--gae-lambda {x:g}"] = gae, none
         return found

@@ -93,16 +93,30 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
     if not len(kl):
         return None
     leaps, typical, most = int(np.sum(kl > t["leap"])), float(np.median(kl)), float(kl.max())
-    if not (typical > t["typical"] or leaps >= t["leaps"]):
+    numbers = {"median_kl": typical, "most_kl": most, "leaps": leaps, "updates": len(kl)}
+    change = _other_step(e, smaller=True)
+    if typical > t["typical"] or leaps >= t["leaps"]:
+        return Found(
+            f"The {_knob(e)} is too large: single updates replace the policy.",
+            f"KL(old ‖ new) of an update is {typical:.2g} nats in the median and reached "
+            f"{most:.3g} at update {int(np.argmax(kl)) + 1}; {leaps} of {len(kl)} updates exceeded "
+            f"{t['leap']:g}. Usual are 0.003 to 0.03.",
+            numbers,
+            change,
+        )
+    sizes = e.metric("step_size")
+    steps = int(e.settings.get("ppo_epochs", 1)) * int(e.settings.get("ppo_minibatches", 1))
+    many = e.settings.get("algorithm") == "ppo" and "optimiser" not in e.objects
+    normalised = e.settings.get("optimiser") in ("adam", "rmsprop")
+    if not (many and normalised and len(sizes) and np.nanmax(sizes) > t["weight_step"]):
         return None
-    at = int(np.argmax(kl)) + 1
     return Found(
-        f"The {_knob(e)} is too large: single updates replace the policy.",
-        f"KL(old ‖ new) of an update is {typical:.2g} nats in the median and reached {most:.3g} at "
-        f"update {at}; {leaps} of {len(kl)} updates exceeded {t['leap']:g}. Usual are 0.003 to "
-        "0.03.",
-        {"median_kl": typical, "most_kl": most, "leaps": leaps, "updates": len(kl)},
-        _other_step(e, smaller=True),
+        "The step size is too large: minibatch steps throw the network's weights about, and the "
+        "clipped surrogate hides it.",
+        f"Each of {steps} minibatch steps an update moves every weight by about "
+        f"{np.nanmax(sizes):.2g}, where the weights of a layer of 64 are about 0.2 in size.",
+        {**numbers, "step_size": float(np.nanmax(sizes)), "minibatch_steps": steps},
+        change,
     )
 
 
@@ -239,9 +253,11 @@ RULES = (
     ),
     Rule(
         "step-size-too-large",
-        {"typical": 0.1, "leap": 0.5, "leaps": 1},
+        {"typical": 0.1, "leap": 0.5, "leaps": 1, "weight_step": 0.01},
         "Schulman et al. 2015 hold the KL at 0.01, Schulman et al. 2017 at 0.003 to 0.03; at 0.5 "
-        "nats the probability of an action changes by a factor e on average.",
+        "nats the probability of an action changes by a factor e on average. Adam and RMSProp move "
+        "each weight by about the step size: 0.01, thirty times what Schulman et al. 2017 use, is "
+        "a twentieth of a weight a minibatch.",
         0.88,
         step_size_too_large,
         (

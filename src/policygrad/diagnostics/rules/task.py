@@ -289,7 +289,7 @@ RULES = (
             "step-size-too-small",
             "batch-below-noise-scale",
             "entropy-collapsed",
-            "estimator-far-from-best",
+            "lambda-far-from-best",
         ),
     ),
     Rule(
@@ -312,7 +312,7 @@ RULES = (
             *VALUES,
             "critic-not-trained",
             "lambda-too-low",
-            "estimator-far-from-best",
+            "lambda-far-from-best",
             "step-size-too-small",
         ),
     ),

@@ -181,24 +181,22 @@ def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
 def baseline_hurts(e: Examination, t: Thresholds) -> Found | None:
     """A baseline with which the gradient is noisier than without."""
     c = e.comparison
-    if c is None or not {WITH, WITHOUT} <= set(c.estimators):
+    if c is None or WITH not in c.estimators or c.reference != WITHOUT:
         return None
-    ours, none = c.estimators[WITH].variance, c.estimators[WITHOUT].variance
-    if not ours.low > (1 + t["share"]) * none.high:
+    ratio = c.estimators[WITH].variance_ratio
+    if not ratio.low > 1 + t["share"]:
         return None
-    times = ours.value / max(none.value, 1e-30)
     return Found(
         "The baseline hurts: the gradient is noisier with it than without.",
-        f"On {c.episodes} fresh episodes it multiplies the gradient's variance by {times:.3g}: "
-        f"at least {ours.low:.3g} with it, at most {none.high:.3g} without.",
-        {"variance": ours.value, "variance_low": ours.low, "without": none.value,
-         "without_high": none.high, "times": times},
+        f"On {c.episodes} fresh episodes it multiplies the gradient's variance by "
+        f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}].",
+        {"times": ratio.value, "times_low": ratio.low, "times_high": ratio.high},
         "Train with --baseline linear-features, or mend the critic: --critic-step-size 0.001.",
-    )  # fmt: skip
+    )
 
 
-def estimator_far_from_best(e: Examination, t: Thresholds) -> Found | None:
-    """Another λ or discount points far better at the true gradient, beyond the intervals."""
+def lambda_far_from_best(e: Examination, t: Thresholds) -> Found | None:
+    """Another λ points far better at the true gradient, beyond the intervals."""
     c = e.comparison
     if c is None or IN_USE not in c.estimators:
         return None
@@ -208,14 +206,13 @@ def estimator_far_from_best(e: Examination, t: Thresholds) -> Found | None:
     best = c.estimators[name].cosine
     if not (best.low > ours.high and best.value > t["times"] * max(ours.value, 0.0)):
         return None
-    flag, _, value = name.partition(" ")
     return Found(
-        "λ or the discount is far from the best for this policy and batch.",
+        "λ is far from the best for this policy and batch.",
         f"A batch's gradient has a cosine of {ours.value:.2f} [{ours.low:.2f}, {ours.high:.2f}] "
-        f"with the true one as it is, and of {best.value:.2f} [{best.low:.2f}, {best.high:.2f}] "
-        f"with {name}.",
+        f"with that of the rewards themselves, and of {best.value:.2f} [{best.low:.2f}, "
+        f"{best.high:.2f}] with {name}.",
         {"cosine": ours.value, "best_cosine": best.value, "best": name},
-        f"Train with {flag} {value}.",
+        f"Train with --estimator gae {name}.",
     )
 
 
@@ -230,7 +227,7 @@ RULES = (
         (
             *VALUES,
             "lambda-too-low",
-            "estimator-far-from-best",
+            "lambda-far-from-best",
             "batch-below-noise-scale",
         ),
     ),
@@ -244,7 +241,7 @@ RULES = (
         (
             *VALUES,
             "critic-not-trained",
-            "estimator-far-from-best",
+            "lambda-far-from-best",
         ),
     ),
     Rule(
@@ -256,7 +253,7 @@ RULES = (
         critic_not_trained,
         (
             *VALUES,
-            "estimator-far-from-best",
+            "lambda-far-from-best",
         ),
     ),
     Rule(
@@ -292,11 +289,11 @@ RULES = (
         critic_overfits,
     ),
     Rule(
-        "estimator-far-from-best",
+        "lambda-far-from-best",
         {"times": 2.0},
-        "Bias and variance measured on the same episodes against an unbiased reference; a cosine "
-        "twice as large is worth a batch four times as large.",
+        "Bias and variance measured on the same episodes against rewards to go without a critic; a "
+        "cosine twice as large is worth a batch four times as large.",
         0.4,
-        estimator_far_from_best,
+        lambda_far_from_best,
     ),
 )
