@@ -77,6 +77,7 @@ def diagnose(
     config: TrainConfig | None = None,
     episodes: int = EPISODES,
     seed: int = 0,
+    gradients: bool = True,
     say: Say | None = None,
     on_update: OnUpdate | None = None,
 ) -> Diagnosis:
@@ -90,6 +91,7 @@ def diagnose(
         config: settings of the short run; None for the defaults and 20,480 steps.
         episodes: how many fresh ones to look at, at least 8.
         seed: of those.
+        gradients: measure the gradient on them too, the costlier part.
         say: told, in a few words, what is being done.
         on_update: called with the metrics of every update of the short run.
 
@@ -101,11 +103,14 @@ def diagnose(
         RunError: a run that is missing or damaged.
         EnvironmentFailure: the environment raised.
     """
-    given = {"policy": policy, "estimator": estimator, "episodes": episodes, "seed": seed}
+    given: dict[str, Any] = {
+        "policy": policy, "estimator": estimator, "episodes": episodes, "seed": seed,
+        "gradients": gradients, "say": say,
+    }  # fmt: skip
     if run is not None:
         if config is not None:
             raise UserError("a run has its own settings; give a run or a config, not both")
-        examination = examine(run, env, say=say, **given)
+        examination = examine(run, env, **given)
     elif env is not None:
         check_numbers(episodes, seed)
         with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +122,7 @@ def diagnose(
                     env_kwargs=env_kwargs, on_update=on_update,
                 )  # fmt: skip
             described = environments.describe(environments.choose_engine(env, kwargs=env_kwargs))
-            examination = examine(path, env if described is None else None, say=say, **given)
+            examination = examine(path, env if described is None else None, **given)
     else:
         raise UserError("nothing to diagnose; name a run directory, or an environment (--env ENV)")
     return Diagnosis(apply_rules(examination), examination)
@@ -139,6 +144,7 @@ def examine(
     estimator: Estimator | None = None,
     episodes: int = EPISODES,
     seed: int = 0,
+    gradients: bool = True,
     say: Say | None = None,
 ) -> Examination:
     """Look at a run: its settings, its metrics, and fresh episodes with its newest policy.
@@ -186,7 +192,8 @@ def examine(
     judge = Judge.of(directory, config, environment, estimator)
     discount = float(judge.estimator.discount)
     sample = sample_of(agent, environment, record, unfinished, discount, judge.judged(record))
-    return judge.gradients(replace(found, sample=sample), agent.policy, record, say)
+    found = replace(found, sample=sample)
+    return judge.gradients(found, agent.policy, record, say) if gradients else found
 
 
 def _silent(_: str) -> None:

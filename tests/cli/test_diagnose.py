@@ -31,7 +31,7 @@ def test_a_run_as_json_and_in_words(command, run_path, tmp_path):
 def test_an_environment_with_settings(command):
     code, out, _ = command(
         "diagnose", "--env", "CartPole-v1", *TINY_FLAGS, "--discount", "0.5", "--episodes", "8",
-        "--json",
+        "--json", "--no-gradients",
     )  # fmt: skip
     result = parsed(out)
     assert code == 0

@@ -27,6 +27,9 @@ def diagnose(
     ] = None,
     env_kwargs: Annotated[str, arg(help="Arguments of the environment, as JSON.")] = "{}",
     episodes: Annotated[int, arg(help="Fresh episodes to look at.")] = 64,
+    gradients: Annotated[
+        bool, arg(help="Measure the gradient on them too, which takes the longest.")
+    ] = True,
     out: Annotated[Path | None, arg(help="Also write the JSON to this file.")] = None,
     json: Json = False,
     config: OmitArgPrefixes[TrainConfig] = PROBE,
@@ -48,7 +51,9 @@ def diagnose(
     def say(what: str) -> None:
         print(f"{what} …", file=sys.stderr, flush=True)
 
-    common: dict[str, Any] = {"episodes": episodes, "seed": config.seed, "say": say}
+    common: dict[str, Any] = {
+        "episodes": episodes, "seed": config.seed, "gradients": gradients, "say": say,
+    }  # fmt: skip
     if run is None:
         with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
             result = doctor.diagnose(

@@ -9,9 +9,16 @@ from policygrad.diagnostics.findings import Finding
 
 Thresholds = Mapping[str, float]
 EVERYTHING = ("*",)
-# what many causes bring about: a critic that cannot keep up, and actions pushed to the bounds
-VALUES = ("critic-explains-nothing", "critic-overfits", "baseline-hurts")
-ACTIONS = ("actions-saturated", "mean-action-saturated")
+# what many causes bring about, and what is no cause where one of those is found
+SYMPTOMS = (
+    "entropy-collapsed",
+    "mean-action-saturated",
+    "batch-below-noise-scale",
+    "baseline-hurts",
+    "critic-explains-nothing",
+    "critic-overfits",
+    "lambda-far-from-best",
+)
 
 
 class Found(NamedTuple):

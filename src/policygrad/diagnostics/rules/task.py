@@ -1,7 +1,7 @@
 """What is wrong with the task itself: its rewards, observations, bounds and time limits."""
 
 from policygrad.diagnostics.examination import Examination, Sample
-from policygrad.diagnostics.rules.rule import EVERYTHING, VALUES, Found, Rule, Thresholds
+from policygrad.diagnostics.rules.rule import EVERYTHING, SYMPTOMS, Found, Rule, Thresholds
 
 
 def rewards_not_finite(e: Examination, t: Thresholds) -> Found | None:
@@ -278,21 +278,6 @@ RULES = (
         EVERYTHING,
     ),
     Rule(
-        "rewards-constant",
-        {"episodes": 8, "spread": 0.0},
-        "Definition: the return of every episode seen is one number, and so is that of its mean. "
-        "It may be the consequence of any setting that keeps the policy from the goal.",
-        0.75,
-        rewards_constant,
-        (
-            *VALUES,
-            "step-size-too-small",
-            "batch-below-noise-scale",
-            "entropy-collapsed",
-            "lambda-far-from-best",
-        ),
-    ),
-    Rule(
         "observations-constant",
         {"steps": 2},
         "Definition: a function of a constant is a constant.",
@@ -301,20 +286,23 @@ RULES = (
         EVERYTHING,
     ),
     Rule(
+        "rewards-constant",
+        {"episodes": 8, "spread": 0.0},
+        "Definition: the return of every episode seen is one number, and so is that of its mean. "
+        "It may be the consequence of any setting that keeps the policy from the goal.",
+        0.75,
+        rewards_constant,
+        (*SYMPTOMS, "step-size-too-small"),
+    ),
+    Rule(
         "rewards-unscaled",
         {"least": 1e-2, "most": 300.0, "most_scaled": 1e5},
-        "van Hasselt et al. 2016 and Andrychowicz et al. 2021: a critic fits targets of size 1; an "
-        "Adam step of 1e-3 moves its output by about 1 in 1,000 steps. With scaling on, sums of "
-        "float32 above 1e5 keep less than 1e-2 of reward.",
+        "van Hasselt et al. 2016: a network whose outputs begin at size 1 and move by Adam's steps "
+        "fits targets of about that size. With scaling on nothing is lost before the digits of "
+        "float32 are: above 1e5 they resolve about 0.01 of reward.",
         0.95,
         rewards_unscaled,
-        (
-            *VALUES,
-            "critic-not-trained",
-            "lambda-too-low",
-            "lambda-far-from-best",
-            "step-size-too-small",
-        ),
+        (*SYMPTOMS, "critic-not-trained", "lambda-too-low", "step-size-too-small"),
     ),
     Rule(
         "actions-saturated",
@@ -323,12 +311,7 @@ RULES = (
         "draws, twice of it in 62 %; Fujita & Maeda 2018 on the bias and variance of clipping.",
         0.87,
         actions_saturated,
-        (
-            *VALUES,
-            "step-size-too-small",
-            "batch-below-noise-scale",
-            "mean-action-saturated",
-        ),
+        (*SYMPTOMS, "step-size-too-small"),
     ),
     Rule(
         "mean-action-saturated",
@@ -345,7 +328,7 @@ RULES = (
         "saturated beyond inputs of about 3.",
         0.8,
         observations_unnormalised,
-        (*VALUES,),
+        SYMPTOMS,
     ),
     Rule(
         "time-limit-dominates",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.rules.rule import VALUES, Found, Rule, Thresholds
+from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
 from policygrad.diagnostics.rules.task import critic_network
 
 # names of estimators in the comparison that are no flags
@@ -198,10 +198,10 @@ def baseline_hurts(e: Examination, t: Thresholds) -> Found | None:
 def lambda_far_from_best(e: Examination, t: Thresholds) -> Found | None:
     """Another λ points far better at the true gradient, beyond the intervals."""
     c = e.comparison
-    if c is None or IN_USE not in c.estimators:
+    flags = [] if c is None else [name for name in c.estimators if name.startswith("--")]
+    if c is None or not flags or IN_USE not in c.estimators:
         return None
     ours = c.estimators[IN_USE].cosine
-    flags = [name for name in c.estimators if name.startswith("--")]
     name = max(flags, key=lambda k: c.estimators[k].cosine.low)
     best = c.estimators[name].cosine
     if not (best.low > ours.high and best.value > t["times"] * max(ours.value, 0.0)):
@@ -221,15 +221,10 @@ RULES = (
         "discount-too-low",
         {"horizon": 5.0, "episodes_horizons": 8.0},
         "γ^(8/(1−γ)) < 0.001: a thousandth of what the last of eight horizons brings is seen; "
-        "Schulman et al. 2016 and Andrychowicz et al. 2021 use 0.95 and more.",
+        "usual are 0.9 to 0.999.",
         0.84,
         discount_too_low,
-        (
-            *VALUES,
-            "lambda-too-low",
-            "lambda-far-from-best",
-            "batch-below-noise-scale",
-        ),
+        (*SYMPTOMS, "lambda-too-low"),
     ),
     Rule(
         "lambda-too-low",
@@ -238,11 +233,7 @@ RULES = (
         "served best.",
         0.82,
         lambda_too_low,
-        (
-            *VALUES,
-            "critic-not-trained",
-            "lambda-far-from-best",
-        ),
+        (*SYMPTOMS, "critic-not-trained"),
     ),
     Rule(
         "critic-not-trained",
@@ -251,10 +242,7 @@ RULES = (
         "explained variance below that of a constant.",
         0.8,
         critic_not_trained,
-        (
-            *VALUES,
-            "lambda-far-from-best",
-        ),
+        SYMPTOMS,
     ),
     Rule(
         "discount-too-high",
@@ -284,7 +272,8 @@ RULES = (
     Rule(
         "critic-overfits",
         {"updates": 10, "gap": 0.6, "before": 0.2},
-        "Cobbe et al. 2021: the value function's optimisation overfits before the policy's does.",
+        "A fit that gains 0.6 of explained variance, of which the next batch keeps little; in "
+        " healthy runs of ten updates and more it gained 0.3 at most.",
         0.45,
         critic_overfits,
     ),
