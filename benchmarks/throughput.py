@@ -78,17 +78,24 @@ def measured(task: str, options: argparse.Namespace) -> dict[str, Any]:
         if name.startswith("training"):
             call()  # compiles
     found = in_turns(calls, options.rounds)
-    ratios = {}
-    for engine in ("EnvPool", "Gymnasium"):
-        if f"{engine} alone" in found:
-            trained = found[f"training on {engine}"]
-            share = median_ratio(trained, found[f"{engine} alone"])
-            ratios[f"training on {engine} / {engine} alone"] = share
-            if options.sb3_python:
-                pairs = [found[name] for name in found if name.startswith("SB3")]
-                faster = np.max(pairs, axis=0).tolist()
-                ratios[f"training on {engine} / SB3 PPO"] = median_ratio(trained, faster)
+    ratios = ratios_of(found)
     return {"task": task, "steps_per_second": found, "ratios": ratios}
+
+
+def ratios_of(found: dict[str, list[float]]) -> dict[str, float]:
+    """Training on each engine over the engine alone, and over the faster of the peer's rates."""
+    ratios = {}
+    peers = [rates for name, rates in found.items() if name.startswith("SB3")]
+    for engine in ("EnvPool", "Gymnasium"):
+        if f"{engine} alone" not in found:
+            continue
+        trained = found[f"training on {engine}"]
+        alone = median_ratio(trained, found[f"{engine} alone"])
+        ratios[f"training on {engine} / {engine} alone"] = alone
+        if peers:
+            faster = np.max(peers, axis=0).tolist()
+            ratios[f"training on {engine} / SB3 PPO"] = median_ratio(trained, faster)
+    return ratios
 
 
 def main() -> None:

@@ -52,6 +52,15 @@ def test_clock_leaves_out_what_compiles(monkeypatch):
     assert measured.steps_per_second == 100.0
 
 
+def test_ratios_are_taken_within_a_round():
+    from throughput import ratios_of
+
+    rates = {"EnvPool alone": [10.0, 40.0, 10.0], "training on EnvPool": [5.0, 30.0, 8.0]}
+    assert ratios_of(rates) == {"training on EnvPool / EnvPool alone": 0.75}
+    peers = {"SB3 PPO, threads: 1": [1.0, 5.0, 2.0], "SB3 PPO, threads: 2": [0.5, 6.0, 1.0]}
+    assert ratios_of(rates | peers)["training on EnvPool / SB3 PPO"] == 5.0
+
+
 def test_phases_add_up():
     from wall_time import phases
 
