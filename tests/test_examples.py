@@ -1,7 +1,11 @@
 """The examples run, and do what they say."""
 
 import importlib.util
+import sys
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -16,3 +20,23 @@ def load(name: str):
 def test_custom_environment_and_network_learn():
     # chance is 10·(1/3 + 1/4) = 5.8
     assert load("custom_environment").main() > 15
+
+
+def test_own_gradients_are_measured_and_compared(capsys):
+    rng = np.random.default_rng(0)
+    signal = {"weight": np.full((300, 2, 3), 0.5), "bias": np.full((300, 2), -0.5)}
+    rows = {
+        name: {k: x + size * rng.normal(size=x.shape) for k, x in signal.items()}
+        for name, size in (("loud", 3.0), ("quiet", 1.0))
+    }
+    compared = load("own_gradients").report(rows)
+    out = capsys.readouterr().out
+    assert compared.best == "quiet"
+    assert "quiet: variance 0.1" in out
+    assert "weight: variance" in out
+
+
+def test_own_gradients_say_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SystemExit, match="pip install torch"):
+        load("own_gradients").torch_gradients()

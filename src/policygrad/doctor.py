@@ -78,6 +78,7 @@ def diagnose(
     episodes: int = EPISODES,
     seed: int = 0,
     gradients: bool = True,
+    pictures: bool = False,
     say: Say | None = None,
     on_update: OnUpdate | None = None,
 ) -> Diagnosis:
@@ -92,6 +93,7 @@ def diagnose(
         episodes: how many fresh ones to look at, at least 8.
         seed: of those.
         gradients: measure the gradient on them too, the costlier part.
+        pictures: also measure what the pictures of a report show; it takes a few times as long.
         say: told, in a few words, what is being done.
         on_update: called with the metrics of every update of the short run.
 
@@ -105,7 +107,7 @@ def diagnose(
     """
     given: dict[str, Any] = {
         "policy": policy, "estimator": estimator, "episodes": episodes, "seed": seed,
-        "gradients": gradients, "say": say,
+        "gradients": gradients, "pictures": pictures, "say": say,
     }  # fmt: skip
     if run is not None:
         if config is not None:
@@ -145,6 +147,7 @@ def examine(
     episodes: int = EPISODES,
     seed: int = 0,
     gradients: bool = True,
+    pictures: bool = False,
     say: Say | None = None,
 ) -> Examination:
     """Look at a run: its settings, its metrics, and fresh episodes with its newest policy.
@@ -191,9 +194,12 @@ def examine(
         return replace(found, sample=sample, notes=(note,))
     judge = Judge.of(directory, config, environment, estimator)
     discount = float(judge.estimator.discount)
-    sample = sample_of(agent, environment, record, unfinished, discount, judge.judged(record))
+    judged = judge.judged(record)
+    sample = sample_of(agent, environment, record, unfinished, discount, judged)
     found = replace(found, sample=sample)
-    return judge.gradients(found, agent.policy, record, say) if gradients else found
+    if gradients:
+        found = judge.gradients(found, agent.policy, record, say)
+    return judge.pictured(found, agent.policy, record, judged, say) if pictures else found
 
 
 def _silent(_: str) -> None:
@@ -303,10 +309,7 @@ class Judge:
         assert found.sample is not None
         if not found.sample.sound:
             return found
-        if found.sample.steps > ROWS:
-            keep = max(8, int(ROWS / found.sample.lengths.mean))
-            record = jax.tree.map(lambda x: x[:, :keep], record)
-        record = self.scaled(record)
+        record = self.scaled(_shortened(record, found))
         say("measuring the gradient")
         rows = record.rewards.size  # all at once: one shape compiles
         noise = diagnostics.gradient_noise(policy, self.plain, self.state, record, rows=rows)
@@ -320,6 +323,25 @@ class Judge:
             rows=rows,
         )  # fmt: skip
         return replace(found, comparison=comparison)
+
+    def pictured(
+        self,
+        found: Examination,
+        policy: Any,
+        record: Trajectories,
+        judged: tuple[np.ndarray, np.ndarray] | None,
+        say: Say,
+    ) -> Examination:
+        """The examination with what only pictures show."""
+        if judged is not None:
+            valid = np.asarray(record.valid)
+            found = replace(found, foretold=(judged[0][valid], judged[1][valid]))
+        if found.noise is None:
+            return found
+        say("taking the variance apart")
+        record = self.scaled(_shortened(record, found))
+        parts = diagnostics.decompose_variance(policy, self.plain, self.state, record)
+        return replace(found, decomposition=parts)
 
     def rewards_to_go(self, baseline: Baseline | None) -> Estimator:
         """The rewards themselves less a baseline; a critic's word behind truncations alone."""
@@ -346,3 +368,12 @@ class Judge:
                 gae = replace(self.plain, form="gae", baseline=None, gae_lambda=jnp.float32(x))
                 found[f"--gae-lambda {x:g}"] = gae, none
         return found
+
+
+def _shortened(record: Trajectories, found: Examination) -> Trajectories:
+    """The first of the episodes, where all are too many steps to measure gradients on."""
+    assert found.sample is not None
+    if found.sample.steps <= ROWS:
+        return record
+    keep = max(8, int(ROWS / found.sample.lengths.mean))
+    return jax.tree.map(lambda x: x[:, :keep], record)

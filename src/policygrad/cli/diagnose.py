@@ -31,6 +31,14 @@ def diagnose(
         bool, arg(help="Measure the gradient on them too, which takes the longest.")
     ] = True,
     out: Annotated[Path | None, arg(help="Also write the JSON to this file.")] = None,
+    report: Annotated[
+        Path | None,
+        arg(
+            metavar="DIR",
+            help="Also write report.html, one page of findings and pictures, into this directory, "
+            "the pictures as PNG files, and every number as report.json.",
+        ),
+    ] = None,
     json: Json = False,
     config: OmitArgPrefixes[TrainConfig] = PROBE,
 ) -> int:
@@ -53,6 +61,7 @@ def diagnose(
 
     common: dict[str, Any] = {
         "episodes": episodes, "seed": config.seed, "gradients": gradients, "say": say,
+        "pictures": report is not None,
     }  # fmt: skip
     if run is None:
         with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
@@ -70,10 +79,16 @@ def diagnose(
             out.write_text(json_module.dumps(data, indent=1) + "\n")
         except OSError as error:
             raise UserError(f"cannot write --out {out}: {error.strerror}") from error
+    name = str(env) if run is None else str(run)
+    if report is not None:
+        from policygrad.report import write_report
+
+        written = write_report(report, name, result.findings, result.examination)
+        print(f"report: {written[0]}", file=sys.stderr)
     if json:
         print_json(data)
     else:
-        show(result, str(env) if run is None else str(run))
+        show(result, name)
     return 0
 
 

@@ -300,13 +300,10 @@ def _cosine_of(squared_sine: float) -> float:
 
 
 def _product(one: Measured, other: Measured) -> Measured:
-    """Of two numbers from 0 to 1 whose errors are independent: `total_of`, of logarithms."""
-
-    def away(end: str) -> float:
-        logs = [math.log(getattr(x, end) / x.value) for x in (one, other)]
-        return math.hypot(*logs)
+    """Of two numbers from 0 to 1, errors independent: Zou & Donner's lower end, of logarithms."""
 
     value = one.value * other.value
     if value <= 0 or min(one.low, other.low) <= 0:
         return Measured(value, 0.0, one.high * other.high)
-    return Measured(value, value * math.exp(-away("low")), min(value * math.exp(away("high")), 1.0))
+    away = math.hypot(*(math.log(x.low / x.value) for x in (one, other)))
+    return Measured(value, value * math.exp(-away), one.high * other.high)

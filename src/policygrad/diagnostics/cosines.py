@@ -111,14 +111,14 @@ def episodes_for(cosine: float, signal_to_noise: Measured, along: float) -> Meas
     return Measured(solve(s.value), solve(s.high), solve(s.low))
 
 
-def share_along(counts: np.ndarray, variance: float, gradient: Float[np.ndarray, "K d"]) -> float:
+def share_along(counts: np.ndarray, gradient: Float[np.ndarray, "K d"]) -> float:
     """f = uᵀΣu / trΣ with u = G/‖G‖, each group projected on the mean of the others.
 
-    Where noise dominates, u is not known and f is that of a random direction. No interval.
+    Both from the same groups, whose luck cancels. Where noise dominates, u is not known and f is
+    that of a random direction. No interval.
 
     Args:
         counts: `[K]`, episodes of each group.
-        variance: trΣ.
         gradient: `[K, d]`, sums over groups, of the parameters in question.
     """
     if gradient.shape[1] == 1:
@@ -127,7 +127,8 @@ def share_along(counts: np.ndarray, variance: float, gradient: Float[np.ndarray,
     others = means.sum(axis=0) - means
     length = np.linalg.norm(others, axis=1)
     projected = np.sum(means * others, axis=1) / np.where(length > 0, length, 1.0)
-    along = projected.var(ddof=1) * counts.mean() / variance if variance > 0 else 0.0
+    total = means.var(axis=0, ddof=1).sum()
+    along = projected.var(ddof=1) / total if total > 0 else 0.0
     return float(np.clip(along, 0.0, 1.0))
 
 

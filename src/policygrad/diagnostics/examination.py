@@ -13,6 +13,7 @@ from gymnasium import spaces
 from jaxtyping import Array, Float
 
 from policygrad.diagnostics.comparison import Comparison
+from policygrad.diagnostics.decomposition import DecomposedVariance
 from policygrad.diagnostics.intervals import to_json
 from policygrad.diagnostics.noise import GradientNoise
 from policygrad.environments.spaces import ACTION_MASK, box_scale, space_from_json, space_to_json
@@ -115,6 +116,9 @@ class Examination:
         noise: of the gradient of one episode, by the run's estimator; None where not measured.
         comparison: the run's estimator ("in use") among others, for the batch in use; rewards to go
             with its baseline ("with baseline") and without.
+        decomposition: the variance by steps and parameters; None where not asked for.
+        foretold: returns to go of all steps, and what the baseline said; None where not asked for
+            or without one. Not part of the JSON.
         notes: what could not be looked at, and why.
     """
 
@@ -128,6 +132,8 @@ class Examination:
     sample: Sample | None = None
     noise: GradientNoise | None = None
     comparison: Comparison | None = None
+    decomposition: DecomposedVariance | None = None
+    foretold: tuple[np.ndarray, np.ndarray] | None = field(default=None, metadata={"json": False})
     notes: tuple[str, ...] = field(default=())
 
     @property

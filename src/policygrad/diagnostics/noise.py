@@ -241,7 +241,7 @@ def _noise(
     alike = concentration(own @ own.T, sums.counts, own.shape[1])
     snr = means.squared_norm(ratio, 1 / means.n[0], alike).map(_root)
     squared_norm = means.squared_norm(norm2, variance[0] / means.n[0], alike)
-    along = share_along(sums.counts, float(variance[0]), own)
+    along = share_along(sums.counts, own)
     return Noise(
         parameters=part.stop - part.start,
         squared_norm=squared_norm,

@@ -1,0 +1,246 @@
+"""Figures of what was measured; matplotlib is imported when one is drawn."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from policygrad.diagnostics.comparison import Comparison
+from policygrad.diagnostics.cosines import predicted_cosine
+from policygrad.diagnostics.decomposition import DecomposedVariance
+from policygrad.diagnostics.noise import GradientNoise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, GREY = "#0b5fa5", "#c2571a", "#2e7d4f", "#50606e"
+
+
+def _figure(width: float = 6.4, height: float = 4.2) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(which="both", labelsize=8)
+    return figure, axes
+
+
+def _titled(axes: "Axes", title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+
+
+def _counts(axis: Any) -> None:
+    axis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
+
+
+def cosine_against_episodes(
+    noise: GradientNoise, batch_episodes: float | None = None, axes: "Axes | None" = None
+) -> "Figure":
+    """The cosine of two batches of N episodes: measured with its interval, and predicted.
+
+    Args:
+        noise: as `gradient_noise` measured it.
+        batch_episodes: the batch in use, marked where it is known.
+        axes: to draw into; None makes a figure.
+    """
+    curve, snr = noise.cosines, noise.total.signal_to_noise
+    if axes is None:
+        figure, axes = _figure()
+    else:
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+    n, found = curve.episodes, curve.between
+    marked = batch_episodes is not None and np.isfinite(batch_episodes)
+    most = max(4 * float(n[-1]), 2 * batch_episodes if marked and batch_episodes else 0.0)
+    grid = np.geomspace(1, most, 80)
+    low, middle, high = (
+        predicted_cosine(s, grid, noise.total.along) ** 2 for s in (snr.low, snr.value, snr.high)
+    )
+    axes.fill_between(grid, low, high, color=BLUE, alpha=0.15, linewidth=0)
+    axes.plot(grid, middle, color=BLUE, linewidth=1.6, label="predicted from norm and variance")
+    away = [np.maximum(found.value - found.low, 0), np.maximum(found.high - found.value, 0)]
+    axes.errorbar(
+        n, np.clip(found.value, 0.0, 1.0), yerr=away, fmt="o", color=ORANGE, markersize=4,
+        capsize=3, linewidth=1.2, label="measured between disjoint batches",
+    )  # fmt: skip
+    axes.set_xscale("log", base=2)
+    _counts(axes.xaxis)
+    axes.set_ylim(-0.03, 1.2)
+    axes.set_yticks(np.linspace(0, 1, 6))
+    if marked and batch_episodes is not None:
+        axes.axvline(batch_episodes, color=GREY, linestyle=":", linewidth=1.2)
+        axes.annotate(
+            "batch in use", (batch_episodes, 1.05), xytext=(3, 0), textcoords="offset points",
+            fontsize=8, color=GREY, va="top",
+        )  # fmt: skip
+    _titled(axes, "How alike are two gradients of N episodes?", "episodes N", "cosine")
+    axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
+    return figure  # type: ignore[return-value]
+
+
+def bias_variance_plane(comparison: Comparison) -> "Figure":
+    """Every estimator by its squared bias and by the variance of the batch in use.
+
+    Lines are the 95 % intervals of the bias. One that may be zero is a hollow point at the left
+    edge.
+    """
+    rows = list(comparison.estimators.items())
+    figure, axes = _figure(7.6, max(4.6, 2.6 + 0.24 * len(rows)))
+    n = comparison.batch_episodes
+    variances = np.array([x.variance.value for _, x in rows]) / n
+    biased = [x.squared_bias.low > 0 for _, x in rows]
+    ends = [x.squared_bias.high for _, x in rows if 0 < x.squared_bias.high < np.inf]
+    ends += [x.squared_bias.low for _, x in rows if x.squared_bias.low > 0]
+    edge = 0.3 * min(ends, default=1.0)
+    order = np.argsort(-variances)
+    for rank, i in enumerate(order):
+        name, x = rows[i]
+        at = max(x.squared_bias.value, edge) if biased[i] else edge
+        best = name == comparison.best
+        colour = GREEN if best else ORANGE if biased[i] else BLUE
+        span = [max(x.squared_bias.low, edge), max(x.squared_bias.high, edge)]
+        axes.plot(span, [variances[i]] * 2, color=colour, alpha=0.35, linewidth=1.2)
+        axes.plot(
+            at, variances[i], "o", color=colour, markersize=8 if best else 5,
+            mfc=colour if biased[i] or best else "white", clip_on=False, zorder=3,
+        )  # fmt: skip
+        # names in a column of their own, in the order of the variances
+        place = 1 - (rank + 0.5) / len(order)
+        axes.annotate(
+            f"{name}{'  ← least error' if best else ''}", (span[1], variances[i]),
+            xytext=(1.02, place), textcoords="axes fraction", fontsize=7.5, va="center",
+            color=colour, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.25, "linewidth": 0.6},
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(left=edge)
+    _titled(
+        axes, f"Bias and variance of a batch of {n:,} episodes",
+        "squared bias (hollow, at the left edge: may be zero)", "variance of the batch",
+    )  # fmt: skip
+    return figure
+
+
+def variance_by_step(found: DecomposedVariance) -> "Figure":
+    """E‖g_t‖² of every time step with its interval, and the share of episodes that get there."""
+    figure, axes = _figure()
+    reached = max(int((found.alive > 0).sum()), 1)
+    width = -(-reached // 100)
+    t = np.arange(0, reached, width) + (width - 1) / 2
+
+    def binned(x: np.ndarray) -> np.ndarray:
+        return np.array([x[i : min(i + width, reached)].mean() for i in range(0, reached, width)])
+
+    low, value, high = (
+        binned(x) for x in (found.by_step.low, found.by_step.value, found.by_step.high)
+    )
+    alive = binned(found.alive)
+    axes.fill_between(t, low, high, color=BLUE, alpha=0.2, linewidth=0)
+    axes.plot(t, value, color=BLUE, linewidth=1.4)
+    # few episodes reach the last steps, whose intervals would squeeze the rest
+    known = high[(alive >= 0.05) & np.isfinite(high)]
+    top = known.max() if known.size and known.max() > 0 else 1.0
+    axes.set_ylim(0, 1.2 * top)
+    other = axes.twinx()
+    other.plot(t, alive, color=GREY, linewidth=1.2, linestyle="--")
+    other.plot([], [], color=BLUE, linewidth=1.4, label="E‖g_t‖² (left)")
+    other.plot([], [], color=GREY, linestyle="--", label="share of episodes alive (right)")
+    other.set_ylim(0, 1.2)
+    other.set_yticks(np.linspace(0, 1, 6))
+    other.spines[["top"]].set_visible(False)
+    other.tick_params(labelsize=8)
+    other.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
+    _titled(axes, "Which time steps the variance comes from", "time step t", "E‖g_t‖²")
+    return figure
+
+
+def variance_by_component(found: DecomposedVariance) -> "Figure":
+    """D, C and B of the whole, and the variance of every group of parameters."""
+    parts = list(found.parts.items())[:24]
+    figure, axes = _figure(6.4, 2.2 + 0.3 * (4 + len(parts)))
+    whole = found.total
+    rows = [
+        ("Var = D + C − B", whole.variance, BLUE),
+        ("D: each step by itself", whole.diagonal, GREEN),
+        ("C: between steps", whole.cross, GREEN),
+        ("F: approximation (ii) of D", whole.factored, GREY),
+        *((f"Var of {name}", part.variance, BLUE) for name, part in parts),
+    ]
+    for i, (_, x, colour) in enumerate(rows):
+        axes.barh(i, x.value, color=colour, alpha=0.75, height=0.62)
+        axes.plot([x.low, x.high], [i, i], color="black", linewidth=1)
+        end = max(x.high, x.value, 0.0)
+        axes.annotate(
+            f"{x.value:.3g}", (end, i), xytext=(4, 0), textcoords="offset points", va="center",
+            fontsize=7.5,
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.axvline(0, color="black", linewidth=0.6)
+    axes.margins(x=0.12)
+    _titled(axes, "What the variance is made of", "variance of one episode's gradient", "")
+    return figure
+
+
+def baseline_against_return(
+    returns: Float[np.ndarray, " n"], baseline: Float[np.ndarray, " n"]
+) -> "Figure":
+    """What the baseline foretold of each step's return, and the mean of the returns it foretold.
+
+    Args:
+        returns: `[n]`, returns to go of steps.
+        baseline: `[n]`, of the same steps.
+    """
+    figure, axes = _figure(5.4, 4.6)
+    shown = np.random.default_rng(0).permutation(len(returns))[:4000]
+    axes.plot(
+        baseline[shown], returns[shown], ".", color=BLUE, alpha=0.25, markersize=3, mew=0,
+        label="a step",
+    )  # fmt: skip
+    # a few far ones would squeeze the rest
+    limits = np.array([np.quantile(x, [0.005, 0.995]) for x in (baseline, returns)])
+    margin = 0.08 * max(float(np.ptp(limits, axis=1).max()), 1e-9)
+    low, high = float(limits.min()) - margin, float(limits.max()) + margin
+    axes.set_xlim(limits[0, 0] - margin, limits[0, 1] + margin)
+    axes.set_ylim(limits[1, 0] - margin, limits[1, 1] + margin)
+    axes.plot([low, high], [low, high], color=GREY, linewidth=1, label="foretold exactly")
+    edges = np.unique(np.quantile(baseline, np.linspace(0, 1, 13)))
+    if len(edges) > 2:
+        bins = np.clip(np.searchsorted(edges, baseline, side="right") - 1, 0, len(edges) - 2)
+        counts = np.bincount(bins, minlength=len(edges) - 1)
+        with np.errstate(all="ignore"):
+            x = np.bincount(bins, baseline, len(edges) - 1) / counts
+            y = np.bincount(bins, returns, len(edges) - 1) / counts
+        axes.plot(x, y, "o-", color=ORANGE, markersize=4, linewidth=1.4, label="mean return")
+    _titled(axes, "What the baseline foretells", "baseline", "return to go")
+    axes.legend(fontsize=8, frameon=False, loc="best", markerscale=1.5)
+    return figure
+
+
+def noise_scale_over_training(
+    env_steps: Float[np.ndarray, " u"],
+    noise_scale: Float[np.ndarray, " u"],
+    batch: Float[np.ndarray, " u"] | float,
+    unit: str = "episodes",
+) -> "Figure":
+    """The gradient noise scale beside the batch in use, over environment steps."""
+    figure, axes = _figure()
+    known = np.isfinite(noise_scale) & (noise_scale > 0)
+    axes.plot(
+        env_steps[known], noise_scale[known], ".-", color=BLUE, linewidth=1.2, label="noise scale B"
+    )
+    axes.plot(
+        env_steps, np.broadcast_to(batch, env_steps.shape), color=GREY, linestyle="--",
+        label="batch in use",
+    )  # fmt: skip
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
+    _titled(axes, "Gradient noise scale over training", "environment steps", unit)
+    axes.legend(fontsize=8, frameon=False)
+    return figure

@@ -1,0 +1,91 @@
+"""The report of a diagnosis: one page that needs nothing else, its pictures, and its numbers."""
+
+import json
+import re
+import struct
+
+import jax
+import numpy as np
+import pytest
+
+from policygrad import baselines, diagnostics, estimators
+from policygrad.diagnostics import plots
+from policygrad.diagnostics.examination import Examination
+from policygrad.diagnostics.findings import Finding
+from policygrad.errors import UserError
+from policygrad.report import write_report
+from policygrad.tabular import gallery
+from tests.diagnostics.sampling import sampler
+
+FINDING = Finding(
+    "a-rule", "Too <large> & loud.", "It was 3.", {"x": 3.0}, "Train with --less.", 0.5, "A. Uthor"
+)
+
+
+@pytest.fixture(scope="module")
+def examination():
+    task = gallery.chain()
+    episodes = sampler(task, 64)(jax.random.key(0))
+    table = baselines.table(np.linspace(-1, 1, task.mdp.states))
+    estimator = estimators.reward_to_go(baseline=table)
+    state = estimator.init(jax.random.key(0), 0)
+    args = task.policy, estimator, state, episodes
+    candidates = {"in use": (estimator, state)}
+    rng = np.random.default_rng(0)
+    return Examination(
+        env="chain",
+        settings={"batch_episodes": 8},
+        objects=(),
+        metrics={"env_steps": np.arange(5.0), "noise_scale": np.array([np.nan, 3, 4, 5, np.inf])},
+        noise=diagnostics.gradient_noise(*args),
+        comparison=diagnostics.compare_estimators(
+            task.policy, candidates, episodes, batch_episodes=8
+        ),
+        decomposition=diagnostics.decompose_variance(*args),
+        foretold=(rng.normal(size=200), rng.normal(size=200)),
+        notes=("the weather",),
+    )
+
+
+def test_page_pictures_and_numbers(examination, tmp_path):
+    page, *others = write_report(tmp_path / "a" / "b", "chain <1>", [FINDING], examination)
+    text = page.read_text()
+    assert text.count("data:image/png;base64,") == 6
+    assert "Too &lt;large&gt; &amp; loud." in text
+    assert "chain &lt;1&gt;" in text
+    assert "the weather" in text
+    assert "Healthy" not in text
+    # nothing is fetched and nothing runs
+    assert not re.search(r"<script|<link|https?://|url\(|@import", text)
+    numbers = json.loads(others[0].read_text())
+    assert numbers["findings"][0]["name"] == "a-rule"
+    assert numbers["examination"]["decomposition"]["total"]["variance"]["value"] > 0
+    assert "foretold" not in numbers["examination"]
+    pictures = [path for path in others if path.suffix == ".png"]
+    assert len(pictures) == 6
+    for path in pictures:
+        width, height = struct.unpack(">II", path.read_bytes()[16:24])
+        assert min(width, height) > 300
+
+
+def test_healthy_and_nothing_measured(tmp_path):
+    empty = Examination(env=None, settings={}, objects=(), metrics={})
+    written = write_report(tmp_path, "a run", [], empty)
+    assert [path.name for path in written] == ["report.html", "report.json"]
+    assert "Healthy: nothing is wrong." in written[0].read_text()
+
+
+def test_a_folder_that_cannot_be_made(examination, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write --report"):
+        write_report(tmp_path / "file" / "a", "x", [], examination)
+
+
+def test_pictures_survive_what_is_not_known(examination):
+    nothing = diagnostics.noise_of_gradients(np.zeros((32, 3)))
+    plots.cosine_against_episodes(nothing, float("nan")).savefig("/dev/null", format="png")
+    zero = np.zeros(10)
+    plots.baseline_against_return(zero, zero).savefig("/dev/null", format="png")
+    rows = np.random.default_rng(0).normal(size=(32, 3))
+    one = diagnostics.compare_gradients({"a": rows}, reference="a", batch_episodes=2)
+    plots.bias_variance_plane(one).savefig("/dev/null", format="png")
