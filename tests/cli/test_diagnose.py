@@ -28,6 +28,18 @@ def test_a_run_as_json_and_in_words(command, run_path, tmp_path):
     assert ("Healthy" in out) is result["healthy"]
 
 
+def test_a_report(command, run_path, tmp_path):
+    code, _, err = command("diagnose", run_path, "--episodes", "8", "--report", "seen")
+    assert code == 0
+    assert "report: seen/report.html" in err
+    page = (tmp_path / "seen" / "report.html").read_text()
+    pictures = sorted(path.stem for path in (tmp_path / "seen").glob("*.png"))
+    assert page.count("data:image/png") == len(pictures)
+    assert {"cosine_against_episodes", "variance_by_component"} <= set(pictures)
+    numbers = json.loads((tmp_path / "seen" / "report.json").read_text())
+    assert numbers["examination"]["decomposition"]["episodes"] == 8
+
+
 def test_an_environment_with_settings(command):
     code, out, _ = command(
         "diagnose", "--env", "CartPole-v1", *TINY_FLAGS, "--discount", "0.5", "--episodes", "8",
