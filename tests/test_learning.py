@@ -5,8 +5,10 @@ import pytest
 
 import policygrad
 from policygrad import training
+from policygrad.environments import make
 from policygrad.errors import NonFiniteError
 from policygrad.learning import MOST_UPDATES, Pace, Rolling, learn_many, rows_of
+from policygrad.rollout import start_lanes
 from policygrad.runs import RunDirectory
 from tests.test_training import assert_bitwise, without_clock
 from tests.worlds import TINY, DuckChain, GymnaxChain
@@ -124,3 +126,10 @@ def test_pace_saves_after_every_update_where_that_is_asked_for():
     for _ in range(4):
         assert pace.count(100) == 1
         pace.took(1, 1e-6)
+
+
+def test_lanes_keep_their_types_from_one_program_to_the_next():
+    """A weak type that turns strong would compile everything twice."""
+    environment = make("gymnax/CartPole-v1", 2)
+    lanes = start_lanes(environment, jax.random.key(0), 2)
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(lanes))

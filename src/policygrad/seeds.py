@@ -95,7 +95,7 @@ def train_seeds(
         UserError: a setting, or a seed that is out of range or given twice; nothing was trained.
 
     Bias: side by side, each seed's weights equal those of `train` bit for bit. Vmapped, batched
-    matrix products may round differently, by a relative 1e-6 or less an update.
+    matrix products may round differently, by a relative 1e-6 in length after one update.
     """
     seeds = checked_seeds(seeds)
     if jobs is not None and jobs < 1:

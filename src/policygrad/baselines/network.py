@@ -16,6 +16,8 @@ from policygrad.chunks import flat_rows, sum_in_chunks
 from policygrad.networks import MLP, ObservationNormaliser, mlp, update_statistics
 from policygrad.types import Trajectories
 
+_start_adam = jax.jit(optax.adam(1.0).init)  # one function, so that it compiles once a shape
+
 
 class ValueState(NamedTuple):
     """A fitted value function and what fits it."""
@@ -43,7 +45,7 @@ class ValueNetwork(Pointwise):
         inputs = jax.eval_shape(normaliser, observation).shape[0]
         network = mlp(key, inputs, 1, self.hidden)
         params: Any = network  # a pytree of arrays, which optax's types do not foresee
-        return ValueState(normaliser, network, jax.jit(self._optimiser().init)(params))
+        return ValueState(normaliser, network, _start_adam(params))
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.step_size)

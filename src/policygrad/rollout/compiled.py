@@ -29,7 +29,11 @@ class LaneState(NamedTuple):
 
 def start_lanes(environment: CompiledEnvironment, key: PRNGKeyArray, num_envs: int) -> LaneState:
     """Fresh episodes in B lanes. The key is consumed."""
-    states, observations = jax.vmap(environment.reset)(jax.random.split(key, num_envs))
+    start = jax.vmap(environment.reset)(jax.random.split(key, num_envs))
+    # a weakly typed number comes back strong from a step: a second compilation of everything
+    states, observations = jax.tree.map(
+        lambda x: jax.lax.convert_element_type(x, x.dtype) if x.weak_type else x, start
+    )
     return LaneState(states, observations, jnp.zeros(num_envs, jnp.int32))
 
 
