@@ -137,6 +137,10 @@ BROKEN: dict[str, list[Examination]] = {
             settings={"log_std": 3.0},
             seen={**CONTINUOUS, "at_bounds": 0.95, "action_noise": 20.0},
         ),
+        examination(
+            settings={"log_std": 3.0, "tanh_gaussian": True},
+            seen={**CONTINUOUS, "at_bounds": 0.9, "action_noise": 0.97},
+        ),
     ],
     "mean-action-saturated": [
         examination(
@@ -263,6 +267,10 @@ HEALTHY = {
     ),
     "bang-bang": examination(
         seen={**CONTINUOUS, "at_bounds": 1.0, "mean_at_bounds": 1.0, "action_noise": 0.3}
+    ),
+    "wide noise around a mean at a bound": examination(
+        settings={"log_std": 0.0},
+        seen={**CONTINUOUS, "at_bounds": 0.8, "mean_at_bounds": 0.9, "action_noise": 1.0},
     ),
     "a small bonus": examination(settings={"entropy_coefficient": 0.01}, seen={"entropy": 0.69}),
     "one-step episodes that show nothing": examination(
