@@ -309,8 +309,8 @@ RULES = (
         "actions-saturated",
         {"share": 0.5, "noise": 1.5, "squashed_noise": 0.8},
         "A Gaussian around the middle leaves the bounds in half of the draws where its standard "
-        "deviation is 1.5 half ranges; one squashed by tanh has at most 1. Narrower noise at a bound "
-        "is a mean there, which may be right. Fujita & Maeda 2018 on what clipping does.",
+        "deviation is 1.5 half ranges; one squashed by tanh has at most 1. Narrower noise at a "
+        "bound is a mean there, which may be right. Fujita & Maeda 2018 on what clipping does.",
         0.87,
         actions_saturated,
         (*SYMPTOMS, "step-size-too-small"),
