@@ -261,6 +261,10 @@ HEALTHY = {
               "lengths": Spread(500.0, 0.0, 500.0, 500.0)},
         metrics={"return_mean": np.linspace(20, 500, UPDATES)},
     ),
+    "solved, so that the critic has nothing to explain": examination(
+        metrics={"explained_variance_before": 4 * flat, "explained_variance_after": flat},
+        seen={"returns_vary": 0.02, "critic_explains": -0.6},
+    ),
     "a continuing task": examination(
         seen={**CONTINUOUS, "truncated": 1.0, "rewards": Spread(-6.0, 3.0, -16.0, 0.0),
               "lengths": Spread(200.0, 0.0, 200.0, 200.0), "discounted_size": 600.0},

@@ -165,7 +165,9 @@ def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
     if e.updates < t["updates"] or not len(before) or not len(after):
         return None
     early, late = float(np.median(before)), float(np.median(after))
-    if not (late - early > t["gap"] and early < t["before"]):
+    learned = late > t["after"] and late - early > t["gap"] and early < t["before"]
+    varies = e.sample is not None and e.sample.returns_vary >= t["returns_vary"]
+    if not (learned and varies):
         return None
     epochs = int(e.settings.get("critic_epochs", 10))
     return Found(
@@ -271,7 +273,7 @@ RULES = (
     ),
     Rule(
         "critic-overfits",
-        {"updates": 10, "gap": 0.6, "before": 0.2},
+        {"updates": 10, "gap": 0.6, "before": 0.2, "after": 0.5, "returns_vary": 0.1},
         "A fit that gains 0.6 of explained variance, of which the next batch keeps little; in "
         " healthy runs of ten updates and more it gained 0.3 at most.",
         0.45,
