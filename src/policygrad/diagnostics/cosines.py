@@ -97,15 +97,16 @@ def predicted_cosine(
 def episodes_for(cosine: float, signal_to_noise: Measured, along: float) -> Measured:
     """Episodes whose mean has this cosine with the true gradient, on average; at least 1."""
 
+    # it depends on N·SNR² alone, which is solved for once
+    low, high = -12.0, 40.0  # of its logarithm
+    for _ in range(45):
+        middle = (low + high) / 2
+        enough = predicted_cosine(1.0, np.exp(middle), along) >= cosine
+        low, high = (low, middle) if enough else (middle, high)
+    needed = float(np.exp(high))
+
     def solve(snr: float) -> float:
-        if snr <= 0:
-            return float("inf")
-        low, high = -12.0, 40.0  # of log N
-        for _ in range(60):
-            middle = (low + high) / 2
-            enough = predicted_cosine(snr, np.exp(middle), along) >= cosine
-            low, high = (low, middle) if enough else (middle, high)
-        return max(float(np.exp(high)), 1.0)
+        return max(needed / snr**2, 1.0) if snr > 0 else float("inf")
 
     s = signal_to_noise
     return Measured(solve(s.value), solve(s.high), solve(s.low))
