@@ -57,7 +57,10 @@ def main() -> None:
         cosine_against_episodes(noise, axes=axis)
         total, c = noise.total, noise.cosines
         b = total.noise_scale
-        axis.set_title(f"{name}: {noise.episodes:,} episodes, B = {b.value:.0f}", fontsize=10)
+        axis.set_title(
+            f"{name}: {noise.episodes:,} episodes, B = {b.value:.0f}", fontsize=10, loc="left"
+        )
+        axis.legend(fontsize=7.5, frameon=False, loc="lower right")
         print(
             f"{name}: {noise.episodes:,} episodes, noise scale {b.value:.1f} "
             f"[{b.low:.1f}, {b.high:.1f}], share along {total.along:.2f}"
