@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+from io import BytesIO
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from policygrad.diagnostics import plots
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
 from policygrad.errors import UserError
-from policygrad.report import write_report
+from policygrad.report import page, write_report
 from policygrad.tabular import gallery
 from tests.diagnostics.sampling import sampler
 
@@ -83,9 +84,21 @@ def test_a_folder_that_cannot_be_made(examination, tmp_path):
 
 def test_pictures_survive_what_is_not_known(examination):
     nothing = diagnostics.noise_of_gradients(np.zeros((32, 3)))
-    plots.cosine_against_episodes(nothing, float("nan")).savefig("/dev/null", format="png")
     zero = np.zeros(10)
-    plots.baseline_against_return(zero, zero).savefig("/dev/null", format="png")
     rows = np.random.default_rng(0).normal(size=(32, 3))
     one = diagnostics.compare_gradients({"a": rows}, reference="a", batch_episodes=2)
-    plots.bias_variance_plane(one).savefig("/dev/null", format="png")
+    for figure in (
+        plots.cosine_against_episodes(nothing, float("nan")),
+        plots.baseline_against_return(zero, zero),
+        plots.bias_variance_plane(one),
+    ):
+        drawn = BytesIO()
+        figure.savefig(drawn, format="png")
+        assert drawn.getvalue().startswith(b"\x89PNG")
+        assert figure.axes[0].get_title(loc="left")
+
+
+def test_page_is_one_well_formed_document(examination):
+    text = page("runs/a<b", [], examination, {})
+    assert text.count("<title>") == text.count("</title>") == 1
+    assert "<title>runs/a&lt;b</title>" in text

@@ -8,6 +8,7 @@ loop body for each, and how many is a number and not a shape: neither compiles a
 number, and no result depends on how a run was cut into programs.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -166,6 +167,17 @@ def learn_many(
     empty = jax.tree.map(lambda x: jnp.zeros((MOST_UPDATES, *x.shape), x.dtype), shapes)
     arrays, reports = jax.lax.fori_loop(0, count, one_more, (arrays, empty))
     return eqx.combine(arrays, rest), reports
+
+
+def for_another_thread(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call with this thread's precision, which another thread does not inherit."""
+    x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+
+    def run(*arguments: Any) -> Any:
+        with jax.enable_x64(x64):
+            return call(*arguments)
+
+    return run
 
 
 class Pace:

@@ -4,11 +4,10 @@ A policy is any pytree that maps one observation to a `Distribution`. `network_p
 default one for a pair of spaces; a user's own is any module with a `__call__`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
@@ -123,11 +122,6 @@ def action_parameters(space: spaces.Space) -> int:
             return int(space.nvec.sum())
     assert space.shape is not None
     return int(np.prod(space.shape))
-
-
-def distributions_of(policy: Callable, observations: PyTree) -> Distribution:
-    """The batched distributions, leaves `[T, B, ...]`, at observations `[T, B, ...]`."""
-    return jax.vmap(jax.vmap(policy))(observations)
 
 
 class Agent:

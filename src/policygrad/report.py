@@ -148,9 +148,7 @@ def page(
             for label, value, interval in rows
         ]
         body += ["</table></div>", '<p class="source">All numbers are in report.json.</p>']
-    head = (
-        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{e(name)}'
-    )
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}<title>{e(name)}</title>\n'
         f"<style>{STYLE}</style></head>\n"

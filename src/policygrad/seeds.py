@@ -28,7 +28,15 @@ import numpy as np
 from policygrad import training
 from policygrad.config import TrainConfig
 from policygrad.errors import NonFiniteError, PolicygradError, UserError
-from policygrad.learning import Pace, Report, Rolling, Segments, first_unsound, learn_many
+from policygrad.learning import (
+    Pace,
+    Report,
+    Rolling,
+    Segments,
+    first_unsound,
+    for_another_thread,
+    learn_many,
+)
 from policygrad.runs import RunDirectory, sinks
 from policygrad.saved import load
 from policygrad.training import Metrics, Run, Session, segments_of, stop_requests
@@ -165,7 +173,8 @@ def _vmapped(
             if not wanted:
                 break
             started, count = time.perf_counter(), pace.count(wanted)
-            reports = list(threads.map(lambda p, n=count: p.run(segments, n), programs))
+            run = for_another_thread(lambda program, n=count: program.run(segments, n))
+            reports = list(threads.map(run, programs))
             seconds = time.perf_counter() - started
             pace.took(count, seconds)
             for program, rows in zip(programs, reports, strict=True):
@@ -201,25 +210,22 @@ class _Program:
     sessions: list[Session]
     run_keys: Any
     rolling: Rolling
-    x64: bool
 
     @classmethod
     def of(cls, sessions: list[Session]) -> "_Program":
         run_keys = jnp.stack([session.run_key for session in sessions])
         rolling = stacked([Rolling(s.learner, s.collector.snapshot()) for s in sessions])
-        x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-        return cls(sessions, run_keys, rolling, x64)
+        return cls(sessions, run_keys, rolling)
 
     def run(self, segments: Segments, count: int) -> Report:
         """`count` updates of every seed; their reports, on the host."""
-        with jax.enable_x64(self.x64):  # a thread of its own does not inherit it
-            self.rolling, reports = learn_many(
-                self.sessions[0].algorithm,
-                segments,
-                self.run_keys,
-                self.rolling,
-                jnp.asarray(count, jnp.int32),
-            )
+        self.rolling, reports = learn_many(
+            self.sessions[0].algorithm,
+            segments,
+            self.run_keys,
+            self.rolling,
+            jnp.asarray(count, jnp.int32),
+        )
         return jax.device_get(reports)
 
 

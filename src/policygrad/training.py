@@ -31,6 +31,7 @@ from policygrad.learning import (
     Rolling,
     Segments,
     first_unsound,
+    for_another_thread,
     keys_of,
     refit_once,
     rows_of,
@@ -345,8 +346,10 @@ class Session:
         """One update after the other; each is refitted while the next batch is collected."""
         with ThreadPoolExecutor(1) as worker:
             while self.updates_left and not stop.is_set():
-                trajectories = self._collect()
-                self._settle(*record_to)
+                try:
+                    trajectories = self._collect()
+                finally:  # where the environment raises, what came before it is recorded too
+                    self._settle(*record_to)
                 self._step(trajectories, worker)
                 if self._save_is_due or stop.is_set() or not self.updates_left:
                     # the environments are where this update left them: what a checkpoint needs
@@ -372,15 +375,9 @@ class Session:
         if first_unsound([report]) is not None:
             self._refuse(report, trajectories)
         self.learner = learner
-        # a thread of its own does not inherit it
-        x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-
-        def refit() -> Any:
-            with jax.enable_x64(x64):
-                return jax.block_until_ready(
-                    refit_once(self.algorithm, learner.state.estimator, rest)
-                )
-
+        refit = for_another_thread(
+            lambda: jax.block_until_ready(refit_once(self.algorithm, learner.state.estimator, rest))
+        )
         self.unsettled = Unsettled(report, worker.submit(refit))
         self.time_spent(update=time.perf_counter() - started)
 

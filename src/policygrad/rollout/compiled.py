@@ -84,50 +84,77 @@ def collect_segment(
         The lanes after the segment, and the record.
     """
     act_key, environment_key = jax.random.split(key)
-    slots = max_cuts(steps, environment.time_limit)
-    num_envs = len(lanes.times)
+
+    def step(t: Array, lanes: LaneState, actions: PyTree) -> tuple[LaneState, StepRow]:
+        step_key = jax.random.fold_in(environment_key, t)
+        following, row = advance(environment, lanes, step_key, actions)
+        return following, StepRow(*row, jnp.ones_like(row[-1]))
+
+    return roll(policy, lanes, act_key, step, steps=steps, time_limit=environment.time_limit)
+
+
+class StepRow(NamedTuple):
+    """What one step of B lanes gave.
+
+    Attributes:
+        successors: pytree of `[B, ...]`, taken before any reset.
+        rewards, terminated, truncated, valid: `[B]`.
+    """
+
+    successors: PyTree
+    rewards: Array
+    terminated: Array
+    truncated: Array
+    valid: Array
+
+
+def roll(
+    policy: Callable,
+    lanes: Any,
+    key: PRNGKeyArray,
+    step_lanes: Callable[[Array, Any, PyTree], tuple[Any, StepRow]],
+    *,
+    steps: int,
+    time_limit: int | None,
+) -> tuple[Any, Trajectories]:
+    """T steps of B lanes in one scan, whatever it is that steps them.
+
+    Args:
+        policy: observation -> distribution.
+        lanes: a pytree with `observations` and `times` of B lanes.
+        key: of the actions; consumed.
+        step_lanes: (row, lanes, actions) -> the lanes after the step, and what it gave.
+        steps: T; static.
+        time_limit: of the lanes' episodes; static.
+
+    Returns:
+        The lanes after the segment, and the record.
+    """
+    num_envs, slots = len(lanes.times), max_cuts(steps, time_limit)
     cut_buffers = jax.tree.map(
         lambda x: jnp.zeros((slots, *x.shape), x.dtype), (lanes.observations, lanes.times)
     )
 
     def step(carry, t):
         lanes, buffers, cuts = carry
-        actions, log_probs = act(policy, lane_keys(act_key, t, num_envs), lanes.observations)
-        following, (successors, rewards, terminated, truncated) = advance(
-            environment, lanes, jax.random.fold_in(environment_key, t), actions
-        )
+        actions, log_probs = act(policy, lane_keys(key, t, num_envs), lanes.observations)
+        following, (successors, *flags) = step_lanes(t, lanes, actions)
+        _, terminated, truncated, _ = flags
         cut = (truncated & ~terminated) | (t == steps - 1)
         slot = cut & (jnp.arange(slots)[:, None] == cuts)
-        buffers = put_rows(buffers, (successors, lanes.times + 1), slot)
-        row = (
-            lanes.observations,
-            actions,
-            rewards,
-            terminated,
-            truncated,
-            lanes.times,
-            log_probs,
-        )
+        buffers = _put(buffers, (successors, lanes.times + 1), slot)
+        row = (lanes.observations, actions, *flags, lanes.times, log_probs)
         return (following, buffers, cuts + cut), row
 
     start = (lanes, cut_buffers, jnp.zeros(num_envs, jnp.int32))
-    (lanes, (cut_observations, cut_times), _), rows = jax.lax.scan(step, start, jnp.arange(steps))
-    observations, actions, rewards, terminated, truncated, times, log_probs = rows
+    (lanes, cuts, _), rows = jax.lax.scan(step, start, jnp.arange(steps))
+    observations, actions, rewards, terminated, truncated, valid, times, log_probs = rows
     return lanes, Trajectories(
-        observations,
-        actions,
-        rewards,
-        terminated,
-        truncated,
-        jnp.ones_like(terminated),
-        times,
-        log_probs,
-        cut_observations,
-        cut_times,
+        observations, actions, rewards, terminated, truncated, valid, times, log_probs, *cuts
     )
 
 
-def put_rows(buffers: PyTree, rows: PyTree, slot: Bool[Array, "K B"]) -> PyTree:
+def _put(buffers: PyTree, rows: PyTree, slot: Bool[Array, "K B"]) -> PyTree:
     """Write `[B, ...]` rows into `[K, B, ...]` buffers where the slot says so."""
 
     def put(buffer: Array, row: Array) -> Array:

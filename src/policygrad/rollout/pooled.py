@@ -13,8 +13,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.environments.pool import Pool
 from policygrad.environments.spaces import to_environment
-from policygrad.rollout.acting import act, lane_keys, max_cuts
-from policygrad.rollout.compiled import put_rows
+from policygrad.rollout.compiled import StepRow, roll
 from policygrad.types import Trajectories
 
 
@@ -67,51 +66,16 @@ def collect_segment(
     Returns:
         The lanes after the segment, and the record.
     """
-    lanes, slots = len(state.times), max_cuts(steps, time_limit)
-    buffers = jax.tree.map(
-        lambda x: jnp.zeros((slots, *x.shape), x.dtype), (state.observations, state.times)
-    )
 
-    def step(carry: Any, t: Array) -> Any:
-        state, buffers, cuts = carry
-        actions, log_probs = act(policy, lane_keys(key, t, lanes), state.observations)
+    def step(_: Array, state: PoolState, actions: PyTree) -> tuple[PoolState, StepRow]:
         handle, (successors, rewards, terminated, truncated) = step_pool(
             state.handle, to_environment(action_space, actions, jnp)
         )
         valid = ~state.ended
         terminated, truncated = terminated & valid, truncated & valid
-        cut = (truncated & ~terminated) | (t == steps - 1)
-        slot = cut & (jnp.arange(slots)[:, None] == cuts)
-        buffers = put_rows(buffers, (successors, state.times + 1), slot)
-        row = (
-            state.observations,
-            actions,
-            jnp.where(valid, rewards, 0.0),
-            terminated,
-            truncated,
-            valid,
-            state.times,
-            log_probs,
-        )
         times: Any = jnp.where(valid, state.times + 1, 0)
-        return (
-            PoolState(handle, successors, times, terminated | truncated),
-            buffers,
-            cuts + cut,
-        ), row
+        rewards: Any = jnp.where(valid, rewards, 0.0)
+        following = PoolState(handle, successors, times, terminated | truncated)
+        return following, StepRow(successors, rewards, terminated, truncated, valid)
 
-    carry = (state, buffers, jnp.zeros(lanes, jnp.int32))
-    (state, (cut_observations, cut_times), _), rows = jax.lax.scan(step, carry, jnp.arange(steps))
-    observations, actions, rewards, terminated, truncated, valid, times, log_probs = rows
-    return state, Trajectories(
-        observations,
-        actions,
-        rewards,
-        terminated,
-        truncated,
-        valid,
-        times,
-        log_probs,
-        cut_observations,
-        cut_times,
-    )
+    return roll(policy, state, key, step, steps=steps, time_limit=time_limit)
