@@ -16,8 +16,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from policygrad.chunks import AXIS, all_lanes
 from policygrad.environments.spaces import clipped_fraction, space_from_json
 from policygrad.rollout.collectors import Same
 from policygrad.rollout.compiled import LaneState, collect_segment
@@ -73,11 +75,18 @@ class Rolling(NamedTuple):
 
 
 class Segments(NamedTuple):
-    """How a compiled environment is rolled out; static."""
+    """How a compiled environment is rolled out; static.
+
+    Attributes:
+        environment, steps: what, and how far.
+        action_space: as JSON.
+        processors: the devices that lanes and rows are shared between; None for one.
+    """
 
     environment: Same
     steps: int
     action_space: str
+    processors: Mesh | None = None
 
 
 def keys_of(run_key: PRNGKeyArray, update: Int[Array, ""] | int) -> tuple[Any, Any]:
@@ -126,7 +135,7 @@ def collect_and_learn(
         steps=segments.steps,
     )
     learner, rest, report = step(
-        algorithm, segments.action_space, learner, trajectories, update_key
+        algorithm, segments.action_space, learner, all_lanes(trajectories), update_key
     )
     estimator, info = refit(algorithm, learner.state.estimator, rest)
     return Rolling(learner.with_estimator(estimator), lanes), report.completed(info)
@@ -157,15 +166,28 @@ def learn_many(
     body = jax.vmap(one) if run_keys.ndim else one
     arrays, rest = eqx.partition(rolling, eqx.is_array)
 
-    def one_more(i: Array, carry: PyTree) -> PyTree:
-        arrays, reports = carry
-        rolling, report = body(run_keys, eqx.combine(arrays, rest))
-        reports = jax.tree.map(lambda rows, row: rows.at[i].set(row), reports, report)
-        return eqx.filter(rolling, eqx.is_array), reports
+    def many(run_keys: PRNGKeyArray, arrays: PyTree, count: Array) -> tuple[PyTree, Report]:
+        def one_more(i: Array, carry: PyTree) -> PyTree:
+            arrays, reports = carry
+            rolling, report = body(run_keys, eqx.combine(arrays, rest))
+            reports = jax.tree.map(lambda rows, row: rows.at[i].set(row), reports, report)
+            return eqx.filter(rolling, eqx.is_array), reports
 
-    shapes = eqx.filter_eval_shape(lambda: body(run_keys, rolling)[1])
-    empty = jax.tree.map(lambda x: jnp.zeros((MOST_UPDATES, *x.shape), x.dtype), shapes)
-    arrays, reports = jax.lax.fori_loop(0, count, one_more, (arrays, empty))
+        shapes = eqx.filter_eval_shape(lambda: body(run_keys, eqx.combine(arrays, rest))[1])
+        empty = jax.tree.map(lambda x: jnp.zeros((MOST_UPDATES, *x.shape), x.dtype), shapes)
+        return jax.lax.fori_loop(0, count, one_more, (arrays, empty))
+
+    if segments.processors is not None:
+        everywhere, by_lane = PartitionSpec(), PartitionSpec(AXIS)
+        carried = Rolling(everywhere, by_lane)
+        many = jax.shard_map(
+            many,
+            mesh=segments.processors,
+            in_specs=(everywhere, carried, everywhere),
+            out_specs=(carried, everywhere),
+            check_vma=False,
+        )
+    arrays, reports = many(run_keys, arrays, count)
     return eqx.combine(arrays, rest), reports
 
 

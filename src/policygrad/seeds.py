@@ -131,7 +131,7 @@ def train_seeds(
         SideBySide(env, configs, objects, result, jobs or os.cpu_count() or 1, on_update).run()
     else:
         rest = [Session.start(env, c, *objects) for c in configs[1:]]
-        _vmapped([first, *rest], segments, result, on_update)
+        _vmapped([first, *rest], segments._replace(processors=None), result, on_update)
     order = {seed: result.runs[seed] for seed in seeds if seed in result.runs}
     return replace(result, runs=order)
 

@@ -19,6 +19,7 @@ import policygrad
 from policygrad import environments, learning
 from policygrad.algorithms import Algorithm
 from policygrad.building import build_algorithm, build_policy
+from policygrad.chunks import processors, whole
 from policygrad.config import TrainConfig
 from policygrad.environments.lanes import Lanes
 from policygrad.environments.spaces import example_observation, space_to_json
@@ -504,7 +505,9 @@ class Session:
         """Save everything, and release the environments."""
         episodes = int(self.learner.tally.episodes)
         agent = Agent(
-            self.learner.state.policy, self.collector.observation_space, self.collector.action_space
+            whole(self.learner.state.policy),
+            self.collector.observation_space,
+            self.collector.action_space,
         )
         summary = {
             "env": environments.describe(self.env),
@@ -615,7 +618,13 @@ def segments_of(collector: Collector) -> Segments | None:
     """How a collector's segments are rolled out in a program of many updates, where they can be."""
     if not isinstance(collector, CompiledSegments):
         return None
-    return Segments(collector.environment, collector.steps, space_to_json(collector.action_space))
+    lanes, steps = len(collector.lanes.times), collector.steps
+    return Segments(
+        collector.environment,
+        steps,
+        space_to_json(collector.action_space),
+        processors(lanes, lanes * steps),
+    )
 
 
 def check_info(info: Metrics, update: int, env_steps: int) -> None:

@@ -8,6 +8,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -251,6 +252,32 @@ def mean_over_states(f: Callable[[PyTree], Any], trajectories: Trajectories) -> 
         values = jax.vmap(f)(observations)
         return jax.tree.map(lambda x: jnp.sum(x, where=valid), values)
 
+    return _per_step(total, trajectories)
+
+
+def mean_derivative(
+    derive: Callable[[Callable[[PyTree], Float[Array, ""]]], PyTree],
+    f: Callable[[PyTree, PyTree], Float[Array, ""]],
+    trajectories: Trajectories,
+) -> PyTree:
+    """A derivative of θ ↦ the mean of f(θ, observation) over the rows that are transitions.
+
+    Args:
+        derive: a function of θ -> its derivative somewhere; linear in the function, as a gradient
+            and a product with the Hessian are.
+        f: (θ, observation) -> a number.
+        trajectories: the batch.
+    """
+
+    def total(rows: PyTree) -> PyTree:
+        observations, valid = rows
+        return derive(lambda p: jnp.sum(jax.vmap(partial(f, p))(observations), where=valid))
+
+    return _per_step(total, trajectories)
+
+
+def _per_step(total: Callable[[PyTree], Any], trajectories: Trajectories) -> Any:
+    """A sum over rows of (observation, valid), divided by the number of valid ones."""
     rows = flat_rows((trajectories.observations, trajectories.valid))
     steps = jnp.maximum(jnp.sum(trajectories.valid), 1)
     return jax.tree.map(lambda x: x / steps, sum_in_chunks(total, rows))
@@ -277,8 +304,7 @@ def entropy_gradient(policy: Any, trajectories: Trajectories) -> PyTree:
     """The gradient of the mean entropy over the batch's states, in the policy's structure."""
     differentiated, rest = split(policy)
 
-    def mean_entropy(differentiated: PyTree) -> Float[Array, ""]:
-        policy = combine(differentiated, rest)
-        return mean_over_states(lambda s: policy(s).entropy(), trajectories)
+    def entropy(differentiated: PyTree, observation: PyTree) -> Float[Array, ""]:
+        return combine(differentiated, rest)(observation).entropy()
 
-    return jax.grad(mean_entropy)(differentiated)
+    return mean_derivative(lambda f: jax.grad(f)(differentiated), entropy, trajectories)

@@ -14,6 +14,7 @@ from policygrad.algorithms.base import (
     Algorithm,
     Batch,
     Info,
+    mean_derivative,
     mean_kl,
     mean_over_valid,
     moved,
@@ -73,11 +74,12 @@ class Natural(Algorithm):
         rows = every(max(1, round(1 / self.fisher_share)), batch.trajectories)
         differentiated, rest = split(policy)
 
-        def kl(params: PyTree) -> Float[Array, ""]:
-            return mean_kl(policy, combine(params, rest), rows)
+        def kl(params: PyTree, observation: PyTree) -> Float[Array, ""]:
+            return policy(observation).kl(combine(params, rest)(observation))
 
         def product(v: PyTree) -> PyTree:
-            fisher = jax.jvp(jax.grad(kl), (differentiated,), (v,))[1]
+            along = lambda f: jax.jvp(jax.grad(f), (differentiated,), (v,))[1]  # noqa: E731
+            fisher = mean_derivative(along, kl, rows)
             return jax.tree.map(lambda f, x: f + self.damping * x, fisher, v)
 
         x, _ = cg(product, gradient, tol=1e-6, maxiter=self.cg_iterations)

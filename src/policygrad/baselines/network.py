@@ -78,7 +78,7 @@ class ValueNetwork(Pointwise):
 
         def minibatch(carry, rows: Int[Array, " m"]):
             network, optimiser_state = carry
-            batch = jax.tree.map(lambda x: x[rows], data)
+            batch = data if len(rows) == len(inputs) else jax.tree.map(lambda x: x[rows], data)
             total = sum_in_chunks(partial(jax.grad(loss), network), batch)
             weight = jnp.maximum(jnp.sum(batch[2]), 1e-12)
             gradient = jax.tree.map(lambda g: g / weight.astype(g.dtype), total)

@@ -9,7 +9,14 @@ from policygrad.errors import PolicygradError
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 done, 1 a failure, 2 a mistake of the user's, 130 Ctrl-C."""
+    show_processors()
     sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
+
+
+def show_processors() -> None:
+    """Let JAX show every processor as a device, unless the user said how many; before it starts."""
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(len(os.sched_getaffinity(0))))
 
 
 def run(argv: list[str]) -> int:

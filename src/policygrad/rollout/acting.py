@@ -5,10 +5,13 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from policygrad.chunks import own, parts
+
 
 def lane_keys(key: PRNGKeyArray, step: Int[Array, ""] | int, lanes: int) -> PRNGKeyArray:
     """`[B]`, a key for every lane at one row of a batch, from the batch's key."""
-    return jax.random.split(jax.random.fold_in(key, step), lanes)
+    row_key = jax.random.fold_in(key, step)
+    return own(jax.random.split(row_key, lanes * parts()))
 
 
 def act(

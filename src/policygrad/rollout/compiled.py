@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
+from policygrad.chunks import own, parts
 from policygrad.environments.functional import CompiledEnvironment
 from policygrad.rollout.acting import act, act_greedily, lane_keys, max_cuts
 from policygrad.types import Trajectories
@@ -49,7 +50,8 @@ def advance(
     environment: CompiledEnvironment, lanes: LaneState, key: PRNGKeyArray, actions: PyTree
 ) -> tuple[LaneState, tuple[PyTree, Array, Array, Array]]:
     """Lanes after one step, those that ended reset; and successors, rewards, both flags."""
-    step_keys, reset_keys = jax.random.split(key, (2, len(lanes.times)))
+    count = len(lanes.times)
+    step_keys, reset_keys = own(jax.random.split(key, (2, count * parts())), axis=1)
     states, successors, rewards, terminated, truncated = jax.vmap(environment.step)(
         step_keys, lanes.environments, actions
     )
