@@ -1,5 +1,7 @@
-"""Lanes and rows shared between CPU devices: as on one, but for rounding; in processes of their own,
-since JAX counts its devices once."""
+"""What several CPU devices share equals what one computes, but for rounding.
+
+In processes of their own, since JAX counts its devices once.
+"""
 
 import json
 import os
@@ -14,7 +16,7 @@ CODE = """
 import json, sys
 import jax, numpy as np
 import policygrad
-from policygrad.chunks import processors
+from policygrad.processors import processors
 settings = json.loads(sys.argv[1])
 run = policygrad.train("gymnax/CartPole-v1", **settings)
 leaves = [np.asarray(x).ravel().tolist() for x in jax.tree.leaves(run.policy)]

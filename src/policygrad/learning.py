@@ -19,8 +19,8 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from policygrad.chunks import AXIS, all_lanes
 from policygrad.environments.spaces import clipped_fraction, space_from_json
+from policygrad.processors import AXIS, all_lanes
 from policygrad.rollout.collectors import Same
 from policygrad.rollout.compiled import LaneState, collect_segment
 from policygrad.statistics import EpisodeTally, is_sound
@@ -179,7 +179,8 @@ def learn_many(
 
     if segments.processors is not None:
         everywhere, by_lane = PartitionSpec(), PartitionSpec(AXIS)
-        carried = Rolling(everywhere, by_lane)
+        specs: Any = everywhere, by_lane
+        carried = Rolling(*specs)
         many = jax.shard_map(
             many,
             mesh=segments.processors,

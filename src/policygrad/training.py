@@ -19,7 +19,6 @@ import policygrad
 from policygrad import environments, learning
 from policygrad.algorithms import Algorithm
 from policygrad.building import build_algorithm, build_policy
-from policygrad.chunks import processors, whole
 from policygrad.config import TrainConfig
 from policygrad.environments.lanes import Lanes
 from policygrad.environments.spaces import example_observation, space_to_json
@@ -39,6 +38,7 @@ from policygrad.learning import (
     step_once,
 )
 from policygrad.policies import Agent
+from policygrad.processors import processors, whole
 from policygrad.rollout import Collector, make_collector
 from policygrad.rollout.collectors import CompiledSegments
 from policygrad.runs import MetricsFile, RunDirectory, sinks, storage

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
-from policygrad.chunks import own, parts
 from policygrad.environments.functional import CompiledEnvironment
+from policygrad.processors import own, parts
 from policygrad.rollout.acting import act, act_greedily, lane_keys, max_cuts
 from policygrad.types import Trajectories
 
