@@ -7,11 +7,13 @@ a batch for each; rejax's PPO with 64 environments, 64×64 and 4 epochs; and the
 loop of nothing but the float32 matrix products that such a training cannot do without. Those are,
 a batch: the policy forward on each row of environments in turn (acting), the critic forward on the
 batch (values), and both networks forward and backward on the batch (the two gradient steps). The
-ceiling takes the batch whole or in chunks, whichever is faster.
+ceiling takes the batch whole or in chunks, whichever is faster. JAX is let see every processor, as
+the command does it.
 """
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -131,10 +133,11 @@ def ceiling_rate(num_envs: int, batch_steps: int, seconds: float = 0.5) -> float
 
 def main() -> None:
     """Measure, and print a table."""
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rejax-python", help="Python with rejax; none: without it")
-    parser.add_argument("--num-envs", type=int, default=64)
-    parser.add_argument("--batch-steps", type=int, default=4096)
+    parser.add_argument("--num-envs", type=int, default=256)
+    parser.add_argument("--batch-steps", type=int, default=16_384)
     parser.add_argument("--steps", type=int, default=2_000_000, help="of one training run")
     parser.add_argument("--seeds", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
