@@ -19,19 +19,20 @@ def flat_rows(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *jnp.shape(x)[2:]), tree)
 
 
-def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
+def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int = CHUNK) -> PyTree:
     """f(rows), where f is a sum over rows, taken chunk by chunk.
 
     Args:
-        f: pytree of `[n, ...]` -> pytree of sums over n; called with n of 256 or less, or with all
-            rows where they are fewer than two chunks.
+        f: pytree of `[n, ...]` -> pytree of sums over n; called with n of `size` or less, or with
+            all rows where they are fewer than two chunks.
         rows: pytree of `[N, ...]`.
+        size: rows of a chunk.
     """
     count = jax.tree.leaves(rows)[0].shape[0]
-    if count < 2 * CHUNK:
+    if count < 2 * size:
         return f(rows)
-    whole = count // CHUNK * CHUNK
-    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, CHUNK, *x.shape[1:]), rows)
+    whole = count // size * size
+    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), rows)
 
     def add(total: PyTree, chunk: PyTree) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, total, f(chunk)), None

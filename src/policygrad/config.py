@@ -106,6 +106,8 @@ class TrainConfig:
     time limit, else 10000."""
     processes: bool = False
     """Step Gymnasium environments in spawned worker processes."""
+    monitor_every: Annotated[int, In(0)] = 0
+    """Of how many updates one also measures the noise of its gradient; 0: none."""
 
     algorithm: str = "vanilla"
     """vanilla, natural (natural policy gradient), trpo or ppo."""
@@ -213,6 +215,12 @@ class TrainConfig:
                 f"--batch-steps {self.steps_per_batch} is not a multiple of --num-envs "
                 f"{self.num_envs}; every environment makes the same number of steps a batch"
             )
+        if self.monitor_every and self.columns == 1:
+            what = "num-envs" if self.batch_episodes is None else "batch-episodes"
+            raise UserError(
+                f"--monitor-every {self.monitor_every} compares the gradients of a batch's parts, "
+                f"and --{what} 1 leaves one; give at least 2"
+            )
 
     def _check_estimator(self) -> None:
         whole = self.batch_episodes is not None
@@ -248,6 +256,10 @@ class TrainConfig:
     def columns(self) -> int:
         """Columns of a batch: environments, or episodes."""
         return self.num_envs if self.batch_episodes is None else self.batch_episodes
+
+    def monitors(self, update: int) -> bool:
+        """Whether the gradient of an update, counted from 1, is measured."""
+        return self.monitor_every > 0 and update % self.monitor_every == 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back."""

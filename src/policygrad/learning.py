@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from policygrad.diagnostics.monitor import GradientMoments, gradient_moments, nothing_measured
 from policygrad.environments.spaces import clipped_fraction, space_from_json
 from policygrad.rollout.collectors import Same
 from policygrad.rollout.compiled import LaneState, collect_segment
@@ -33,10 +34,13 @@ class Learner(NamedTuple):
     Attributes:
         state: the algorithm's.
         tally: of episodes.
+        last_gradient: that was monitored, in the policy's structure; zeros before the first, None
+            where none is.
     """
 
     state: Any
     tally: EpisodeTally
+    last_gradient: PyTree = None
 
     def with_estimator(self, estimator: Any) -> "Learner":
         """With critic and baseline as they were refitted."""
@@ -51,6 +55,8 @@ class Report(NamedTuple):
         sound: `[]`, the batch held no NaN, no infinity, and no mask without a permitted action.
         steps: `[]`, transitions in the batch.
         episodes, recent_returns, recent_lengths: of the tally after the batch.
+        moments: of the batch's gradient; without a meaning where the update is not monitored, None
+            where none is.
     """
 
     info: dict[str, Float[Array, ""]]
@@ -59,6 +65,7 @@ class Report(NamedTuple):
     episodes: Int[Array, ""]
     recent_returns: Float[Array, " 100"]
     recent_lengths: Int[Array, " 100"]
+    moments: GradientMoments | None = None
 
     def completed(self, info: dict[str, Any]) -> "Report":
         """With what the refit logs too."""
@@ -100,7 +107,21 @@ def step(
         jnp.sum(trajectories.valid),
         *tally[:3],
     )
-    return Learner(state, tally), refit, report
+    return learner._replace(state=state, tally=tally), refit, report
+
+
+def watch(
+    algorithm: Any, learner: Learner, trajectories: Trajectories
+) -> tuple[PyTree, GradientMoments]:
+    """The gradient that a learner is about to learn from, and its moments. Pure.
+
+    It is computed anew, from the record: what an update reads of its own intermediate results would
+    compile it otherwise, and so change how it rounds.
+    """
+    _, _, weights = algorithm.weigh(learner.state, trajectories)
+    return gradient_moments(
+        learner.state.policy, trajectories, weights.psi, learner.last_gradient
+    )
 
 
 def refit(algorithm: Any, estimator: Any, refit: Any) -> tuple[Any, dict[str, Array]]:
@@ -109,11 +130,15 @@ def refit(algorithm: Any, estimator: Any, refit: Any) -> tuple[Any, dict[str, Ar
 
 
 # runs of equal shapes in a process share what is compiled, whatever their numbers
-step_once, refit_once = eqx.filter_jit(step), eqx.filter_jit(refit)
+step_once, refit_once, watch_once = map(eqx.filter_jit, (step, refit, watch))
 
 
 def collect_and_learn(
-    algorithm: Any, segments: Segments, run_key: PRNGKeyArray, rolling: Rolling
+    algorithm: Any,
+    segments: Segments,
+    run_key: PRNGKeyArray,
+    rolling: Rolling,
+    monitored: Bool[Array, ""],
 ) -> tuple[Rolling, Report]:
     """A segment and an update from it. Pure."""
     learner, lanes = rolling
@@ -125,9 +150,18 @@ def collect_and_learn(
         collect_key,
         steps=segments.steps,
     )
+    before = learner
     learner, rest, report = step(
         algorithm, segments.action_space, learner, trajectories, update_key
     )
+    if before.last_gradient is not None:
+        gradient, moments = jax.lax.cond(
+            monitored,
+            lambda: watch(algorithm, before, trajectories),
+            lambda: (before.last_gradient, nothing_measured()),
+        )
+        learner = learner._replace(last_gradient=gradient)
+        report = report._replace(moments=moments)
     estimator, info = refit(algorithm, learner.state.estimator, rest)
     return Rolling(learner.with_estimator(estimator), lanes), report.completed(info)
 
@@ -139,6 +173,7 @@ def learn_many(
     run_keys: PRNGKeyArray,
     rolling: Rolling,
     count: Int[Array, ""],
+    monitor_every: int = 0,
 ) -> tuple[Rolling, Report]:
     """`count` updates, at most 256, each from a segment of its own.
 
@@ -149,21 +184,27 @@ def learn_many(
         rolling: with a leading axis S where there are S keys: seeds side by side, none of which
             reads another's numbers.
         count: `[]`.
+        monitor_every: of how many updates one is monitored; 0 for none. Static.
 
     Returns:
         What is carried on, and the reports with leading axes 256 (of which `count` are filled), S.
     """
     one = partial(collect_and_learn, algorithm, segments)
-    body = jax.vmap(one) if run_keys.ndim else one
+    body = jax.vmap(one, (0, 0, None)) if run_keys.ndim else one
     arrays, rest = eqx.partition(rolling, eqx.is_array)
+
+    def monitored(rolling: Rolling) -> Bool[Array, ""]:
+        update = jnp.ravel(rolling.learner.state.updates)[0] + 1  # seeds make equally many
+        return (update % monitor_every == 0) if monitor_every else jnp.bool_(False)
 
     def one_more(i: Array, carry: PyTree) -> PyTree:
         arrays, reports = carry
-        rolling, report = body(run_keys, eqx.combine(arrays, rest))
+        rolling = eqx.combine(arrays, rest)
+        rolling, report = body(run_keys, rolling, monitored(rolling))
         reports = jax.tree.map(lambda rows, row: rows.at[i].set(row), reports, report)
         return eqx.filter(rolling, eqx.is_array), reports
 
-    shapes = eqx.filter_eval_shape(lambda: body(run_keys, rolling)[1])
+    shapes = eqx.filter_eval_shape(lambda: body(run_keys, rolling, monitored(rolling))[1])
     empty = jax.tree.map(lambda x: jnp.zeros((MOST_UPDATES, *x.shape), x.dtype), shapes)
     arrays, reports = jax.lax.fori_loop(0, count, one_more, (arrays, empty))
     return eqx.combine(arrays, rest), reports

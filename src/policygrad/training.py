@@ -20,6 +20,7 @@ from policygrad import environments, learning
 from policygrad.algorithms import Algorithm
 from policygrad.building import build_algorithm, build_policy
 from policygrad.config import TrainConfig
+from policygrad.diagnostics.monitor import noise_metrics
 from policygrad.environments.lanes import Lanes
 from policygrad.environments.spaces import example_observation, space_to_json
 from policygrad.errors import NonFiniteError, RunError, UserError
@@ -36,6 +37,7 @@ from policygrad.learning import (
     refit_once,
     rows_of,
     step_once,
+    watch_once,
 )
 from policygrad.policies import Agent
 from policygrad.rollout import Collector, make_collector
@@ -44,7 +46,7 @@ from policygrad.runs import MetricsFile, RunDirectory, sinks, storage
 from policygrad.runs.directory import CONFIG, CURVE, SUMMARY
 from policygrad.saved import policy_to_files
 from policygrad.statistics import EpisodeTally, check_finite, recent_mean
-from policygrad.types import Trajectories
+from policygrad.types import Trajectories, split
 
 Metrics = dict[str, Any]
 OnUpdate = Callable[[Metrics], None]
@@ -291,10 +293,10 @@ class Session:
         )
         example = example_observation(environment.observation_space)
         state = algorithm.init(state_key, policy, example, config.columns)
-        return cls(
-            env, config, collector, algorithm,
-            Learner(state, EpisodeTally.init(config.columns)), objects, env_kwargs,
-        )  # fmt: skip
+        learner = Learner(state, EpisodeTally.init(config.columns))
+        if config.monitor_every:
+            learner = learner._replace(last_gradient=jax.tree.map(jnp.zeros_like, split(policy)[0]))
+        return cls(env, config, collector, algorithm, learner, objects, env_kwargs)
 
     def open_directory(self, directory: RunDirectory) -> None:
         """Begin to write to a directory: the configuration, and a first checkpoint."""
@@ -367,10 +369,15 @@ class Session:
         """Improve the policy, and let the worker begin with the refit."""
         started = time.perf_counter()
         _, update_key = keys_of(self.run_key, self.updates)
+        before = self.learner
         space = space_to_json(self.collector.action_space)
         learner, rest, report = step_once(
-            self.algorithm, space, self.learner, trajectories, update_key
+            self.algorithm, space, before, trajectories, update_key
         )
+        if self.config.monitors(self.updates + 1):
+            gradient, moments = watch_once(self.algorithm, before, trajectories)
+            learner = learner._replace(last_gradient=gradient)
+            report = report._replace(moments=moments)
         report = jax.device_get(report)
         if first_unsound([report]) is not None:
             self._refuse(report, trajectories)
@@ -400,7 +407,9 @@ class Session:
 
         def run(count: int) -> tuple[Rolling, Report]:
             number = jnp.asarray(count, jnp.int32)
-            return learning.learn_many(self.algorithm, segments, self.run_key, start, number)
+            return learning.learn_many(
+                self.algorithm, segments, self.run_key, start, number, self.config.monitor_every
+            )
 
         rolling, reports = run(count)
         reports = rows_of(reports, count)
@@ -462,6 +471,9 @@ class Session:
         steps, episodes = int(report.steps), int(report.episodes)
         self.env_steps += steps
         self.seconds += seconds
+        noise = {}
+        if report.moments is not None and self.config.monitors(update):
+            noise = noise_metrics(report.moments, steps)
         return {
             "update": update,
             "env_steps": self.env_steps,
@@ -469,6 +481,7 @@ class Session:
             "return_mean": recent_mean(report.recent_returns, episodes),
             "length_mean": recent_mean(report.recent_lengths, episodes),
             **{name: float(value) for name, value in report.info.items()},
+            **noise,
             "steps_per_second": steps / seconds,
             "seconds": self.seconds,
         }
@@ -562,6 +575,7 @@ class Session:
         arrays |= storage.to_arrays(rest, "state")
         arrays |= storage.to_arrays(self.collector.snapshot(), "environments")
         arrays |= storage.to_arrays(self.learner.tally, "episodes")
+        arrays |= storage.to_arrays(self.learner.last_gradient, "last_gradient")
         data |= {"env_steps": self.env_steps, "seconds": self.seconds}
         self.directory.save_checkpoint(self.env_steps, arrays, data, self.config.keep_checkpoints)
         self.last_save = time.perf_counter()
@@ -582,10 +596,11 @@ class Session:
                 f"{directory.path} already has {self.env_steps} of "
                 f"{self.config.total_steps} steps; raise --total-steps to train on"
             )
-        state, tally = self.learner
+        state, tally, last_gradient = self.learner
         policy = read(state.policy, "policy")
         state = read(state._replace(policy=None), "state")._replace(policy=policy)
         tally = read(tally, "episodes")
+        last_gradient = read(last_gradient, "last_gradient")
         self.resumed_exactly = self.collector.restore(
             read(self.collector.snapshot(), "environments", shapes=False)
         )
@@ -594,7 +609,7 @@ class Session:
             scale = state.reward_scale
             scale = scale._replace(running=np.zeros_like(scale.running))
             state = state._replace(reward_scale=scale)
-        self.learner = Learner(state, tally)
+        self.learner = Learner(state, tally, last_gradient)
         directory.clear_failure()
         directory.write_config(self._description())
 
