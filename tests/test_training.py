@@ -258,6 +258,8 @@ def test_every_estimator_and_baseline_that_is_accepted_trains(settings):
         ("td", "none", False),
         ("gae", "linear-features", False),
         ("gae", "leave-one-out", True),
+        ("reward-to-go", "variance-optimal", True),
+        ("gae", "variance-optimal", False),
     ],
 )
 def test_estimators_and_baselines_train(estimator, baseline, whole):

@@ -119,9 +119,7 @@ def watch(
     compile it otherwise, and so change how it rounds.
     """
     _, _, weights = algorithm.weigh(learner.state, trajectories)
-    return gradient_moments(
-        learner.state.policy, trajectories, weights.psi, learner.last_gradient
-    )
+    return gradient_moments(learner.state.policy, trajectories, weights.psi, learner.last_gradient)
 
 
 def refit(algorithm: Any, estimator: Any, refit: Any) -> tuple[Any, dict[str, Array]]:
@@ -130,7 +128,8 @@ def refit(algorithm: Any, estimator: Any, refit: Any) -> tuple[Any, dict[str, Ar
 
 
 # runs of equal shapes in a process share what is compiled, whatever their numbers
-step_once, refit_once, watch_once = map(eqx.filter_jit, (step, refit, watch))
+step_once, refit_once = eqx.filter_jit(step), eqx.filter_jit(refit)
+watch_once = eqx.filter_jit(watch)
 
 
 def collect_and_learn(

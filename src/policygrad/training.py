@@ -18,6 +18,7 @@ import optax
 import policygrad
 from policygrad import environments, learning
 from policygrad.algorithms import Algorithm
+from policygrad.batch_size import AdaptiveBatch
 from policygrad.building import build_algorithm, build_policy
 from policygrad.config import TrainConfig
 from policygrad.diagnostics.monitor import noise_metrics
@@ -41,7 +42,7 @@ from policygrad.learning import (
 )
 from policygrad.policies import Agent
 from policygrad.rollout import Collector, make_collector
-from policygrad.rollout.collectors import CompiledSegments
+from policygrad.rollout.collectors import CompiledEpisodes, CompiledSegments, HostEpisodes
 from policygrad.runs import MetricsFile, RunDirectory, sinks, storage
 from policygrad.runs.directory import CONFIG, CURVE, SUMMARY
 from policygrad.saved import policy_to_files
@@ -230,6 +231,7 @@ class Session:
     learner: Learner
     objects: list[str]
     env_kwargs: dict[str, Any]
+    batch: AdaptiveBatch | None = None
     directory: RunDirectory | None = None
     env_steps: int = 0
     seconds: float = 0.0
@@ -288,15 +290,16 @@ class Session:
             environment_key,
             num_envs=config.num_envs,
             steps=_rows(config),
-            episodes=config.batch_episodes,
+            episodes=None if config.batch_episodes is None else config.columns,
             max_episode_steps=config.max_episode_steps,
         )
         example = example_observation(environment.observation_space)
         state = algorithm.init(state_key, policy, example, config.columns)
         learner = Learner(state, EpisodeTally.init(config.columns))
-        if config.monitor_every:
+        if config.measures_noise:
             learner = learner._replace(last_gradient=jax.tree.map(jnp.zeros_like, split(policy)[0]))
-        return cls(env, config, collector, algorithm, learner, objects, env_kwargs)
+        batch = AdaptiveBatch.init() if config.adaptive else None
+        return cls(env, config, collector, algorithm, learner, objects, env_kwargs, batch)
 
     def open_directory(self, directory: RunDirectory) -> None:
         """Begin to write to a directory: the configuration, and a first checkpoint."""
@@ -361,6 +364,9 @@ class Session:
     def _collect(self) -> Trajectories:
         started = time.perf_counter()
         collect_key, _ = keys_of(self.run_key, self.updates)
+        if self.batch is not None:
+            assert isinstance(self.collector, (HostEpisodes, CompiledEpisodes))
+            self.collector.episodes = int(self.batch.episodes)
         trajectories = self.collector.collect(self.learner.state.policy, collect_key)
         self.time_spent(collect=time.perf_counter() - started)
         return trajectories
@@ -371,9 +377,7 @@ class Session:
         _, update_key = keys_of(self.run_key, self.updates)
         before = self.learner
         space = space_to_json(self.collector.action_space)
-        learner, rest, report = step_once(
-            self.algorithm, space, before, trajectories, update_key
-        )
+        learner, rest, report = step_once(self.algorithm, space, before, trajectories, update_key)
         if self.config.monitors(self.updates + 1):
             gradient, moments = watch_once(self.algorithm, before, trajectories)
             learner = learner._replace(last_gradient=gradient)
@@ -382,6 +386,8 @@ class Session:
         if first_unsound([report]) is not None:
             self._refuse(report, trajectories)
         self.learner = learner
+        if self.batch is not None and report.moments is not None:
+            self.batch = self.batch.after(report.moments)
         refit = for_another_thread(
             lambda: jax.block_until_ready(refit_once(self.algorithm, learner.state.estimator, rest))
         )
@@ -471,9 +477,6 @@ class Session:
         steps, episodes = int(report.steps), int(report.episodes)
         self.env_steps += steps
         self.seconds += seconds
-        noise = {}
-        if report.moments is not None and self.config.monitors(update):
-            noise = noise_metrics(report.moments, steps)
         return {
             "update": update,
             "env_steps": self.env_steps,
@@ -481,10 +484,20 @@ class Session:
             "return_mean": recent_mean(report.recent_returns, episodes),
             "length_mean": recent_mean(report.recent_lengths, episodes),
             **{name: float(value) for name, value in report.info.items()},
-            **noise,
+            **self._noise_metrics(update, report, steps),
             "steps_per_second": steps / seconds,
             "seconds": self.seconds,
         }
+
+    def _noise_metrics(self, update: int, report: Report, steps: int) -> Metrics:
+        if report.moments is None or not self.config.monitors(update):
+            return {}
+        metrics: Metrics = dict(noise_metrics(report.moments, steps))
+        if self.batch is not None:
+            episodes, scale = int(report.moments.columns), self.batch.noise_scale
+            smoothed = scale * steps / episodes if np.isfinite(scale) else None
+            metrics |= {"batch_episodes": episodes, "noise_scale_smoothed": smoothed}
+        return metrics
 
     def time_spent(self, **seconds: float) -> None:
         """Add to the timings by name; what came first, which compiles, stands apart."""
@@ -576,6 +589,7 @@ class Session:
         arrays |= storage.to_arrays(self.collector.snapshot(), "environments")
         arrays |= storage.to_arrays(self.learner.tally, "episodes")
         arrays |= storage.to_arrays(self.learner.last_gradient, "last_gradient")
+        arrays |= storage.to_arrays(self.batch, "batch")
         data |= {"env_steps": self.env_steps, "seconds": self.seconds}
         self.directory.save_checkpoint(self.env_steps, arrays, data, self.config.keep_checkpoints)
         self.last_save = time.perf_counter()
@@ -601,6 +615,7 @@ class Session:
         state = read(state._replace(policy=None), "state")._replace(policy=policy)
         tally = read(tally, "episodes")
         last_gradient = read(last_gradient, "last_gradient")
+        self.batch = read(self.batch, "batch")
         self.resumed_exactly = self.collector.restore(
             read(self.collector.snapshot(), "environments", shapes=False)
         )

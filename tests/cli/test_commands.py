@@ -128,7 +128,7 @@ OUT_OF_RANGE = [
     ("--total-steps", "0", "at least 1"),
     ("--num-envs", "0", "at least 1"),
     ("--batch-steps", "-4", "at least 1"),
-    ("--batch-episodes", "0", "at least 1"),
+    ("--batch-episodes", "0", "adaptive, or a whole number at least 1"),
     ("--hidden", "0", "at least 1"),
     ("--hidden", "8,0", "at least 1"),
     ("--n", "0", "at least 1"),
@@ -197,7 +197,13 @@ def test_settings_that_do_not_go_together(refused, flags, words):
 
 
 @pytest.mark.parametrize(
-    ("flag", "value"), [("--discount", "abc"), ("--total-steps", "1e5"), ("--hidden", "8,x")]
+    ("flag", "value"),
+    [
+        ("--discount", "abc"),
+        ("--total-steps", "1e5"),
+        ("--hidden", "8,x"),
+        ("--batch-episodes", "adaptiv"),
+    ],
 )
 def test_value_that_is_no_number_is_named(command, flag, value):
     code, out, err = command("train", "CartPole-v1", flag, value)

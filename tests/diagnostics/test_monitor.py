@@ -67,9 +67,11 @@ def test_lanes_of_segments_are_the_units(policy):
     variance = float(((each - mean) ** 2).sum() / (lanes - 1))
     norm2 = float((mean**2).sum()) - variance / lanes
     _, moments = measured(policy, record, weights)
-    assert moments.variance_and_norm() == pytest.approx((variance, norm2), rel=1e-9)
+    assert moments.variance_and_norm() == pytest.approx((variance, norm2), rel=1e-6)
     scale = noise_metrics(moments, steps)["noise_scale"]
-    assert scale == (pytest.approx(variance / norm2 * steps / lanes) if norm2 > 0 else None)
+    assert scale == (
+        pytest.approx(variance / norm2 * steps / lanes, rel=1e-5) if norm2 > 0 else None
+    )
 
 
 def test_cosine_is_that_of_the_two_gradients(policy):

@@ -58,10 +58,10 @@ def gradient_moments(
     gradient, mean_square = column_moments(policy, trajectories, weights)
     return gradient, GradientMoments(
         jnp.int32(trajectories.rewards.shape[1]),
-        optax.tree.vdot(gradient, gradient),
+        jnp.asarray(optax.tree.vdot(gradient, gradient)),
         mean_square,
-        optax.tree.vdot(gradient, last),
-        optax.tree.vdot(last, last),
+        jnp.asarray(optax.tree.vdot(gradient, last)),
+        jnp.asarray(optax.tree.vdot(last, last)),
     )
 
 

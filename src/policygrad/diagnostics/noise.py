@@ -234,7 +234,7 @@ def variance_and_norm(
 def norm_by_variance(norm2: Any, variance: Any) -> Any:
     """‖G‖²/trΣ: one over the noise scale. Infinite without noise, 0 without either."""
     with np.errstate(all="ignore"):
-        return np.where(variance > 0, norm2 / variance, np.where(norm2 > 0, np.inf, 0.0))
+        return np.where(variance > 0, np.divide(norm2, variance), np.where(norm2 > 0, np.inf, 0.0))
 
 
 def _noise(
