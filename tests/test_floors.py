@@ -16,6 +16,7 @@ FLOORS = (
     ("environments", "policies", "rewards", "rollout", "statistics"),
     ("algorithms", "diagnostics"),
     (
+        "batch_size",
         "building",
         "learning",
         "runs",

@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+from dataclasses import replace
 from io import BytesIO
 
 import jax
@@ -14,7 +15,7 @@ from policygrad.diagnostics import plots
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
 from policygrad.errors import UserError
-from policygrad.report import page, write_report
+from policygrad.report import figures_of, page, write_report
 from policygrad.tabular import gallery
 from tests.diagnostics.sampling import sampler
 
@@ -37,7 +38,11 @@ def examination():
         env="chain",
         settings={"batch_episodes": 8},
         objects=(),
-        metrics={"env_steps": np.arange(5.0), "noise_scale": np.array([np.nan, 3, 4, 5, np.inf])},
+        metrics={
+            "env_steps": np.arange(1.0, 6.0),
+            "signal_to_noise": np.array([np.nan, 0.5, 0.4, 0.3, 0.0]),
+            "noise_scale": np.array([np.nan, 3, 4, 5, np.nan]),
+        },
         noise=diagnostics.gradient_noise(*args),
         comparison=diagnostics.compare_estimators(
             task.policy, candidates, episodes, batch_episodes=8
@@ -96,6 +101,16 @@ def test_pictures_survive_what_is_not_known(examination):
         figure.savefig(drawn, format="png")
         assert drawn.getvalue().startswith(b"\x89PNG")
         assert figure.axes[0].get_title(loc="left")
+
+
+def test_noise_scale_over_training_shows_what_was_monitored(examination):
+    axes = figures_of(examination)["noise_scale_over_training"].axes[0]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
+    assert lines["noise scale B"] == [[2, 3], [3, 4], [4, 5]]
+    assert lines["batch in use"] == [[x, 1] for x in range(1, 6)]
+    assert [x for x, _ in lines["beyond what the batch can tell"]] == [5]
+    bare = replace(examination, metrics={"env_steps": np.arange(5.0)})
+    assert "noise_scale_over_training" not in figures_of(bare)
 
 
 def test_page_is_one_well_formed_document(examination):

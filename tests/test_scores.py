@@ -8,10 +8,12 @@ import pytest
 from policygrad.distributions import Bernoulli, DiagonalGaussian
 from policygrad.estimators import reward_to_go
 from policygrad.scores import (
+    column_moments,
     episode_gradients,
     policy_gradient,
     reward_indexed_gradient,
     score_function_gradient,
+    score_squares,
     trajectory_score,
 )
 from policygrad.types import Carried
@@ -182,6 +184,32 @@ def test_segment_gradient_is_the_mean_over_valid_steps(enumerated):
     per_step = jax.jit(policy_gradient)(policy, segments, weights).logits
     total = jax.jit(trajectory_score)(policy, record).logits.sum(axis=0)
     np.testing.assert_allclose(per_step, total / int(record.valid.sum()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["episodes", "segments"])
+def test_column_moments_are_those_of_the_columns(enumerated, whole):
+    policy, record, _ = enumerated
+    record = replace(record, whole_episodes=whole)
+    count = record.rewards.shape[1]
+    assert count * record.rewards.shape[0] > 256  # so that there are several chunks
+    weights = jax.random.normal(jax.random.key(0), record.rewards.shape)
+    gradient, square = jax.jit(column_moments)(policy, record, weights)
+    batch = policy_gradient(policy, record, weights)
+    np.testing.assert_allclose(gradient.logits, batch.logits, rtol=1e-6)  # B/M in 32 bits
+    each = jax.jit(episode_gradients)(policy, replace(record, whole_episodes=True), weights).logits
+    scale = 1 if whole else count / int(record.valid.sum())
+    expected = np.mean(np.sum((np.asarray(each) * scale) ** 2, axis=(1, 2)))
+    np.testing.assert_allclose(square, expected, rtol=1e-6)
+
+
+def test_score_squares_do_not_depend_on_chunks(enumerated):
+    policy, record, _ = enumerated
+    many = jax.tree.map(lambda x: jnp.concatenate([x] * 9, axis=1), record)
+    assert record.rewards.size < 512 < many.rewards.size
+    few = jax.jit(score_squares)(policy, record).logits
+    expected = jnp.concatenate([few] * 9, axis=1)
+    assert expected.max() > 0.1
+    np.testing.assert_allclose(jax.jit(score_squares)(policy, many).logits, expected, rtol=1e-12)
 
 
 def test_jit_equals_eager(enumerated):

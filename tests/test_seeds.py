@@ -42,6 +42,19 @@ def test_no_seed_depends_on_its_neighbours():
     assert without_clock(one.runs[2].metrics) == without_clock(other.runs[2].metrics)
 
 
+def test_monitored_seeds_report_what_they_report_alone():
+    settings = TINY | {"total_steps": 96}
+    plain = policygrad.train_seeds("gymnax/CartPole-v1", [1, 2, 3], **settings)
+    result = policygrad.train_seeds("gymnax/CartPole-v1", [1, 2, 3], monitor_every=2, **settings)
+    for seed, run in result.runs.items():
+        assert_bitwise(run, plain.runs[seed])
+        alone = policygrad.train("gymnax/CartPole-v1", seed=seed, monitor_every=2, **settings)
+        assert ["noise_scale" in m for m in run.metrics] == [False, True, False]
+        for name in ("signal_to_noise", "noise_scale"):
+            ours, theirs = run.metrics[1][name], alone.metrics[1][name]
+            assert ours == (None if theirs is None else pytest.approx(theirs, rel=1e-2, abs=1e-3))
+
+
 def test_side_by_side_seeds_equal_the_same_seeds_alone(tmp_path):
     result = policygrad.train_seeds("CartPole-v1", range(5), jobs=2, out=tmp_path / "a", **TINY)
     assert not result.failures

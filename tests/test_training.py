@@ -168,6 +168,48 @@ def test_environment_with_arguments_is_resumed_as_it_was(tmp_path):
     assert_bitwise(whole, resumed)
 
 
+# ----- the monitor
+
+MONITORED = {"signal_to_noise", "noise_scale", "gradient_cosine"}
+
+
+@pytest.mark.parametrize(
+    ("env", "settings"),
+    [
+        ("gymnax/CartPole-v1", TINY),
+        ("gymnax/CartPole-v1", TINY | {"algorithm": "ppo", "ppo_epochs": 1, "ppo_minibatches": 2}),
+        ("gymnax/CartPole-v1", EPISODES | {"estimator": "reward-to-go"}),
+        ("CartPole-v1", TINY | {"algorithm": "natural"}),
+        ("CartPole-v1", EPISODES | {"algorithm": "trpo", "entropy_coefficient": 0.1}),
+    ],
+    ids=["compiled", "compiled ppo", "compiled episodes", "host natural", "host episodes trpo"],
+)
+def test_monitor_changes_no_bit_and_reports_every_second_update(env, settings):
+    settings = settings | {"total_steps": 160}
+    plain = policygrad.train(env, **settings)
+    watched = policygrad.train(env, monitor_every=2, **settings)
+    assert len(plain.metrics) > 1
+    assert_bitwise(plain, watched)
+    bare = [{k: v for k, v in m.items() if k not in MONITORED} for m in watched.metrics]
+    assert without_clock(bare) == without_clock(plain.metrics)
+    for metrics in watched.metrics:
+        assert (metrics.keys() >= MONITORED) == (metrics["update"] % 2 == 0)
+        assert metrics.keys() >= MONITORED or not metrics.keys() & MONITORED
+
+
+@every_kind
+@pytest.mark.parametrize("env", ["gymnax/CartPole-v1", "CartPole-v1"])
+def test_monitored_run_that_is_resumed_equals_uninterrupted(env, settings, tmp_path):
+    """The gradient of the last monitored update comes back from the checkpoint."""
+    settings = settings | {"monitor_every": 2, "num_envs": 2}
+    whole = policygrad.train(env, **(settings | {"total_steps": 400}))
+    part = policygrad.train(env, out=tmp_path / "a", **(settings | {"total_steps": 100}))
+    resumed = policygrad.resume(tmp_path / "a", total_steps=400)
+    assert without_clock(whole.metrics) == without_clock([*part.metrics, *resumed.metrics])
+    assert any(m.get("gradient_cosine") for m in resumed.metrics)
+    assert_finite(resumed)
+
+
 # ----- what is trained
 
 
@@ -216,6 +258,8 @@ def test_every_estimator_and_baseline_that_is_accepted_trains(settings):
         ("td", "none", False),
         ("gae", "linear-features", False),
         ("gae", "leave-one-out", True),
+        ("reward-to-go", "variance-optimal", True),
+        ("gae", "variance-optimal", False),
     ],
 )
 def test_estimators_and_baselines_train(estimator, baseline, whole):

@@ -31,6 +31,8 @@ def build_baseline(name: str, config: TrainConfig, time_limit: int | None) -> Ba
             )
         case "linear-features":
             return baselines.linear_features()
+        case "variance-optimal":  # where segments cut episodes, their own gradients are not known
+            return baselines.variance_optimal(cross_terms=config.batch_episodes is not None)
         case "time-dependent":
             return baselines.time_dependent(time_limit or 1000)
         case "constant":

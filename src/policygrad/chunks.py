@@ -21,27 +21,28 @@ def flat_rows(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *jnp.shape(x)[2:]), tree)
 
 
-def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
+def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int = CHUNK) -> PyTree:
     """f(rows), where f is a sum over rows, taken chunk by chunk.
 
     Args:
-        f: pytree of `[n, ...]` -> pytree of sums over n; called with n of 256 or less, or with all
-            rows where they are fewer than two chunks. Derivatives are taken inside of it: where
-            rows are shared, reverse differentiation from outside would count them twice.
+        f: pytree of `[n, ...]` -> pytree of sums over n; called with n of `size` or less, or with
+            all rows where they are fewer than two chunks. Derivatives are taken inside of it:
+            where rows are shared, reverse differentiation from outside would count them twice.
         rows: pytree of `[N, ...]`.
+        size: rows of a chunk.
     """
     count = jax.tree.leaves(rows)[0].shape[0]
     if _are_shared(count):
-        return total(_sum_in_chunks(f, own(rows)))
-    return _sum_in_chunks(f, rows)
+        return total(_sum_in_chunks(f, own(rows), size))
+    return _sum_in_chunks(f, rows, size)
 
 
-def _sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
+def _sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int) -> PyTree:
     count = jax.tree.leaves(rows)[0].shape[0]
-    if count < 2 * CHUNK:
+    if count < 2 * size:
         return f(rows)
-    whole = count // CHUNK * CHUNK
-    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, CHUNK, *x.shape[1:]), rows)
+    whole = count // size * size
+    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), rows)
 
     def add(total: PyTree, chunk: PyTree) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, total, f(chunk)), None

@@ -8,7 +8,7 @@ import difflib
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from policygrad.errors import UserError
 
@@ -17,6 +17,7 @@ ESTIMATORS = ("gae", "td", "n-step", "reward-to-go", "reward-indexed", "total-re
 BASELINES = (
     "value-network",
     "linear-features",
+    "variance-optimal",
     "time-dependent",
     "constant",
     "leave-one-out",
@@ -25,6 +26,7 @@ BASELINES = (
 OPTIMISERS = ("adam", "rmsprop", "sgd")
 SCHEDULES = ("constant", "linear")
 TIME_LIMITS = ("bootstraps", "terminates")
+FIRST_EPISODES = 32  # of a batch that adapts
 
 
 @dataclass(frozen=True)
@@ -99,21 +101,25 @@ class TrainConfig:
     batch_steps: Count | None = None
     """Steps of all environments together in one batch of segments; a multiple of num-envs.
     Default 2048, unless batch-episodes is given."""
-    batch_episodes: Count | None = None
-    """Whole episodes in one batch, in place of segments: no bootstrapping at cuts is needed."""
+    batch_episodes: Count | Literal["adaptive"] | None = None
+    """Whole episodes in one batch, in place of segments: no bootstrapping at cuts is needed.
+    adaptive: as many as the measured noise scale of the gradient, from 8 to 512."""
     max_episode_steps: Count | None = None
     """With batch-episodes: an episode that runs longer is an error. Default: the environment's own
     time limit, else 10000."""
     processes: bool = False
     """Step Gymnasium environments in spawned worker processes."""
+    monitor_every: Annotated[int, In(0)] = 0
+    """Of how many updates one also measures the noise of its gradient; 0: none. With adaptive
+    batches every update does."""
 
     algorithm: str = "vanilla"
     """vanilla, natural (natural policy gradient), trpo or ppo."""
     estimator: str = "gae"
     """What multiplies each score: gae, td, n-step, reward-to-go, reward-indexed or total-return."""
     baseline: str | None = None
-    """What is subtracted: value-network, linear-features, time-dependent, constant, leave-one-out
-    or none. Default: value-network."""
+    """What is subtracted: value-network, linear-features, variance-optimal, time-dependent,
+    constant, leave-one-out or none. Default: value-network."""
     discount: Unit = 0.99
     """γ."""
     gae_lambda: Unit = 0.95
@@ -213,6 +219,12 @@ class TrainConfig:
                 f"--batch-steps {self.steps_per_batch} is not a multiple of --num-envs "
                 f"{self.num_envs}; every environment makes the same number of steps a batch"
             )
+        if self.monitor_every and self.columns == 1:
+            what = "num-envs" if self.batch_episodes is None else "batch-episodes"
+            raise UserError(
+                f"--monitor-every {self.monitor_every} compares the gradients of a batch's parts, "
+                f"and --{what} 1 leaves one; give at least 2"
+            )
 
     def _check_estimator(self) -> None:
         whole = self.batch_episodes is not None
@@ -246,8 +258,24 @@ class TrainConfig:
 
     @property
     def columns(self) -> int:
-        """Columns of a batch: environments, or episodes."""
-        return self.num_envs if self.batch_episodes is None else self.batch_episodes
+        """Columns of a batch, of the first where it adapts: environments, or episodes."""
+        if self.batch_episodes is None:
+            return self.num_envs
+        return FIRST_EPISODES if self.batch_episodes == "adaptive" else self.batch_episodes
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the size of a batch follows from the noise of those before it."""
+        return self.batch_episodes == "adaptive"
+
+    @property
+    def measures_noise(self) -> bool:
+        """Whether the gradient of any update is measured."""
+        return self.adaptive or self.monitor_every > 0
+
+    def monitors(self, update: int) -> bool:
+        """Whether the gradient of an update, counted from 1, is measured."""
+        return self.adaptive or (self.monitor_every > 0 and update % self.monitor_every == 0)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back."""
@@ -277,6 +305,9 @@ def check_range(f: dataclasses.Field, value: Any) -> None:
     if value is None and optional:
         return
     kinds = [f.type, *getattr(f.type, "__args__", ())]
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    if isinstance(value, str) and value in words:
+        return
     ranges = [m for kind in kinds for m in getattr(kind, "__metadata__", ())]
     values = value if isinstance(value, (tuple, list)) else (value,)
     for item in values:
@@ -285,7 +316,8 @@ def check_range(f: dataclasses.Field, value: Any) -> None:
             integral = isinstance(item, Integral) and not isinstance(item, bool)
             if item not in allowed or (whole and not integral):
                 number = "a whole number " if whole else ""
-                raise UserError(f"{flag(f.name)} must be {number}{allowed}, got {item}")
+                choice = "".join(f"{word}, or " for word in words)
+                raise UserError(f"{flag(f.name)} must be {choice}{number}{allowed}, got {item}")
 
 
 def chosen(name: str, value: str | None, choices: tuple[str, ...]) -> str | None:

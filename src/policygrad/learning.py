@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from policygrad.diagnostics.monitor import GradientMoments, gradient_moments, nothing_measured
 from policygrad.environments.spaces import clipped_fraction, space_from_json
 from policygrad.processors import AXIS, all_lanes
 from policygrad.rollout.collectors import Same
@@ -35,10 +36,13 @@ class Learner(NamedTuple):
     Attributes:
         state: the algorithm's.
         tally: of episodes.
+        last_gradient: that was monitored, in the policy's structure; zeros before the first, None
+            where none is.
     """
 
     state: Any
     tally: EpisodeTally
+    last_gradient: PyTree = None
 
     def with_estimator(self, estimator: Any) -> "Learner":
         """With critic and baseline as they were refitted."""
@@ -53,6 +57,8 @@ class Report(NamedTuple):
         sound: `[]`, the batch held no NaN, no infinity, and no mask without a permitted action.
         steps: `[]`, transitions in the batch.
         episodes, recent_returns, recent_lengths: of the tally after the batch.
+        moments: of the batch's gradient; without a meaning where the update is not monitored, None
+            where none is.
     """
 
     info: dict[str, Float[Array, ""]]
@@ -61,6 +67,7 @@ class Report(NamedTuple):
     episodes: Int[Array, ""]
     recent_returns: Float[Array, " 100"]
     recent_lengths: Int[Array, " 100"]
+    moments: GradientMoments | None = None
 
     def completed(self, info: dict[str, Any]) -> "Report":
         """With what the refit logs too."""
@@ -109,7 +116,19 @@ def step(
         jnp.sum(trajectories.valid),
         *tally[:3],
     )
-    return Learner(state, tally), refit, report
+    return learner._replace(state=state, tally=tally), refit, report
+
+
+def watch(
+    algorithm: Any, learner: Learner, trajectories: Trajectories
+) -> tuple[PyTree, GradientMoments]:
+    """The gradient that a learner is about to learn from, and its moments. Pure.
+
+    It is computed anew, from the record: what an update reads of its own intermediate results would
+    compile it otherwise, and so change how it rounds.
+    """
+    _, _, weights = algorithm.weigh(learner.state, trajectories)
+    return gradient_moments(learner.state.policy, trajectories, weights.psi, learner.last_gradient)
 
 
 def refit(algorithm: Any, estimator: Any, refit: Any) -> tuple[Any, dict[str, Array]]:
@@ -119,10 +138,15 @@ def refit(algorithm: Any, estimator: Any, refit: Any) -> tuple[Any, dict[str, Ar
 
 # runs of equal shapes in a process share what is compiled, whatever their numbers
 step_once, refit_once = eqx.filter_jit(step), eqx.filter_jit(refit)
+watch_once = eqx.filter_jit(watch)
 
 
 def collect_and_learn(
-    algorithm: Any, segments: Segments, run_key: PRNGKeyArray, rolling: Rolling
+    algorithm: Any,
+    segments: Segments,
+    run_key: PRNGKeyArray,
+    rolling: Rolling,
+    monitored: Bool[Array, ""],
 ) -> tuple[Rolling, Report]:
     """A segment and an update from it. Pure."""
     learner, lanes = rolling
@@ -134,9 +158,19 @@ def collect_and_learn(
         collect_key,
         steps=segments.steps,
     )
+    trajectories = all_lanes(trajectories)
+    before = learner
     learner, rest, report = step(
-        algorithm, segments.action_space, learner, all_lanes(trajectories), update_key
+        algorithm, segments.action_space, learner, trajectories, update_key
     )
+    if before.last_gradient is not None:
+        gradient, moments = jax.lax.cond(
+            monitored,
+            lambda: watch(algorithm, before, trajectories),
+            lambda: (before.last_gradient, nothing_measured()),
+        )
+        learner = learner._replace(last_gradient=gradient)
+        report = report._replace(moments=moments)
     estimator, info = refit(algorithm, learner.state.estimator, rest)
     return Rolling(learner.with_estimator(estimator), lanes), report.completed(info)
 
@@ -148,6 +182,7 @@ def learn_many(
     run_keys: PRNGKeyArray,
     rolling: Rolling,
     count: Int[Array, ""],
+    monitor_every: int = 0,
 ) -> tuple[Rolling, Report]:
     """`count` updates, at most 256, each from a segment of its own.
 
@@ -158,22 +193,31 @@ def learn_many(
         rolling: with a leading axis S where there are S keys: seeds side by side, none of which
             reads another's numbers.
         count: `[]`.
+        monitor_every: of how many updates one is monitored; 0 for none. Static.
 
     Returns:
         What is carried on, and the reports with leading axes 256 (of which `count` are filled), S.
     """
     one = partial(collect_and_learn, algorithm, segments)
-    body = jax.vmap(one) if run_keys.ndim else one
+    body = jax.vmap(one, (0, 0, None)) if run_keys.ndim else one
     arrays, rest = eqx.partition(rolling, eqx.is_array)
 
+    def monitored(rolling: Rolling) -> Bool[Array, ""]:
+        update = jnp.ravel(rolling.learner.state.updates)[0] + 1  # seeds make equally many
+        return (update % monitor_every == 0) if monitor_every else jnp.bool_(False)
+
     def many(run_keys: PRNGKeyArray, arrays: PyTree, count: Array) -> tuple[PyTree, Report]:
+        def once(arrays: PyTree) -> tuple[Rolling, Report]:
+            rolling = eqx.combine(arrays, rest)
+            return body(run_keys, rolling, monitored(rolling))
+
         def one_more(i: Array, carry: PyTree) -> PyTree:
             arrays, reports = carry
-            rolling, report = body(run_keys, eqx.combine(arrays, rest))
+            rolling, report = once(arrays)
             reports = jax.tree.map(lambda rows, row: rows.at[i].set(row), reports, report)
             return eqx.filter(rolling, eqx.is_array), reports
 
-        shapes = eqx.filter_eval_shape(lambda: body(run_keys, eqx.combine(arrays, rest))[1])
+        shapes = eqx.filter_eval_shape(lambda: once(arrays)[1])
         empty = jax.tree.map(lambda x: jnp.zeros((MOST_UPDATES, *x.shape), x.dtype), shapes)
         return jax.lax.fori_loop(0, count, one_more, (arrays, empty))
 

@@ -48,7 +48,7 @@ CAPTIONS = {
     "intervals.",
     "baseline_against_return": "Where the baseline is right on average, the means lie on the line.",
     "noise_scale_over_training": "A batch far below the noise scale is mostly noise; far above it, "
-    "most of its episodes are wasted.",
+    "most of its steps are wasted. Triangles: no signal could be told from the noise of the batch.",
 }
 
 
@@ -63,10 +63,12 @@ def figures_of(examination: Examination) -> dict[str, "Figure"]:
         found["variance_by_component"] = plots.variance_by_component(x.decomposition)
     if x.foretold is not None:
         found["baseline_against_return"] = plots.baseline_against_return(*x.foretold)
-    scale = x.metric("noise_scale")
-    if np.isfinite(scale).any():
+    signal, steps = x.metric("signal_to_noise"), x.metric("env_steps")
+    if np.isfinite(signal).any():
+        # a monitored update without signal has a noise scale beyond what could be measured
+        scale = np.where(signal == 0, np.inf, x.metric("noise_scale"))
         found["noise_scale_over_training"] = plots.noise_scale_over_training(
-            x.metric("env_steps"), scale, x.batch_episodes
+            steps, scale, np.diff(steps, prepend=0.0)
         )
     if x.comparison is not None:
         found["bias_variance_plane"] = plots.bias_variance_plane(x.comparison)

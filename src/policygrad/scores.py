@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from policygrad.chunks import flat_rows, sum_in_chunks
+from policygrad.chunks import CHUNK, flat_rows, map_in_chunks, sum_in_chunks
 from policygrad.types import Trajectories, combine, split, steps_per_episode
 
 Policy = Callable[..., Any]
@@ -83,9 +83,19 @@ def policy_gradient(
 
     Source: the post, the three forms and the baseline; E3, E5, E6.
     """
-    differentiated, rest = split(policy)
+    total = _weighted_scores(policy, _rows(trajectories, weights))
+    return jax.tree.map(lambda g: g / steps_per_episode(trajectories), total)
+
+
+def _rows(trajectories: Trajectories, weights: Float[Array, "T B"]) -> PyTree:
+    """`[T, B, ...]` each: what a sum of weighted scores is made from."""
     weights = jax.lax.stop_gradient(jnp.where(trajectories.valid, weights, 0.0))
-    rows = trajectories.observations, trajectories.actions, trajectories.valid, weights
+    return trajectories.observations, trajectories.actions, trajectories.valid, weights
+
+
+def _weighted_scores(policy: Policy, rows: PyTree) -> PyTree:
+    """Σ Ψ z over rows `[T, B, ...]`."""
+    differentiated, rest = split(policy)
 
     def gradient(rows: PyTree) -> PyTree:
         observations, actions, valid, weights = rows
@@ -97,8 +107,44 @@ def policy_gradient(
 
         return jax.grad(surrogate)(differentiated)
 
-    total = sum_in_chunks(gradient, flat_rows(rows))
-    return jax.tree.map(lambda g: g / steps_per_episode(trajectories), total)
+    return sum_in_chunks(gradient, flat_rows(rows))
+
+
+def column_moments(
+    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T B"]
+) -> tuple[PyTree, Float[Array, ""]]:
+    """The batch's gradient, and the mean squared length of what each column says it is.
+
+    ĝ_n = (B/M) Σ_t Ψ_t z_t of column n, where `policy_gradient` divides by M: ĝ = (1/B) Σ_n ĝ_n,
+    and (1/B) Σ_n ‖ĝ_n‖².  [E3, E5, E6]
+
+    Columns are taken a few at a time, so that memory does not grow with their number.
+
+    Args:
+        policy, trajectories, weights: as `policy_gradient` takes them.
+
+    Returns:
+        pytree like the policy, and `[]`.
+
+    Bias: that of the weights.
+
+    Source: the post, E3–E6, for one trajectory.
+    """
+    columns = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), _rows(trajectories, weights))
+    steps, count = trajectories.rewards.shape
+    scale = count / steps_per_episode(trajectories)
+
+    def one(rows: PyTree) -> PyTree:
+        column = jax.tree.map(lambda x: x[:, None], rows)
+        return jax.tree.map(lambda g: g * scale, _weighted_scores(policy, column))
+
+    def sums(columns: PyTree) -> PyTree:
+        gradients = jax.vmap(one)(columns)
+        squares = sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients))
+        return jax.tree.map(lambda g: jnp.sum(g, axis=0), gradients), squares
+
+    total = sum_in_chunks(sums, columns, max(1, CHUNK // steps))
+    return jax.tree.map(lambda x: x / count, total)
 
 
 def episode_gradients(
@@ -143,7 +189,7 @@ def score_squares(policy: Policy, trajectories: Trajectories) -> PyTree:
 
     Returns:
         pytree like the policy of `[T, B]`: each leaf's share; zero on rows that are no transition.
-        One gradient a step, reduced at once.
+        One gradient a step, a few hundred at a time and reduced at once.
 
     Bias: none.
 
@@ -151,7 +197,9 @@ def score_squares(policy: Policy, trajectories: Trajectories) -> PyTree:
     """
     differentiated, rest = split(policy)
 
-    def one(observation: PyTree, action: PyTree, valid: Array) -> PyTree:
+    def one(row: PyTree) -> PyTree:
+        observation, action, valid = row
+
         def log_prob(differentiated: PyTree) -> Float[Array, ""]:
             return combine(differentiated, rest)(observation).log_prob(action)
 
@@ -159,7 +207,7 @@ def score_squares(policy: Policy, trajectories: Trajectories) -> PyTree:
         return jax.tree.map(lambda z: jnp.where(valid, jnp.sum(z**2), 0.0), score)
 
     rows = trajectories.observations, trajectories.actions, jnp.asarray(trajectories.valid)
-    return jax.vmap(jax.vmap(one))(*rows)
+    return map_in_chunks(one, rows)
 
 
 def score_products(policy: Policy, trajectories: Trajectories, vectors: PyTree) -> Array:

@@ -225,6 +225,7 @@ class _Program:
             self.run_keys,
             self.rolling,
             jnp.asarray(count, jnp.int32),
+            self.sessions[0].config.monitor_every,
         )
         return jax.device_get(reports)
 

@@ -18,8 +18,10 @@ import optax
 import policygrad
 from policygrad import environments, learning
 from policygrad.algorithms import Algorithm
+from policygrad.batch_size import AdaptiveBatch
 from policygrad.building import build_algorithm, build_policy
 from policygrad.config import TrainConfig
+from policygrad.diagnostics.monitor import noise_metrics
 from policygrad.environments.lanes import Lanes
 from policygrad.environments.spaces import example_observation, space_to_json
 from policygrad.errors import NonFiniteError, RunError, UserError
@@ -36,16 +38,17 @@ from policygrad.learning import (
     refit_once,
     rows_of,
     step_once,
+    watch_once,
 )
 from policygrad.policies import Agent
 from policygrad.processors import processors, whole
 from policygrad.rollout import Collector, make_collector
-from policygrad.rollout.collectors import CompiledSegments
+from policygrad.rollout.collectors import CompiledEpisodes, CompiledSegments, HostEpisodes
 from policygrad.runs import MetricsFile, RunDirectory, sinks, storage
 from policygrad.runs.directory import CONFIG, CURVE, SUMMARY
 from policygrad.saved import policy_to_files
 from policygrad.statistics import EpisodeTally, check_finite, recent_mean
-from policygrad.types import Trajectories
+from policygrad.types import Trajectories, split
 
 Metrics = dict[str, Any]
 OnUpdate = Callable[[Metrics], None]
@@ -229,6 +232,7 @@ class Session:
     learner: Learner
     objects: list[str]
     env_kwargs: dict[str, Any]
+    batch: AdaptiveBatch | None = None
     directory: RunDirectory | None = None
     env_steps: int = 0
     seconds: float = 0.0
@@ -287,15 +291,16 @@ class Session:
             environment_key,
             num_envs=config.num_envs,
             steps=_rows(config),
-            episodes=config.batch_episodes,
+            episodes=None if config.batch_episodes is None else config.columns,
             max_episode_steps=config.max_episode_steps,
         )
         example = example_observation(environment.observation_space)
         state = algorithm.init(state_key, policy, example, config.columns)
-        return cls(
-            env, config, collector, algorithm,
-            Learner(state, EpisodeTally.init(config.columns)), objects, env_kwargs,
-        )  # fmt: skip
+        learner = Learner(state, EpisodeTally.init(config.columns))
+        if config.measures_noise:
+            learner = learner._replace(last_gradient=jax.tree.map(jnp.zeros_like, split(policy)[0]))
+        batch = AdaptiveBatch.init() if config.adaptive else None
+        return cls(env, config, collector, algorithm, learner, objects, env_kwargs, batch)
 
     def open_directory(self, directory: RunDirectory) -> None:
         """Begin to write to a directory: the configuration, and a first checkpoint."""
@@ -360,6 +365,9 @@ class Session:
     def _collect(self) -> Trajectories:
         started = time.perf_counter()
         collect_key, _ = keys_of(self.run_key, self.updates)
+        if self.batch is not None:
+            assert isinstance(self.collector, (HostEpisodes, CompiledEpisodes))
+            self.collector.episodes = int(self.batch.episodes)
         trajectories = self.collector.collect(self.learner.state.policy, collect_key)
         self.time_spent(collect=time.perf_counter() - started)
         return trajectories
@@ -368,14 +376,19 @@ class Session:
         """Improve the policy, and let the worker begin with the refit."""
         started = time.perf_counter()
         _, update_key = keys_of(self.run_key, self.updates)
+        before = self.learner
         space = space_to_json(self.collector.action_space)
-        learner, rest, report = step_once(
-            self.algorithm, space, self.learner, trajectories, update_key
-        )
+        learner, rest, report = step_once(self.algorithm, space, before, trajectories, update_key)
+        if self.config.monitors(self.updates + 1):
+            gradient, moments = watch_once(self.algorithm, before, trajectories)
+            learner = learner._replace(last_gradient=gradient)
+            report = report._replace(moments=moments)
         report = jax.device_get(report)
         if first_unsound([report]) is not None:
             self._refuse(report, trajectories)
         self.learner = learner
+        if self.batch is not None and report.moments is not None:
+            self.batch = self.batch.after(report.moments)
         refit = for_another_thread(
             lambda: jax.block_until_ready(refit_once(self.algorithm, learner.state.estimator, rest))
         )
@@ -401,7 +414,9 @@ class Session:
 
         def run(count: int) -> tuple[Rolling, Report]:
             number = jnp.asarray(count, jnp.int32)
-            return learning.learn_many(self.algorithm, segments, self.run_key, start, number)
+            return learning.learn_many(
+                self.algorithm, segments, self.run_key, start, number, self.config.monitor_every
+            )
 
         rolling, reports = run(count)
         reports = rows_of(reports, count)
@@ -470,9 +485,20 @@ class Session:
             "return_mean": recent_mean(report.recent_returns, episodes),
             "length_mean": recent_mean(report.recent_lengths, episodes),
             **{name: float(value) for name, value in report.info.items()},
+            **self._noise_metrics(update, report, steps),
             "steps_per_second": steps / seconds,
             "seconds": self.seconds,
         }
+
+    def _noise_metrics(self, update: int, report: Report, steps: int) -> Metrics:
+        if report.moments is None or not self.config.monitors(update):
+            return {}
+        metrics: Metrics = dict(noise_metrics(report.moments, steps))
+        if self.batch is not None:
+            episodes, scale = int(report.moments.columns), self.batch.noise_scale
+            smoothed = scale * steps / episodes if np.isfinite(scale) else None
+            metrics |= {"batch_episodes": episodes, "noise_scale_smoothed": smoothed}
+        return metrics
 
     def time_spent(self, **seconds: float) -> None:
         """Add to the timings by name; what came first, which compiles, stands apart."""
@@ -565,6 +591,8 @@ class Session:
         arrays |= storage.to_arrays(rest, "state")
         arrays |= storage.to_arrays(self.collector.snapshot(), "environments")
         arrays |= storage.to_arrays(self.learner.tally, "episodes")
+        arrays |= storage.to_arrays(self.learner.last_gradient, "last_gradient")
+        arrays |= storage.to_arrays(self.batch, "batch")
         data |= {"env_steps": self.env_steps, "seconds": self.seconds}
         self.directory.save_checkpoint(self.env_steps, arrays, data, self.config.keep_checkpoints)
         self.last_save = time.perf_counter()
@@ -585,10 +613,12 @@ class Session:
                 f"{directory.path} already has {self.env_steps} of "
                 f"{self.config.total_steps} steps; raise --total-steps to train on"
             )
-        state, tally = self.learner
+        state, tally, last_gradient = self.learner
         policy = read(state.policy, "policy")
         state = read(state._replace(policy=None), "state")._replace(policy=policy)
         tally = read(tally, "episodes")
+        last_gradient = read(last_gradient, "last_gradient")
+        self.batch = read(self.batch, "batch")
         self.resumed_exactly = self.collector.restore(
             read(self.collector.snapshot(), "environments", shapes=False)
         )
@@ -597,7 +627,7 @@ class Session:
             scale = state.reward_scale
             scale = scale._replace(running=np.zeros_like(scale.running))
             state = state._replace(reward_scale=scale)
-        self.learner = Learner(state, tally)
+        self.learner = Learner(state, tally, last_gradient)
         directory.clear_failure()
         directory.write_config(self._description())
 

@@ -128,7 +128,7 @@ OUT_OF_RANGE = [
     ("--total-steps", "0", "at least 1"),
     ("--num-envs", "0", "at least 1"),
     ("--batch-steps", "-4", "at least 1"),
-    ("--batch-episodes", "0", "at least 1"),
+    ("--batch-episodes", "0", "adaptive, or a whole number at least 1"),
     ("--hidden", "0", "at least 1"),
     ("--hidden", "8,0", "at least 1"),
     ("--n", "0", "at least 1"),
@@ -141,6 +141,7 @@ OUT_OF_RANGE = [
     ("--critic-minibatches", "0", "at least 1"),
     ("--checkpoint-seconds", "-1", "at least 0"),
     ("--keep-checkpoints", "0", "at least 1"),
+    ("--monitor-every", "-1", "at least 0"),
     ("--max-episode-steps", "0", "at least 1"),
     ("--log-std", "-30", "from -20 to 10"),
 ]
@@ -184,6 +185,8 @@ def test_unknown_choice(refused, flag, value, hint):
             ["--estimator", "total-return", "--time-limit", "bootstraps", "--batch-episodes", "4"],
             "cannot bootstrap",
         ),
+        (["--monitor-every", "5", "--num-envs", "1"], "--num-envs 1 leaves one"),
+        (["--monitor-every", "5", "--batch-episodes", "1"], "--batch-episodes 1 leaves one"),
         (["--env-kwargs", "{"], "--env-kwargs is not JSON"),
         (["--env-kwargs", "[1]"], "--env-kwargs must be a JSON object"),
     ],
@@ -194,7 +197,13 @@ def test_settings_that_do_not_go_together(refused, flags, words):
 
 
 @pytest.mark.parametrize(
-    ("flag", "value"), [("--discount", "abc"), ("--total-steps", "1e5"), ("--hidden", "8,x")]
+    ("flag", "value"),
+    [
+        ("--discount", "abc"),
+        ("--total-steps", "1e5"),
+        ("--hidden", "8,x"),
+        ("--batch-episodes", "adaptiv"),
+    ],
 )
 def test_value_that_is_no_number_is_named(command, flag, value):
     code, out, err = command("train", "CartPole-v1", flag, value)

@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from policygrad.chunks import flat_rows, sum_in_chunks
-from policygrad.estimators import Estimator, EstimatorState, explained_variance
+from policygrad.estimators import Estimator, EstimatorState, Weights, explained_variance
 from policygrad.networks import update_statistics
 from policygrad.rewards import RewardScale
 from policygrad.scores import policy_gradient
@@ -151,8 +151,7 @@ class Algorithm(ABC):
     ) -> tuple[AlgorithmState, Refit, Info]:
         """An update but for its refit. Pure; the key is consumed."""
         improve_key, fit_key = jax.random.split(key)
-        scale, scaled = self._scaled(state.reward_scale, trajectories)
-        weights = self.estimator.weights(state.estimator, scaled)
+        scale, scaled, weights = self.weigh(state, trajectories)
         refit = Refit(fit_key, state.policy, scaled, weights.returns)
 
         remaining = jnp.float32(1.0)
@@ -187,13 +186,16 @@ class Algorithm(ABC):
         fitted, info = self.estimator.fit(estimator, key, policy, trajectories, returns)
         return fitted, {"explained_variance_after": info["explained_variance"]}
 
-    def _scaled(
-        self, scale: RewardScale, trajectories: Trajectories
-    ) -> tuple[RewardScale, Trajectories]:
-        if not self.scale_rewards:
-            return scale, trajectories
-        scale = scale.update(trajectories, self.estimator.discount)
-        return scale, replace(trajectories, rewards=trajectories.rewards * scale.factor)
+    def weigh(
+        self, state: AlgorithmState, trajectories: Trajectories
+    ) -> tuple[RewardScale, Trajectories, Weights]:
+        """The scale of rewards after a batch, the batch scaled by it, and its weights. Pure."""
+        scale = state.reward_scale
+        if self.scale_rewards:
+            scale = scale.update(trajectories, self.estimator.discount)
+            rewards = trajectories.rewards * scale.factor
+            trajectories = replace(trajectories, rewards=rewards)
+        return scale, trajectories, self.estimator.weights(state.estimator, trajectories)
 
     def gradient(self, policy: Any, batch: Batch) -> PyTree:
         """The policy gradient, and that of the entropy where it is wanted; points uphill."""

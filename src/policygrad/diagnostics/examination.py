@@ -148,9 +148,13 @@ class Examination:
 
     @property
     def batch_episodes(self) -> float:
-        """Episodes' worth of steps in one batch; NaN where it is not known."""
-        if self.settings.get("batch_episodes"):
-            return float(self.settings["batch_episodes"])
+        """Episodes' worth of steps in one batch, the newest; NaN where it is not known."""
+        given = self.settings.get("batch_episodes")
+        if given == "adaptive":
+            sizes = self.metric("batch_episodes")
+            return float(sizes[-1]) if len(sizes) else float("nan")
+        if given:
+            return float(given)
         if self.sample is None:
             return float("nan")
         return float(self.settings.get("batch_steps") or 2048) / max(self.sample.lengths.mean, 1.0)

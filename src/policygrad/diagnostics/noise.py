@@ -231,12 +231,17 @@ def variance_and_norm(
     return variance, squared - variance / n
 
 
+def norm_by_variance(norm2: Any, variance: Any) -> Any:
+    """‖G‖²/trΣ: one over the noise scale. Infinite without noise, 0 without either."""
+    with np.errstate(all="ignore"):
+        return np.where(variance > 0, np.divide(norm2, variance), np.where(norm2 > 0, np.inf, 0.0))
+
+
 def _noise(
     sums: GroupSums, means: Means, part: Part, squared: np.ndarray, second: np.ndarray
 ) -> Noise:
     variance, norm2 = variance_and_norm(squared, second, means.n)
-    with np.errstate(all="ignore"):
-        ratio = np.where(variance > 0, norm2 / variance, np.where(norm2 > 0, np.inf, 0.0))
+    ratio = norm_by_variance(norm2, variance)
     own = sums.sums["gradient"][:, part.start : part.stop]
     alike = concentration(own @ own.T, sums.counts, own.shape[1])
     snr = means.squared_norm(ratio, 1 / means.n[0], alike).map(_root)

@@ -226,21 +226,30 @@ def baseline_against_return(
 def noise_scale_over_training(
     env_steps: Float[np.ndarray, " u"],
     noise_scale: Float[np.ndarray, " u"],
-    batch: Float[np.ndarray, " u"] | float,
-    unit: str = "episodes",
+    batch: Float[np.ndarray, " u"],
 ) -> "Figure":
-    """The gradient noise scale beside the batch in use, over environment steps."""
+    """The gradient noise scale beside the batch in use, over environment steps.
+
+    Args:
+        env_steps: trained after each update.
+        noise_scale: environment steps; NaN where it was not measured, infinite where the batch
+            told no signal from its noise.
+        batch: steps of each update.
+    """
     figure, axes = _figure()
     known = np.isfinite(noise_scale) & (noise_scale > 0)
     axes.plot(
         env_steps[known], noise_scale[known], ".-", color=BLUE, linewidth=1.2, label="noise scale B"
     )
-    axes.plot(
-        env_steps, np.broadcast_to(batch, env_steps.shape), color=GREY, linestyle="--",
-        label="batch in use",
-    )  # fmt: skip
+    axes.plot(env_steps, batch, color=GREY, linestyle="--", label="batch in use")
     axes.set_yscale("log")
+    beyond = np.isinf(noise_scale)
+    if beyond.any():
+        axes.plot(
+            env_steps[beyond], np.full(beyond.sum(), 0.98), "^", color=ORANGE, markersize=4,
+            transform=axes.get_xaxis_transform(), label="beyond what the batch can tell",
+        )  # fmt: skip
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
-    _titled(axes, "Gradient noise scale over training", "environment steps", unit)
+    _titled(axes, "Gradient noise scale over training", "environment steps", "environment steps")
     axes.legend(fontsize=8, frameon=False)
     return figure

@@ -189,13 +189,17 @@ class PoolSegments:
 
 
 class HostEpisodes:
-    """Whole episodes of Gymnasium lanes, started afresh for every batch."""
+    """Whole episodes of Gymnasium lanes, started afresh for every batch.
+
+    Attributes:
+        episodes: of the next batch; may be set.
+    """
 
     whole_episodes = True
 
     def __init__(self, lanes: Lanes, policy: Callable, episodes: int, max_steps: int) -> None:
         self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
-        self._lanes, self._episodes, self._max_steps = lanes, episodes, max_steps
+        self._lanes, self.episodes, self._max_steps = lanes, episodes, max_steps
         self._actor = host.Actor(policy)
 
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
@@ -204,7 +208,7 @@ class HostEpisodes:
             self._lanes,
             self._actor.sampler(policy, act_key),
             _integer(environment_key),
-            episodes=self._episodes,
+            episodes=self.episodes,
             max_steps=self._max_steps,
         )
         require_finished(unfinished, self._max_steps)
@@ -290,7 +294,11 @@ class CompiledSegments:
 
 
 class CompiledEpisodes:
-    """Whole episodes of a compiled environment, started afresh for every batch."""
+    """Whole episodes of a compiled environment, started afresh for every batch.
+
+    Attributes:
+        episodes: of the next batch; may be set.
+    """
 
     whole_episodes = True
 
@@ -298,10 +306,10 @@ class CompiledEpisodes:
         self.observation_space = environment.observation_space
         self.action_space = environment.action_space
         self._same = Same(environment)
-        self._episodes, self._max_steps = episodes, max_steps
+        self.episodes, self._max_steps = episodes, max_steps
 
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
-        batch = collect_compiled_episodes(self._same, policy, key, self._episodes, self._max_steps)
+        batch = collect_compiled_episodes(self._same, policy, key, self.episodes, self._max_steps)
         require_finished(np.asarray(batch.unfinished), self._max_steps)
         return compiled.trim(batch.trajectories)
 

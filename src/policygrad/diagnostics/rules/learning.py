@@ -11,8 +11,8 @@ SIZED_BY_KL = ("natural", "trpo")
 
 def batch_of_one_episode(e: Examination, t: Thresholds) -> Found | None:
     """One whole episode is all that a gradient is made from."""
-    episodes = e.settings.get("batch_episodes")
-    if episodes is None or episodes > t["episodes"]:
+    episodes = e.batch_episodes
+    if e.settings.get("batch_episodes") is None or not episodes <= t["episodes"]:
         return None
     noise = ""
     numbers: dict[str, float] = {"batch_episodes": episodes}
@@ -23,7 +23,7 @@ def batch_of_one_episode(e: Examination, t: Thresholds) -> Found | None:
     return Found(
         "The batch is one single episode: its gradient is one sample, and its advantages are "
         "compared with nothing but themselves.",
-        f"--batch-episodes is {episodes}{noise}.",
+        f"--batch-episodes is {episodes:g}{noise}.",
         numbers,
         "Train with --batch-episodes 16 or more, or with segments (--batch-steps 2048).",
     )

@@ -1,0 +1,94 @@
+"""The noise of the gradient that an update was made from, as training goes along.
+
+On the device only moments are taken, which columns add to one after the other; the ratios that
+follow from them are taken on the host, in 64 bits.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from policygrad.diagnostics.noise import norm_by_variance, variance_and_norm
+from policygrad.scores import column_moments
+from policygrad.types import Trajectories
+
+
+class GradientMoments(NamedTuple):
+    """What is kept of the gradients of a batch's N columns: whole episodes, or lanes of segments.
+
+    Attributes:
+        columns: `[]`, N.
+        square: `[]`, ‖Ḡ‖² of their mean, the batch's gradient.
+        mean_square: `[]`, the mean of ‖ĝ_n‖².
+        product: `[]`, Ḡ · G', G' being the gradient that was monitored before.
+        last_square: `[]`, ‖G'‖²; 0 before the first.
+    """
+
+    columns: Array
+    square: Float[Array, ""]
+    mean_square: Float[Array, ""]
+    product: Float[Array, ""]
+    last_square: Float[Array, ""]
+
+    def variance_and_norm(self) -> tuple[float, float]:
+        """trΣ of one column's gradient, and ‖G‖²; both unbiased, so that ‖G‖² may be negative."""
+        square, mean_square, n = map(float, (self.square, self.mean_square, self.columns))
+        variance, norm2 = variance_and_norm(square, mean_square, n)  # type: ignore[arg-type]
+        return float(variance), float(norm2)
+
+
+def gradient_moments(
+    policy: Any, trajectories: Trajectories, weights: Float[Array, "T B"], last: PyTree
+) -> tuple[PyTree, GradientMoments]:
+    """The batch's gradient, and its moments.
+
+    Args:
+        policy, trajectories, weights: as `policy_gradient` takes them.
+        last: the gradient that was monitored before; zeros before the first.
+
+    Bias: columns count as independent and alike. They are where each is an episode; lanes of
+    segments begin in states of their own, whose differences count as noise. What a batch shares
+    through normalised advantages or leave-one-out is left out.
+
+    Source: McCandlish et al. 2018.
+    """
+    gradient, mean_square = column_moments(policy, trajectories, weights)
+    return gradient, GradientMoments(
+        jnp.int32(trajectories.rewards.shape[1]),
+        jnp.asarray(optax.tree.vdot(gradient, gradient)),
+        mean_square,
+        jnp.asarray(optax.tree.vdot(gradient, last)),
+        jnp.asarray(optax.tree.vdot(last, last)),
+    )
+
+
+def nothing_measured() -> GradientMoments:
+    """In place of the moments of an update that is not monitored."""
+    zero = jnp.zeros(())
+    return GradientMoments(jnp.int32(0), zero, zero, zero, zero)
+
+
+def noise_metrics(moments: GradientMoments, steps: int) -> dict[str, float | None]:
+    """What a monitored update logs.
+
+    Args:
+        moments: of its batch.
+        steps: transitions in the batch.
+
+    Returns:
+        `signal_to_noise`, ‖G‖/√(trΣ/N); `noise_scale`, trΣ/‖G‖² in environment steps; and
+        `gradient_cosine`, of this and the last monitored gradient. None for what is infinite or
+        not defined: the noise scale where ‖G‖² may be zero, the first cosine.
+    """
+    variance, norm2 = moments.variance_and_norm()
+    n = float(moments.columns)
+    ratio = float(norm_by_variance(norm2, variance))
+    lengths = math.sqrt(float(moments.square)) * math.sqrt(float(moments.last_square))
+    return {
+        "signal_to_noise": math.sqrt(max(n * ratio, 0.0)) if ratio < math.inf else None,
+        "noise_scale": steps / (n * ratio) if ratio > 0 else None,
+        "gradient_cosine": float(moments.product) / lengths if lengths > 0 else None,
+    }
