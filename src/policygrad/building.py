@@ -91,14 +91,14 @@ def _critic_and_baseline(
 
 
 @lru_cache(maxsize=8)
-def build_optimiser(name: str) -> optax.GradientTransformation:
+def build_optimiser(name: str, adam_epsilon: float) -> optax.GradientTransformation:
     """The named optimiser, without its step size, which the algorithm adapts.
 
     The same object every time, so that what was compiled with it is found again.
     """
     match name:
         case "adam":
-            return optax.scale_by_adam(eps=1e-5)
+            return optax.scale_by_adam(eps=adam_epsilon)
         case "rmsprop":
             return optax.scale_by_rms()
     return optax.identity()
@@ -156,7 +156,7 @@ def build_algorithm(
             fisher_share=config.fisher_share,
         )
     frame |= {
-        "optimiser": build_optimiser(config.optimiser) if optimiser is None else optimiser,
+        "optimiser": optimiser or build_optimiser(config.optimiser, config.adam_epsilon),
         "step_size": jnp.asarray(config.step_size),
         "max_global_norm": config.max_global_norm,
     }

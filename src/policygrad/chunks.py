@@ -31,28 +31,46 @@ def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int = CHUNK
         rows: pytree of `[N, ...]`.
         size: rows of a chunk.
     """
-    count = jax.tree.leaves(rows)[0].shape[0]
-    if _are_shared(count):
-        return total(_sum_in_chunks(f, own(rows), size))
-    return _sum_in_chunks(f, rows, size)
+    return sum_and_map_in_chunks(lambda rows: (f(rows), ()), rows, size)[0]
 
 
-def _sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int) -> PyTree:
+def sum_and_map_in_chunks(
+    f: Callable[[PyTree], tuple[PyTree, PyTree]], rows: PyTree, size: int = CHUNK
+) -> tuple[PyTree, PyTree]:
+    """f(rows), where the first of what f gives is a sum over rows and the second holds one of each.
+
+    Args:
+        f: pytree of `[n, ...]` -> sums over n, and pytree of `[n, ...]`; as in `sum_in_chunks`.
+        rows, size: as there.
+    """
+    if _are_shared(jax.tree.leaves(rows)[0].shape[0]):
+        sums, mapped = _sum_and_map(f, own(rows), size)
+        return total(sums), everyones(mapped)
+    return _sum_and_map(f, rows, size)
+
+
+def _sum_and_map(f: Callable, rows: PyTree, size: int) -> tuple[PyTree, PyTree]:
     count = jax.tree.leaves(rows)[0].shape[0]
     if count < 2 * size:
         return f(rows)
     whole = count // size * size
     chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), rows)
 
-    def add(total: PyTree, chunk: PyTree) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, f(chunk)), None
+    def add(sums: PyTree, chunk: PyTree) -> tuple[PyTree, PyTree]:
+        added, mapped = f(chunk)
+        return jax.tree.map(jnp.add, sums, added), mapped
 
-    shapes = jax.eval_shape(f, jax.tree.map(lambda x: x[0], chunks))
-    total = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    total, _ = jax.lax.scan(add, total, chunks)
+    shapes, _ = jax.eval_shape(f, jax.tree.map(lambda x: x[0], chunks))
+    start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    sums, mapped = jax.lax.scan(add, start, chunks)
+    mapped = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mapped)
     if whole == count:
-        return total
-    return jax.tree.map(jnp.add, total, f(jax.tree.map(lambda x: x[whole:], rows)))
+        return sums, mapped
+    added, last = f(jax.tree.map(lambda x: x[whole:], rows))
+    return (
+        jax.tree.map(jnp.add, sums, added),
+        jax.tree.map(lambda *both: jnp.concatenate(both), mapped, last),
+    )
 
 
 def map_in_chunks(f: Callable[[Any], PyTree], rows: PyTree) -> PyTree:

@@ -248,13 +248,13 @@ def for_another_thread(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Pace:
-    """How many updates to run in one program, so that it takes about a quarter of a second.
+    """How many updates to run in one program, so that it takes about half a second.
 
     Ctrl-C, checkpoints and progress wait for a program to end, and every one of them costs a
     little: results do not depend on the number.
     """
 
-    def __init__(self, *, one_by_one: bool = False, seconds: float = 0.25) -> None:
+    def __init__(self, *, one_by_one: bool = False, seconds: float = 0.5) -> None:
         self._most = 1 if one_by_one else MOST_UPDATES
         self._seconds, self._programs, self._next = seconds, 0, 1
 

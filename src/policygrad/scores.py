@@ -12,7 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from policygrad.chunks import CHUNK, flat_rows, map_in_chunks, sum_in_chunks
+from policygrad.chunks import (
+    CHUNK,
+    flat_rows,
+    map_in_chunks,
+    sum_and_map_in_chunks,
+    sum_in_chunks,
+)
 from policygrad.types import Trajectories, combine, split, steps_per_episode
 
 Policy = Callable[..., Any]
@@ -83,8 +89,25 @@ def policy_gradient(
 
     Source: the post, the three forms and the baseline; E3, E5, E6.
     """
-    total = _weighted_scores(policy, _rows(trajectories, weights))
-    return jax.tree.map(lambda g: g / steps_per_episode(trajectories), total)
+    return gradient_and_distributions(policy, trajectories, weights)[0]
+
+
+def gradient_and_distributions(
+    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T B"]
+) -> tuple[PyTree, PyTree]:
+    """`policy_gradient`, and the policy's distributions, which it passes by.
+
+    Args:
+        policy, trajectories, weights: as there.
+
+    Returns:
+        The gradient, and a pytree like one distribution of `[T·B, ...]`.
+
+    Bias: that of the weights.
+    """
+    total, distributions = _weighted_scores(policy, _rows(trajectories, weights))
+    gradient = jax.tree.map(lambda g: g / steps_per_episode(trajectories), total)
+    return gradient, distributions
 
 
 def _rows(trajectories: Trajectories, weights: Float[Array, "T B"]) -> PyTree:
@@ -93,21 +116,22 @@ def _rows(trajectories: Trajectories, weights: Float[Array, "T B"]) -> PyTree:
     return trajectories.observations, trajectories.actions, trajectories.valid, weights
 
 
-def _weighted_scores(policy: Policy, rows: PyTree) -> PyTree:
-    """Σ Ψ z over rows `[T, B, ...]`."""
+def _weighted_scores(policy: Policy, rows: PyTree) -> tuple[PyTree, PyTree]:
+    """Σ Ψ z over rows `[T, B, ...]`, and the distributions of those."""
     differentiated, rest = split(policy)
 
-    def gradient(rows: PyTree) -> PyTree:
+    def gradient(rows: PyTree) -> tuple[PyTree, PyTree]:
         observations, actions, valid, weights = rows
 
-        def surrogate(differentiated: PyTree) -> Float[Array, ""]:
-            policy = combine(differentiated, rest)
-            taken = jax.vmap(lambda s, a: policy(s).log_prob(a))(observations, actions)
-            return jnp.sum(weights * jax.lax.select(valid, taken, jnp.zeros_like(taken)))
+        def surrogate(differentiated: PyTree) -> tuple[Float[Array, ""], PyTree]:
+            distributions = jax.vmap(combine(differentiated, rest))(observations)
+            taken = jax.vmap(lambda p, a: p.log_prob(a))(distributions, actions)
+            taken = jax.lax.select(valid, taken, jnp.zeros_like(taken))
+            return jnp.sum(weights * taken), distributions
 
-        return jax.grad(surrogate)(differentiated)
+        return jax.grad(surrogate, has_aux=True)(differentiated)
 
-    return sum_in_chunks(gradient, flat_rows(rows))
+    return sum_and_map_in_chunks(gradient, flat_rows(rows))
 
 
 def column_moments(
@@ -136,7 +160,7 @@ def column_moments(
 
     def one(rows: PyTree) -> PyTree:
         column = jax.tree.map(lambda x: x[:, None], rows)
-        return jax.tree.map(lambda g: g * scale, _weighted_scores(policy, column))
+        return jax.tree.map(lambda g: g * scale, _weighted_scores(policy, column)[0])
 
     def sums(columns: PyTree) -> PyTree:
         gradients = jax.vmap(one)(columns)

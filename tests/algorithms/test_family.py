@@ -24,7 +24,8 @@ def batch_of(actions=TWO, *, seed=0):
     record = replace(record, log_probs=log_probs_of(policy, record))
     rng = np.random.default_rng(seed)
     psi = jnp.asarray(rng.normal(size=record.rewards.shape), jnp.float32)
-    return policy, Batch(record, jnp.where(record.valid, psi, 0.0), jnp.float32(1.0))
+    psi = jnp.where(record.valid, psi, 0.0)
+    return policy, Batch(record, psi, policy_gradient(policy, record, psi), jnp.float32(1.0))
 
 
 def flat(tree):

@@ -20,7 +20,7 @@ from policygrad.chunks import flat_rows, sum_in_chunks
 from policygrad.estimators import Estimator, EstimatorState, Weights, explained_variance
 from policygrad.networks import update_statistics
 from policygrad.rewards import RewardScale
-from policygrad.scores import policy_gradient
+from policygrad.scores import gradient_and_distributions
 from policygrad.types import Trajectories, combine, split
 
 Info = dict[str, Array]
@@ -53,11 +53,13 @@ class Batch(NamedTuple):
     Attributes:
         trajectories: the batch.
         psi: `[T, B]`, the weight of every score.
+        gradient: what they make of the policy that acted, in its structure; points uphill.
         remaining: `[]`, in [0, 1]: the share of the run ahead where steps decay, else 1.
     """
 
     trajectories: Trajectories
     psi: Float[Array, "T B"]
+    gradient: PyTree
     remaining: Float[Array, ""]
 
 
@@ -157,9 +159,10 @@ class Algorithm(ABC):
         remaining = jnp.float32(1.0)
         if self.decay:
             remaining = jnp.maximum(0.0, 1 - state.env_steps / self.decay)
-        batch = Batch(trajectories, weights.psi, remaining)
+        gradient, before = self.gradient(state.policy, trajectories, weights.psi)
+        batch = Batch(trajectories, weights.psi, gradient, remaining)
         policy, improver, info = self.improve(improve_key, state.policy, state.improver, batch)
-        kl, entropy = compare(state.policy, policy, trajectories)
+        kl, entropy = compare(before, policy, trajectories)
         valid = trajectories.valid
         info = {
             "kl": kl,
@@ -197,13 +200,16 @@ class Algorithm(ABC):
             trajectories = replace(trajectories, rewards=rewards)
         return scale, trajectories, self.estimator.weights(state.estimator, trajectories)
 
-    def gradient(self, policy: Any, batch: Batch) -> PyTree:
-        """The policy gradient, and that of the entropy where it is wanted; points uphill."""
-        gradient = policy_gradient(policy, batch.trajectories, batch.psi)
-        if not self.entropy_coefficient:
-            return gradient
-        bonus = entropy_gradient(policy, batch.trajectories)
-        return jax.tree.map(lambda g, b: g + self.entropy_coefficient * b, gradient, bonus)
+    def gradient(
+        self, policy: Any, trajectories: Trajectories, psi: Float[Array, "T B"]
+    ) -> tuple[PyTree, PyTree]:
+        """The policy gradient, with that of the entropy where it is wanted; and the distributions
+        of all rows, `[T·B, ...]`."""
+        gradient, distributions = gradient_and_distributions(policy, trajectories, psi)
+        if self.entropy_coefficient:
+            bonus = entropy_gradient(policy, trajectories)
+            gradient = jax.tree.map(lambda g, b: g + self.entropy_coefficient * b, gradient, bonus)
+        return gradient, distributions
 
 
 class StepSize(NamedTuple):
@@ -291,15 +297,26 @@ def mean_kl(old: Any, new: Any, trajectories: Trajectories) -> Float[Array, ""]:
 
 
 def compare(
-    old: Any, new: Any, trajectories: Trajectories
+    before: PyTree, new: Any, trajectories: Trajectories
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean KL(old ‖ new) and mean entropy of the old policy over the batch's states, nats."""
+    """Mean KL(old ‖ new) and mean entropy of the old policy over the batch's states, nats.
 
-    def both(observation: PyTree) -> tuple[Array, Array]:
-        before = old(observation)
-        return before.kl(new(observation)), before.entropy()
+    Args:
+        before: the old policy's distributions, pytree of `[T·B, ...]`.
+        new: observation -> distribution.
+        trajectories: the batch.
+    """
 
-    return mean_over_states(both, trajectories)
+    def total(rows: PyTree) -> tuple[Array, Array]:
+        before, observations, valid = rows
+        kls = jax.vmap(lambda p, s: p.kl(new(s)))(before, observations)
+        entropies = jax.vmap(lambda p: p.entropy())(before)
+        return jnp.sum(kls, where=valid), jnp.sum(entropies, where=valid)
+
+    observations, valid = flat_rows((trajectories.observations, trajectories.valid))
+    kl, entropy = sum_in_chunks(total, (before, observations, valid))
+    steps = jnp.maximum(jnp.sum(valid), 1)
+    return kl / steps, entropy / steps
 
 
 def entropy_gradient(policy: Any, trajectories: Trajectories) -> PyTree:

@@ -53,11 +53,10 @@ class Natural(Algorithm):
         self, key: PRNGKeyArray, policy: Any, improver: Any, batch: Batch
     ) -> tuple[Any, Any, Info]:
         del key
-        gradient = self.gradient(policy, batch)
-        direction, step_size = self.natural_step(policy, gradient, batch)
+        direction, step_size = self.natural_step(policy, batch.gradient, batch)
         step_size, accepted = self.accept(policy, direction, step_size, batch)
         policy = moved(policy, jax.tree.map(lambda x: step_size * x, direction))
-        norm = optax.tree.norm(gradient)
+        norm = optax.tree.norm(batch.gradient)
         return policy, improver, {"gradient_norm": norm, "step_size": step_size, **accepted}
 
     def accept(

@@ -48,9 +48,9 @@ class Vanilla(Algorithm):
         self, key: PRNGKeyArray, policy: Any, improver: StepSize, batch: Batch
     ) -> tuple[Any, StepSize, Info]:
         del key
-        gradient = self.gradient(policy, batch)
-        norm = optax.tree.norm(gradient)
-        descent = jax.tree.map(jnp.negative, shortened(gradient, norm, self.max_global_norm))
+        norm = optax.tree.norm(batch.gradient)
+        ascent = shortened(batch.gradient, norm, self.max_global_norm)
+        descent = jax.tree.map(jnp.negative, ascent)
         differentiated, _ = split(policy)
         updates, optimiser = self.optimiser.update(descent, improver.optimiser, differentiated)
         step_size = improver.step_size * batch.remaining
