@@ -150,22 +150,18 @@ class Case:
             start = [e.init(key, jnp.zeros((), int)) for e in which]
             psi = [e.weights(s, record).psi for e, s in zip(which, start, strict=True)]
 
-            def chunk(extra: Any) -> Any:
-                return streaming.Chunk(record, extra, member)
+            def details(i: int) -> Any:
+                return baseline_quality._details(which[i], start[i], record)
 
-            based = chunk(psi[1])
-            return {
-                "unfinished": batch.unfinished.sum(),
-                "noise": noise.reduce_gradients(policy, based),
-                "steps": decomposition.reduce_steps(policy, based),
-                "judged": quality(
-                    policy, chunk(baseline_quality._details(self.based, start[1], record))
-                ),
-                "bare": quality(
-                    policy, chunk(baseline_quality._details(self.plain, start[0], record))
-                ),
-                "compared": comparison._ReducePairs(3)(policy, chunk(jnp.stack(psi))),
+            rows = {
+                "noise": noise.reduce_gradients(policy, record, psi[1]),
+                "steps": decomposition.reduce_steps(policy, record, psi[1]),
+                "judged": quality(policy, record, details(1)),
+                "bare": quality(policy, record, details(0)),
+                "compared": comparison._ReducePairs(3)(policy, record, jnp.stack(psi)),
             }
+            grouped = jax.tree.map(lambda x: jnp.tensordot(member, x, 1), rows)
+            return {"unfinished": batch.unfinished.sum(), **grouped}
 
         return sums
 

@@ -25,9 +25,10 @@ from policygrad.diagnostics.intervals import (
     total_of,
 )
 from policygrad.diagnostics.noise import as_rows
-from policygrad.diagnostics.streaming import ROWS, Chunk, Episodes, flatten, stream, weights_of
+from policygrad.diagnostics.streaming import ROWS, Episodes, flatten, stream, weights_of
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState, reward_to_go
+from policygrad.types import Trajectories
 
 Candidates = Mapping[str, tuple[Estimator, EstimatorState]]
 
@@ -180,25 +181,17 @@ def _check_reference(candidates: Mapping[str, Any], reference: str) -> None:
 
 @dataclass(frozen=True)
 class _ReducePairs:
-    """Sums over groups, by estimator: ĝ, ‖ĝ‖², and ĝ · ĝ of the reference."""
+    """By estimator, of every episode: ĝ, ‖ĝ‖², and ĝ · ĝ of the reference."""
 
     reference: int
 
-    def __call__(self, policy: Any, chunk: Chunk) -> dict[str, Array]:
-        member = chunk.groups
-
+    def __call__(self, policy: Any, episodes: Trajectories, weights: Array) -> dict[str, Array]:
         def gradients(psi: Array) -> Array:
-            return flatten(scores.episode_gradients(policy, chunk.trajectories, psi))
+            return flatten(scores.episode_gradients(policy, episodes, psi))
 
-        base = gradients(chunk.extra[self.reference])
-
-        def one(psi: Array) -> tuple[Array, Array, Array]:
-            g = gradients(psi)
-            return member @ g, member @ jnp.sum(g**2, axis=1), member @ jnp.sum(g * base, axis=1)
-
-        found = jax.lax.map(one, chunk.extra)
-        names = "gradient", "square", "product"
-        return {k: jnp.moveaxis(x, 0, 1) for k, x in zip(names, found, strict=True)}
+        g = jnp.moveaxis(jax.lax.map(gradients, weights), 0, 1)  # [m, E, d]
+        product = jnp.einsum("med,md->me", g, g[:, self.reference])
+        return {"gradient": g, "square": jnp.sum(g**2, axis=2), "product": product}
 
 
 def _comparison(

@@ -20,7 +20,6 @@ from policygrad.diagnostics.intervals import (
 )
 from policygrad.diagnostics.noise import squares_of_means, variance_and_norm
 from policygrad.diagnostics.streaming import (
-    Chunk,
     Episodes,
     Part,
     by_part,
@@ -30,6 +29,7 @@ from policygrad.diagnostics.streaming import (
     weights_of,
 )
 from policygrad.estimators import Estimator, EstimatorState
+from policygrad.types import Trajectories
 
 
 @dataclass(frozen=True)
@@ -114,20 +114,17 @@ def decompose_variance(
     return _decomposition(sums, parts_of(policy))
 
 
-def reduce_steps(policy: Any, chunk: Chunk) -> dict[str, Array]:
-    """Sums over groups of ĝ, ‖ĝ‖², and by time of ‖g_t‖², ‖z_t‖² and Ψ_t²."""
-    member, psi = chunk.groups, chunk.extra
-    tree = scores.episode_gradients(policy, chunk.trajectories, psi)
-    leaves = scores.score_squares(policy, chunk.trajectories)
+def reduce_steps(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Array]:
+    """ĝ and ‖ĝ‖² of every episode, and by time ‖g_t‖², ‖z_t‖² and Ψ_t²."""
+    tree = scores.episode_gradients(policy, episodes, psi)
+    leaves = scores.score_squares(policy, episodes)
     z = jnp.stack(jax.tree.leaves(leaves), axis=-1)  # [T, m, P]
-    valid = 1.0 * chunk.trajectories.valid
+    by_time = {"diagonal": psi[..., None] ** 2 * z, "score": z, "weight": psi**2}
+    by_time["alive"] = 1.0 * episodes.valid
     return {
-        "gradient": member @ flatten(tree),
-        "square": member @ by_part(tree),
-        "diagonal": jnp.einsum("km,tm,tmp->ktp", member, psi**2, z),
-        "score": jnp.einsum("km,tmp->ktp", member, z),
-        "weight": jnp.einsum("km,tm->kt", member, psi**2),
-        "alive": jnp.einsum("km,tm->kt", member, valid),
+        "gradient": flatten(tree),
+        "square": by_part(tree),
+        **{k: jnp.moveaxis(x, 1, 0) for k, x in by_time.items()},
     }
 
 

@@ -20,7 +20,6 @@ from policygrad.diagnostics.intervals import (
 )
 from policygrad.diagnostics.streaming import (
     ROWS,
-    Chunk,
     Episodes,
     Part,
     by_part,
@@ -31,6 +30,7 @@ from policygrad.diagnostics.streaming import (
 )
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState
+from policygrad.types import Trajectories
 
 COSINES = (0.5, 0.9)
 
@@ -182,11 +182,10 @@ def _group(flat: np.ndarray, parts: tuple[Part, ...], groups: int) -> GroupSums:
     ).folded()
 
 
-def reduce_gradients(policy: Any, chunk: Chunk) -> dict[str, Array]:
-    """Sums over groups of ĝ, of ‖ĝ‖² by part, and of ĝ/‖ĝ‖."""
-    tree = scores.episode_gradients(policy, chunk.trajectories, chunk.extra)
-    squares = by_part(tree)
-    return {k: chunk.groups @ x for k, x in _rows(flatten(tree), squares, jnp).items()}
+def reduce_gradients(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Array]:
+    """ĝ, ‖ĝ‖² by part, and ĝ/‖ĝ‖ of every episode."""
+    tree = scores.episode_gradients(policy, episodes, psi)
+    return _rows(flatten(tree), by_part(tree), jnp)
 
 
 def _rows(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
