@@ -16,9 +16,10 @@ from policygrad.diagnostics.intervals import (
     Means,
     Measured,
     concentration,
+    squares_of_sums,
     to_json,
 )
-from policygrad.diagnostics.noise import squares_of_means, variance_and_norm
+from policygrad.diagnostics.noise import products_of, variance_and_norm
 from policygrad.diagnostics.streaming import (
     Episodes,
     Part,
@@ -129,24 +130,27 @@ def reduce_steps(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, A
 
 
 def _decomposition(sums: GroupSums, parts: tuple[Part, ...]) -> DecomposedVariance:
-    means = sums.means()
-    squared, second = squares_of_means(means["gradient"], parts), means["square"]
+    # by step and part: all but the gradients, whose products say enough
+    means = GroupSums(sums.counts, {k: v for k, v in sums.sums.items() if k != "gradient"}).means()
+    products = products_of(sums.sums["gradient"], parts)
+    second = means["square"]
     steps = means["diagonal"]
     n = means.n[:, None]
     # unbiased: the same episode's two factors come out as D
     product = np.einsum("rtp,rt->rp", means["score"], means["weight"])
     factored = (n * product - steps.sum(axis=1)) / np.maximum(n - 1, 1)
 
-    def of(which: Any, start: int, stop: int) -> Decomposition:
-        own = sums.sums["gradient"][:, start:stop]
-        alike = concentration(own @ own.T, sums.counts, stop - start)
-        rows = (squared, second, steps.sum(axis=1), factored)
-        return _one(means, alike, *(x[:, which].sum(axis=1) for x in rows))
+    def of(which: slice, d: int) -> Decomposition:
+        own = products[which].sum(axis=0)
+        squared = squares_of_sums(own) / means.n**2
+        alike = concentration(own, sums.counts, d)
+        rows = second, steps.sum(axis=1), factored
+        return _one(means, alike, squared, *(x[:, which].sum(axis=1) for x in rows))
 
     return DecomposedVariance(
         episodes=sums.episodes,
-        total=of(slice(None), 0, parts[-1].stop),
-        parts={p.name: of([i], p.start, p.stop) for i, p in enumerate(parts)},
+        total=of(slice(None), parts[-1].stop),
+        parts={p.name: of(slice(i, i + 1), p.stop - p.start) for i, p in enumerate(parts)},
         by_step=means.interval(steps.sum(axis=2), "positive"),
         alive=means["alive"][0],
     )

@@ -189,6 +189,19 @@ def total_of(one: Measured, other: Measured) -> Measured:
     return Measured(value, one.low + other.low, value + away)
 
 
+def squares_of_sums(products: Float[np.ndarray, "... K K"]) -> Float[np.ndarray, "... R"]:
+    """‖·‖² of the sum over all groups, and of the sums over all but one; R = 1 + K.
+
+    Args:
+        products: x_j · x_k of sums over groups. All that is asked of a gradient's length follows
+            from them, so that K² numbers stand for K gradients.
+    """
+    total, of_group = products.sum(axis=(-2, -1)), products.sum(axis=-1)
+    own = np.diagonal(products, axis1=-2, axis2=-1)
+    left = total[..., None] - 2 * of_group + own
+    return np.maximum(np.concatenate([total[..., None], left], axis=-1), 0.0)
+
+
 def concentration(products: Float[np.ndarray, "K K"], counts: np.ndarray, dimension: int) -> float:
     """tr(S²)/(trS)² of the covariance S of a mean, from the products of its groups' sums.
 
@@ -239,7 +252,7 @@ def _where_improbable(x: float, t: float, noise: float, square: float, along: fl
     low, high = 0.0, 4 * x + 40 * t**2 * along + 40 * abs(t) * math.sqrt(square)
     if away(low) <= t:
         return 0.0
-    for _ in range(80):
+    for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if away(middle) > t else (low, middle)
     return high
