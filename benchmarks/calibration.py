@@ -140,7 +140,6 @@ class Case:
         env, policy, states = as_environment(self.task.mdp), self.task.policy, self.task.mdp.states
         steps = env.time_limit or MAX_STEPS.get(self.task.mdp.name, 16)
         which = self.plain, self.based, self.biased, self.reference
-        member = 1.0 * (jnp.arange(self.episodes) % self.groups == jnp.arange(self.groups)[:, None])
         quality = baseline_quality._ReduceBaseline(lambda s, t: jax.nn.one_hot(s, states))
 
         @jax.jit
@@ -160,8 +159,12 @@ class Case:
                 "bare": quality(policy, record, details(0)),
                 "compared": comparison._ReducePairs(3)(policy, record, jnp.stack(psi)),
             }
-            grouped = jax.tree.map(lambda x: jnp.tensordot(member, x, 1), rows)
-            return {"unfinished": batch.unfinished.sum(), **grouped}
+            groups = jnp.arange(self.episodes) % self.groups
+            found = {
+                k: streaming.add_rows(streaming.zeros_for(x, self.groups), x, groups)
+                for k, x in rows.items()
+            }
+            return {"unfinished": batch.unfinished.sum(), **found}
 
         return sums
 
@@ -172,7 +175,7 @@ class Case:
         counts = np.bincount(np.arange(self.episodes) % self.groups).astype(float)
 
         def grouped(name: str) -> GroupSums:
-            return GroupSums(counts, found[name]).folded()
+            return streaming.grouped(counts, found[name]).folded()
 
         parts = streaming.parts_of(self.task.policy)
         x = noise.noise_of_sums(grouped("noise"), parts)

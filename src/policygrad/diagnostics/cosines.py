@@ -11,7 +11,8 @@ squared across it, so that
     cos(N) = E[x / √(x² + (1 − f)·trΣ/N)].
 
 At f = 0 this is (1 + B/N)^(−1/2) of McCandlish et al. 2018, B = trΣ/‖G‖²; with one parameter f = 1
-and the cosine is that of a sign.
+and the cosine is that of a sign. Noise is taken as normal; where few episodes hold most of it, see
+`lengths`.
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from policygrad.diagnostics.intervals import (
     concentration,
     squares_of_sums,
 )
+from policygrad.diagnostics.lengths import LengthClasses, cosines_by_length
 
 LEAST_BATCHES = 16
 _NORMAL = ndtri((np.arange(400) + 0.5) / 400)
@@ -39,13 +41,17 @@ class CosineCurve:
     Attributes:
         episodes: `[n]`, sizes: one episode, N / K, and twice as many each time up to N / 16.
         between: of two independent batches, the mean over disjoint pairs.
+        between_by_length: `[n]`, predicted from the moments of episodes by the length of their
+            gradients (`lengths`); no interval.
         between_predicted: the square of `with_truth_predicted`.
         with_truth: of a batch and the true gradient: the root of `between`.
-        with_truth_predicted: from norm and variance alone; its interval is that of their ratio.
+        with_truth_predicted: from norm and variance alone, noise taken as normal; its interval is
+            that of their ratio.
     """
 
     episodes: Float[np.ndarray, " n"]
     between: Measured
+    between_by_length: Float[np.ndarray, " n"]
     between_predicted: Measured
     with_truth: Measured
     with_truth_predicted: Measured
@@ -54,6 +60,7 @@ class CosineCurve:
 def cosine_curve(
     sums: GroupSums,
     products: Float[np.ndarray, "K K"],
+    classes: LengthClasses,
     signal_to_noise: Measured,
     along: float,
 ) -> CosineCurve:
@@ -62,6 +69,7 @@ def cosine_curve(
     Args:
         sums: of `direction` and `directed`.
         products: of the groups' gradients.
+        classes: of all episodes.
         signal_to_noise: of one episode.
         along: f.
     """
@@ -83,9 +91,11 @@ def cosine_curve(
         *(np.array([getattr(f, e) for f in found]) for e in ("value", "low", "high"))
     )
     predicted = signal_to_noise.map(lambda s: predicted_cosine(s, episodes, along))
+    by_length = cosines_by_length(classes, signal_to_noise.value, along, episodes)
     return CosineCurve(
         episodes,
         between,
+        by_length,
         predicted.map(np.square),
         between.map(lambda x: np.sqrt(np.maximum(x, 0.0))),
         predicted,

@@ -18,7 +18,7 @@ What makes it cover:
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -81,10 +81,12 @@ class GroupSums:
     Attributes:
         counts: `[K]`, episodes.
         sums: name -> `[K, ...]`, float64.
+        classes: name -> sums over all episodes by another class than the group.
     """
 
     counts: Float[np.ndarray, " K"]
     sums: Mapping[str, np.ndarray]
+    classes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def episodes(self) -> int:
@@ -93,7 +95,8 @@ class GroupSums:
 
     def __add__(self, other: "GroupSums") -> "GroupSums":
         sums = {k: _add(v, other.sums[k]) for k, v in self.sums.items()}
-        return GroupSums(self.counts + other.counts, sums)
+        classes = {k: v + other.classes[k] for k, v in self.classes.items()}
+        return GroupSums(self.counts + other.counts, sums, classes)
 
     def folded(self) -> "GroupSums":
         """Half as many groups, while they are too small to be alike and many enough to halve."""
@@ -111,7 +114,8 @@ class GroupSums:
         def merge(x: np.ndarray) -> np.ndarray:
             return x[: size * times].reshape(times, size, *x.shape[1:]).sum(axis=0)
 
-        return GroupSums(merge(self.counts), {k: merge(v) for k, v in self.sums.items()})
+        sums = {k: merge(v) for k, v in self.sums.items()}
+        return GroupSums(merge(self.counts), sums, self.classes)
 
     def means(self) -> "Means":
         """Means over all episodes, and over those outside each group."""

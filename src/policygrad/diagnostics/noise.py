@@ -25,12 +25,15 @@ from policygrad.diagnostics.intervals import (
     squares_of_sums,
     to_json,
 )
+from policygrad.diagnostics.lengths import CLASSES, LengthClasses
 from policygrad.diagnostics.streaming import (
     ROWS,
+    Classed,
     Episodes,
     Part,
     by_part,
     flatten,
+    grouped,
     parts_of,
     stream,
     weights_of,
@@ -183,26 +186,34 @@ def _group(flat: np.ndarray, parts: tuple[Part, ...], groups: int) -> GroupSums:
     k = min(groups, n)
     member = np.arange(n) % k == np.arange(k)[:, None]
     squares = np.stack([(flat[:, p.start : p.stop] ** 2).sum(axis=1) for p in parts], axis=1)
-    return GroupSums(
-        member.sum(axis=1).astype(float),
-        {name: member @ x for name, x in _rows(flat, squares, np).items()},
-    ).folded()
+    sums: dict[str, Any] = {}
+    for name, x in _rows(flat, squares, np).items():
+        if isinstance(x, Classed):
+            sums[name] = Classed(None, (x.of == np.arange(CLASSES)[:, None]) @ x.rows)
+        else:
+            sums[name] = member @ x
+    return grouped(member.sum(axis=1), sums).folded()
 
 
-def reduce_gradients(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Array]:
-    """ĝ, ‖ĝ‖² by part, and ĝ/‖ĝ‖ of every episode."""
+def reduce_gradients(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Any]:
+    """ĝ, ‖ĝ‖² by part, and ĝ/‖ĝ‖ of every episode; ĝ and ‖ĝ‖² by class of length too."""
     tree = scores.episode_gradients(policy, episodes, psi)
     return _rows(flatten(tree), by_part(tree), jnp)
 
 
 def _rows(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
-    length = xp.sqrt(squares.sum(axis=1))
+    square = squares.sum(axis=1)
+    length = xp.sqrt(square)
+    of = xp.frexp(square)[1] % CLASSES
     inverse = xp.where(length > 0, 1 / xp.where(length > 0, length, 1.0), 0.0)
     return {
         "gradient": flat,
         "square": squares,
         "direction": flat * inverse[:, None],
         "directed": 1.0 * (length > 0),
+        "counts by length": Classed(of, xp.ones_like(square)),
+        "gradient by length": Classed(of, flat),
+        "square by length": Classed(of, square),
     }
 
 
@@ -222,11 +233,14 @@ def noise_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> GradientNoise:
         _noise(means, i, p.stop - p.start, products[i], along[i], needed[i])
         for i, p in enumerate((whole, *parts))
     ]
+    classes = LengthClasses(
+        *(sums.classes[f"{x} by length"] for x in ("counts", "gradient", "square"))
+    )
     return GradientNoise(
         episodes=sums.episodes,
         total=total,
         parts={p.name: x for p, x in zip(parts, of_parts, strict=True)},
-        cosines=cosine_curve(sums, products[0], total.signal_to_noise, total.along),
+        cosines=cosine_curve(sums, products[0], classes, total.signal_to_noise, along[0]),
         mean=gradient.sum(axis=0) / sums.counts.sum(),
     )
 

@@ -11,16 +11,29 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
+from policygrad.diagnostics.lengths import CLASSES
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState, Weights
 from policygrad.rollout.compiled import padded_length
 from policygrad.types import Trajectories, split
 
 Episodes = Trajectories | Iterable[Trajectories]
-Reduce = Callable[[Any, Trajectories, PyTree], dict[str, Array]]
+Reduce = Callable[[Any, Trajectories, PyTree], dict[str, Any]]
 
 # steps that are sent to the device at a time
 ROWS = 8192
+
+
+class Classed(NamedTuple):
+    """Rows that are summed by a class of their own, in place of their episode's group.
+
+    Attributes:
+        of: `[m]`, from 0 to `CLASSES` − 1.
+        rows: `[m, ...]`; or their sums, `[CLASSES, ...]`, where `of` is None.
+    """
+
+    of: Any
+    rows: Any
 
 
 class Chunk(NamedTuple):
@@ -54,8 +67,8 @@ def stream(
         policy: passed on to `reduce`.
         episodes: whole episodes, or batches of them one after another.
         weigh: batch -> pytree of `[..., T, B]`: the weights, which may depend on the whole batch.
-        reduce: `(policy, trajectories, weights) -> name -> [m, ...]`, a row an episode. Compiled;
-            equal values compile once.
+        reduce: `(policy, trajectories, weights) -> name -> [m, ...]`, a row an episode, or
+            `Classed` rows. Compiled; equal values compile once.
         groups: K.
         rows: T·m of a chunk, about; where it holds a batch, one shape compiles.
 
@@ -74,46 +87,82 @@ def stream(
         sums: Any = None
         for chunk in chunks(batch, weigh(batch), first=seen, groups=groups, rows=rows):
             known = policy, chunk.trajectories, chunk.extra
-            sums = _zeros(reduce, groups, *known) if sums is None else sums
+            sums = _begin(reduce, groups, *known) if sums is None else sums
             sums = _accumulate(reduce, sums, *known, chunk.groups, np.int32(chunk.count))
         counts = np.bincount((seen + np.arange(columns)) % groups, minlength=groups)
-        part = GroupSums(counts, {k: np.asarray(v, np.float64) for k, v in (sums or {}).items()})
+        part = grouped(counts, sums or {})
         total = part if total is None else total + part
         seen += columns
     if total is None or seen < 2:
         raise UserError(f"the diagnostics need at least 2 episodes, got {seen}")
     present = total.counts > 0
-    total = GroupSums(total.counts[present], {k: v[present] for k, v in total.sums.items()})
-    return total.folded()
+    kept = {k: v[present] for k, v in total.sums.items()}
+    return replace(total, counts=total.counts[present], sums=kept).folded()
+
+
+def grouped(counts: np.ndarray, sums: dict[str, Any]) -> GroupSums:
+    """Sums in float64, those over groups apart from those over classes."""
+    of_groups = {k: v for k, v in sums.items() if not isinstance(v, Classed)}
+    of_classes = {k: v.rows for k, v in sums.items() if isinstance(v, Classed)}
+    return GroupSums(
+        np.asarray(counts, np.float64),
+        {k: np.asarray(v, np.float64) for k, v in of_groups.items()},
+        {k: np.asarray(v, np.float64) for k, v in of_classes.items()},
+    )
+
+
+def zeros_for(rows: dict[str, Any], groups: int) -> dict[str, Any]:
+    """What rows of these shapes are added to."""
+
+    def zeros(x: Any) -> Any:
+        if isinstance(x, Classed):
+            return Classed(None, jnp.zeros((CLASSES, *x.rows.shape[1:]), x.rows.dtype))
+        return jnp.zeros((groups, *x.shape[1:]), x.dtype)
+
+    return {k: zeros(x) for k, x in rows.items()}
+
+
+def add_rows(
+    sums: dict[str, Any], rows: dict[str, Any], groups: Int[Array, " m"]
+) -> dict[str, Any]:
+    """Sums with every row added to its episode's group, or to its own class."""
+
+    def add(total: Array, index: Array, x: Array) -> Array:
+        # what is by step may be shorter than the longest episode's
+        return total.at[(index, *(slice(n) for n in x.shape[1:]))].add(x)
+
+    def one(total: Any, x: Any) -> Any:
+        if isinstance(x, Classed):
+            return Classed(None, add(total.rows, x.of, x.rows))
+        return add(total, groups, x)
+
+    return {k: one(sums[k], x) for k, x in rows.items()}
 
 
 @eqx.filter_jit
-def _zeros(reduce: Reduce, groups: int, *known: Any) -> dict[str, Array]:
-    rows = jax.eval_shape(reduce, *known)
-    return {k: jnp.zeros((groups, *x.shape[1:]), x.dtype) for k, x in rows.items()}
+def _begin(reduce: Reduce, groups: int, *known: Any) -> dict[str, Any]:
+    return zeros_for(jax.eval_shape(reduce, *known), groups)
 
 
 @eqx.filter_jit
 def _accumulate(
     reduce: Reduce,
-    sums: dict[str, Array],
+    sums: dict[str, Any],
     policy: Any,
     trajectories: Trajectories,
     extra: PyTree,
     groups: Int[Array, " m"],
     count: Int[Array, ""],
-) -> dict[str, Array]:
+) -> dict[str, Any]:
     """Episode by episode: one gradient stays in the near cache, and no padding is visited."""
 
     def column(x: Array, i: Array, axis: int) -> Array:
         return jax.lax.dynamic_slice_in_dim(x, i, 1, axis)
 
-    def add(i: Array, sums: dict[str, Array]) -> dict[str, Array]:
+    def add(i: Array, sums: dict[str, Any]) -> dict[str, Any]:
         one = jax.tree.map(lambda x: column(x, i, 1), trajectories)
         rows = reduce(policy, one, jax.tree.map(lambda x: column(x, i, x.ndim - 1), extra))
-        # what is by step may be shorter than the longest episode's
-        at = {k: (groups[i], *(slice(n) for n in x.shape[1:])) for k, x in rows.items()}
-        return {k: sums[k].at[at[k]].add(x[0]) for k, x in rows.items()}
+        return add_rows(sums, rows, groups[i][None])
 
     return jax.lax.fori_loop(0, count, add, sums)
 
