@@ -251,10 +251,11 @@ def _cosine(
     covariance: Float[np.ndarray, " R"],
     batch_episodes: int,
 ) -> Measured:
-    """cos² = (1 − sin²) ρ/(ρ + 1/N): what the bias turns, and what the noise shrinks.
+    """The cosine of E ĝ with G, which the bias turns, by √(ρ/(ρ + 1/N)), which the noise shrinks.
 
-    Both factors are functions of squared norms: sin² of E ĝ − β G, β = ⟨E ĝ, G⟩/‖G‖², and
-    ρ = ‖E ĝ‖²/trΣ. Where G or E ĝ may be zero nothing is known.
+    ρ = ‖E ĝ‖²/trΣ. Below 45° the angle comes from the squared norm sin² of E ĝ − β G,
+    β = ⟨E ĝ, G⟩/‖G‖², since a cosine of almost 1 cannot be exceeded; above, sin² says little of a
+    cosine of almost 0, which is taken as it is. Where G or E ĝ may be zero nothing is known.
     """
     n, d = m.n, own.shape[2]
 
@@ -272,15 +273,20 @@ def _cosine(
     )
     if not known:
         return Measured(float("nan"), -1.0, 1.0)
+    shrunk = m.squared_norm(ratio, 1 / n[0], alike(own[:, 0])).map(
+        lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch_episodes)))
+    )
+    if sine[0] > 0.5:
+        with np.errstate(all="ignore"):
+            cosine = m.interval(along / np.sqrt(norm2[:, 0] * norm2[:, 1]))
+        turned = cosine.map(lambda x: float(np.clip(x, -1.0, 1.0)))
+        ends = [x * y for x in (turned.low, turned.high) for y in (shrunk.low, shrunk.high)]
+        return Measured(turned.value * shrunk.value, min(ends), max(ends))
     b = float(beta[0])
     across = variance[0, 0] - 2 * b * covariance[0] + b**2 * variance[0, 1]
     turned = m.squared_norm(
         sine, max(across, 0.0) / n[0] / norm2[0, 0], alike(own[:, 0] - b * own[:, 1])
     )
-    shrunk = m.squared_norm(ratio, 1 / n[0], alike(own[:, 0])).map(
-        lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch_episodes)))
-    )
-
     straight = Measured(*(_cosine_of(float(x)) for x in (turned.value, turned.high, turned.low)))
     found = _product(straight, shrunk)
     if turned.high >= 1:
