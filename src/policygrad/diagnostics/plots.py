@@ -64,8 +64,13 @@ def cosine_against_episodes(
         predicted_cosine(s, grid, noise.total.along) ** 2 for s in (snr.low, snr.value, snr.high)
     )
     axes.fill_between(grid, low, high, color=BLUE, alpha=0.15, linewidth=0)
-    axes.plot(grid, middle, color=BLUE, linewidth=1.2, linestyle="--", label="normal noise")
-    axes.plot(n, curve.between_by_length, color=BLUE, linewidth=1.6, label="by length of gradient")
+    axes.plot(
+        grid, middle, color=BLUE, linewidth=1.2, linestyle="--", label="predicted, normal noise"
+    )
+    axes.plot(
+        n, curve.between_by_length, "D", color=BLUE, markersize=7, fillstyle="none",
+        label="predicted by length of gradient",
+    )  # fmt: skip
     away = [np.maximum(found.value - found.low, 0), np.maximum(found.high - found.value, 0)]
     axes.errorbar(
         n, np.clip(found.value, 0.0, 1.0), yerr=away, fmt="o", color=ORANGE, markersize=4,
