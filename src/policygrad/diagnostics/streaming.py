@@ -40,16 +40,16 @@ class Chunk(NamedTuple):
     """Some episodes of a batch, of like length.
 
     Attributes:
-        trajectories: m columns, cut to T rows; columns from `count` on only fill the shape.
+        trajectories: m columns, cut to T rows; columns from `episodes` on only fill the shape.
         extra: pytree of `[..., T, m]`, what else is known of every step.
         groups: `[m]`, the group of each episode.
-        count: how many episodes there are, m or less.
+        episodes: how many there are, m or less.
     """
 
     trajectories: Trajectories
     extra: PyTree
     groups: Int[np.ndarray, " m"]
-    count: int
+    episodes: int
 
 
 def stream(
@@ -88,7 +88,9 @@ def stream(
         for chunk in chunks(batch, weigh(batch), first=seen, groups=groups, rows=rows):
             known = policy, chunk.trajectories, chunk.extra
             sums = _begin(reduce, groups, *known) if sums is None else sums
-            sums = _accumulate(reduce, sums, *known, chunk.groups, np.int32(chunk.count))
+            sums = _accumulate(
+                reduce, sums, *known, jnp.asarray(chunk.groups), jnp.int32(chunk.episodes)
+            )
         counts = np.bincount((seen + np.arange(columns)) % groups, minlength=groups)
         part = grouped(counts, sums or {})
         total = part if total is None else total + part
