@@ -140,7 +140,6 @@ class Case:
         env, policy, states = as_environment(self.task.mdp), self.task.policy, self.task.mdp.states
         steps = env.time_limit or MAX_STEPS.get(self.task.mdp.name, 16)
         which = self.plain, self.based, self.biased, self.reference
-        member = 1.0 * (jnp.arange(self.episodes) % self.groups == jnp.arange(self.groups)[:, None])
         quality = baseline_quality._ReduceBaseline(lambda s, t: jax.nn.one_hot(s, states))
 
         @jax.jit
@@ -150,22 +149,22 @@ class Case:
             start = [e.init(key, jnp.zeros((), int)) for e in which]
             psi = [e.weights(s, record).psi for e, s in zip(which, start, strict=True)]
 
-            def chunk(extra: Any) -> Any:
-                return streaming.Chunk(record, extra, member)
+            def details(i: int) -> Any:
+                return baseline_quality._details(which[i], start[i], record)
 
-            based = chunk(psi[1])
-            return {
-                "unfinished": batch.unfinished.sum(),
-                "noise": noise.reduce_gradients(policy, based),
-                "steps": decomposition.reduce_steps(policy, based),
-                "judged": quality(
-                    policy, chunk(baseline_quality._details(self.based, start[1], record))
-                ),
-                "bare": quality(
-                    policy, chunk(baseline_quality._details(self.plain, start[0], record))
-                ),
-                "compared": comparison._ReducePairs(3)(policy, chunk(jnp.stack(psi))),
+            rows = {
+                "noise": noise.reduce_gradients(policy, record, psi[1]),
+                "steps": decomposition.reduce_steps(policy, record, psi[1]),
+                "judged": quality(policy, record, details(1)),
+                "bare": quality(policy, record, details(0)),
+                "compared": comparison._ReducePairs(3)(policy, record, jnp.stack(psi)),
             }
+            groups = jnp.arange(self.episodes) % self.groups
+            found = {
+                k: streaming.add_rows(streaming.zeros_for(x, self.groups), x, groups)
+                for k, x in rows.items()
+            }
+            return {"unfinished": batch.unfinished.sum(), **found}
 
         return sums
 
@@ -176,7 +175,7 @@ class Case:
         counts = np.bincount(np.arange(self.episodes) % self.groups).astype(float)
 
         def grouped(name: str) -> GroupSums:
-            return GroupSums(counts, found[name]).folded()
+            return streaming.grouped(counts, found[name]).folded()
 
         parts = streaming.parts_of(self.task.policy)
         x = noise.noise_of_sums(grouped("noise"), parts)

@@ -66,6 +66,9 @@ def test_noise_is_that_of_all_gradients(sampled, streamed):
     np.testing.assert_allclose(found.cosines.between.value[0], mean, rtol=1e-9)
     again = diagnostics.noise_of_gradients(g)
     np.testing.assert_allclose(again.total.variance.low, found.total.variance.low, rtol=1e-9)
+    ours, theirs = found.cosines, again.cosines
+    np.testing.assert_allclose(ours.between.high, theirs.between.high, rtol=1e-9)
+    np.testing.assert_allclose(ours.between_by_length, theirs.between_by_length, rtol=1e-6)
 
 
 def test_decomposition_is_that_of_every_step(sampled):

@@ -23,9 +23,10 @@ from policygrad.baselines import linear_features
 from policygrad.baselines.base import Pointwise
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, concentration, to_json
 from policygrad.diagnostics.noise import variance_and_norm
-from policygrad.diagnostics.streaming import Chunk, Episodes, by_part, flatten, stream
+from policygrad.diagnostics.streaming import Episodes, by_part, flatten, stream
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState
+from policygrad.types import Trajectories
 
 Features = Callable[..., Array]
 
@@ -131,12 +132,11 @@ def _details(estimator: Estimator, state: Any, batch: Any) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class _ReduceBaseline:
-    """Sums over groups of what the parabola is made of."""
+    """What the parabola is made of, of every episode."""
 
     features: Features
 
-    def __call__(self, policy: Any, chunk: Chunk) -> dict[str, Array]:
-        record, x = chunk.trajectories, chunk.extra
+    def __call__(self, policy: Any, record: Trajectories, x: dict[str, Array]) -> dict[str, Array]:
         tree = scores.episode_gradients(policy, record, x["psi"])
         flat, squares = flatten(tree), sum(jax.tree.leaves(scores.score_squares(policy, record)))
         control = flatten(scores.episode_gradients(policy, record, x["factors"]))
@@ -162,7 +162,7 @@ class _ReduceBaseline:
             "rr": (residual**2).sum(axis=0),
         }
         totals["curves"] = jnp.einsum("tmp,tmq->mpq", curve[..., None] * phi, phi)
-        return {k: jnp.tensordot(chunk.groups, 1.0 * v, 1) for k, v in totals.items()}
+        return {k: 1.0 * v for k, v in totals.items()}
 
 
 def _quality(sums: GroupSums) -> BaselineQuality:

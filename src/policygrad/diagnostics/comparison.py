@@ -25,9 +25,10 @@ from policygrad.diagnostics.intervals import (
     total_of,
 )
 from policygrad.diagnostics.noise import as_rows
-from policygrad.diagnostics.streaming import ROWS, Chunk, Episodes, flatten, stream, weights_of
+from policygrad.diagnostics.streaming import ROWS, Episodes, flatten, stream, weights_of
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState, reward_to_go
+from policygrad.types import Trajectories
 
 Candidates = Mapping[str, tuple[Estimator, EstimatorState]]
 
@@ -180,25 +181,17 @@ def _check_reference(candidates: Mapping[str, Any], reference: str) -> None:
 
 @dataclass(frozen=True)
 class _ReducePairs:
-    """Sums over groups, by estimator: ĝ, ‖ĝ‖², and ĝ · ĝ of the reference."""
+    """By estimator, of every episode: ĝ, ‖ĝ‖², and ĝ · ĝ of the reference."""
 
     reference: int
 
-    def __call__(self, policy: Any, chunk: Chunk) -> dict[str, Array]:
-        member = chunk.groups
-
+    def __call__(self, policy: Any, episodes: Trajectories, weights: Array) -> dict[str, Array]:
         def gradients(psi: Array) -> Array:
-            return flatten(scores.episode_gradients(policy, chunk.trajectories, psi))
+            return flatten(scores.episode_gradients(policy, episodes, psi))
 
-        base = gradients(chunk.extra[self.reference])
-
-        def one(psi: Array) -> tuple[Array, Array, Array]:
-            g = gradients(psi)
-            return member @ g, member @ jnp.sum(g**2, axis=1), member @ jnp.sum(g * base, axis=1)
-
-        found = jax.lax.map(one, chunk.extra)
-        names = "gradient", "square", "product"
-        return {k: jnp.moveaxis(x, 0, 1) for k, x in zip(names, found, strict=True)}
+        g = jnp.moveaxis(jax.lax.map(gradients, weights), 0, 1)  # [m, E, d]
+        product = jnp.einsum("med,md->me", g, g[:, self.reference])
+        return {"gradient": g, "square": jnp.sum(g**2, axis=2), "product": product}
 
 
 def _comparison(
@@ -258,10 +251,11 @@ def _cosine(
     covariance: Float[np.ndarray, " R"],
     batch_episodes: int,
 ) -> Measured:
-    """cos² = (1 − sin²) ρ/(ρ + 1/N): what the bias turns, and what the noise shrinks.
+    """The cosine of E ĝ with G, which the bias turns, by √(ρ/(ρ + 1/N)), which the noise shrinks.
 
-    Both factors are functions of squared norms: sin² of E ĝ − β G, β = ⟨E ĝ, G⟩/‖G‖², and
-    ρ = ‖E ĝ‖²/trΣ. Where G or E ĝ may be zero nothing is known.
+    ρ = ‖E ĝ‖²/trΣ. Below 45° the angle comes from the squared norm sin² of E ĝ − β G,
+    β = ⟨E ĝ, G⟩/‖G‖², since a cosine of almost 1 cannot be exceeded; above, sin² says little of a
+    cosine of almost 0, which is taken as it is. Where G or E ĝ may be zero nothing is known.
     """
     n, d = m.n, own.shape[2]
 
@@ -279,15 +273,20 @@ def _cosine(
     )
     if not known:
         return Measured(float("nan"), -1.0, 1.0)
+    shrunk = m.squared_norm(ratio, 1 / n[0], alike(own[:, 0])).map(
+        lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch_episodes)))
+    )
+    if sine[0] > 0.5:
+        with np.errstate(all="ignore"):
+            cosine = m.interval(along / np.sqrt(norm2[:, 0] * norm2[:, 1]))
+        turned = cosine.map(lambda x: float(np.clip(x, -1.0, 1.0)))
+        ends = [x * y for x in (turned.low, turned.high) for y in (shrunk.low, shrunk.high)]
+        return Measured(turned.value * shrunk.value, min(ends), max(ends))
     b = float(beta[0])
     across = variance[0, 0] - 2 * b * covariance[0] + b**2 * variance[0, 1]
     turned = m.squared_norm(
         sine, max(across, 0.0) / n[0] / norm2[0, 0], alike(own[:, 0] - b * own[:, 1])
     )
-    shrunk = m.squared_norm(ratio, 1 / n[0], alike(own[:, 0])).map(
-        lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch_episodes)))
-    )
-
     straight = Measured(*(_cosine_of(float(x)) for x in (turned.value, turned.high, turned.low)))
     found = _product(straight, shrunk)
     if turned.high >= 1:

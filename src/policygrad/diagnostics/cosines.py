@@ -11,16 +11,24 @@ squared across it, so that
     cos(N) = E[x / √(x² + (1 − f)·trΣ/N)].
 
 At f = 0 this is (1 + B/N)^(−1/2) of McCandlish et al. 2018, B = trΣ/‖G‖²; with one parameter f = 1
-and the cosine is that of a sign.
+and the cosine is that of a sign. Noise is taken as normal; where few episodes hold most of it, see
+`lengths`.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtri
 
-from policygrad.diagnostics.intervals import GroupSums, Measured, concentration
+from policygrad.diagnostics.intervals import (
+    GroupSums,
+    Measured,
+    concentration,
+    squares_of_sums,
+)
+from policygrad.diagnostics.lengths import LengthClasses, cosines_by_length
 
 LEAST_BATCHES = 16
 _NORMAL = ndtri((np.arange(400) + 0.5) / 400)
@@ -33,50 +41,69 @@ class CosineCurve:
     Attributes:
         episodes: `[n]`, sizes: one episode, N / K, and twice as many each time up to N / 16.
         between: of two independent batches, the mean over disjoint pairs.
+        between_by_length: `[n]`, predicted from the moments of episodes by the length of their
+            gradients (`lengths`); no interval.
         between_predicted: the square of `with_truth_predicted`.
         with_truth: of a batch and the true gradient: the root of `between`.
-        with_truth_predicted: from norm and variance alone; its interval is that of their ratio.
+        with_truth_predicted: from norm and variance alone, noise taken as normal; its interval is
+            that of their ratio.
     """
 
     episodes: Float[np.ndarray, " n"]
     between: Measured
+    between_by_length: Float[np.ndarray, " n"]
     between_predicted: Measured
     with_truth: Measured
     with_truth_predicted: Measured
 
 
-def cosine_curve(sums: GroupSums, signal_to_noise: Measured, along: float) -> CosineCurve:
+def cosine_curve(
+    sums: GroupSums,
+    products: Float[np.ndarray, "K K"],
+    classes: LengthClasses,
+    signal_to_noise: Measured,
+    along: float,
+) -> CosineCurve:
     """Measured from disjoint batches, each of them some groups; predicted from the noise.
 
     Args:
-        sums: of `gradient`, `direction` and `directed`.
+        sums: of `direction` and `directed`.
+        products: of the groups' gradients.
+        classes: of all episodes.
         signal_to_noise: of one episode.
         along: f.
     """
-    sizes, found = [1.0], [_mean_product(sums)]
-    groups = sums
-    while len(groups.counts) >= LEAST_BATCHES:
-        sizes.append(float(groups.counts.mean()))
-        found.append(_mean_product(_directions(groups)))
-        groups = groups.merged(2)
+    directions = sums.sums["direction"]
+    d = directions.shape[1]
+    sizes = [1.0]
+    found = [_mean_product(directions @ directions.T, sums.counts, sums.sums["directed"], d)]
+    counts = sums.counts
+    while len(counts) >= LEAST_BATCHES:
+        sizes.append(float(counts.mean()))
+        # every batch's sum as one unit vector
+        length = np.sqrt(np.diagonal(products))
+        inverse = np.where(length > 0, 1 / np.where(length > 0, length, 1.0), 0.0)
+        unit = products * inverse * inverse[:, None]
+        found.append(_mean_product(unit, np.ones(len(counts)), 1.0 * (length > 0), d))
+        counts, products = _paired(counts[:, None])[:, 0], _paired(_paired(products).T)
     episodes = np.array(sizes)
     between = Measured(
         *(np.array([getattr(f, e) for f in found]) for e in ("value", "low", "high"))
     )
     predicted = signal_to_noise.map(lambda s: predicted_cosine(s, episodes, along))
+    by_length = cosines_by_length(classes, signal_to_noise.value, along, episodes)
     return CosineCurve(
         episodes,
         between,
+        by_length,
         predicted.map(np.square),
         between.map(lambda x: np.sqrt(np.maximum(x, 0.0))),
         predicted,
     )
 
 
-def predicted_cosine(
-    signal_to_noise: float, episodes: Float[np.ndarray, " n"] | float, along: float = 0.0
-) -> Float[np.ndarray, " n"]:
-    """The mean cosine of a batch with the true gradient.
+def predicted_cosine(signal_to_noise: Any, episodes: Any, along: Any = 0.0) -> np.ndarray:
+    """The mean cosine of a batch with the true gradient; arguments of like shapes.
 
     Args:
         signal_to_noise: ‖G‖/√trΣ of one episode.
@@ -87,23 +114,34 @@ def predicted_cosine(
     0.866
     """
     snr = signal_to_noise * np.sqrt(np.asarray(episodes, np.float64))[..., None]
-    if not np.isfinite(signal_to_noise):
+    if not np.all(np.isfinite(signal_to_noise)):
         return np.ones(np.shape(episodes))
+    along = np.asarray(along, np.float64)[..., None]
     x = snr + np.sqrt(along) * _NORMAL
     length = np.sqrt(x**2 + (1 - along))
     return np.mean(x / np.where(length > 0, length, 1.0), axis=-1)
 
 
-def episodes_for(cosine: float, signal_to_noise: Measured, along: float) -> Measured:
-    """Episodes whose mean has this cosine with the true gradient, on average; at least 1."""
+def signal_needed(
+    cosines: Float[np.ndarray, " C"], along: Float[np.ndarray, " P"]
+) -> Float[np.ndarray, "P C"]:
+    """N·SNR² at which a batch has this cosine with the true gradient, on average.
 
-    # it depends on N·SNR² alone, which is solved for once
-    low, high = -12.0, 40.0  # of its logarithm
+    Args:
+        cosines: from 0 to 1.
+        along: f, of several groups of parameters.
+    """
+    shape = len(along), len(cosines)
+    low, high = np.full(shape, -12.0), np.full(shape, 40.0)  # of its logarithm
     for _ in range(45):
         middle = (low + high) / 2
-        enough = predicted_cosine(1.0, np.exp(middle), along) >= cosine
-        low, high = (low, middle) if enough else (middle, high)
-    needed = float(np.exp(high))
+        enough = predicted_cosine(1.0, np.exp(middle), np.asarray(along)[:, None]) >= cosines
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.exp(high)
+
+
+def episodes_for(needed: float, signal_to_noise: Measured) -> Measured:
+    """Episodes that have N·SNR² = `needed`; at least 1."""
 
     def solve(snr: float) -> float:
         return max(needed / snr**2, 1.0) if snr > 0 else float("inf")
@@ -112,7 +150,7 @@ def episodes_for(cosine: float, signal_to_noise: Measured, along: float) -> Meas
     return Measured(solve(s.value), solve(s.high), solve(s.low))
 
 
-def share_along(counts: np.ndarray, gradient: Float[np.ndarray, "K d"]) -> float:
+def share_along(counts: np.ndarray, products: Float[np.ndarray, "K K"], dimension: int) -> float:
     """f = uᵀΣu / trΣ with u = G/‖G‖, each group projected on the mean of the others.
 
     Both from the same groups, whose luck cancels. Where noise dominates, u is not known and f is
@@ -120,38 +158,45 @@ def share_along(counts: np.ndarray, gradient: Float[np.ndarray, "K d"]) -> float
 
     Args:
         counts: `[K]`, episodes of each group.
-        gradient: `[K, d]`, sums over groups, of the parameters in question.
+        products: of sums over groups, of the parameters in question.
+        dimension: d.
     """
-    if gradient.shape[1] == 1:
+    if dimension == 1:
         return 1.0  # there is nowhere else
-    means = gradient / counts[:, None]
-    others = means.sum(axis=0) - means
-    length = np.linalg.norm(others, axis=1)
-    projected = np.sum(means * others, axis=1) / np.where(length > 0, length, 1.0)
-    total = means.var(axis=0, ddof=1).sum()
+    means = products / counts / counts[:, None]
+    own, with_others = np.diagonal(means), means.sum(axis=1) - np.diagonal(means)
+    length = np.sqrt(squares_of_sums(means)[1:])
+    projected = with_others / np.where(length > 0, length, 1.0)
+    k = len(counts)
+    total = (own.sum() - means.sum() / k) / (k - 1)
     along = projected.var(ddof=1) / total if total > 0 else 0.0
     return float(np.clip(along, 0.0, 1.0))
 
 
-def _directions(groups: GroupSums) -> GroupSums:
-    """Every group's sum as one unit vector: a batch is the group's episodes."""
-    g = groups.sums["gradient"]
-    length = np.linalg.norm(g, axis=1)
-    unit = g / np.where(length > 0, length, 1.0)[:, None]
-    sums = {"direction": unit, "directed": 1.0 * (length > 0)}
-    return GroupSums(np.ones(len(g)), sums)
+def _paired(x: Float[np.ndarray, "K n"]) -> Float[np.ndarray, "K/2 n"]:
+    """Rows put together, two into one, as `GroupSums.merged` does; an odd one stays out."""
+    half = len(x) // 2
+    return x[:half] + x[half : 2 * half]
 
 
-def _mean_product(sums: GroupSums) -> Measured:
-    """‖E û‖² of unit vectors, by pairs: (‖Σû‖² − Σ‖û‖²)/(n(n − 1)), from 0 to 1."""
-    means = sums.means()
+def _mean_product(
+    products: Float[np.ndarray, "K K"], counts: np.ndarray, directed: np.ndarray, dimension: int
+) -> Measured:
+    """‖E û‖² of unit vectors, by pairs: (‖Σû‖² − Σ‖û‖²)/(n(n − 1)), from 0 to 1.
+
+    Args:
+        products: of sums over groups.
+        counts: `[K]`, unit vectors of each.
+        directed: `[K]`, those that are not zero.
+        dimension: d.
+    """
+    means = GroupSums(counts, {"directed": directed}).means()
     n = means.n
-    squared = np.sum(means["direction"] ** 2, axis=1)
+    squared = squares_of_sums(products) / n**2
     value = (squared * n - means["directed"]) / np.maximum(n - 1, 1)
-    if sums.sums["direction"].shape[1] == 1:
-        return _of_signs(float(value[0]), float(means["direction"][0, 0]), float(n[0]))
-    own = sums.sums["direction"]
-    alike = concentration(own @ own.T, sums.counts, own.shape[1])
+    if dimension == 1:
+        return _of_signs(float(value[0]), float(np.sqrt(squared[0])), float(n[0]))
+    alike = concentration(products, counts, dimension)
     found = means.squared_norm(value, float(squared[0] - value[0]), alike)
     return found.map(lambda x: float(np.clip(x, 0.0, 1.0)))
 

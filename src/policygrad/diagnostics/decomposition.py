@@ -16,11 +16,11 @@ from policygrad.diagnostics.intervals import (
     Means,
     Measured,
     concentration,
+    squares_of_sums,
     to_json,
 )
-from policygrad.diagnostics.noise import squares_of_means, variance_and_norm
+from policygrad.diagnostics.noise import products_of, variance_and_norm
 from policygrad.diagnostics.streaming import (
-    Chunk,
     Episodes,
     Part,
     by_part,
@@ -30,6 +30,7 @@ from policygrad.diagnostics.streaming import (
     weights_of,
 )
 from policygrad.estimators import Estimator, EstimatorState
+from policygrad.types import Trajectories
 
 
 @dataclass(frozen=True)
@@ -114,42 +115,42 @@ def decompose_variance(
     return _decomposition(sums, parts_of(policy))
 
 
-def reduce_steps(policy: Any, chunk: Chunk) -> dict[str, Array]:
-    """Sums over groups of ĝ, ‖ĝ‖², and by time of ‖g_t‖², ‖z_t‖² and Ψ_t²."""
-    member, psi = chunk.groups, chunk.extra
-    tree = scores.episode_gradients(policy, chunk.trajectories, psi)
-    leaves = scores.score_squares(policy, chunk.trajectories)
+def reduce_steps(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Array]:
+    """ĝ and ‖ĝ‖² of every episode, and by time ‖g_t‖², ‖z_t‖² and Ψ_t²."""
+    tree = scores.episode_gradients(policy, episodes, psi)
+    leaves = scores.score_squares(policy, episodes)
     z = jnp.stack(jax.tree.leaves(leaves), axis=-1)  # [T, m, P]
-    valid = 1.0 * chunk.trajectories.valid
+    by_time = {"diagonal": psi[..., None] ** 2 * z, "score": z, "weight": psi**2}
+    by_time["alive"] = 1.0 * episodes.valid
     return {
-        "gradient": member @ flatten(tree),
-        "square": member @ by_part(tree),
-        "diagonal": jnp.einsum("km,tm,tmp->ktp", member, psi**2, z),
-        "score": jnp.einsum("km,tmp->ktp", member, z),
-        "weight": jnp.einsum("km,tm->kt", member, psi**2),
-        "alive": jnp.einsum("km,tm->kt", member, valid),
+        "gradient": flatten(tree),
+        "square": by_part(tree),
+        **{k: jnp.moveaxis(x, 1, 0) for k, x in by_time.items()},
     }
 
 
 def _decomposition(sums: GroupSums, parts: tuple[Part, ...]) -> DecomposedVariance:
-    means = sums.means()
-    squared, second = squares_of_means(means["gradient"], parts), means["square"]
+    # by step and part: all but the gradients, whose products say enough
+    means = GroupSums(sums.counts, {k: v for k, v in sums.sums.items() if k != "gradient"}).means()
+    products = products_of(sums.sums["gradient"], parts)
+    second = means["square"]
     steps = means["diagonal"]
     n = means.n[:, None]
     # unbiased: the same episode's two factors come out as D
     product = np.einsum("rtp,rt->rp", means["score"], means["weight"])
     factored = (n * product - steps.sum(axis=1)) / np.maximum(n - 1, 1)
 
-    def of(which: Any, start: int, stop: int) -> Decomposition:
-        own = sums.sums["gradient"][:, start:stop]
-        alike = concentration(own @ own.T, sums.counts, stop - start)
-        rows = (squared, second, steps.sum(axis=1), factored)
-        return _one(means, alike, *(x[:, which].sum(axis=1) for x in rows))
+    def of(which: slice, d: int) -> Decomposition:
+        own = products[which].sum(axis=0)
+        squared = squares_of_sums(own) / means.n**2
+        alike = concentration(own, sums.counts, d)
+        rows = second, steps.sum(axis=1), factored
+        return _one(means, alike, squared, *(x[:, which].sum(axis=1) for x in rows))
 
     return DecomposedVariance(
         episodes=sums.episodes,
-        total=of(slice(None), 0, parts[-1].stop),
-        parts={p.name: of([i], p.start, p.stop) for i, p in enumerate(parts)},
+        total=of(slice(None), parts[-1].stop),
+        parts={p.name: of(slice(i, i + 1), p.stop - p.start) for i, p in enumerate(parts)},
         by_step=means.interval(steps.sum(axis=2), "positive"),
         alive=means["alive"][0],
     )

@@ -18,7 +18,7 @@ What makes it cover:
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -81,10 +81,12 @@ class GroupSums:
     Attributes:
         counts: `[K]`, episodes.
         sums: name -> `[K, ...]`, float64.
+        classes: name -> sums over all episodes by another class than the group.
     """
 
     counts: Float[np.ndarray, " K"]
     sums: Mapping[str, np.ndarray]
+    classes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def episodes(self) -> int:
@@ -93,7 +95,8 @@ class GroupSums:
 
     def __add__(self, other: "GroupSums") -> "GroupSums":
         sums = {k: _add(v, other.sums[k]) for k, v in self.sums.items()}
-        return GroupSums(self.counts + other.counts, sums)
+        classes = {k: v + other.classes[k] for k, v in self.classes.items()}
+        return GroupSums(self.counts + other.counts, sums, classes)
 
     def folded(self) -> "GroupSums":
         """Half as many groups, while they are too small to be alike and many enough to halve."""
@@ -111,7 +114,8 @@ class GroupSums:
         def merge(x: np.ndarray) -> np.ndarray:
             return x[: size * times].reshape(times, size, *x.shape[1:]).sum(axis=0)
 
-        return GroupSums(merge(self.counts), {k: merge(v) for k, v in self.sums.items()})
+        sums = {k: merge(v) for k, v in self.sums.items()}
+        return GroupSums(merge(self.counts), sums, self.classes)
 
     def means(self) -> "Means":
         """Means over all episodes, and over those outside each group."""
@@ -189,6 +193,19 @@ def total_of(one: Measured, other: Measured) -> Measured:
     return Measured(value, one.low + other.low, value + away)
 
 
+def squares_of_sums(products: Float[np.ndarray, "... K K"]) -> Float[np.ndarray, "... R"]:
+    """‖·‖² of the sum over all groups, and of the sums over all but one; R = 1 + K.
+
+    Args:
+        products: x_j · x_k of sums over groups. All that is asked of a gradient's length follows
+            from them, so that K² numbers stand for K gradients.
+    """
+    total, of_group = products.sum(axis=(-2, -1)), products.sum(axis=-1)
+    own = np.diagonal(products, axis1=-2, axis2=-1)
+    left = total[..., None] - 2 * of_group + own
+    return np.maximum(np.concatenate([total[..., None], left], axis=-1), 0.0)
+
+
 def concentration(products: Float[np.ndarray, "K K"], counts: np.ndarray, dimension: int) -> float:
     """tr(S²)/(trS)² of the covariance S of a mean, from the products of its groups' sums.
 
@@ -239,7 +256,7 @@ def _where_improbable(x: float, t: float, noise: float, square: float, along: fl
     low, high = 0.0, 4 * x + 40 * t**2 * along + 40 * abs(t) * math.sqrt(square)
     if away(low) <= t:
         return 0.0
-    for _ in range(80):
+    for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if away(middle) > t else (low, middle)
     return high

@@ -9,28 +9,38 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from policygrad import scores
-from policygrad.diagnostics.cosines import CosineCurve, cosine_curve, episodes_for, share_along
+from policygrad.diagnostics.cosines import (
+    CosineCurve,
+    cosine_curve,
+    episodes_for,
+    share_along,
+    signal_needed,
+)
 from policygrad.diagnostics.intervals import (
     GROUPS,
     GroupSums,
     Means,
     Measured,
     concentration,
+    squares_of_sums,
     to_json,
 )
+from policygrad.diagnostics.lengths import CLASSES, LengthClasses
 from policygrad.diagnostics.streaming import (
     ROWS,
-    Chunk,
+    Classed,
     Episodes,
     Part,
     by_part,
     flatten,
+    grouped,
     parts_of,
     stream,
     weights_of,
 )
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState
+from policygrad.types import Trajectories
 
 COSINES = (0.5, 0.9)
 
@@ -176,51 +186,76 @@ def _group(flat: np.ndarray, parts: tuple[Part, ...], groups: int) -> GroupSums:
     k = min(groups, n)
     member = np.arange(n) % k == np.arange(k)[:, None]
     squares = np.stack([(flat[:, p.start : p.stop] ** 2).sum(axis=1) for p in parts], axis=1)
-    return GroupSums(
-        member.sum(axis=1).astype(float),
-        {name: member @ x for name, x in _rows(flat, squares, np).items()},
-    ).folded()
+    sums: dict[str, Any] = {}
+    for name, x in _rows(flat, squares, np).items():
+        if isinstance(x, Classed):
+            sums[name] = Classed(None, (x.of == np.arange(CLASSES)[:, None]) @ x.rows)
+        else:
+            sums[name] = member @ x
+    return grouped(member.sum(axis=1), sums).folded()
 
 
-def reduce_gradients(policy: Any, chunk: Chunk) -> dict[str, Array]:
-    """Sums over groups of ĝ, of ‖ĝ‖² by part, and of ĝ/‖ĝ‖."""
-    tree = scores.episode_gradients(policy, chunk.trajectories, chunk.extra)
-    squares = by_part(tree)
-    return {k: chunk.groups @ x for k, x in _rows(flatten(tree), squares, jnp).items()}
+def reduce_gradients(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Any]:
+    """ĝ, ‖ĝ‖² by part, and ĝ/‖ĝ‖ of every episode; ĝ and ‖ĝ‖² by class of length too."""
+    tree = scores.episode_gradients(policy, episodes, psi)
+    return _rows(flatten(tree), by_part(tree), jnp)
 
 
 def _rows(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
-    length = xp.sqrt(squares.sum(axis=1))
+    square = squares.sum(axis=1)
+    length = xp.sqrt(square)
+    of = xp.frexp(square)[1] % CLASSES
     inverse = xp.where(length > 0, 1 / xp.where(length > 0, length, 1.0), 0.0)
     return {
         "gradient": flat,
         "square": squares,
         "direction": flat * inverse[:, None],
         "directed": 1.0 * (length > 0),
+        "counts by length": Classed(of, xp.ones_like(square)),
+        "gradient by length": Classed(of, flat),
+        "square by length": Classed(of, square),
     }
 
 
 def noise_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> GradientNoise:
     """The record, from sums of `gradient`, `square`, `direction` and `directed`."""
-    means = sums.means()
-    squared = squares_of_means(means["gradient"], parts)
+    gradient, squares = sums.sums["gradient"], sums.sums["square"]
+    products = with_total(products_of(gradient, parts))
+    second = with_total(squares.T).T
+    means = GroupSums(sums.counts, {"square": second}).means()
     whole = Part("total", 0, parts[-1].stop)
-    total = _noise(sums, means, whole, squared.sum(axis=1), means["square"].sum(axis=1))
+    along = [
+        share_along(sums.counts, x, p.stop - p.start)
+        for x, p in zip(products, (whole, *parts), strict=True)
+    ]
+    needed = signal_needed(np.array(COSINES), np.array(along))
+    total, *of_parts = [
+        _noise(means, i, p.stop - p.start, products[i], along[i], needed[i])
+        for i, p in enumerate((whole, *parts))
+    ]
+    classes = LengthClasses(
+        *(sums.classes[f"{x} by length"] for x in ("counts", "gradient", "square"))
+    )
     return GradientNoise(
         episodes=sums.episodes,
         total=total,
-        parts={
-            p.name: _noise(sums, means, p, squared[:, i], means["square"][:, i])
-            for i, p in enumerate(parts)
-        },
-        cosines=cosine_curve(sums, total.signal_to_noise, total.along),
-        mean=means["gradient"][0],
+        parts={p.name: x for p, x in zip(parts, of_parts, strict=True)},
+        cosines=cosine_curve(sums, products[0], classes, total.signal_to_noise, along[0]),
+        mean=gradient.sum(axis=0) / sums.counts.sum(),
     )
 
 
-def squares_of_means(mean: Float[np.ndarray, "R d"], parts: tuple[Part, ...]) -> np.ndarray:
-    """`[R, P]`, ‖·‖² of every part of every row."""
-    return np.add.reduceat(mean**2, [p.start for p in parts], axis=1)
+def products_of(
+    gradient: Float[np.ndarray, "K d"], parts: tuple[Part, ...]
+) -> Float[np.ndarray, "P K K"]:
+    """Inner products of the groups' sums, part by part."""
+    columns = (gradient[:, p.start : p.stop] for p in parts)
+    return np.stack([x @ x.T for x in columns])
+
+
+def with_total(parts: Float[np.ndarray, "P ..."]) -> Float[np.ndarray, "1+P ..."]:
+    """The sum over all parts, and then the parts."""
+    return np.concatenate([parts.sum(axis=0, keepdims=True), parts])
 
 
 def variance_and_norm(
@@ -238,24 +273,23 @@ def norm_by_variance(norm2: Any, variance: Any) -> Any:
 
 
 def _noise(
-    sums: GroupSums, means: Means, part: Part, squared: np.ndarray, second: np.ndarray
+    means: Means, part: int, d: int, products: np.ndarray, along: float, needed: np.ndarray
 ) -> Noise:
-    variance, norm2 = variance_and_norm(squared, second, means.n)
+    squared = squares_of_sums(products) / means.n**2
+    variance, norm2 = variance_and_norm(squared, means["square"][:, part], means.n)
     ratio = norm_by_variance(norm2, variance)
-    own = sums.sums["gradient"][:, part.start : part.stop]
-    alike = concentration(own @ own.T, sums.counts, own.shape[1])
+    alike = concentration(products, means.n[0] - means.n[1:], d)
     snr = means.squared_norm(ratio, 1 / means.n[0], alike).map(_root)
     squared_norm = means.squared_norm(norm2, variance[0] / means.n[0], alike)
-    along = share_along(sums.counts, own)
     return Noise(
-        parameters=part.stop - part.start,
+        parameters=d,
         squared_norm=squared_norm,
         norm=squared_norm.map(_root),
         variance=means.interval(variance, "positive"),
         signal_to_noise=snr,
         noise_scale=Measured(_scale(snr.value), _scale(snr.high), _scale(snr.low)),
         along=along,
-        episodes_for={c: episodes_for(c, snr, along) for c in COSINES},
+        episodes_for={c: episodes_for(x, snr) for c, x in zip(COSINES, needed, strict=True)},
     )
 
 

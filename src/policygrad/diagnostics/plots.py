@@ -43,6 +43,8 @@ def cosine_against_episodes(
 ) -> "Figure":
     """The cosine of two batches of N episodes: measured with its interval, and predicted.
 
+    Predicted by length of gradient (`lengths`), and from norm and variance alone with normal noise.
+
     Args:
         noise: as `gradient_noise` measured it.
         batch_episodes: the batch in use, marked where it is known.
@@ -62,11 +64,17 @@ def cosine_against_episodes(
         predicted_cosine(s, grid, noise.total.along) ** 2 for s in (snr.low, snr.value, snr.high)
     )
     axes.fill_between(grid, low, high, color=BLUE, alpha=0.15, linewidth=0)
-    axes.plot(grid, middle, color=BLUE, linewidth=1.6, label="predicted from norm and variance")
+    axes.plot(
+        grid, middle, color=BLUE, linewidth=1.2, linestyle="--", label="predicted, normal noise"
+    )
+    axes.plot(
+        n, curve.between_by_length, "D", color=BLUE, markersize=7, fillstyle="none",
+        label="predicted by length of gradient",
+    )  # fmt: skip
     away = [np.maximum(found.value - found.low, 0), np.maximum(found.high - found.value, 0)]
     axes.errorbar(
         n, np.clip(found.value, 0.0, 1.0), yerr=away, fmt="o", color=ORANGE, markersize=4,
-        capsize=3, linewidth=1.2, label="measured between disjoint batches",
+        capsize=3, linewidth=1.2, label="measured, disjoint batches",
     )  # fmt: skip
     axes.set_xscale("log", base=2)
     _counts(axes.xaxis)

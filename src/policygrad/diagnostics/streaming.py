@@ -1,4 +1,4 @@
-"""From whole episodes to group sums: in chunks of like length, so memory is that of a chunk."""
+"""From whole episodes to group sums, episode by episode: memory is that of a batch."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -8,33 +8,48 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
+from policygrad.diagnostics.lengths import CLASSES
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState, Weights
 from policygrad.rollout.compiled import padded_length
 from policygrad.types import Trajectories, split
 
 Episodes = Trajectories | Iterable[Trajectories]
-Reduce = Callable[..., dict[str, Array]]
+Reduce = Callable[[Any, Trajectories, PyTree], dict[str, Any]]
 
-# rows of a chunk: what keeps a 64×64 network's activations in the cache of one core
+# steps that are sent to the device at a time
 ROWS = 8192
 
 
-class Chunk(NamedTuple):
-    """Some episodes of a batch.
+class Classed(NamedTuple):
+    """Rows that are summed by a class of their own, in place of their episode's group.
 
     Attributes:
-        trajectories: m columns, cut to T rows; columns beyond the last episode are not valid.
-        extra: pytree of `[..., T, m]`, what else is known of every step; zero where not valid.
-        groups: `[K, m]`, 1 where an episode belongs to a group.
+        of: `[m]`, from 0 to `CLASSES` − 1.
+        rows: `[m, ...]`; or their sums, `[CLASSES, ...]`, where `of` is None.
+    """
+
+    of: Any
+    rows: Any
+
+
+class Chunk(NamedTuple):
+    """Some episodes of a batch, of like length.
+
+    Attributes:
+        trajectories: m columns, cut to T rows; columns from `episodes` on only fill the shape.
+        extra: pytree of `[..., T, m]`, what else is known of every step.
+        groups: `[m]`, the group of each episode.
+        episodes: how many there are, m or less.
     """
 
     trajectories: Trajectories
     extra: PyTree
-    groups: Float[Array, "K m"]
+    groups: Int[np.ndarray, " m"]
+    episodes: int
 
 
 def stream(
@@ -46,16 +61,16 @@ def stream(
     groups: int = GROUPS,
     rows: int = ROWS,
 ) -> GroupSums:
-    """Sums over groups of what `reduce` makes of every chunk.
+    """Sums over groups of what `reduce` makes of every episode.
 
     Args:
         policy: passed on to `reduce`.
         episodes: whole episodes, or batches of them one after another.
         weigh: batch -> pytree of `[..., T, B]`: the weights, which may depend on the whole batch.
-        reduce: `(policy, chunk) -> name -> [K, ...]`, sums over the chunk's groups. Compiled; equal
-            values compile once.
+        reduce: `(policy, trajectories, weights) -> name -> [m, ...]`, a row an episode, or
+            `Classed` rows. Compiled; equal values compile once.
         groups: K.
-        rows: T·m of a chunk, about.
+        rows: T·m of a chunk, about; where it holds a batch, one shape compiles.
 
     Raises:
         UserError: segments in place of whole episodes, or fewer than two episodes.
@@ -69,29 +84,89 @@ def stream(
                 "steps; collect with episodes= in place of steps="
             )
         columns = batch.rewards.shape[1]
-        sums: dict[int, Any] = {}  # by rows of the chunk, on which shapes may depend
+        sums: Any = None
         for chunk in chunks(batch, weigh(batch), first=seen, groups=groups, rows=rows):
-            size = chunk.trajectories.rewards.shape[0]
-            sums[size] = _accumulate(reduce, sums.get(size), policy, chunk)
+            known = policy, chunk.trajectories, chunk.extra
+            sums = _begin(reduce, groups, *known) if sums is None else sums
+            sums = _accumulate(
+                reduce, sums, *known, jnp.asarray(chunk.groups), jnp.int32(chunk.episodes)
+            )
         counts = np.bincount((seen + np.arange(columns)) % groups, minlength=groups)
-        for part in sums.values():
-            part = {k: np.asarray(v, np.float64) for k, v in part.items()}
-            part = GroupSums(np.zeros(groups), part)
-            total = part if total is None else total + part
-        assert total is not None
-        total = replace(total, counts=total.counts + counts)
+        part = grouped(counts, sums or {})
+        total = part if total is None else total + part
         seen += columns
     if total is None or seen < 2:
         raise UserError(f"the diagnostics need at least 2 episodes, got {seen}")
     present = total.counts > 0
-    total = GroupSums(total.counts[present], {k: v[present] for k, v in total.sums.items()})
-    return total.folded()
+    kept = {k: v[present] for k, v in total.sums.items()}
+    return replace(total, counts=total.counts[present], sums=kept).folded()
+
+
+def grouped(counts: np.ndarray, sums: dict[str, Any]) -> GroupSums:
+    """Sums in float64, those over groups apart from those over classes."""
+    of_groups = {k: v for k, v in sums.items() if not isinstance(v, Classed)}
+    of_classes = {k: v.rows for k, v in sums.items() if isinstance(v, Classed)}
+    return GroupSums(
+        np.asarray(counts, np.float64),
+        {k: np.asarray(v, np.float64) for k, v in of_groups.items()},
+        {k: np.asarray(v, np.float64) for k, v in of_classes.items()},
+    )
+
+
+def zeros_for(rows: dict[str, Any], groups: int) -> dict[str, Any]:
+    """What rows of these shapes are added to."""
+
+    def zeros(x: Any) -> Any:
+        if isinstance(x, Classed):
+            return Classed(None, jnp.zeros((CLASSES, *x.rows.shape[1:]), x.rows.dtype))
+        return jnp.zeros((groups, *x.shape[1:]), x.dtype)
+
+    return {k: zeros(x) for k, x in rows.items()}
+
+
+def add_rows(
+    sums: dict[str, Any], rows: dict[str, Any], groups: Int[Array, " m"]
+) -> dict[str, Any]:
+    """Sums with every row added to its episode's group, or to its own class."""
+
+    def add(total: Array, index: Array, x: Array) -> Array:
+        # what is by step may be shorter than the longest episode's
+        return total.at[(index, *(slice(n) for n in x.shape[1:]))].add(x)
+
+    def one(total: Any, x: Any) -> Any:
+        if isinstance(x, Classed):
+            return Classed(None, add(total.rows, x.of, x.rows))
+        return add(total, groups, x)
+
+    return {k: one(sums[k], x) for k, x in rows.items()}
 
 
 @eqx.filter_jit
-def _accumulate(reduce: Reduce, sums: Any, policy: Any, chunk: Chunk) -> dict[str, Array]:
-    added = reduce(policy, chunk)
-    return added if sums is None else jax.tree.map(jnp.add, sums, added)
+def _begin(reduce: Reduce, groups: int, *known: Any) -> dict[str, Any]:
+    return zeros_for(jax.eval_shape(reduce, *known), groups)
+
+
+@eqx.filter_jit
+def _accumulate(
+    reduce: Reduce,
+    sums: dict[str, Any],
+    policy: Any,
+    trajectories: Trajectories,
+    extra: PyTree,
+    groups: Int[Array, " m"],
+    count: Int[Array, ""],
+) -> dict[str, Any]:
+    """Episode by episode: one gradient stays in the near cache, and no padding is visited."""
+
+    def column(x: Array, i: Array, axis: int) -> Array:
+        return jax.lax.dynamic_slice_in_dim(x, i, 1, axis)
+
+    def add(i: Array, sums: dict[str, Any]) -> dict[str, Any]:
+        one = jax.tree.map(lambda x: column(x, i, 1), trajectories)
+        rows = reduce(policy, one, jax.tree.map(lambda x: column(x, i, x.ndim - 1), extra))
+        return add_rows(sums, rows, groups[i][None])
+
+    return jax.lax.fori_loop(0, count, add, sums)
 
 
 def chunks(
@@ -102,33 +177,38 @@ def chunks(
     The rows of a chunk are a power of two, times 1 or 1.5, so that few shapes ever compile.
     """
     valid = np.asarray(batch.valid)
-    lengths = valid.sum(axis=0)
-    order = np.argsort(-lengths, kind="stable")
+    heights = _heights(valid.sum(axis=0), len(valid))
+    if valid.size <= rows:
+        heights[:] = heights.max(initial=0)
     batch, extra = jax.tree.map(np.asarray, (batch, extra))
-    most = padded_length(len(order))
-    while order.size:
-        height = min(padded_length(int(lengths[order[0]])), len(valid))
+    most = padded_length(len(heights))
+    for height in np.unique(heights)[::-1].tolist():
+        alike = np.flatnonzero(heights == height)
         width = min(max(rows // height, 1), most)
-        columns, order = order[:width], order[width:]
-        present = np.arange(width) < len(columns)
-        group = (first + columns) % groups
-        columns = np.pad(columns, (0, width - len(columns)), mode="edge")
-        member = np.zeros((groups, width), np.float32)
-        member[group, np.arange(len(group))] = 1.0
-        yield Chunk(
-            _columns(batch, columns, height, present),
-            jax.tree.map(lambda x, c=columns, h=height: x[..., :h, c], extra),
-            jnp.asarray(member),
-        )
+        for start in range(0, len(alike), width):
+            columns = alike[start : start + width]
+            count = len(columns)
+            columns = np.pad(columns, (0, width - count), mode="edge")
+            yield Chunk(
+                _columns(batch, columns, height),
+                jax.tree.map(lambda x, c=columns, h=height: x[..., :h, c], extra),
+                ((first + columns) % groups).astype(np.int32),
+                count,
+            )
 
 
-def _columns(
-    batch: Trajectories, columns: np.ndarray, height: int, present: Bool[np.ndarray, " m"]
-) -> Trajectories:
+def _heights(lengths: Int[np.ndarray, " N"], most: int) -> Int[np.ndarray, " N"]:
+    """The rows that each episode is given: its length padded, at most those that there are."""
+    sizes = [padded_length(1)]
+    while sizes[-1] < most:
+        sizes.append(padded_length(sizes[-1] + 1))
+    return np.minimum(np.array(sizes)[np.searchsorted(sizes, lengths)], most)
+
+
+def _columns(batch: Trajectories, columns: np.ndarray, height: int) -> Trajectories:
     cut = jax.tree.map(lambda x: x[:height, columns], batch)
     return replace(
         cut,
-        valid=cut.valid & present,
         cut_observations=jax.tree.map(lambda x: x[:, columns], batch.cut_observations),
         cut_times=batch.cut_times[:, columns],
     )
