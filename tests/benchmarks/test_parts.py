@@ -210,3 +210,28 @@ def test_advice_tables_every_estimator_once(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "| T | 1 step | recommended | 0.5 | not known | 2.0 | [1.0, 3.0] | 4.0 |" in shown
     assert f"| T | {DEFAULT} | direction, default, worst | 1 | 0.50 [0.10, 0.90] | – | –" in shown
+
+
+def test_approximations_are_medians_over_seeds():
+    import approximations
+
+    task = next(iter(approximations.TASKS))
+
+    def line(seed, share, value):
+        names = (*approximations.RATIOS, "excess_ratio", "explained_variance")
+        where = {"task": task, "seed": seed, "share": share, "env_steps": int(1000 * share) + seed}
+        return where | {name: {"value": value} for name in names}
+
+    at = {0.1: 0.5, 1.0: -0.75}
+    lines = [line(s, share, value + s) for s in range(3) for share, value in at.items()]
+    x, y = approximations.medians(lines, "cross_ratio")
+    assert (x, y) == ([101.0, 1001.0], [1.5, 0.25])
+    assert approximations.points(lines, "cross_ratio", 2) == ([102, 1002], [2.5, 1.25])
+    table = approximations.table(lines)
+    assert f"| {task} | 10% | 1.50 (0.50 to 2.50) |" in table
+    # no axis without decades between its ends: a ratio near zero beside ratios near one
+    figure = approximations.draw([*lines, line(3, 1.0, 0.01)], task)
+    low, high = figure.axes[0].get_ylim()
+    assert figure.axes[0].get_yscale() == "log"
+    assert low <= 0.01 < 3 < high
+    assert len(figure.axes[0].get_yticks()) >= 5
