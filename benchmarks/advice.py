@@ -27,8 +27,8 @@ from common import append_line, provenance, read_lines
 from summary import interval, number
 
 import policygrad
-from policygrad import diagnostics, environments
-from policygrad.diagnostics.lineup import usual_estimators
+from policygrad import baselines, diagnostics, environments, estimators
+from policygrad.diagnostics.lineup import fit, usual_estimators
 from policygrad.doctor import Judge, collect
 from policygrad.runs import RunDirectory
 from policygrad.statistics import iqm_interval
@@ -39,7 +39,7 @@ TASKS = {  # steps of the short run, and of training
     "Hopper-v5": (50_000, 300_000),
 }
 DEFAULT = "gae, λ=0.95"
-REFERENCE = "reference"
+REFERENCE = "reference"  # undiscounted, and unbiased; its baseline makes small biases visible
 EPISODES = 256  # to fit baselines and critics on, and as many to compare on
 SHORT_RUN = 1000  # its seed, which no run that is trained has
 
@@ -90,8 +90,13 @@ def asked(task: str) -> dict[str, Any]:
     )
     length = float(np.mean(np.sum(record.valid, axis=0)))
     batch = max(round(run.config.steps_per_batch / length), 2)
-    candidates = diagnostics.line_up(run.policy, fitting, fit_key)
-    found = diagnostics.compare_estimators(run.policy, candidates, fresh, batch_episodes=batch)
+    line_key, reference_key = jax.random.split(fit_key)
+    candidates = diagnostics.line_up(run.policy, fitting, line_key)
+    plain = estimators.reward_to_go(baseline=baselines.value_network(epochs=40))
+    candidates[REFERENCE] = plain, fit(plain, run.policy, fitting, reference_key)
+    found = diagnostics.compare_estimators(
+        run.policy, candidates, fresh, batch_episodes=batch, reference=REFERENCE
+    )
     ranked = {name: x for name, x in found.estimators.items() if name != REFERENCE}
     arms = Arms.of(
         {name: x.mean_squared_error.value for name, x in ranked.items()},
