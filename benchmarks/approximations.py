@@ -116,7 +116,7 @@ def draw(lines: list[dict], task: str) -> Figure:
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, least), max(high, most))  # nothing small drawn large
     titles = (
-        (left, f"{task}: the approximations / Var"),
+        (left, f"{task.split('/')[-1]}: the approximations / Var"),
         (middle, "C/Var: what (i) leaves out"),
         (right, "variance above the best baseline's, of Var"),
     )
