@@ -4,7 +4,8 @@
     python examples/answers.py --only baseline       one section, printed
     python examples/answers.py --out DIRECTORY       somewhere else than docs/
 
-Nothing in that page is typed in: each number is computed here, and each picture drawn.
+Nothing in the page's exact part is typed in: each number is computed here, and each picture drawn.
+What was measured along training follows it, and is left as it is.
 """
 
 # ruff: noqa: E501 (the prose of the page is as wide as it reads well)
@@ -33,6 +34,8 @@ from policygrad.tabular.plots import bars, new_figure
 MDPS = 400
 SHARED = 1500
 Section = Callable[[Path], str]
+DOCS = Path(__file__).parents[1] / "docs"
+MEASURED = "## In practice"
 
 
 def table(header: list[str], rows: list[list[object]]) -> str:
@@ -369,11 +372,17 @@ SECTIONS: dict[str, Section] = {
 INTRODUCTION = """# Answers
 
 The open questions of Daniel Seita's post of 2017 and of its readers, each settled by exact computation on
-finite MDPs with `policygrad.tabular`. Variances are those of one episode. The page and its figures are
-written by
+finite MDPs with `policygrad.tabular`; the first two also as measured [in practice](#in-practice), along
+training. Variances are those of one episode. All but the last section and its figures is written by
 
     python examples/answers.py
 """
+
+
+def measured() -> str:
+    """The end of the page as it is, from its heading on: measured by hours of training, not here."""
+    written = (DOCS / "answers.md").read_text()
+    return written[written.index(MEASURED) :]
 
 
 def page(out: Path) -> str:
@@ -387,13 +396,13 @@ def page(out: Path) -> str:
         parts.append(
             f"## {section.__doc__}\n\n{section(figures)}\n\n{picture}\n\nReproduce:\n\n{command}\n"
         )
-    return "\n".join(parts)
+    return "\n".join([*parts, measured()])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=list(SECTIONS))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs")
+    parser.add_argument("--out", type=Path, default=DOCS)
     options = parser.parse_args()
     if options.only:
         (options.out / "figures").mkdir(parents=True, exist_ok=True)

@@ -40,13 +40,14 @@ td.number { text-align: right; } .table { overflow-x: auto; }
 """
 CAPTIONS = {
     "cosine_against_episodes": "The cosine of the gradients of two independent batches: measured "
-    "between disjoint batches with 95 % intervals, and foretold from norm and variance alone.",
+    "between disjoint batches with 95\u00a0% intervals, and foretold from norm and variance alone.",
     "bias_variance_plane": "Estimators on the same episodes. Left and down is better; bias is "
-    "against undiscounted rewards to go.",
-    "variance_by_step": "How large each step's own term is, with 95 % intervals.",
-    "variance_by_component": "The variance taken apart, and by group of parameters. Lines are 95 % "
-    "intervals.",
-    "baseline_against_return": "Where the baseline is right on average, the means lie on the line.",
+    "against rewards to go without a baseline, discounted as in training.",
+    "variance_by_step": "How large each step's own term is, with 95\u00a0% intervals.",
+    "variance_by_component": "The variance taken apart, and by group of parameters. Lines are "
+    "95\u00a0% intervals.",
+    "baseline_against_return": "Where the baseline is right on average, the means lie on the line. "
+    "Rewards are scaled as in training.",
     "noise_scale_over_training": "A batch far below the noise scale is mostly noise; far above it, "
     "most of its steps are wasted. Triangles: no signal could be told from the noise of the batch.",
 }
@@ -213,5 +214,5 @@ def _text(x: float) -> str:
 
 def _png(figure: "Figure") -> bytes:
     out = BytesIO()
-    figure.savefig(out, format="png", dpi=120)
+    figure.savefig(out, format="png", dpi=160)
     return out.getvalue()

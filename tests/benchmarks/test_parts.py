@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -167,3 +168,70 @@ def test_ablations_change_one_setting_at_a_time(tmp_path, capsys):
     path.write_text(json.dumps(line) + "\n")
     ablations.table(Namespace(file=path))
     assert "| gae_lambda 1.0 | 2.0 | [1.0, 3.0] | 1.0 | [1.0, 1.0] |" in capsys.readouterr().out
+
+
+def test_advice_is_the_least_error_and_the_best_direction():
+    from advice import DEFAULT, Arms
+
+    errors = {"a": 3.0, "b": 1.0, DEFAULT: 2.0}
+    arms = Arms.of(errors, {"a": 0.9, "b": float("nan"), DEFAULT: 0.5})
+    assert arms == Arms(recommended="b", direction="a", default=DEFAULT, worst="a")
+    unknown = Arms.of(errors, dict.fromkeys(errors, float("nan")))
+    assert unknown.direction == DEFAULT
+
+
+def test_advice_weighs_the_training_return_by_steps():
+    from advice import over_run
+
+    rows = [(100, None), (200, 1.0), (500, 5.0)]  # nothing ended in the first 100 steps
+    metrics = [{"env_steps": steps, "return_mean": mean} for steps, mean in rows]
+    assert over_run(metrics) == pytest.approx((200 * 1.0 + 300 * 5.0) / 500)
+
+
+def test_advice_tables_every_estimator_once(tmp_path, capsys):
+    from advice import DEFAULT, table
+
+    def compared(error, cosine):
+        ends = {"low": 0.1, "high": 0.9}
+        return {"mean_squared_error": {"value": error}, "cosine": {"value": cosine} | ends}
+
+    estimators = {DEFAULT: compared(2.0, 0.5), "1 step": compared(1.0, None)}
+    arms = {"recommended": "1 step", "direction": DEFAULT, "default": DEFAULT, "worst": DEFAULT}
+    advice = {"kind": "advice", "task": "T", "arms": arms, "batch_episodes": 8}
+    lines = [advice | {"comparison": {"estimators": estimators}}]
+    for seed, value in enumerate((1.0, 2.0, 3.0)):
+        lines.append(
+            {"kind": "run", "task": "T", "estimator": "1 step", "seed": seed}
+            | {"stochastic": value, "over_run": 2 * value}
+        )
+    file = tmp_path / "advice.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    table(SimpleNamespace(file=file))
+    shown = capsys.readouterr().out
+    assert "| T | 1 step | recommended | 0.5 | not known | 2.0 | [1.0, 3.0] | 4.0 |" in shown
+    assert f"| T | {DEFAULT} | direction, default, worst | 1 | 0.50 [0.10, 0.90] | – | –" in shown
+
+
+def test_approximations_are_medians_over_seeds():
+    import approximations
+
+    task = next(iter(approximations.TASKS))
+
+    def line(seed, share, value):
+        names = (*approximations.RATIOS, "excess_ratio", "explained_variance")
+        where = {"task": task, "seed": seed, "share": share, "env_steps": int(1000 * share) + seed}
+        return where | {name: {"value": value} for name in names}
+
+    at = {0.1: 0.5, 1.0: -0.75}
+    lines = [line(s, share, value + s) for s in range(3) for share, value in at.items()]
+    x, y = approximations.medians(lines, "cross_ratio")
+    assert (x, y) == ([101.0, 1001.0], [1.5, 0.25])
+    assert approximations.points(lines, "cross_ratio", 2) == ([102, 1002], [2.5, 1.25])
+    table = approximations.table(lines)
+    assert f"| {task} | 10% | 1.50 (0.50 to 2.50) |" in table
+    # no axis without decades between its ends: a ratio near zero beside ratios near one
+    figure = approximations.draw([*lines, line(3, 1.0, 0.01)], task)
+    low, high = figure.axes[0].get_ylim()
+    assert figure.axes[0].get_yscale() == "log"
+    assert low <= 0.01 < 3 < high
+    assert len(figure.axes[0].get_yticks()) >= 5

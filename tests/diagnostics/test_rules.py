@@ -276,6 +276,10 @@ HEALTHY = {
         settings={"log_std": 0.0},
         seen={**CONTINUOUS, "at_bounds": 0.8, "mean_at_bounds": 0.9, "action_noise": 1.0},
     ),
+    "natural steps, of which one in many went too far": examination(
+        settings={"algorithm": "natural", "target_kl": 0.02},
+        metrics={"kl": np.append(np.full(UPDATES - 1, 0.02), 1.2)},
+    ),
     "a small bonus": examination(settings={"entropy_coefficient": 0.01}, seen={"entropy": 0.69}),
     "one-step episodes that show nothing": examination(
         seen={"constant_components": 4, "lengths": Spread(1.0, 0.0, 1.0, 1.0)}

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,41 +15,36 @@ from policygrad.types import Trajectories
 Fitted = tuple[Estimator, EstimatorState]
 
 
-def line_up(
-    policy: Any,
-    fitting: Trajectories,
-    key: PRNGKeyArray,
+def usual_estimators(
+    horizon: int,
     *,
     discount: float = 0.99,
     discounts: Sequence[float] = (0.9, 1.0),
     lambdas: Sequence[float] = (0.0, 0.5, 0.9, 0.95, 1.0),
     steps: Sequence[int] = (1, 5, 20),
     encode: Callable | None = None,
-    epochs: int = 40,
-) -> dict[str, Fitted]:
+    epochs: int = 10,
+) -> dict[str, Estimator]:
     """Total return, rewards to go under every baseline, n steps, GAE over λ, discounts, γ^t kept.
 
     Args:
-        policy: for baselines that weigh steps by their scores.
-        fitting: whole episodes that baselines and critic are fitted to. Compare on others.
-        key: consumed.
+        horizon: of the baseline that depends on time alone, steps.
         discount: γ, of all but those that are there to vary it.
         discounts: further γ, of rewards to go and of GAE at λ = 0.95.
         lambdas: of GAE.
         steps: n.
         encode: observation -> `[f]`, for the regressions.
-        epochs: of the value network's fit, which starts from nothing.
+        epochs: passes of the value network over a batch.
 
     Returns:
-        name -> estimator and state, for `compare_estimators`.
+        name -> estimator, as `train` takes it. Those with a critic share one for each discount.
 
     Raises:
         ValueError: a discount, λ or n out of range.
     """
-    horizon = int(fitting.rewards.shape[0])
     network = baselines.value_network(epochs=epochs, encode=encode)
     linear = baselines.linear_features(encode=encode)
-    to_fit: dict[str, Baseline] = {
+    usual: dict[str, Baseline] = {
         "constant": baselines.constant(),
         "time": baselines.time_dependent(horizon),
         "linear": linear,
@@ -58,7 +52,7 @@ def line_up(
         "variance-optimal": baselines.variance_optimal(linear),
         "leave one out": baselines.leave_one_out(),
     }
-    make: dict[str, Estimator] = {
+    found: dict[str, Estimator] = {
         "total return": estimators.total_return(discount=discount),
         "total return, constant": estimators.total_return(
             discount=discount, baseline=baselines.constant()
@@ -67,33 +61,49 @@ def line_up(
         "to go, γ^t kept": estimators.reward_to_go(discount=discount, discounted_states=True),
     }
     for g in discounts:
-        make[f"to go, γ={g:g}"] = estimators.reward_to_go(discount=g)
-    for name, baseline in to_fit.items():
-        make[f"to go, {name}"] = estimators.reward_to_go(discount=discount, baseline=baseline)
-    fit_key, *keys = jax.random.split(key, len(make) + 1)
-    fitted = {
-        name: (e, fit(e, policy, fitting, k))
-        for (name, e), k in zip(make.items(), keys, strict=True)
-    }
-    critics = {}
-    for g, k in zip(
-        (discount, *discounts), jax.random.split(fit_key, 1 + len(discounts)), strict=True
-    ):
-        plain = estimators.reward_to_go(discount=g, baseline=network)
-        critics[g] = fit(plain, policy, fitting, k).baseline
-
-    def with_critic(estimator: Callable[..., Estimator], g: float) -> Fitted:
-        return estimator(discount=g, critic=network), EstimatorState((), critics[g])
-
+        found[f"to go, γ={g:g}"] = estimators.reward_to_go(discount=g)
+    for name, baseline in usual.items():
+        found[f"to go, {name}"] = estimators.reward_to_go(discount=discount, baseline=baseline)
+    own: dict[str, Any] = {"discount": discount, "critic": network}
     for x in lambdas:
-        fitted[f"gae, λ={x:g}"] = with_critic(partial(estimators.gae, gae_lambda=x), discount)
+        found[f"gae, λ={x:g}"] = estimators.gae(gae_lambda=x, **own)
     for n in steps:
-        fitted[f"{n} step" + "s" * (n > 1)] = with_critic(partial(estimators.n_step, n=n), discount)
+        found[f"{n} step" + "s" * (n > 1)] = estimators.n_step(n=n, **own)
     for g in discounts:
-        gae = partial(estimators.gae, gae_lambda=0.95)
-        fitted[f"gae, λ=0.95, γ={g:g}"] = with_critic(gae, g)
-    kept = partial(estimators.gae, gae_lambda=0.95, discounted_states=True)
-    fitted["gae, λ=0.95, γ^t kept"] = with_critic(kept, discount)
+        found[f"gae, λ=0.95, γ={g:g}"] = estimators.gae(discount=g, critic=network)
+    found["gae, λ=0.95, γ^t kept"] = estimators.gae(discounted_states=True, **own)
+    return found
+
+
+def line_up(
+    policy: Any, fitting: Trajectories, key: PRNGKeyArray, *, epochs: int = 40, **which: Any
+) -> dict[str, Fitted]:
+    """The usual estimators, each fitted to the same episodes from nothing.
+
+    Args:
+        policy: for baselines that weigh steps by their scores.
+        fitting: whole episodes that baselines and critics are fitted to. Compare on others.
+        key: consumed.
+        epochs, which: of `usual_estimators`, all but `horizon`.
+
+    Returns:
+        name -> estimator and state, for `compare_estimators`.
+
+    Raises:
+        ValueError: as `usual_estimators`.
+    """
+    make = usual_estimators(int(fitting.rewards.shape[0]), epochs=epochs, **which)
+    critics: dict[float, Any] = {}  # by discount: one fit serves all that share it
+    fitted: dict[str, Fitted] = {}
+    for (name, e), k in zip(make.items(), jax.random.split(key, len(make)), strict=True):
+        if e.critic is None:
+            fitted[name] = e, fit(e, policy, fitting, k)
+            continue
+        g = float(e.discount)
+        if g not in critics:
+            plain = estimators.reward_to_go(discount=g, baseline=e.critic)
+            critics[g] = fit(plain, policy, fitting, k).baseline
+        fitted[name] = e, EstimatorState((), critics[g])
     return fitted
 
 

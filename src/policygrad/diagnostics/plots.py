@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY = "#0b5fa5", "#c2571a", "#2e7d4f", "#50606e"
 
 
-def _figure(width: float = 6.4, height: float = 4.2) -> "tuple[Figure, Axes]":
+def _figure(width: float = 5.4, height: float = 3.8) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
@@ -78,16 +78,18 @@ def cosine_against_episodes(
     )  # fmt: skip
     axes.set_xscale("log", base=2)
     _counts(axes.xaxis)
-    axes.set_ylim(-0.03, 1.2)
+    axes.set_ylim(-0.03, 1.25)
     axes.set_yticks(np.linspace(0, 1, 6))
     if marked and batch_episodes is not None:
-        axes.axvline(batch_episodes, color=GREY, linestyle=":", linewidth=1.2)
+        axes.plot([batch_episodes] * 2, [-0.03, 1.0], color=GREY, linestyle=":", linewidth=1.2)
+        right = batch_episodes**2 > most  # in the right half, where the name goes to the left
         axes.annotate(
-            "batch in use", (batch_episodes, 1.05), xytext=(3, 0), textcoords="offset points",
-            fontsize=8, color=GREY, va="top",
+            "batch in use", (batch_episodes, 1.0), xytext=(-3 if right else 3, 0),
+            textcoords="offset points", fontsize=8, color=GREY, va="top",
+            ha="right" if right else "left",
         )  # fmt: skip
     _titled(axes, "How alike are two gradients of N episodes?", "episodes N", "cosine")
-    axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
+    axes.legend(fontsize=8, frameon=False, loc="upper left", borderaxespad=0.1)
     return figure  # type: ignore[return-value]
 
 
@@ -95,44 +97,76 @@ def bias_variance_plane(comparison: Comparison) -> "Figure":
     """Every estimator by its squared bias and by the variance of the batch in use.
 
     Lines are the 95 % intervals of the bias. One that may be zero is a hollow point at the left
-    edge.
+    edge. The least mean squared error is marked, and said to be open where another's interval
+    reaches below its own upper end.
     """
     rows = list(comparison.estimators.items())
-    figure, axes = _figure(7.6, max(4.6, 2.6 + 0.24 * len(rows)))
+    figure, axes = _figure(7.6, max(3.8, 2.2 + 0.24 * len(rows)))
     n = comparison.batch_episodes
     variances = np.array([x.variance.value for _, x in rows]) / n
     biased = [x.squared_bias.low > 0 for _, x in rows]
     ends = [x.squared_bias.high for _, x in rows if 0 < x.squared_bias.high < np.inf]
     ends += [x.squared_bias.low for _, x in rows if x.squared_bias.low > 0]
-    edge = 0.3 * min(ends, default=1.0)
-    order = np.argsort(-variances)
-    for rank, i in enumerate(order):
-        name, x = rows[i]
-        at = max(x.squared_bias.value, edge) if biased[i] else edge
-        best = name == comparison.best
-        colour = GREEN if best else ORANGE if biased[i] else BLUE
-        span = [max(x.squared_bias.low, edge), max(x.squared_bias.high, edge)]
-        axes.plot(span, [variances[i]] * 2, color=colour, alpha=0.35, linewidth=1.2)
-        axes.plot(
-            at, variances[i], "o", color=colour, markersize=8 if best else 5,
-            mfc=colour if biased[i] or best else "white", clip_on=False, zorder=3,
-        )  # fmt: skip
-        # names in a column of their own, in the order of the variances
-        place = 1 - (rank + 0.5) / len(order)
-        axes.annotate(
-            f"{name}{'  ← least error' if best else ''}", (span[1], variances[i]),
-            xytext=(1.02, place), textcoords="axes fraction", fontsize=7.5, va="center",
-            color=colour, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.25, "linewidth": 0.6},
-        )  # fmt: skip
+    edge, most = (10.0 ** f(np.log10(x)) for f, x in _decades(ends))
+    best, surely = comparison.best, _surely_best(comparison)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(left=edge)
+    order = np.argsort(-variances)
+    for i in order:
+        name, x = rows[i]
+        at = max(x.squared_bias.value, edge) if biased[i] else edge
+        colour = GREEN if name == best else ORANGE if biased[i] else BLUE
+        span = [max(x.squared_bias.low, edge), min(max(x.squared_bias.high, edge), most)]
+        axes.plot(span, [variances[i]] * 2, color=colour, alpha=0.35, linewidth=1.2)
+        axes.plot(
+            at, variances[i], "o", color=colour, markersize=8 if name == best else 5,
+            mfc=colour if biased[i] else "white", clip_on=False, zorder=3,
+        )  # fmt: skip
+    axes.set_xlim(edge, most)
+    low, high = (np.log(x) for x in axes.get_ylim())
+    heights = (np.log(np.maximum(variances[order], np.exp(low))) - low) / (high - low)
+    apart = 0.17 / figure.get_figheight()
+    for i, place in zip(order, _spread_out(heights, apart * 1.25), strict=True):
+        name, x = rows[i]
+        colour = GREEN if name == best else ORANGE if biased[i] else BLUE
+        mark = "" if name != best else "  ← least error" + ("" if surely else ", not surely")
+        end = min(max(x.squared_bias.high, edge), most)
+        axes.annotate(
+            name + mark, (end, variances[i]), xytext=(1.02, place), textcoords="axes fraction",
+            fontsize=8, va="center", color=colour, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.25, "linewidth": 0.6,
+                        "relpos": (0, 0.5)},
+        )  # fmt: skip
     _titled(
         axes, f"Bias and variance of a batch of {n:,} episodes",
         "squared bias (hollow, at the left edge: may be zero)", "variance of the batch",
     )  # fmt: skip
     return figure
+
+
+def _decades(ends: list[float]) -> list[tuple[Any, float]]:
+    """How to round the ends of an axis over these numbers, at least a decade apart."""
+    return [(np.floor, 0.3 * min(ends, default=1.0)), (np.ceil, 1.2 * max(ends, default=1.0))]
+
+
+def _surely_best(comparison: Comparison) -> bool:
+    """Whether no other estimator's error may be as small as the largest that the best may have."""
+    errors = {name: x.mean_squared_error for name, x in comparison.estimators.items()}
+    most = errors.pop(comparison.best).high
+    return all(x.low > most for x in errors.values())
+
+
+def _spread_out(heights: Float[np.ndarray, " n"], apart: float) -> Float[np.ndarray, " n"]:
+    """Falling heights moved as little as it takes to lie so far apart."""
+    groups: list[list[float]] = []  # [mean, how many] of those that touch
+    for height in heights:
+        groups.append([float(height), 1])
+        while len(groups) > 1:
+            (above, m), (below, k) = groups[-2:]
+            if above - below >= apart * (m + k) / 2:
+                break
+            groups[-2:] = [[(above * m + below * k) / (m + k), m + k]]
+    return np.array([mean + apart * ((k - 1) / 2 - i) for mean, k in groups for i in range(int(k))])
 
 
 def variance_by_step(found: DecomposedVariance) -> "Figure":
@@ -158,7 +192,7 @@ def variance_by_step(found: DecomposedVariance) -> "Figure":
     other = axes.twinx()
     other.plot(t, alive, color=GREY, linewidth=1.2, linestyle="--")
     other.plot([], [], color=BLUE, linewidth=1.4, label="E‖g_t‖² (left)")
-    other.plot([], [], color=GREY, linestyle="--", label="share of episodes alive (right)")
+    other.plot([], [], color=GREY, linestyle="--", label="episodes alive (right)")
     other.set_ylim(0, 1.2)
     other.set_yticks(np.linspace(0, 1, 6))
     other.spines[["top"]].set_visible(False)
@@ -171,7 +205,7 @@ def variance_by_step(found: DecomposedVariance) -> "Figure":
 def variance_by_component(found: DecomposedVariance) -> "Figure":
     """D, C and B of the whole, and the variance of every group of parameters."""
     parts = list(found.parts.items())[:24]
-    figure, axes = _figure(6.4, 2.2 + 0.3 * (4 + len(parts)))
+    figure, axes = _figure(5.4, 1.7 + 0.24 * (4 + len(parts)))
     whole = found.total
     rows = [
         ("Var = D + C − B", whole.variance, BLUE),
@@ -205,7 +239,7 @@ def baseline_against_return(
         returns: `[n]`, returns to go of steps.
         baseline: `[n]`, of the same steps.
     """
-    figure, axes = _figure(5.4, 4.6)
+    figure, axes = _figure(5.4, 4.2)
     shown = np.random.default_rng(0).permutation(len(returns))[:4000]
     axes.plot(
         baseline[shown], returns[shown], ".", color=BLUE, alpha=0.25, markersize=3, mew=0,
