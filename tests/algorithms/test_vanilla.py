@@ -77,13 +77,15 @@ def step_of(before, after):
     ],
 )
 def test_step_size_follows_the_kl(kl, factor):
-    assert float(adapted(jnp.float32(0.1), jnp.float32(kl), 0.01)) == pytest.approx(0.1 * factor)
+    for remaining in (1.0, 0.1):  # a step a tenth as long has a hundredth of the KL
+        size = adapted(jnp.float32(0.1), jnp.float32(kl * remaining**2), 0.01, remaining)
+        assert float(size) == pytest.approx(0.1 * factor)
 
 
 def test_step_size_is_left_alone_without_a_target_and_stays_in_bounds():
-    assert float(adapted(jnp.float32(0.1), jnp.float32(9.0), 0.0)) == np.float32(0.1)
-    assert float(adapted(jnp.float32(0.9), jnp.float32(0.0), 0.01)) == 1.0
-    assert float(adapted(jnp.float32(1e-7), jnp.float32(9.0), 0.01)) == np.float32(1e-7)
+    assert float(adapted(jnp.float32(0.1), jnp.float32(9.0), 0.0, 1.0)) == np.float32(0.1)
+    assert float(adapted(jnp.float32(0.9), jnp.float32(0.0), 0.01, 1.0)) == 1.0
+    assert float(adapted(jnp.float32(1e-7), jnp.float32(9.0), 0.01, 1.0)) == np.float32(1e-7)
 
 
 @pytest.mark.parametrize("step_size", [1e-5, 0.3])
@@ -92,7 +94,7 @@ def test_update_adapts_the_step_size_of_the_next_one(step_size):
     algorithm = vanilla(step_size=step_size)
     state, info = algorithm.update(start(algorithm, record), record, KEY)
     assert float(info["step_size"]) == pytest.approx(step_size)  # this one's
-    expected = adapted(jnp.float32(step_size), info["kl"], 0.01)
+    expected = adapted(jnp.float32(step_size), info["kl"], 0.01, 1.0)
     assert float(state.improver.step_size) == float(expected)
     assert (float(state.improver.step_size) > step_size) == (float(info["kl"]) < 0.005)
     fixed = vanilla(step_size=step_size, target_kl=0.0)

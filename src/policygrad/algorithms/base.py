@@ -108,9 +108,10 @@ class Algorithm(ABC):
     ) -> tuple[Any, Any, Info]:
         """A better policy, what is carried on, and `gradient_norm` and `step_size` to log."""
 
-    def adapt(self, improver: Any, kl: Float[Array, ""]) -> Any:
-        """What is carried on, once KL(old ‖ new) of the improvement is known."""
-        del kl
+    def adapt(self, improver: Any, kl: Float[Array, ""], remaining: Float[Array, ""]) -> Any:
+        """What is carried on, once KL(old ‖ new) of the improvement is known, and how far the step
+        had decayed."""
+        del kl, remaining
         return improver
 
     def init(
@@ -175,7 +176,7 @@ class Algorithm(ABC):
         }
         state = AlgorithmState(
             update_statistics(policy, trajectories.observations, valid),
-            self.adapt(improver, kl),
+            self.adapt(improver, kl, remaining),
             state.estimator,
             scale,
             state.updates + 1,
@@ -238,11 +239,18 @@ def shortened(gradient: PyTree, norm: Float[Array, ""], max_global_norm: float) 
     return jax.tree.map(lambda g: g * factor, gradient)
 
 
-def adapted(step_size: Float[Array, ""], kl: Float[Array, ""], target: float) -> Float[Array, ""]:
-    """The step size of the next update: ×1.5 below half the target KL, /1.5 above twice it."""
+def adapted(
+    step_size: Float[Array, ""], kl: Float[Array, ""], target: float, remaining: Float[Array, ""]
+) -> Float[Array, ""]:
+    """The step size of the next update: ×1.5 below half the target KL, /1.5 above twice it.
+
+    The KL goes with the square of the step, so that a step that decays has a target that decays
+    with the square of what remains: else the one would undo the other.
+    """
     if not target:
         return step_size
-    factor = jnp.where(kl > 2 * target, 1 / 1.5, jnp.where(kl < target / 2, 1.5, 1.0))
+    target_now = target * remaining**2
+    factor = jnp.where(kl > 2 * target_now, 1 / 1.5, jnp.where(kl < target_now / 2, 1.5, 1.0))
     return jnp.clip(step_size * factor, 1e-7, 1.0)
 
 

@@ -84,5 +84,8 @@ class PPO(Algorithm):
         info = {"gradient_norm": norms[0], "step_size": step_size}
         return combine(params, rest), StepSize(optimiser, improver.step_size), info
 
-    def adapt(self, improver: StepSize, kl: Float[Array, ""]) -> StepSize:
-        return improver._replace(step_size=adapted(improver.step_size, kl, self.target_kl))
+    def adapt(
+        self, improver: StepSize, kl: Float[Array, ""], remaining: Float[Array, ""]
+    ) -> StepSize:
+        step_size = adapted(improver.step_size, kl, self.target_kl, remaining)
+        return improver._replace(step_size=step_size)

@@ -58,5 +58,8 @@ class Vanilla(Algorithm):
         info = {"gradient_norm": norm, "step_size": step_size}
         return policy, StepSize(optimiser, improver.step_size), info
 
-    def adapt(self, improver: StepSize, kl: Float[Array, ""]) -> StepSize:
-        return improver._replace(step_size=adapted(improver.step_size, kl, self.target_kl))
+    def adapt(
+        self, improver: StepSize, kl: Float[Array, ""], remaining: Float[Array, ""]
+    ) -> StepSize:
+        step_size = adapted(improver.step_size, kl, self.target_kl, remaining)
+        return improver._replace(step_size=step_size)
