@@ -33,7 +33,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "batch_steps": (1024, 4096),
     "gae_lambda": (0.9, 0.98, 1.0),
     "target_kl": (0.005, 0.02),
-    "adam_epsilon": (1e-5, 1e-2),
+    "adam_epsilon": (1e-3,),
     "critic_epochs": (1, 5),
     "scale_rewards": (False,),
     "normalise_observations": (False,),

@@ -56,28 +56,24 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "vanilla": {
         "step_size": 1e-3,
         "target_kl": 0.01,
-        "adam_epsilon": 1e-3,
         "max_global_norm": 0.0,
         "step_size_schedule": "constant",
     },
     "natural": {
         "step_size": 1.0,
         "target_kl": 0.02,
-        "adam_epsilon": 1e-5,
         "max_global_norm": 0.0,
         "step_size_schedule": "constant",
     },
     "trpo": {
         "step_size": 1.0,
         "target_kl": 0.02,
-        "adam_epsilon": 1e-5,
         "max_global_norm": 0.0,
         "step_size_schedule": "constant",
     },
     "ppo": {
         "step_size": 3e-4,
         "target_kl": 0.0,
-        "adam_epsilon": 1e-5,
         "max_global_norm": 0.5,
         "step_size_schedule": "linear",
     },
@@ -151,10 +147,9 @@ class TrainConfig:
 
     optimiser: str = "adam"
     """adam, rmsprop or sgd."""
-    adam_epsilon: Positive | None = None
-    """What adam adds to the root mean square of each gradient component before it divides by it:
-    components far below it are mostly noise and move little. Default: by algorithm.
-    """
+    adam_epsilon: Positive = 1e-5
+    """What adam adds to the root mean square of each gradient component before it divides by it;
+    components far below it move little."""
     step_size: Positive | None = None
     """Initial step size of the policy; natural and trpo size their steps by target-kl alone.
     Default: by algorithm."""
