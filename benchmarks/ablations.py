@@ -16,9 +16,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import jax
 from common import append_line, provenance, read_lines
-from summary import interval, number
+from summary import interval, mean_over_run, number
 
 import policygrad
 from policygrad.statistics import iqm_interval
@@ -65,12 +65,6 @@ def trained(task: str, seeds: range, settings: dict[str, Any]) -> dict[int, Any]
     return {seed: policygrad.train(task, seed=seed, **settings) for seed in seeds}
 
 
-def mean_over_run(metrics: list[dict[str, Any]]) -> float:
-    """The training return of recent episodes, averaged over the steps at which it is known."""
-    known = [m["return_mean"] for m in metrics if m["return_mean"] is not None]
-    return float(np.mean(known))
-
-
 def run(options: argparse.Namespace) -> None:
     """Run what is not in the file yet."""
     origin = provenance()
@@ -98,6 +92,7 @@ def run(options: argparse.Namespace) -> None:
             "seconds": seconds,
         }
         append_line(options.file, line | origin)
+        jax.clear_caches()  # a process may hold so many programs only, and none comes again
         print(task, change, f"{seconds:.0f} s", file=sys.stderr, flush=True)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 from common import append_line, provenance, read_lines
-from summary import interval, number
+from summary import interval, mean_over_run, number
 
 import policygrad
 from policygrad import baselines, diagnostics, environments, estimators
@@ -115,13 +115,6 @@ def asked(task: str) -> dict[str, Any]:
     }
 
 
-def over_run(metrics: list[dict[str, Any]]) -> float:
-    """The training return of recent episodes, averaged over the steps of the run."""
-    known = [m for m in metrics if m["return_mean"] is not None]
-    ends = np.array([0, *(m["env_steps"] for m in known)])
-    return float(np.average([m["return_mean"] for m in known], weights=np.diff(ends)))
-
-
 def trained(advice: dict[str, Any], name: str, seed: int) -> dict[str, Any]:
     """One estimator with one seed, trained and evaluated."""
     task, batch = advice["task"], advice["batch_episodes"]
@@ -144,7 +137,7 @@ def trained(advice: dict[str, Any], name: str, seed: int) -> dict[str, Any]:
         "steps": run.summary["env_steps"],
         "updates": run.summary["updates"],
         "stochastic": evaluated.stochastic.mean,
-        "over_run": over_run(run.metrics),
+        "over_run": mean_over_run(run.metrics),
         "seconds": seconds,
     }
 

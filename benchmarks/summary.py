@@ -19,6 +19,13 @@ from policygrad.statistics import interquartile_mean, iqm_interval
 RESAMPLES = 10_000
 
 
+def mean_over_run(metrics: list[dict[str, Any]]) -> float:
+    """The training return of recent episodes, averaged over the steps of the run."""
+    known = [m for m in metrics if m["return_mean"] is not None]
+    ends = np.array([0, *(m["env_steps"] for m in known)])
+    return float(np.average([m["return_mean"] for m in known], weights=np.diff(ends)))
+
+
 @dataclass(frozen=True)
 class Row:
     """One algorithm on one task.

@@ -44,8 +44,8 @@ def fisher_of(policy, record):
 def test_natural_step_solves_the_fisher_system(actions):
     policy, batch = batch_of(actions)
     algorithm = Natural(estimator=ESTIMATOR, cg_iterations=200, fisher_share=1.0, target_kl=1e-4)
-    gradient = policy_gradient(policy, batch.trajectories, batch.psi)
-    direction, step_size = algorithm.natural_step(policy, gradient, batch)
+    gradient = batch.gradient
+    direction, step_size = algorithm.natural_step(policy, batch)
     matrix = fisher_of(policy, batch.trajectories) + 0.1 * np.eye(len(flat(gradient)))
     expected = np.linalg.solve(matrix.astype(np.float64), flat(gradient))
     np.testing.assert_allclose(flat(direction), expected, rtol=2e-3, atol=2e-4)

@@ -181,11 +181,11 @@ def test_advice_is_the_least_error_and_the_best_direction():
 
 
 def test_advice_weighs_the_training_return_by_steps():
-    from advice import over_run
+    from summary import mean_over_run
 
     rows = [(100, None), (200, 1.0), (500, 5.0)]  # nothing ended in the first 100 steps
     metrics = [{"env_steps": steps, "return_mean": mean} for steps, mean in rows]
-    assert over_run(metrics) == pytest.approx((200 * 1.0 + 300 * 5.0) / 500)
+    assert mean_over_run(metrics) == pytest.approx((200 * 1.0 + 300 * 5.0) / 500)
 
 
 def test_advice_tables_every_estimator_once(tmp_path, capsys):

@@ -292,9 +292,9 @@ def mean_derivative(
     return _per_step(total, trajectories)
 
 
-def _per_step(total: Callable[[PyTree], Any], trajectories: Trajectories) -> Any:
-    """A sum over rows of (observation, valid), divided by the number of valid ones."""
-    rows = flat_rows((trajectories.observations, trajectories.valid))
+def _per_step(total: Callable[[Any], Any], trajectories: Trajectories, *more: PyTree) -> Any:
+    """A sum over rows of (observation, valid, more), divided by the number of valid ones."""
+    rows = *flat_rows((trajectories.observations, trajectories.valid)), *more
     steps = jnp.maximum(jnp.sum(trajectories.valid), 1)
     return jax.tree.map(lambda x: x / steps, sum_in_chunks(total, rows))
 
@@ -315,16 +315,13 @@ def compare(
         trajectories: the batch.
     """
 
-    def total(rows: PyTree) -> tuple[Array, Array]:
-        before, observations, valid = rows
+    def total(rows: Any) -> tuple[Array, Array]:
+        observations, valid, before = rows
         kls = jax.vmap(lambda p, s: p.kl(new(s)))(before, observations)
         entropies = jax.vmap(lambda p: p.entropy())(before)
         return jnp.sum(kls, where=valid), jnp.sum(entropies, where=valid)
 
-    observations, valid = flat_rows((trajectories.observations, trajectories.valid))
-    kl, entropy = sum_in_chunks(total, (before, observations, valid))
-    steps = jnp.maximum(jnp.sum(valid), 1)
-    return kl / steps, entropy / steps
+    return _per_step(total, trajectories, before)
 
 
 def entropy_gradient(policy: Any, trajectories: Trajectories) -> PyTree:

@@ -53,7 +53,7 @@ class Natural(Algorithm):
         self, key: PRNGKeyArray, policy: Any, improver: Any, batch: Batch
     ) -> tuple[Any, Any, Info]:
         del key
-        direction, step_size = self.natural_step(policy, batch.gradient, batch)
+        direction, step_size = self.natural_step(policy, batch)
         step_size, accepted = self.accept(policy, direction, step_size, batch)
         policy = moved(policy, jax.tree.map(lambda x: step_size * x, direction))
         norm = optax.tree.norm(batch.gradient)
@@ -66,9 +66,7 @@ class Natural(Algorithm):
         del policy, direction, batch
         return step_size, {}
 
-    def natural_step(
-        self, policy: Any, gradient: PyTree, batch: Batch
-    ) -> tuple[PyTree, Float[Array, ""]]:
+    def natural_step(self, policy: Any, batch: Batch) -> tuple[PyTree, Float[Array, ""]]:
         """x = (F + damping)⁻¹ ĝ, and β."""
         rows = every(max(1, round(1 / self.fisher_share)), batch.trajectories)
         differentiated, rest = split(policy)
@@ -81,7 +79,7 @@ class Natural(Algorithm):
             fisher = mean_derivative(along, kl, rows)
             return jax.tree.map(lambda f, x: f + self.damping * x, fisher, v)
 
-        x, _ = cg(product, gradient, tol=1e-6, maxiter=self.cg_iterations)
+        x, _ = cg(product, batch.gradient, tol=1e-6, maxiter=self.cg_iterations)
         curvature = optax.tree.vdot(x, product(x))
         delta = self.target_kl * batch.remaining
         return x, jnp.sqrt(2 * delta / jnp.maximum(curvature, 1e-12))

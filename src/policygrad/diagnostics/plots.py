@@ -107,7 +107,7 @@ def bias_variance_plane(comparison: Comparison) -> "Figure":
     biased = [x.squared_bias.low > 0 for _, x in rows]
     ends = [x.squared_bias.high for _, x in rows if 0 < x.squared_bias.high < np.inf]
     ends += [x.squared_bias.low for _, x in rows if x.squared_bias.low > 0]
-    edge, most = (10.0 ** f(np.log10(x)) for f, x in _decades(ends))
+    edge, most = _decades(ends)
     best, surely = comparison.best, _surely_best(comparison)
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -144,9 +144,11 @@ def bias_variance_plane(comparison: Comparison) -> "Figure":
     return figure
 
 
-def _decades(ends: list[float]) -> list[tuple[Any, float]]:
-    """How to round the ends of an axis over these numbers, at least a decade apart."""
-    return [(np.floor, 0.3 * min(ends, default=1.0)), (np.ceil, 1.2 * max(ends, default=1.0))]
+def _decades(ends: list[float]) -> tuple[float, float]:
+    """Whole decades around these numbers, with room beside them."""
+    low = np.floor(np.log10(0.3 * min(ends, default=1.0)))
+    high = np.ceil(np.log10(1.2 * max(ends, default=1.0)))
+    return 10.0**low, 10.0**high
 
 
 def _surely_best(comparison: Comparison) -> bool:

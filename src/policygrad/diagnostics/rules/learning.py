@@ -97,7 +97,7 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
     change = _other_step(e, smaller=True)
     # natural steps are set by their KL, of which the median tells; that the quadratic model of it
     # fails once says nothing of the setting
-    by_kl = e.settings.get("algorithm") in ("natural", "trpo")
+    by_kl = e.settings.get("algorithm") in SIZED_BY_KL
     chance = t["share_natural"] * len(kl) if by_kl else 0
     if typical > t["typical"] or (leaps >= t["leaps"] and leaps > chance):
         return Found(
