@@ -40,7 +40,8 @@ td.number { text-align: right; } .table { overflow-x: auto; }
 """
 CAPTIONS = {
     "cosine_against_episodes": "The cosine of the gradients of two independent batches: measured "
-    "between disjoint batches with 95\u00a0% intervals, and foretold from norm and variance alone.",
+    "between disjoint batches with 95\u00a0% intervals, and foretold twice: from episodes by the "
+    "length of their gradients, and from norm and variance alone.",
     "bias_variance_plane": "Estimators on the same episodes. Left and down is better; bias is "
     "against rewards to go without a baseline, discounted as in training.",
     "variance_by_step": "How large each step's own term is, with 95\u00a0% intervals.",

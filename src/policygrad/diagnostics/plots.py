@@ -294,6 +294,6 @@ def noise_scale_over_training(
             transform=axes.get_xaxis_transform(), label="beyond what the batch can tell",
         )  # fmt: skip
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
-    _titled(axes, "Gradient noise scale over training", "environment steps", "environment steps")
+    _titled(axes, "Gradient noise scale over training", "environment steps", "steps of a batch")
     axes.legend(fontsize=8, frameon=False)
     return figure
