@@ -1,12 +1,18 @@
-"""Each choice behind the defaults against its alternatives: tasks × choices × five seeds.
+"""Settings against each other: tasks × settings × five seeds.
 
-    python benchmarks/ablations.py run ABLATIONS.jsonl [--tasks ...] [--choices ...] [--seeds 5]
+    python benchmarks/ablations.py run ABLATIONS.jsonl [--study defaults] [--tasks ...] [--seeds 5]
     python benchmarks/ablations.py table ABLATIONS.jsonl
 
-One setting is changed at a time, everything else stays at its default. The seeds of a JAX-native
-task train vmapped; others one after the other in this process. What is in the file is not run
-again. Reported are the stochastic policy's mean return over 100 evaluation episodes, and the mean
-training return over the run, which tells slow learning from fast where both end alike.
+A study is a list of changes to the defaults:
+
+    defaults    one setting at a time against its alternatives
+    episodes    how many whole episodes make a batch, or as many as the noise scale asks for
+    baselines   what is subtracted from rewards to go, in batches of 16 whole episodes
+
+The seeds of a JAX-native task train vmapped; others one after the other in this process. What is in
+the file is not run again. Reported are the stochastic policy's mean return over 100 evaluation
+episodes, and the mean training return over the run, which tells slow learning from fast where both
+end alike.
 """
 
 import argparse
@@ -27,8 +33,9 @@ TASKS = {
     "gymnax/CartPole-v1": 100_000,
     "gymnax/Pendulum-v1": 250_000,
     "HalfCheetah-v5": 250_000,
+    "Hopper-v5": 250_000,
 }
-CONTINUOUS = ("gymnax/Pendulum-v1", "HalfCheetah-v5")
+CONTINUOUS = ("gymnax/Pendulum-v1", "HalfCheetah-v5", "Hopper-v5")
 CHOICES: dict[str, tuple[Any, ...]] = {
     "batch_steps": (1024, 4096),
     "gae_lambda": (0.9, 0.98, 1.0),
@@ -45,12 +52,29 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 OF_CONTINUOUS_ACTIONS = ("log_std", "tanh_gaussian")
 
 
-def changes(choices: list[str], task: str) -> list[dict[str, Any]]:
-    """The settings to change, one at a time; first none."""
+STUDIES = ("defaults", "episodes", "baselines")
+EPISODES = (8, 16, 32, 64, 128, "adaptive")
+BASELINES = (
+    "none",
+    "constant",
+    "time-dependent",
+    "linear-features",
+    "variance-optimal",
+    "value-network",
+)
+
+
+def changes(study: str, task: str) -> list[dict[str, Any]]:
+    """The settings of every cell that differ from the defaults."""
+    if study == "episodes":
+        return [{"batch_episodes": episodes} for episodes in EPISODES]
+    if study == "baselines":
+        whole = {"estimator": "reward-to-go", "batch_episodes": 16}
+        return [whole | {"baseline": name} for name in BASELINES]
     return [{}] + [
         {name: value}
-        for name in choices
-        for value in CHOICES[name]
+        for name, values in CHOICES.items()
+        for value in values
         if task in CONTINUOUS or name not in OF_CONTINUOUS_ACTIONS
     ]
 
@@ -69,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     """Run what is not in the file yet."""
     origin = provenance()
     ran = [(line["task"], line["algorithm"], line["change"]) for line in read_lines(options.file)]
-    cells = [(task, change) for task in options.tasks for change in changes(options.choices, task)]
+    cells = [(task, change) for task in options.tasks for change in changes(options.study, task)]
     for task, change in cells:
         if (task, options.algorithm, change) in ran:
             continue
@@ -126,7 +150,7 @@ def main() -> None:
         sub.set_defaults(action=action)
         if action is run:
             sub.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-            sub.add_argument("--choices", nargs="+", choices=list(CHOICES), default=list(CHOICES))
+            sub.add_argument("--study", choices=STUDIES, default="defaults")
             sub.add_argument("--algorithm", default="vanilla")
             sub.add_argument("--seeds", type=int, default=5)
             sub.add_argument("--steps", type=int, help="in place of each task's own number")

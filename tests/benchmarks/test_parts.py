@@ -152,13 +152,13 @@ def test_ablations_change_one_setting_at_a_time(tmp_path, capsys):
 
     from policygrad.config import TrainConfig
 
-    made = ablations.changes(list(ablations.CHOICES), "HalfCheetah-v5")
+    made = ablations.changes("defaults", "HalfCheetah-v5")
     assert made[0] == {}
     for change in made[1:]:
         ((name, value),) = change.items()
         default = 2048 if name == "batch_steps" else getattr(TrainConfig(), name)
         assert value != default, f"{change} is the default"
-    discrete = ablations.changes(list(ablations.CHOICES), "gymnax/CartPole-v1")
+    discrete = ablations.changes("defaults", "gymnax/CartPole-v1")
     assert not any("log_std" in change or "tanh_gaussian" in change for change in discrete)
     line = {
         "task": "t", "algorithm": "vanilla", "change": {"gae_lambda": 1.0}, "steps": 10,
@@ -168,6 +168,16 @@ def test_ablations_change_one_setting_at_a_time(tmp_path, capsys):
     path.write_text(json.dumps(line) + "\n")
     ablations.table(Namespace(file=path))
     assert "| gae_lambda 1.0 | 2.0 | [1.0, 3.0] | 1.0 | [1.0, 1.0] |" in capsys.readouterr().out
+
+
+def test_every_study_is_one_of_settings_that_exist():
+    import ablations
+
+    from policygrad.config import TrainConfig
+
+    for study in ablations.STUDIES:
+        made = ablations.changes(study, "Hopper-v5")
+        assert len({TrainConfig(**change) for change in made}) == len(made)
 
 
 def test_advice_is_the_least_error_and_the_best_direction():
