@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from gymnasium import spaces
-from jaxtyping import PRNGKeyArray
+from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad import baselines, estimators
 from policygrad.algorithms import PPO, TRPO, Algorithm, Natural, Vanilla
@@ -91,17 +91,32 @@ def _critic_and_baseline(
 
 
 @lru_cache(maxsize=8)
-def build_optimiser(name: str, adam_epsilon: float) -> optax.GradientTransformation:
+def build_optimiser(
+    name: str, adam_epsilon: float, log_std_step: float
+) -> optax.GradientTransformation:
     """The named optimiser, without its step size, which the algorithm adapts.
 
     The same object every time, so that what was compiled with it is found again.
     """
     match name:
         case "adam":
-            return optax.scale_by_adam(eps=adam_epsilon)
+            optimiser = optax.scale_by_adam(eps=adam_epsilon)
         case "rmsprop":
-            return optax.scale_by_rms()
-    return optax.identity()
+            optimiser = optax.scale_by_rms()
+        case _:
+            return optax.identity()
+    if log_std_step == 1:
+        return optimiser
+    return optax.chain(optimiser, optax.masked(optax.scale(log_std_step), _is_log_std))
+
+
+def _is_log_std(parameters: PyTree) -> PyTree:
+    """Whether a leaf is a log standard deviation, by the name of the field that holds it."""
+
+    def named(path: tuple[Any, ...], _: Any) -> bool:
+        return getattr(path[-1], "name", None) == "log_std" if path else False
+
+    return jax.tree_util.tree_map_with_path(named, parameters)
 
 
 def build_policy(
@@ -156,7 +171,8 @@ def build_algorithm(
             fisher_share=config.fisher_share,
         )
     frame |= {
-        "optimiser": optimiser or build_optimiser(config.optimiser, config.adam_epsilon),
+        "optimiser": optimiser
+        or build_optimiser(config.optimiser, config.adam_epsilon, float(config.log_std_step or 1)),
         "step_size": jnp.asarray(config.step_size),
         "max_global_norm": config.max_global_norm,
     }

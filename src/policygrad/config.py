@@ -55,24 +55,28 @@ class In:
 DEFAULTS: dict[str, dict[str, Any]] = {
     "vanilla": {
         "step_size": 1e-3,
+        "log_std_step": 10.0,
         "target_kl": 0.01,
         "max_global_norm": 0.0,
         "step_size_schedule": "constant",
     },
     "natural": {
         "step_size": 1.0,
+        "log_std_step": 1.0,
         "target_kl": 0.02,
         "max_global_norm": 0.0,
         "step_size_schedule": "constant",
     },
     "trpo": {
         "step_size": 1.0,
+        "log_std_step": 1.0,
         "target_kl": 0.02,
         "max_global_norm": 0.0,
         "step_size_schedule": "constant",
     },
     "ppo": {
         "step_size": 3e-4,
+        "log_std_step": 1.0,
         "target_kl": 0.0,
         "max_global_norm": 0.5,
         "step_size_schedule": "linear",
@@ -150,6 +154,9 @@ class TrainConfig:
     adam_epsilon: Positive = 1e-5
     """What adam adds to the root mean square of each gradient component before it divides by it;
     components far below it move little."""
+    log_std_step: Positive | None = None
+    """How many times as long as the other parameters' a step of log-std is, with adam and rmsprop.
+    Default: by algorithm."""
     step_size: Positive | None = None
     """Initial step size of the policy; natural and trpo size their steps by target-kl alone.
     Default: by algorithm."""
