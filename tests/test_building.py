@@ -1,12 +1,19 @@
 """From settings to values."""
 
+import equinox as eqx
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from policygrad.baselines.network import ValueNetwork
 from policygrad.baselines.optimal import VarianceOptimal
-from policygrad.building import build_estimator
+from policygrad.building import build_estimator, build_optimiser
 from policygrad.config import TrainConfig
 from policygrad.errors import UserError
+from policygrad.policies import network_policy
+from policygrad.types import split
 
 
 @pytest.mark.parametrize("estimator", ["gae", "td", "n-step"])
@@ -29,3 +36,25 @@ def test_variance_optimal_on_episodes_counts_cross_terms(estimator, episodes):
     assert built.critic is None
     with pytest.raises(UserError, match="--baseline variance-optimal needs whole episodes"):
         TrainConfig(**settings)
+
+
+def test_log_std_steps_are_a_multiple_of_the_others():
+    box = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    parameters, _ = split(network_policy(jax.random.key(0), box, box))
+    gradient = jax.tree.map(jnp.ones_like, parameters)
+
+    def steps(times: float, name: str = "adam"):
+        optimiser = build_optimiser(name, 1e-8, times)
+        return optimiser.update(gradient, optimiser.init(parameters))[0]
+
+    for name in ("adam", "rmsprop"):
+        plain, far = steps(1.0, name), steps(10.0, name)
+        np.testing.assert_allclose(far.log_std, 10 * plain.log_std, rtol=1e-6)
+        assert eqx.tree_equal(far.network, plain.network)
+    assert eqx.tree_equal(steps(10.0, "sgd"), gradient)
+
+
+def test_vanilla_alone_steps_log_std_further():
+    for algorithm, times in (("vanilla", 10), ("natural", 1), ("trpo", 1), ("ppo", 1)):
+        assert TrainConfig(algorithm=algorithm).log_std_step == times
+    assert TrainConfig(log_std_step=3.0).log_std_step == 3
