@@ -22,6 +22,8 @@ FLOORS = (
         "runs",
         "saved",
         "training",
+        "session",
+        "side_by_side",
         "seeds",
         "evaluation",
         "plots",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import policygrad
+from policygrad import session as sessions
 from policygrad import training
 from policygrad.environments import make
 from policygrad.errors import NonFiniteError
@@ -16,10 +17,10 @@ from tests.worlds import TINY, DuckChain, GymnaxChain
 
 def advance(env, counts, **settings):
     """Learner, lanes and reports after programs of so many updates each."""
-    session = training.Session.start(
+    session = sessions.Session.start(
         env, training.make_config(TINY | settings), None, None, None, {}
     )
-    segments = training.segments_of(session.collector)
+    segments = sessions.segments_of(session.collector)
     rolling, reports = Rolling(session.learner, session.collector.snapshot()), []
     for count in counts:
         rolling, rows = learn_many(
@@ -51,7 +52,7 @@ def test_how_many_updates_a_program_makes_changes_no_bit(env):
 def test_program_of_many_updates_equals_collecting_and_updating_by_hand(monkeypatch):
     """The path that a host environment takes, with the same environment: apart only by rounding."""
     whole = policygrad.train("gymnax/CartPole-v1", **(TINY | {"total_steps": 96}))
-    monkeypatch.setattr(training, "segments_of", lambda collector: None)
+    monkeypatch.setattr(sessions, "segments_of", lambda collector: None)
     by_hand = policygrad.train("gymnax/CartPole-v1", **(TINY | {"total_steps": 96}))
     for a, b in zip(without_clock(whole.metrics), without_clock(by_hand.metrics), strict=True):
         for name in ("kl", "gradient_norm", "step_size", "explained_variance_after"):

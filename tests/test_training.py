@@ -16,7 +16,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import policygrad
-from policygrad import estimators, training
+from policygrad import estimators, session
 from policygrad.config import BASELINES, ESTIMATORS, OPTIMISERS, TrainConfig
 from policygrad.distributions import Categorical
 from policygrad.errors import EnvironmentFailure, NonFiniteError, PolicygradError, UserError
@@ -702,7 +702,7 @@ def test_ctrl_c_in_python_returns_an_interrupted_run(tmp_path):
 
 
 def test_second_ctrl_c_does_not_wait():
-    with pytest.raises(KeyboardInterrupt), training.stop_requests() as stop:
+    with pytest.raises(KeyboardInterrupt), session.stop_requests() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         for _ in range(100):
             if stop.is_set():

@@ -20,7 +20,7 @@ _NAMES = {
     "Estimator": "policygrad.estimators",
     "Evaluation": "policygrad.evaluation",
     "ObservationNormaliser": "policygrad.networks",
-    "Run": "policygrad.training",
+    "Run": "policygrad.session",
     "SeedRuns": "policygrad.seeds",
     "TrainConfig": "policygrad.config",
     "Trajectories": "policygrad.types",
@@ -114,7 +114,7 @@ if TYPE_CHECKING:
     from policygrad.saved import load as load
     from policygrad.seeds import SeedRuns as SeedRuns
     from policygrad.seeds import train_seeds as train_seeds
-    from policygrad.training import Run as Run
+    from policygrad.session import Run as Run
     from policygrad.training import resume as resume
     from policygrad.training import train as train
     from policygrad.types import Trajectories as Trajectories

@@ -29,7 +29,7 @@ from policygrad.rollout import host
 from policygrad.rollout.collectors import Same, collect_compiled_episodes
 from policygrad.runs import RunDirectory, storage
 from policygrad.saved import load
-from policygrad.training import OnUpdate
+from policygrad.session import OnUpdate
 from policygrad.types import Trajectories
 
 EPISODES = 64

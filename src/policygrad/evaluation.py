@@ -21,8 +21,8 @@ from policygrad.rollout.compiled import advance, start_lanes
 from policygrad.rollout.host import Actor, run_episodes
 from policygrad.runs import RunDirectory
 from policygrad.saved import load
+from policygrad.session import Run
 from policygrad.statistics import mean_interval
-from policygrad.training import Run
 
 DEFAULT_LIMIT = 10_000
 

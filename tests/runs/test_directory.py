@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import policygrad
-from policygrad import plots, training
+from policygrad import plots, session
 from policygrad.errors import RunError, UserError
 from policygrad.runs import MetricsFile, RunDirectory, fresh_directory
 from policygrad.runs.directory import OWN_FILES, finite
@@ -44,7 +44,7 @@ def only_reading(monkeypatch):
     def start(*arguments):
         raise ReadEverything(arguments)
 
-    monkeypatch.setattr(training.Session, "start", start)
+    monkeypatch.setattr(session.Session, "start", start)
 
 
 def read_configuration(run):
