@@ -46,10 +46,11 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "normalise_observations": (False,),
     "normalise_advantages": (False,),
     "log_std": (0.0, -1.0),
+    "log_std_step": (1.0, 3.0),
     "tanh_gaussian": (True,),
     "step_size_schedule": ("linear",),
 }
-OF_CONTINUOUS_ACTIONS = ("log_std", "tanh_gaussian")
+OF_CONTINUOUS_ACTIONS = ("log_std", "log_std_step", "tanh_gaussian")
 
 
 STUDIES = ("defaults", "episodes", "baselines")
