@@ -156,9 +156,12 @@ class Estimator:
         if self.form == "total_return":  # every episode counts once, however long
             steps = steps / jnp.maximum(jnp.sum(steps, axis=0, keepdims=True), 1)
         targets, weights = returns, steps
-        if isinstance(self.baseline, VarianceOptimal):
-            targets, weights = self._least_variance(state, policy, trajectories)
         keys = jax.random.split(key)
+        if isinstance(self.baseline, VarianceOptimal):
+            problem_key, factors = jax.random.fold_in(keys[0], 1), self.factors(trajectories)
+            targets, weights = self.baseline.problem(
+                state.baseline, problem_key, policy, trajectories, returns, factors
+            )
         fitted = EstimatorState(
             state.baseline
             if self.baseline is None
@@ -177,14 +180,6 @@ class Estimator:
         )
         ones = jnp.ones_like(trajectories.rewards)
         return jnp.asarray(self.discount) ** trajectories.times if kept else ones
-
-    def _least_variance(
-        self, state: EstimatorState, policy: Any, trajectories: Trajectories
-    ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
-        """Targets and weights whose least squares minimise the variance."""
-        assert isinstance(self.baseline, VarianceOptimal)
-        now = replace(self, normalise_advantages=False).weights(state, trajectories)
-        return self.baseline.problem(policy, trajectories, *now, self.factors(trajectories))
 
     def _predict(
         self, state: EstimatorState, trajectories: Trajectories, returns: Float[Array, "T B"]

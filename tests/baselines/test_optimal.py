@@ -81,3 +81,21 @@ def test_segments_are_refused_only_where_cross_terms_count():
 def test_what_cannot_be_fitted_is_refused():
     with pytest.raises(ValueError, match="got Table"):
         baselines.variance_optimal(baselines.table(np.ones(2)))
+
+
+@pytest.mark.parametrize("make", [estimators.reward_to_go, estimators.total_return])
+def test_a_fit_forgets_what_the_last_one_got_wrong(make):
+    """Else an error is in the gradient, the gradient in the targets, and it grows to a NaN."""
+    task = gallery.short_corridor()
+    regression = baselines.linear_features(encode=one_hot(4))
+    estimator = make(baseline=baselines.variance_optimal(regression))
+    episodes = sampler(task, 64)(jax.random.key(0))
+    fresh = estimator.init(jax.random.key(1), jnp.int32(0))
+    wrong = fresh._replace(baseline=fresh.baseline._replace(intercept=jnp.asarray(1e9)))
+    fitted = []
+    for state in (fresh, wrong):
+        returns = estimator.weights(state, episodes).returns
+        found, _ = estimator.fit(state, jax.random.key(2), task.policy, episodes, returns)
+        fitted.append(found.baseline)
+    for a, b in zip(*map(jax.tree.leaves, fitted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)

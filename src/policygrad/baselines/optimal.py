@@ -6,7 +6,9 @@ The controls w_t z_t 1[s_t = s] are uncorrelated, so the variance is a parabola 
 
 ĝ being the episode's own estimate with the present b. Its minimum over any class of functions is
 the regression of b_t + z_t·ĝ / (w_t ‖z_t‖²) with weights w_t² ‖z_t‖². Without the cross-time terms
-of z_t·ĝ what is left of the target is the return itself.
+of z_t·ĝ what is left of the target is the return itself, whose regression on the same batch is the
+present b. The b that the batch was used with is another batch's: its error would be in ĝ, with ĝ in
+the targets, and grow from batch to batch.
 """
 
 from dataclasses import dataclass, field
@@ -57,27 +59,32 @@ class VarianceOptimal(Pointwise):
 
     def problem(
         self,
+        state: State,
+        key: PRNGKeyArray,
         policy: Any,
         trajectories: Trajectories,
-        psi: Float[Array, "T B"],
         returns: Float[Array, "T B"],
-        baseline: Float[Array, "T B"],
         factors: Float[Array, "T B"],
     ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
         """Targets and weights of the regression.
 
         Args:
+            state: from which the regression goes on.
+            key: consumed.
             policy: that acted.
             trajectories: the batch.
-            psi, returns, baseline: as the estimator's weights gave them, without normalisation.
+            returns: what b is subtracted from.
             factors: w, 1 or γ^t.
         """
         squares = sum(jax.tree.leaves(scores.score_squares(policy, trajectories)))
         weights = factors**2 * squares
         if not self.cross_terms:
             return returns, weights
+        present = self.fit(state, key, trajectories, returns, weights)
+        baseline = self.predict(present, trajectories, returns)
+        psi = jnp.where(trajectories.valid, factors * (returns - baseline), 0.0)
         gradients = scores.episode_gradients(policy, trajectories, psi)
         slopes = factors * scores.score_products(policy, trajectories, gradients)
-        present = weights > 0
-        step = jnp.where(present, slopes / jnp.where(present, weights, 1.0), 0.0)
+        known = weights > 0
+        step = jnp.where(known, slopes / jnp.where(known, weights, 1.0), 0.0)
         return baseline + step, weights
