@@ -156,7 +156,7 @@ class TrainConfig:
     components far below it move little."""
     log_std_step: Positive | None = None
     """How many times as long as the other parameters' a step of log-std is, with adam and rmsprop.
-    Default: by algorithm."""
+    Default: 10 for vanilla, else 1."""
     step_size: Positive | None = None
     """Initial step size of the policy; natural and trpo size their steps by target-kl alone.
     Default: by algorithm."""
