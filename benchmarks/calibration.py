@@ -109,6 +109,7 @@ class Case:
             "norm": np.sqrt(x.squared_mean),
             "SNR": snr,
             "noise scale": snr**-2,
+            "share along": self.along,
             "episodes for 0.5": _episodes_for(0.5, snr, self.along),
             "episodes for 0.9": _episodes_for(0.9, snr, self.along),
             "D": x.diagonal,
@@ -191,6 +192,7 @@ class Case:
             "norm": x.total.norm,
             "SNR": x.total.signal_to_noise,
             "noise scale": x.total.noise_scale,
+            "share along": x.total.along,
             "episodes for 0.5": x.total.episodes_for[0.5],
             "episodes for 0.9": x.total.episodes_for[0.9],
             "D": d.diagonal,
@@ -234,6 +236,10 @@ def covers(found: Measured, exact: float) -> bool:
     return bool(found.low - slack <= exact <= found.high + slack)
 
 
+def _size(curve: Measured, i: int) -> Measured:
+    return curve.map(lambda x: x[i])
+
+
 def coverage(
     case: Case, repetitions: int, seed: int = 0
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
@@ -262,16 +268,14 @@ def coverage(
         exact = mean if name == "between" else np.sqrt(np.maximum(mean, 0))
         for i, n in enumerate(curves[0].episodes):
             label = f"cosine {name} N={n:.0f}"
-            shares[label] = float(
-                np.mean([of(c).low[i] <= exact[i] <= of(c).high[i] for c in curves])
-            )
+            shares[label] = float(np.mean([covers(_size(of(c), i), exact[i]) for c in curves]))
             low[label] = float(np.mean([of(c).high[i] < exact[i] for c in curves]))
             truth[label] = float(exact[i])
     for i, n in enumerate(curves[0].episodes):
         exact = float(predicted_cosine(case.snr, np.array([n]), case.along)[0])
         label = f"cosine predicted N={n:.0f}"
         p = [c.with_truth_predicted for c in curves]
-        shares[label] = float(np.mean([x.low[i] <= exact <= x.high[i] for x in p]))
+        shares[label] = float(np.mean([covers(_size(x, i), exact) for x in p]))
         low[label] = float(np.mean([x.high[i] < exact for x in p]))
         truth[label] = exact
     return shares, low, truth

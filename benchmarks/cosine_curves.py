@@ -64,7 +64,7 @@ def main() -> None:
         axis.legend(fontsize=7.5, frameon=False, loc="lower right")
         print(
             f"{name}: {noise.episodes:,} episodes, noise scale {b.value:.1f} "
-            f"[{b.low:.1f}, {b.high:.1f}], share along {total.along:.2f}"
+            f"[{b.low:.1f}, {b.high:.1f}], share along {total.along.value:.2f}"
         )
         print("      N   measured                 by length   within   normal   within")
         rows = zip(

@@ -26,6 +26,8 @@ from policygrad.diagnostics.intervals import (
     GroupSums,
     Measured,
     concentration,
+    errors_of_both,
+    share,
     squares_of_sums,
 )
 from policygrad.diagnostics.lengths import LengthClasses, cosines_by_length
@@ -46,7 +48,7 @@ class CosineCurve:
         between_predicted: the square of `with_truth_predicted`.
         with_truth: of a batch and the true gradient: the root of `between`.
         with_truth_predicted: from norm and variance alone, noise taken as normal; its interval is
-            that of their ratio.
+            that of their ratio and of the share along G.
     """
 
     episodes: Float[np.ndarray, " n"]
@@ -62,7 +64,7 @@ def cosine_curve(
     products: Float[np.ndarray, "K K"],
     classes: LengthClasses,
     signal_to_noise: Measured,
-    along: float,
+    along: Measured,
 ) -> CosineCurve:
     """Measured from disjoint batches, each of them some groups; predicted from the noise.
 
@@ -90,8 +92,8 @@ def cosine_curve(
     between = Measured(
         *(np.array([getattr(f, e) for f in found]) for e in ("value", "low", "high"))
     )
-    predicted = signal_to_noise.map(lambda s: predicted_cosine(s, episodes, along))
-    by_length = cosines_by_length(classes, signal_to_noise.value, along, episodes)
+    predicted = predicted_curve(signal_to_noise, along, episodes)
+    by_length = cosines_by_length(classes, signal_to_noise.value, along.value, episodes)
     return CosineCurve(
         episodes,
         between,
@@ -122,6 +124,19 @@ def predicted_cosine(signal_to_noise: Any, episodes: Any, along: Any = 0.0) -> n
     return np.mean(x / np.where(length > 0, length, 1.0), axis=-1)
 
 
+def predicted_curve(
+    signal_to_noise: Measured, along: Measured, episodes: Float[np.ndarray, " n"]
+) -> Measured:
+    """`predicted_cosine` at these sizes, with the errors of both that it follows from."""
+    s, f = signal_to_noise, along
+    value = predicted_cosine(s.value, episodes, f.value)
+    return errors_of_both(
+        value,
+        [predicted_cosine(x, episodes, f.value) for x in (s.low, s.high)],
+        [predicted_cosine(s.value, episodes, x) for x in (f.low, f.high)],
+    ).map(lambda x: np.clip(x, 0.0, 1.0))
+
+
 def signal_needed(
     cosines: Float[np.ndarray, " C"], along: Float[np.ndarray, " P"]
 ) -> Float[np.ndarray, "P C"]:
@@ -140,21 +155,37 @@ def signal_needed(
     return np.exp(high)
 
 
-def episodes_for(needed: float, signal_to_noise: Measured) -> Measured:
-    """Episodes that have N·SNR² = `needed`; at least 1."""
+def episodes_for(needed: Measured, signal_to_noise: Measured) -> Measured:
+    """Episodes that have N·SNR² = `needed`; at least 1.
 
-    def solve(snr: float) -> float:
-        return max(needed / snr**2, 1.0) if snr > 0 else float("inf")
+    Args:
+        needed: its interval is that of the share along G; decreasing or not.
+        signal_to_noise: of one episode.
+    """
 
-    s = signal_to_noise
-    return Measured(solve(s.value), solve(s.high), solve(s.low))
+    def log_episodes(need: float, snr: float) -> float:
+        return float(np.log(need) - 2 * np.log(snr)) if snr > 0 else float("inf")
+
+    m, s = needed, signal_to_noise
+    value = log_episodes(m.value, s.value)
+    if not np.isfinite(value):  # no noise, or no signal that could be told from it
+        ends = log_episodes(m.value, s.high), log_episodes(m.value, s.low)
+        found = Measured(value, *ends)
+    else:
+        found = errors_of_both(
+            value,
+            [log_episodes(m.value, x) for x in (s.low, s.high)],
+            [log_episodes(x, s.value) for x in (m.low, m.high)],
+        )
+    return found.map(lambda x: float(max(np.exp(x), 1.0)))
 
 
-def share_along(counts: np.ndarray, products: Float[np.ndarray, "K K"], dimension: int) -> float:
+def share_along(counts: np.ndarray, products: Float[np.ndarray, "K K"], dimension: int) -> Measured:
     """f = uᵀΣu / trΣ with u = G/‖G‖, each group projected on the mean of the others.
 
-    Both from the same groups, whose luck cancels. Where noise dominates, u is not known and f is
-    that of a random direction. No interval.
+    Both from the same groups, whose luck cancels; K groups know it to some √(2/K) of itself,
+    however many episodes they hold. Where noise dominates, u is not known and f is that of a
+    random direction.
 
     Args:
         counts: `[K]`, episodes of each group.
@@ -162,15 +193,12 @@ def share_along(counts: np.ndarray, products: Float[np.ndarray, "K K"], dimensio
         dimension: d.
     """
     if dimension == 1:
-        return 1.0  # there is nowhere else
+        return Measured(1.0, 1.0, 1.0)  # there is nowhere else
     means = products / counts / counts[:, None]
     own, with_others = np.diagonal(means), means.sum(axis=1) - np.diagonal(means)
     length = np.sqrt(squares_of_sums(means)[1:])
     projected = with_others / np.where(length > 0, length, 1.0)
-    k = len(counts)
-    total = (own.sum() - means.sum() / k) / (k - 1)
-    along = projected.var(ddof=1) / total if total > 0 else 0.0
-    return float(np.clip(along, 0.0, 1.0))
+    return share((projected - projected.mean()) ** 2, own - 2 * means.mean(axis=1) + means.mean())
 
 
 def _paired(x: Float[np.ndarray, "K n"]) -> Float[np.ndarray, "K/2 n"]:

@@ -193,6 +193,28 @@ def total_of(one: Measured, other: Measured) -> Measured:
     return Measured(value, one.low + other.low, value + away)
 
 
+def errors_of_both(value: Any, *causes: Any) -> Measured:
+    """A number with independent errors, each given by the two values that it alone would lead to.
+
+    The distances add in squares, below and above (Zou & Donner 2008).
+    """
+    low = [np.maximum(value - np.minimum(*ends), 0.0) for ends in causes]
+    high = [np.maximum(np.maximum(*ends) - value, 0.0) for ends in causes]
+    return Measured(value, value - np.hypot(*low), value + np.hypot(*high))
+
+
+def share(parts: Float[np.ndarray, " K"], wholes: Float[np.ndarray, " K"]) -> Measured:
+    """Σ parts / Σ wholes over groups alike, from 0 to 1; the interval linearises the quotient."""
+    k, whole = len(parts), float(wholes.mean())
+    if whole <= 0:
+        return Measured(0.0, 0.0, 1.0)
+    value = float(parts.mean()) / whole
+    spread = np.linalg.norm(parts - value * wholes) / whole / math.sqrt(k * max(k - 1, 1))
+    away = _student(k) * float(spread)
+    low, value, high = np.clip([value - away, value, value + away], 0.0, 1.0).tolist()
+    return Measured(value, low, high)
+
+
 def squares_of_sums(products: Float[np.ndarray, "... K K"]) -> Float[np.ndarray, "... R"]:
     """‖·‖² of the sum over all groups, and of the sums over all but one; R = 1 + K.
 

@@ -1,7 +1,7 @@
 """How noisy the gradient is: variance, signal to noise, noise scale, and the batch it takes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -56,7 +56,8 @@ class Noise:
         variance: trΣ, the trace of the covariance. A batch of N divides it by N.
         signal_to_noise: ‖G‖/√trΣ. A batch of N multiplies it by √N.
         noise_scale: B = trΣ/‖G‖², episodes; infinite where the norm may be zero.
-        along: share of trΣ along G, which changes the estimate's length and not its direction.
+        along: share of trΣ along G, which changes the estimate's length and not its direction; from
+            0 to 1 where G may be zero.
         episodes_for: cosine -> episodes a batch takes to have it with G, on average.
     """
 
@@ -66,7 +67,7 @@ class Noise:
     variance: Measured
     signal_to_noise: Measured
     noise_scale: Measured
-    along: float
+    along: Measured
     episodes_for: Mapping[float, Measured]
 
 
@@ -228,7 +229,9 @@ def noise_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> GradientNoise:
         share_along(sums.counts, x, p.stop - p.start)
         for x, p in zip(products, (whole, *parts), strict=True)
     ]
-    needed = signal_needed(np.array(COSINES), np.array(along))
+    needed = signal_needed(
+        np.array(COSINES), np.array([x for f in along for x in (f.value, f.low, f.high)])
+    ).reshape(len(along), 3, len(COSINES))
     total, *of_parts = [
         _noise(means, i, p.stop - p.start, products[i], along[i], needed[i])
         for i, p in enumerate((whole, *parts))
@@ -240,7 +243,7 @@ def noise_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> GradientNoise:
         episodes=sums.episodes,
         total=total,
         parts={p.name: x for p, x in zip(parts, of_parts, strict=True)},
-        cosines=cosine_curve(sums, products[0], classes, total.signal_to_noise, along[0]),
+        cosines=cosine_curve(sums, products[0], classes, total.signal_to_noise, total.along),
         mean=gradient.sum(axis=0) / sums.counts.sum(),
     )
 
@@ -273,7 +276,7 @@ def norm_by_variance(norm2: Any, variance: Any) -> Any:
 
 
 def _noise(
-    means: Means, part: int, d: int, products: np.ndarray, along: float, needed: np.ndarray
+    means: Means, part: int, d: int, products: np.ndarray, along: Measured, needed: np.ndarray
 ) -> Noise:
     squared = squares_of_sums(products) / means.n**2
     variance, norm2 = variance_and_norm(squared, means["square"][:, part], means.n)
@@ -288,8 +291,10 @@ def _noise(
         variance=means.interval(variance, "positive"),
         signal_to_noise=snr,
         noise_scale=Measured(_scale(snr.value), _scale(snr.high), _scale(snr.low)),
-        along=along,
-        episodes_for={c: episodes_for(x, snr) for c, x in zip(COSINES, needed, strict=True)},
+        along=along if snr.low > 0 else replace(along, low=0.0, high=1.0),
+        episodes_for={
+            c: episodes_for(Measured(*x), snr) for c, x in zip(COSINES, needed.T, strict=True)
+        },
     )
 
 

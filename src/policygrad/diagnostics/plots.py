@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from policygrad.diagnostics.comparison import Comparison
-from policygrad.diagnostics.cosines import predicted_cosine
+from policygrad.diagnostics.cosines import predicted_curve
 from policygrad.diagnostics.decomposition import DecomposedVariance
 from policygrad.diagnostics.noise import GradientNoise
 
@@ -60,13 +60,12 @@ def cosine_against_episodes(
     marked = batch_episodes is not None and np.isfinite(batch_episodes)
     most = max(4 * float(n[-1]), 2 * batch_episodes if marked and batch_episodes else 0.0)
     grid = np.geomspace(1, most, 80)
-    low, middle, high = (
-        predicted_cosine(s, grid, noise.total.along) ** 2 for s in (snr.low, snr.value, snr.high)
-    )
-    axes.fill_between(grid, low, high, color=BLUE, alpha=0.15, linewidth=0)
+    predicted = predicted_curve(snr, noise.total.along, grid).map(np.square)
+    axes.fill_between(grid, predicted.low, predicted.high, color=BLUE, alpha=0.15, linewidth=0)
     axes.plot(
-        grid, middle, color=BLUE, linewidth=1.2, linestyle="--", label="predicted, normal noise"
-    )
+        grid, predicted.value, color=BLUE, linewidth=1.2, linestyle="--",
+        label="predicted, normal noise",
+    )  # fmt: skip
     axes.plot(
         n, curve.between_by_length, "D", color=BLUE, markersize=7, fillstyle="none",
         label="predicted by length of gradient",
