@@ -29,6 +29,7 @@ from policygrad.diagnostics.intervals import (
     errors_of_both,
     share,
     squares_of_sums,
+    student,
 )
 from policygrad.diagnostics.lengths import LengthClasses, cosines_by_length
 
@@ -184,8 +185,11 @@ def share_along(counts: np.ndarray, products: Float[np.ndarray, "K K"], dimensio
     """f = uᵀΣu / trΣ with u = G/‖G‖, each group projected on the mean of the others.
 
     Both from the same groups, whose luck cancels; K groups know it to some √(2/K) of itself,
-    however many episodes they hold. Where noise dominates, u is not known and f is that of a
-    random direction.
+    however many episodes they hold. The mean Ḡ that they are projected on has a noise S of its own,
+
+        E ḠᵀΣḠ / trΣ = f‖G‖² + tr(S²)/trS,
+
+    which is taken off, and turns u by an angle that moves f in proportion to Σu across u.
 
     Args:
         counts: `[K]`, episodes of each group.
@@ -194,11 +198,25 @@ def share_along(counts: np.ndarray, products: Float[np.ndarray, "K K"], dimensio
     """
     if dimension == 1:
         return Measured(1.0, 1.0, 1.0)  # there is nowhere else
+    k = len(counts)
     means = products / counts / counts[:, None]
-    own, with_others = np.diagonal(means), means.sum(axis=1) - np.diagonal(means)
+    with_others = means.sum(axis=1) - np.diagonal(means)
     length = np.sqrt(squares_of_sums(means)[1:])
     projected = with_others / np.where(length > 0, length, 1.0)
-    return share((projected - projected.mean()) ** 2, own - 2 * means.mean(axis=1) + means.mean())
+    away = projected - projected.mean()
+    centre = np.eye(k) - 1 / k
+    about = centre @ means @ centre
+    found, spread = share(away**2, np.diagonal(about))
+    total = np.trace(about) / (k - 1)
+    squared, noise = means.mean(), total / k
+    norm2 = squared - noise
+    if norm2 <= 0 or total <= 0:
+        return Measured(found, 0.0, 1.0)
+    value = (found * squared - concentration(products, counts, dimension) * noise) / norm2
+    across = about @ away / (k - 1) - found * total * away
+    turned = 2 * np.linalg.norm(across) / np.sqrt((k - 1) * k * norm2) / total
+    error = student(k) * np.hypot(spread * squared / norm2, turned)
+    return Measured(value, value - error, value + error).map(lambda x: float(np.clip(x, 0, 1)))
 
 
 def _paired(x: Float[np.ndarray, "K n"]) -> Float[np.ndarray, "K/2 n"]:

@@ -154,7 +154,7 @@ class Means:
         """
         value = values[0]
         spread, skew = standard_error(values, self.n)
-        t = _student(len(values) - 1)
+        t = student(len(values) - 1)
         with np.errstate(all="ignore"):
             low = value - spread * _unskewed(t, skew)
             high = value - spread * _unskewed(-t, skew)
@@ -172,7 +172,7 @@ class Means:
         value = float(values[0])
         spread, _ = standard_error(values, self.n)
         x = max(value + noise, 0.0)
-        t = _student(len(values) - 1)
+        t = student(len(values) - 1)
         along = float(spread) ** 2 / (4 * x) if x > 0 else 0.0
         square = concentration * noise**2
         if not math.isfinite(spread) or not math.isfinite(value):
@@ -203,16 +203,14 @@ def errors_of_both(value: Any, *causes: Any) -> Measured:
     return Measured(value, value - np.hypot(*low), value + np.hypot(*high))
 
 
-def share(parts: Float[np.ndarray, " K"], wholes: Float[np.ndarray, " K"]) -> Measured:
-    """Σ parts / Σ wholes over groups alike, from 0 to 1; the interval linearises the quotient."""
+def share(parts: Float[np.ndarray, " K"], wholes: Float[np.ndarray, " K"]) -> tuple[float, float]:
+    """Σ parts / Σ wholes over groups alike, and its standard error, the quotient linearised."""
     k, whole = len(parts), float(wholes.mean())
     if whole <= 0:
-        return Measured(0.0, 0.0, 1.0)
+        return 0.0, math.inf
     value = float(parts.mean()) / whole
     spread = np.linalg.norm(parts - value * wholes) / whole / math.sqrt(k * max(k - 1, 1))
-    away = _student(k) * float(spread)
-    low, value, high = np.clip([value - away, value, value + away], 0.0, 1.0).tolist()
-    return Measured(value, low, high)
+    return value, float(spread)
 
 
 def squares_of_sums(products: Float[np.ndarray, "... K K"]) -> Float[np.ndarray, "... R"]:
@@ -252,7 +250,8 @@ def concentration(products: Float[np.ndarray, "K K"], counts: np.ndarray, dimens
     return float(np.clip(found, 1 / dimension, 1.0))
 
 
-def _student(groups: int) -> float:
+def student(groups: int) -> float:
+    """How many standard errors an interval reaches to each side, of so many groups."""
     return float(stdtrit(max(groups - 1, 1), 0.975))
 
 
