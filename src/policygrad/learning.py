@@ -8,7 +8,6 @@ loop body for each, and how many is a number and not a shape: neither compiles a
 number, and no result depends on how a run was cut into programs.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -234,17 +233,6 @@ def learn_many(
         )
     arrays, reports = many(run_keys, arrays, count)
     return eqx.combine(arrays, rest), reports
-
-
-def for_another_thread(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The call with this thread's precision, which another thread does not inherit."""
-    x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-
-    def run(*arguments: Any) -> Any:
-        with jax.enable_x64(x64):
-            return call(*arguments)
-
-    return run
 
 
 class Pace:

@@ -28,12 +28,12 @@ from policygrad.learning import (
     Rolling,
     Segments,
     first_unsound,
-    for_another_thread,
     learn_many,
 )
 from policygrad.runs import RunDirectory, sinks
 from policygrad.session import Run, Session, segments_of, stop_requests
 from policygrad.side_by_side import OnSeedUpdate, SideBySide
+from policygrad.threads import for_another_thread
 from policygrad.types import is_array
 
 

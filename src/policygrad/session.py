@@ -33,7 +33,6 @@ from policygrad.learning import (
     Rolling,
     Segments,
     first_unsound,
-    for_another_thread,
     keys_of,
     refit_once,
     rows_of,
@@ -48,6 +47,7 @@ from policygrad.runs import MetricsFile, RunDirectory, sinks, storage
 from policygrad.runs.directory import CURVE, SUMMARY
 from policygrad.saved import policy_to_files
 from policygrad.statistics import EpisodeTally, check_finite, recent_mean
+from policygrad.threads import for_another_thread
 from policygrad.types import Trajectories, split
 
 Metrics = dict[str, Any]

@@ -1,6 +1,12 @@
-"""From whole episodes to group sums, episode by episode: memory is that of a batch."""
+"""From whole episodes to group sums, episode by episode: memory is that of a batch.
 
-from collections.abc import Callable, Iterable, Iterator
+A batch is cut into chunks of episodes of like length, and the chunks are shared out between two
+threads, each with sums of its own: a chunk is one core's work, and who takes which follows from the
+batch alone, so that results are the same on every number of cores.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -8,13 +14,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.diagnostics.lengths import CLASSES
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState, Weights
 from policygrad.rollout.compiled import padded_length
+from policygrad.threads import for_another_thread
 from policygrad.types import Trajectories, split
 
 Episodes = Trajectories | Iterable[Trajectories]
@@ -22,6 +29,7 @@ Reduce = Callable[[Any, Trajectories, PyTree], dict[str, Any]]
 
 # steps that are sent to the device at a time
 ROWS = 8192
+THREADS = 2
 
 
 class Classed(NamedTuple):
@@ -40,15 +48,13 @@ class Chunk(NamedTuple):
     """Some episodes of a batch, of like length.
 
     Attributes:
-        trajectories: m columns, cut to T rows; columns from `episodes` on only fill the shape.
-        extra: pytree of `[..., T, m]`, what else is known of every step.
-        groups: `[m]`, the group of each episode.
+        height: T, the rows that hold all of them.
+        columns: `[m]`, where they lie in the batch; from `episodes` on only to fill the shape.
         episodes: how many there are, m or less.
     """
 
-    trajectories: Trajectories
-    extra: PyTree
-    groups: Int[np.ndarray, " m"]
+    height: int
+    columns: Int[np.ndarray, " m"]
     episodes: int
 
 
@@ -84,15 +90,9 @@ def stream(
                 "steps; collect with episodes= in place of steps="
             )
         columns = batch.rewards.shape[1]
-        sums: Any = None
-        for chunk in chunks(batch, weigh(batch), first=seen, groups=groups, rows=rows):
-            known = policy, chunk.trajectories, chunk.extra
-            sums = _begin(reduce, groups, *known) if sums is None else sums
-            sums = _accumulate(
-                reduce, sums, *known, jnp.asarray(chunk.groups), jnp.int32(chunk.episodes)
-            )
         counts = np.bincount((seen + np.arange(columns)) % groups, minlength=groups)
-        part = grouped(counts, sums or {})
+        sums = _sums(reduce, groups, policy, batch, weigh(batch), first=seen, rows=rows)
+        part = grouped(counts, sums)
         total = part if total is None else total + part
         seen += columns
     if total is None or seen < 2:
@@ -141,6 +141,39 @@ def add_rows(
     return {k: one(sums[k], x) for k, x in rows.items()}
 
 
+def _sums(
+    reduce: Reduce,
+    groups: int,
+    policy: Any,
+    batch: Trajectories,
+    extra: PyTree,
+    *,
+    first: int,
+    rows: int,
+) -> dict[str, Any]:
+    """Sums over the episodes of a batch, of which the first has this number."""
+    batch, extra = jax.tree.map(np.asarray, (batch, extra))
+    todo = chunks(np.asarray(batch.valid), rows)
+    if not todo:
+        return {}
+    height, columns, _ = todo[0]  # the longest
+    zeros = _begin(reduce, groups, policy, *cut(batch, extra, height, columns))
+
+    def over(todo: list[Chunk]) -> dict[str, Any]:
+        sums = zeros
+        for height, columns, count in todo:
+            of = jnp.asarray(((first + columns) % groups).astype(np.int32))
+            some = cut(batch, extra, height, columns)
+            sums = _accumulate(reduce, sums, policy, *some, of, jnp.int32(count))
+        return jax.device_get(sums)
+
+    if len(todo) < THREADS:
+        return over(todo)
+    with ThreadPoolExecutor(THREADS) as pool:
+        shares = [todo[i::THREADS] for i in range(THREADS)]
+        return jax.tree.map(lambda *x: sum(x), *pool.map(for_another_thread(over), shares))
+
+
 @eqx.filter_jit
 def _begin(reduce: Reduce, groups: int, *known: Any) -> dict[str, Any]:
     return zeros_for(jax.eval_shape(reduce, *known), groups)
@@ -169,32 +202,37 @@ def _accumulate(
     return jax.lax.fori_loop(0, count, add, sums)
 
 
-def chunks(
-    batch: Trajectories, extra: PyTree, *, first: int, groups: int, rows: int
-) -> Iterator[Chunk]:
+def chunks(valid: Bool[np.ndarray, "T N"], rows: int) -> list[Chunk]:
     """A batch in chunks of episodes of like length, the longest first.
 
     The rows of a chunk are a power of two, times 1 or 1.5, so that few shapes ever compile.
     """
-    valid = np.asarray(batch.valid)
     heights = _heights(valid.sum(axis=0), len(valid))
     if valid.size <= rows:
         heights[:] = heights.max(initial=0)
-    batch, extra = jax.tree.map(np.asarray, (batch, extra))
     most = padded_length(len(heights))
+    found = []
     for height in np.unique(heights)[::-1].tolist():
         alike = np.flatnonzero(heights == height)
         width = min(max(rows // height, 1), most)
         for start in range(0, len(alike), width):
             columns = alike[start : start + width]
-            count = len(columns)
-            columns = np.pad(columns, (0, width - count), mode="edge")
-            yield Chunk(
-                _columns(batch, columns, height),
-                jax.tree.map(lambda x, c=columns, h=height: x[..., :h, c], extra),
-                ((first + columns) % groups).astype(np.int32),
-                count,
-            )
+            filled = np.pad(columns, (0, width - len(columns)), mode="edge")
+            found.append(Chunk(height, filled, len(columns)))
+    return found
+
+
+def cut(
+    batch: Trajectories, extra: PyTree, height: int, columns: Int[np.ndarray, " m"]
+) -> tuple[Trajectories, PyTree]:
+    """Some columns of a batch, and of what else is known of every step, `[..., T, N]`."""
+    part = jax.tree.map(lambda x: x[:height, columns], batch)
+    part = replace(
+        part,
+        cut_observations=jax.tree.map(lambda x: x[:, columns], batch.cut_observations),
+        cut_times=batch.cut_times[:, columns],
+    )
+    return part, jax.tree.map(lambda x: x[..., :height, columns], extra)
 
 
 def _heights(lengths: Int[np.ndarray, " N"], most: int) -> Int[np.ndarray, " N"]:
@@ -203,15 +241,6 @@ def _heights(lengths: Int[np.ndarray, " N"], most: int) -> Int[np.ndarray, " N"]
     while sizes[-1] < most:
         sizes.append(padded_length(sizes[-1] + 1))
     return np.minimum(np.array(sizes)[np.searchsorted(sizes, lengths)], most)
-
-
-def _columns(batch: Trajectories, columns: np.ndarray, height: int) -> Trajectories:
-    cut = jax.tree.map(lambda x: x[:height, columns], batch)
-    return replace(
-        cut,
-        cut_observations=jax.tree.map(lambda x: x[:, columns], batch.cut_observations),
-        cut_times=batch.cut_times[:, columns],
-    )
 
 
 @jax.jit
