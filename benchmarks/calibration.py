@@ -25,7 +25,7 @@ import numpy as np
 
 from policygrad import baselines, estimators
 from policygrad.diagnostics import baseline_quality, comparison, decomposition, noise, streaming
-from policygrad.diagnostics.cosines import predicted_cosine
+from policygrad.diagnostics.cosines import CosineCurve, predicted_cosine
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured
 from policygrad.rollout.compiled import collect_episodes
 from policygrad.tabular import (
@@ -48,7 +48,7 @@ TASKS = (
 )
 MAX_STEPS = {"short-corridor": 256}
 BATCH = 64
-# the truth lies on the boundary of what is possible: an interval that ends there cannot miss it
+# zero is the least that it can be: an interval that ends there cannot miss it from above
 AT_BOUNDARY = ("plain bias²", "baseline bias²")
 
 
@@ -169,7 +169,7 @@ class Case:
 
         return sums
 
-    def measured(self, key: Any) -> tuple[dict[str, Measured], Any]:
+    def measured(self, key: Any) -> tuple[dict[str, Measured], CosineCurve]:
         """name -> interval, from one sample; and the cosines."""
         found: Mapping[str, Any] = jax.tree.map(np.asarray, self.sums(key))
         assert found["unfinished"] == 0
@@ -216,7 +216,7 @@ class Case:
             "GAE cosine": gae.cosine,
             "plain bias²": compared["plain"].squared_bias,
             "baseline bias²": compared["based"].squared_bias,
-        }, (x.cosines, found["noise"])
+        }, x.cosines
 
 
 def _episodes_for(cosine: float, snr: float, along: float) -> float:
@@ -240,45 +240,68 @@ def _size(curve: Measured, i: int) -> Measured:
     return curve.map(lambda x: x[i])
 
 
-def coverage(
-    case: Case, repetitions: int, seed: int = 0
-) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
-    """quantity -> share of the repetitions that cover, share that lie below, and exact value.
+@dataclass(frozen=True)
+class Coverage:
+    """How often the intervals of each quantity cover, over some repetitions.
+
+    Attributes:
+        shares: quantity -> share that cover.
+        below: quantity -> share that lie below the exact value.
+        exact: quantity -> exact value.
+        trivial: quantities that no interval could miss: every estimate is the exact value (as the
+            share along the gradient is, of one parameter), or none is an estimate at all (a cosine
+            with a gradient that may be zero is NaN, from −1 to 1).
+    """
+
+    shares: dict[str, float]
+    below: dict[str, float]
+    exact: dict[str, float]
+    trivial: frozenset[str]
+
+    @property
+    def outside(self) -> dict[str, float]:
+        """Shares that are not from 90 to 99 %, without the trivial ones."""
+        return {
+            k: v for k, v in self.shares.items() if k not in self.trivial and not 0.9 <= v <= 0.99
+        }
+
+
+def coverage(case: Case, repetitions: int, seed: int = 0) -> Coverage:
+    """Whether the intervals of `repetitions` samples cover.
 
     The exact mean cosine of a batch is not known; the mean over all repetitions stands in, whose
     own error is a fourteenth of an interval's.
     """
+    found: dict[str, list[Measured]] = {}
     with jax.enable_x64(True):
-        truth = case.truth()
-        hits: dict[str, list[bool]] = {k: [] for k in truth}
-        below: dict[str, list[bool]] = {k: [] for k in truth}
-        curves, along = [], []
+        exact = case.truth()
         for key in jax.random.split(jax.random.key(seed), repetitions):
-            found, (curve, sums) = case.measured(key)
-            for k, exact in truth.items():
-                hits[k].append(covers(found[k], exact))
-                below[k].append(found[k].high < exact)
-            curves.append(curve)
-            g = sums["gradient"] / np.linalg.norm(sums["gradient"], axis=1, keepdims=True)
-            along.append(g @ case.direction)
-    shares = {k: float(np.mean(v)) for k, v in hits.items()}
-    low = {k: float(np.mean(v)) for k, v in below.items()}
-    mean = np.mean([c.between.value for c in curves], axis=0)
-    for name, of in (("between", lambda c: c.between), ("truth", lambda c: c.with_truth)):
-        exact = mean if name == "between" else np.sqrt(np.maximum(mean, 0))
-        for i, n in enumerate(curves[0].episodes):
-            label = f"cosine {name} N={n:.0f}"
-            shares[label] = float(np.mean([covers(_size(of(c), i), exact[i]) for c in curves]))
-            low[label] = float(np.mean([of(c).high[i] < exact[i] for c in curves]))
-            truth[label] = float(exact[i])
-    for i, n in enumerate(curves[0].episodes):
-        exact = float(predicted_cosine(case.snr, np.array([n]), case.along)[0])
-        label = f"cosine predicted N={n:.0f}"
-        p = [c.with_truth_predicted for c in curves]
-        shares[label] = float(np.mean([covers(_size(x, i), exact) for x in p]))
-        low[label] = float(np.mean([x.high[i] < exact for x in p]))
-        truth[label] = exact
-    return shares, low, truth
+            measured, curve = case.measured(key)
+            for i, n in enumerate(curve.episodes):
+                for name, of in (
+                    ("between", curve.between),
+                    ("truth", curve.with_truth),
+                    ("predicted", curve.with_truth_predicted),
+                ):
+                    measured[f"cosine {name} N={n:.0f}"] = _size(of, i)
+                predicted = predicted_cosine(case.snr, np.array([n]), case.along)
+                exact[f"cosine predicted N={n:.0f}"] = float(predicted[0])
+            for k, x in measured.items():
+                found.setdefault(k, []).append(x)
+    for n in curve.episodes:
+        mean = float(np.mean([x.value for x in found[f"cosine between N={n:.0f}"]]))
+        exact[f"cosine between N={n:.0f}"] = mean
+        exact[f"cosine truth N={n:.0f}"] = float(np.sqrt(max(mean, 0.0)))
+    return Coverage(
+        {k: float(np.mean([covers(x, exact[k]) for x in v])) for k, v in found.items()},
+        {k: float(np.mean([x.high < exact[k] for x in v])) for k, v in found.items()},
+        {k: exact[k] for k in found},
+        frozenset(k for k, v in found.items() if _is_trivial([x.value for x in v], exact[k])),
+    )
+
+
+def _is_trivial(values: list[float], exact: float) -> bool:
+    return all(map(np.isnan, values)) or all(covers(Measured(x, x, x), exact) for x in values)
 
 
 def main() -> None:
@@ -297,19 +320,23 @@ def main() -> None:
         for episodes in arguments.episodes:
             start = time.perf_counter()
             case = Case(name, episodes, min(arguments.groups, episodes))
-            shares, below, truth = coverage(case, arguments.repetitions, arguments.seed)
-            outside = {k: v for k, v in shares.items() if not 0.9 <= v <= 0.99}
+            x = coverage(case, arguments.repetitions, arguments.seed)
+            others = [v for k, v in x.shares.items() if k not in x.trivial]
             print(
-                f"{name}, {episodes} episodes: {len(shares)} quantities, "
-                f"{100 * min(shares.values()):.1f} to {100 * max(shares.values()):.1f} %, mean "
-                f"{100 * np.mean(list(shares.values())):.1f} %, {len(outside)} outside 90–99 "
-                f"({time.perf_counter() - start:.0f} s)",
+                f"{name}, {episodes} episodes: {len(others)} quantities, "
+                f"{100 * min(others):.1f} to {100 * max(others):.1f} %, mean "
+                f"{100 * np.mean(others):.1f} %, {len(x.outside)} outside 90–99; "
+                f"{len(x.trivial)} trivial ({time.perf_counter() - start:.0f} s)",
                 flush=True,
             )
-            for k in shares if arguments.all else outside:
-                missed = f"below {100 * below[k]:.1f}"
-                print(f"    {k:<28}{100 * shares[k]:6.1f}   {missed}   exact {truth[k]:.4g}")
-            results.append({"task": name, "episodes": episodes, "coverage": shares, "below": below})
+            for k in x.shares if arguments.all else x.outside:
+                trivial = "   trivial" if k in x.trivial else ""
+                print(
+                    f"    {k:<28}{100 * x.shares[k]:6.1f}   below {100 * x.below[k]:.1f}   "
+                    f"exact {x.exact[k]:.4g}{trivial}"
+                )
+            results.append({"task": name, "episodes": episodes, "trivial": sorted(x.trivial)})
+            results[-1] |= {"coverage": x.shares, "below": x.below}
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
 

@@ -2,11 +2,14 @@
 
 Nothing here keeps a gradient. Episode i goes to group i mod K, and every quantity is a function θ
 of sums over groups, so that leaving a group out costs a subtraction. The delete-a-group jackknife
-is the bootstrap over episodes to first order; it needs no resampling, keeps K sums whatever N is,
-and by Student's t with K − 1 degrees of freedom it is honest about how few groups there are.
+is the bootstrap over episodes to first order; it needs no resampling, and keeps K sums whatever N
+is.
 
 What makes it cover:
 
+    few        Student's t, with the degrees of freedom that the standard error itself has by
+               Satterthwaite's (1946) rule: se² of K numbers of kurtosis κ has the relative variance
+               (κ − 1)/K, hence 2K/(κ − 1) degrees, K − 1 at most.
     skewness   Variances and products have long tails. The third moment of the pseudo-values goes
                into the ends by Hall's (1992) transformation of the studentised statistic.
     norms      X = ‖Ḡ‖² exceeds ‖G‖² by trS, S the covariance of Ḡ. X is a weighted sum of squares,
@@ -153,8 +156,7 @@ class Means:
             over: what it can be; positive intervals do not go below 0.
         """
         value = values[0]
-        spread, skew = standard_error(values, self.n)
-        t = student(len(values) - 1)
+        spread, skew, t = standard_error(values, self.n)
         with np.errstate(all="ignore"):
             low = value - spread * _unskewed(t, skew)
             high = value - spread * _unskewed(-t, skew)
@@ -170,9 +172,8 @@ class Means:
             concentration: tr(S²)/(trS)², from one over the dimension to 1; see `concentration`.
         """
         value = float(values[0])
-        spread, _ = standard_error(values, self.n)
+        spread, _, t = standard_error(values, self.n)
         x = max(value + noise, 0.0)
-        t = student(len(values) - 1)
         along = float(spread) ** 2 / (4 * x) if x > 0 else 0.0
         square = concentration * noise**2
         if not math.isfinite(spread) or not math.isfinite(value):
@@ -302,17 +303,19 @@ def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return total
 
 
-def standard_error(values: np.ndarray, n: np.ndarray) -> tuple[Any, Any]:
+def standard_error(values: np.ndarray, n: np.ndarray) -> tuple[Any, Any, Any]:
     """Of row 0, by leaving out groups of any sizes (Busing, Meijer & van der Leeden 1999).
 
     se² = (1/K) Σ_k (τ_k − τ̄)²/(h_k − 1), τ_k = h_k θ − (h_k − 1) θ_(k), h_k = N/n_k.
 
     Returns:
-        The standard error, and the skewness of the estimate: that of the pseudo-values by √K.
+        The standard error; the skewness of the estimate, which is that of the pseudo-values by √K;
+        and how many standard errors a 95 % interval reaches to each side.
     """
     k = len(values) - 1
+    shape = np.shape(values[0])
     if k < 2:
-        return np.full(np.shape(values[0]), np.inf), np.zeros(np.shape(values[0]))
+        return np.full(shape, np.inf), np.zeros(shape), np.full(shape, student(k))
     rest = n[1:].reshape(-1, *[1] * (values.ndim - 1))
     sizes = n[0] - rest
     h = n[0] / sizes
@@ -322,6 +325,8 @@ def standard_error(values: np.ndarray, n: np.ndarray) -> tuple[Any, Any]:
         away = (tau - centre) / np.sqrt(h - 1)
         square = np.mean(away**2, axis=0)
         about = away - away.mean(axis=0)
-        second = np.mean(about**2, axis=0)
-        skew = np.where(second > 0, np.mean(about**3, axis=0) / second**1.5 / math.sqrt(k), 0.0)
-    return np.sqrt(square), skew
+        second, third, fourth = (np.mean(about**i, axis=0) for i in (2, 3, 4))
+        skew = np.where(second > 0, third / second**1.5 / math.sqrt(k), 0.0)
+        kurtosis = np.where(second > 0, fourth / second**2, 1.0)
+        degrees = np.clip(2 * k / np.maximum(kurtosis - 1, 1e-9), 1, k - 1)
+    return np.sqrt(square), skew, stdtrit(degrees, 0.975)
