@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from policygrad import baselines, diagnostics, estimators, scores
 from policygrad.diagnostics.intervals import GroupSums, standard_error
@@ -194,6 +195,27 @@ def test_groups_of_any_size_give_the_standard_error_of_a_mean():
     means = GroupSums(member.sum(axis=1), {"x": member @ x}).means()
     found = standard_error(means["x"], means.n)[0][0]
     assert found == pytest.approx(1 / np.sqrt(4000), rel=0.35)  # χ² of 39: 3 standard errors
+
+
+def test_few_groups_that_hold_the_spread_widen_an_interval():
+    # κ of K numbers of which one is apart is K − 2 + 1/(K − 1): 2K/(κ − 1) = 2.1 degrees
+    n = np.append(64.0, np.full(64, 63.0))
+    for x, degrees in ((np.tile([-1.0, 1.0], 32), 63), (np.eye(64)[0], 128 / (62 + 1 / 63 - 1))):
+        rows = np.append(x.mean(), (x.sum() - x) / 63)
+        assert standard_error(rows, n)[2] == pytest.approx(stdtrit(degrees, 0.975), rel=1e-6)
+
+
+def test_cosine_of_one_parameter_is_a_sign_less_its_noise():
+    rng = np.random.default_rng(0)
+    plain = rng.normal(0.5, 1.0, (2000, 1))
+    turned = -plain + rng.normal(0.0, 0.5, (2000, 1))
+    rows = {"plain": plain, "turned": turned}
+    found = diagnostics.compare_gradients(rows, reference="plain", batch_episodes=4).estimators
+    for name, sign, variance in (("plain", 1, 1.0), ("turned", -1, 1.25)):
+        exact = sign * 0.5 / np.sqrt(0.5**2 + variance / 4)
+        x = found[name].cosine
+        assert x.covers(exact)
+        assert x.high - x.low < 0.2  # without its sign it would be 0.9 or more
 
 
 def test_refusals(sampled):

@@ -255,7 +255,8 @@ def _cosine(
 
     ρ = ‖E ĝ‖²/trΣ. Below 45° the angle comes from the squared norm sin² of E ĝ − β G,
     β = ⟨E ĝ, G⟩/‖G‖², since a cosine of almost 1 cannot be exceeded; above, sin² says little of a
-    cosine of almost 0, which is taken as it is. Where G or E ĝ may be zero nothing is known.
+    cosine of almost 0, which is taken as it is. One parameter has no angle. Where G or E ĝ may
+    be zero nothing is known.
     """
     n, d = m.n, own.shape[2]
 
@@ -276,13 +277,15 @@ def _cosine(
     shrunk = m.squared_norm(ratio, 1 / n[0], alike(own[:, 0])).map(
         lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch_episodes)))
     )
-    if sine[0] > 0.5:
+    if d > 1 and sine[0] > 0.5:
         with np.errstate(all="ignore"):
             cosine = m.interval(along / np.sqrt(norm2[:, 0] * norm2[:, 1]))
         turned = cosine.map(lambda x: float(np.clip(x, -1.0, 1.0)))
         ends = [x * y for x in (turned.low, turned.high) for y in (shrunk.low, shrunk.high)]
         return Measured(turned.value * shrunk.value, min(ends), max(ends))
     b = float(beta[0])
+    if d == 1:
+        return shrunk if b >= 0 else Measured(-shrunk.value, -shrunk.high, -shrunk.low)
     across = variance[0, 0] - 2 * b * covariance[0] + b**2 * variance[0, 1]
     turned = m.squared_norm(
         sine, max(across, 0.0) / n[0] / norm2[0, 0], alike(own[:, 0] - b * own[:, 1])
