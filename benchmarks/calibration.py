@@ -48,7 +48,7 @@ TASKS = (
 )
 MAX_STEPS = {"short-corridor": 256}
 BATCH = 64
-# zero is the least that it can be: an interval that ends there cannot miss it from above
+# the truth lies on the boundary of what is possible: an interval that ends there cannot miss it
 AT_BOUNDARY = ("plain bias²", "baseline bias²")
 
 
@@ -248,22 +248,11 @@ class Coverage:
         shares: quantity -> share that cover.
         below: quantity -> share that lie below the exact value.
         exact: quantity -> exact value.
-        trivial: quantities that no interval could miss: every estimate is the exact value (as the
-            share along the gradient is, of one parameter), or none is an estimate at all (a cosine
-            with a gradient that may be zero is NaN, from −1 to 1).
     """
 
     shares: dict[str, float]
     below: dict[str, float]
     exact: dict[str, float]
-    trivial: frozenset[str]
-
-    @property
-    def outside(self) -> dict[str, float]:
-        """Shares that are not from 90 to 99 %, without the trivial ones."""
-        return {
-            k: v for k, v in self.shares.items() if k not in self.trivial and not 0.9 <= v <= 0.99
-        }
 
 
 def coverage(case: Case, repetitions: int, seed: int = 0) -> Coverage:
@@ -295,13 +284,8 @@ def coverage(case: Case, repetitions: int, seed: int = 0) -> Coverage:
     return Coverage(
         {k: float(np.mean([covers(x, exact[k]) for x in v])) for k, v in found.items()},
         {k: float(np.mean([x.high < exact[k] for x in v])) for k, v in found.items()},
-        {k: exact[k] for k in found},
-        frozenset(k for k, v in found.items() if _is_trivial([x.value for x in v], exact[k])),
+        exact,
     )
-
-
-def _is_trivial(values: list[float], exact: float) -> bool:
-    return all(map(np.isnan, values)) or all(covers(Measured(x, x, x), exact) for x in values)
 
 
 def main() -> None:
@@ -321,22 +305,20 @@ def main() -> None:
             start = time.perf_counter()
             case = Case(name, episodes, min(arguments.groups, episodes))
             x = coverage(case, arguments.repetitions, arguments.seed)
-            others = [v for k, v in x.shares.items() if k not in x.trivial]
+            shares = x.shares
+            outside = {k: v for k, v in shares.items() if not 0.9 <= v <= 0.99}
             print(
-                f"{name}, {episodes} episodes: {len(others)} quantities, "
-                f"{100 * min(others):.1f} to {100 * max(others):.1f} %, mean "
-                f"{100 * np.mean(others):.1f} %, {len(x.outside)} outside 90–99; "
-                f"{len(x.trivial)} trivial ({time.perf_counter() - start:.0f} s)",
+                f"{name}, {episodes} episodes: {len(shares)} quantities, "
+                f"{100 * min(shares.values()):.1f} to {100 * max(shares.values()):.1f} %, mean "
+                f"{100 * np.mean(list(shares.values())):.1f} %, {len(outside)} outside 90–99 "
+                f"({time.perf_counter() - start:.0f} s)",
                 flush=True,
             )
-            for k in x.shares if arguments.all else x.outside:
-                trivial = "   trivial" if k in x.trivial else ""
-                print(
-                    f"    {k:<28}{100 * x.shares[k]:6.1f}   below {100 * x.below[k]:.1f}   "
-                    f"exact {x.exact[k]:.4g}{trivial}"
-                )
-            results.append({"task": name, "episodes": episodes, "trivial": sorted(x.trivial)})
-            results[-1] |= {"coverage": x.shares, "below": x.below}
+            for k in shares if arguments.all else outside:
+                missed = f"below {100 * x.below[k]:.1f}"
+                print(f"    {k:<28}{100 * shares[k]:6.1f}   {missed}   exact {x.exact[k]:.4g}")
+            line = {"task": name, "episodes": episodes, "coverage": shares, "below": x.below}
+            results.append(line)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
 

@@ -277,15 +277,15 @@ def _cosine(
     shrunk = m.squared_norm(ratio, 1 / n[0], alike(own[:, 0])).map(
         lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch_episodes)))
     )
-    if d > 1 and sine[0] > 0.5:
+    b = float(beta[0])
+    if d == 1:
+        return _signed(shrunk, b)
+    if sine[0] > 0.5:
         with np.errstate(all="ignore"):
             cosine = m.interval(along / np.sqrt(norm2[:, 0] * norm2[:, 1]))
         turned = cosine.map(lambda x: float(np.clip(x, -1.0, 1.0)))
         ends = [x * y for x in (turned.low, turned.high) for y in (shrunk.low, shrunk.high)]
         return Measured(turned.value * shrunk.value, min(ends), max(ends))
-    b = float(beta[0])
-    if d == 1:
-        return shrunk if b >= 0 else Measured(-shrunk.value, -shrunk.high, -shrunk.low)
     across = variance[0, 0] - 2 * b * covariance[0] + b**2 * variance[0, 1]
     turned = m.squared_norm(
         sine, max(across, 0.0) / n[0] / norm2[0, 0], alike(own[:, 0] - b * own[:, 1])
@@ -294,7 +294,12 @@ def _cosine(
     found = _product(straight, shrunk)
     if turned.high >= 1:
         found = replace(found, low=-shrunk.high)
-    return found if b >= 0 else Measured(-found.value, -found.high, -found.low)
+    return _signed(found, b)
+
+
+def _signed(x: Measured, by: float) -> Measured:
+    """x with the sign of another number."""
+    return x if by >= 0 else Measured(-x.value, -x.high, -x.low)
 
 
 def _cosine_of(squared_sine: float) -> float:

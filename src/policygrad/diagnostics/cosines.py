@@ -215,7 +215,7 @@ def share_along(counts: np.ndarray, products: Float[np.ndarray, "K K"], dimensio
     value = (found * squared - concentration(products, counts, dimension) * noise) / norm2
     across = about @ away / (k - 1) - found * total * away
     turned = 2 * np.linalg.norm(across) / np.sqrt((k - 1) * k * norm2) / total
-    error = student(k) * np.hypot(spread * squared / norm2, turned)
+    error = student(k - 1) * np.hypot(spread * squared / norm2, turned)
     return Measured(value, value - error, value + error).map(lambda x: float(np.clip(x, 0, 1)))
 
 

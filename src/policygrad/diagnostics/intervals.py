@@ -251,9 +251,9 @@ def concentration(products: Float[np.ndarray, "K K"], counts: np.ndarray, dimens
     return float(np.clip(found, 1 / dimension, 1.0))
 
 
-def student(groups: int) -> float:
-    """How many standard errors an interval reaches to each side, of so many groups."""
-    return float(stdtrit(max(groups - 1, 1), 0.975))
+def student(degrees: Any) -> Any:
+    """How many standard errors of so many degrees of freedom an interval reaches to each side."""
+    return stdtrit(np.maximum(degrees, 1), 0.975)
 
 
 def _unskewed(t: float, skew: Any) -> Any:
@@ -310,12 +310,12 @@ def standard_error(values: np.ndarray, n: np.ndarray) -> tuple[Any, Any, Any]:
 
     Returns:
         The standard error; the skewness of the estimate, which is that of the pseudo-values by √K;
-        and how many standard errors a 95 % interval reaches to each side.
+        and how many standard errors an interval reaches to each side.
     """
     k = len(values) - 1
     shape = np.shape(values[0])
     if k < 2:
-        return np.full(shape, np.inf), np.zeros(shape), np.full(shape, student(k))
+        return np.full(shape, np.inf), np.zeros(shape), np.full(shape, student(1))
     rest = n[1:].reshape(-1, *[1] * (values.ndim - 1))
     sizes = n[0] - rest
     h = n[0] / sizes
@@ -328,5 +328,5 @@ def standard_error(values: np.ndarray, n: np.ndarray) -> tuple[Any, Any, Any]:
         second, third, fourth = (np.mean(about**i, axis=0) for i in (2, 3, 4))
         skew = np.where(second > 0, third / second**1.5 / math.sqrt(k), 0.0)
         kurtosis = np.where(second > 0, fourth / second**2, 1.0)
-        degrees = np.clip(2 * k / np.maximum(kurtosis - 1, 1e-9), 1, k - 1)
-    return np.sqrt(square), skew, stdtrit(degrees, 0.975)
+        degrees = np.minimum(2 * k / np.maximum(kurtosis - 1, 1e-9), k - 1)
+    return np.sqrt(square), skew, student(degrees)
