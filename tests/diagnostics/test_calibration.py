@@ -10,6 +10,7 @@ above). With 95 % coverage the chance of fewer than 180 in 200 is 0.3 % a quanti
 import jax
 import numpy as np
 import pytest
+from scipy.integrate import quad
 
 from benchmarks.calibration import AT_BOUNDARY, TASKS, Case, coverage, covers
 from policygrad import baselines, diagnostics, estimators
@@ -103,6 +104,18 @@ def test_predicted_cosine_is_that_of_normal_noise(snr, along):
     x = snr + np.sqrt(along / n) * rng.normal(size=4000)
     cosines = x / np.sqrt(x**2 + across)
     assert abs(cosines.mean() - predicted_cosine(snr, n, along)) < 5 * cosines.std() / 63 + 1e-3
+
+
+@pytest.mark.parametrize("along", [0.0, 0.1, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("snr", [0.1, 1.0, 3.0])
+def test_predicted_cosine_is_the_integral(snr, along):
+    def integrand(z):
+        x = snr + np.sqrt(along) * z
+        return x / np.hypot(x, np.sqrt(1 - along)) * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+
+    steep = -snr / np.sqrt(along) if along else 0.0
+    exact = sum(quad(integrand, *ends, limit=200)[0] for ends in ((-40, steep), (steep, 40)))
+    assert predicted_cosine(snr, 1.0, along) == pytest.approx(exact, abs=1e-4)
 
 
 def test_the_error_of_the_share_along_counts_in_what_follows_from_it():
