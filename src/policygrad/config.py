@@ -54,6 +54,7 @@ class In:
 # were found stands in docs/training.md.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "vanilla": {
+        "discount": 0.99,
         "step_size": 1e-3,
         "log_std_step": 10.0,
         "target_kl": 0.01,
@@ -61,6 +62,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "step_size_schedule": "constant",
     },
     "natural": {
+        "discount": 0.995,
         "step_size": 1.0,
         "log_std_step": 1.0,
         "target_kl": 0.02,
@@ -68,6 +70,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "step_size_schedule": "constant",
     },
     "trpo": {
+        "discount": 0.995,
         "step_size": 1.0,
         "log_std_step": 1.0,
         "target_kl": 0.02,
@@ -75,6 +78,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "step_size_schedule": "constant",
     },
     "ppo": {
+        "discount": 0.99,
         "step_size": 3e-4,
         "log_std_step": 1.0,
         "target_kl": 0.0,
@@ -124,8 +128,8 @@ class TrainConfig:
     baseline: str | None = None
     """What is subtracted: value-network, linear-features, variance-optimal, time-dependent,
     constant, leave-one-out or none. Default: value-network."""
-    discount: Unit = 0.99
-    """γ."""
+    discount: Unit | None = None
+    """γ. Default: 0.995 for natural and trpo, else 0.99."""
     gae_lambda: Unit = 0.95
     """λ of gae."""
     n: Count = 5

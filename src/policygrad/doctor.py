@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -190,7 +190,7 @@ def examine(
     found = replace(found, time_limit=environment.time_limit)
     if "estimator" in missing:
         note = "gradients were not measured: the estimator was passed as an object; pass it again"
-        sample = sample_of(agent, environment, record, unfinished, config.discount)
+        sample = sample_of(agent, environment, record, unfinished, cast(float, config.discount))
         return replace(found, sample=sample, notes=(note,))
     judge = Judge.of(directory, config, environment, estimator)
     discount = float(judge.estimator.discount)
