@@ -58,3 +58,10 @@ def test_vanilla_alone_steps_log_std_further():
     for algorithm, times in (("vanilla", 10), ("natural", 1), ("trpo", 1), ("ppo", 1)):
         assert TrainConfig(algorithm=algorithm).log_std_step == times
     assert TrainConfig(log_std_step=3.0).log_std_step == 3
+
+
+def test_natural_and_trpo_look_further_ahead():
+    for algorithm, ahead in (("vanilla", 100), ("natural", 200), ("trpo", 200), ("ppo", 100)):
+        built = build_estimator(TrainConfig(algorithm=algorithm), None)
+        assert 1 / (1 - built.discount) == pytest.approx(ahead)
+    assert TrainConfig(algorithm="natural", discount=0.9).discount == 0.9
