@@ -131,7 +131,7 @@ def bias_variance_plane(comparison: Comparison) -> "Figure":
         mark = "" if name != best else "  ← least error" + ("" if surely else ", not surely")
         end = min(max(x.squared_bias.high, edge), most)
         axes.annotate(
-            name + mark, (end, variances[i]), xytext=(1.02, place), textcoords="axes fraction",
+            name + mark, (end, variances[i]), xytext=(1.05, place), textcoords="axes fraction",
             fontsize=8, va="center", color=colour, annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.25, "linewidth": 0.6,
                         "relpos": (0, 0.5)},
