@@ -39,7 +39,7 @@ _NORMAL = ndtri(_MIDDLES)
 _TANGENT = np.tan(np.pi * (_MIDDLES - 0.5))
 _COSINE = np.cos(np.pi * (_MIDDLES - 0.5))
 _COSINE /= _COSINE.sum()
-_LITTLE = 0.3
+_LITTLE = 0.3  # share along, below which the mean over x is the smoother of the two
 
 
 @dataclass(frozen=True)
