@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policygrad.chunks import CHUNK, flat_rows, map_in_chunks, sum_in_chunks
+from policygrad.chunks import chunk_rows, flat_rows, map_in_chunks, sum_in_chunks
 
+CHUNK = chunk_rows()
 SIZES = [1, CHUNK, 2 * CHUNK - 1, 2 * CHUNK, 3 * CHUNK, 3 * CHUNK + 17]
 
 

@@ -2,6 +2,7 @@
 
 A sum of gradients over 32,768 rows of a 64×64 network takes half as long in chunks as at once on
 one core (docs/performance.md). Where processors share a batch, each takes the chunks of its own.
+A GPU is filled by many rows at once instead, and its chunks are only there to bound memory.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,10 @@ from jaxtyping import PyTree
 
 from policygrad.processors import everyones, own, parts, total
 
-CHUNK = 256
+
+def chunk_rows() -> int:
+    """Rows of a chunk on the machine that computes."""
+    return 256 if jax.default_backend() == "cpu" else 16_384
 
 
 def flat_rows(tree: PyTree) -> PyTree:
@@ -21,7 +25,7 @@ def flat_rows(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *jnp.shape(x)[2:]), tree)
 
 
-def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int = CHUNK) -> PyTree:
+def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int | None = None) -> PyTree:
     """f(rows), where f is a sum over rows, taken chunk by chunk.
 
     Args:
@@ -29,13 +33,13 @@ def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int = CHUNK
             all rows where they are fewer than two chunks. Derivatives are taken inside of it:
             where rows are shared, reverse differentiation from outside would count them twice.
         rows: pytree of `[N, ...]`.
-        size: rows of a chunk.
+        size: rows of a chunk; None for `chunk_rows()`.
     """
     return sum_and_map_in_chunks(lambda rows: (f(rows), ()), rows, size)[0]
 
 
 def sum_and_map_in_chunks(
-    f: Callable[[PyTree], tuple[PyTree, PyTree]], rows: PyTree, size: int = CHUNK
+    f: Callable[[PyTree], tuple[PyTree, PyTree]], rows: PyTree, size: int | None = None
 ) -> tuple[PyTree, PyTree]:
     """f(rows), where the first of what f gives is a sum over rows and the second holds one of each.
 
@@ -43,6 +47,7 @@ def sum_and_map_in_chunks(
         f: pytree of `[n, ...]` -> sums over n, and pytree of `[n, ...]`; as in `sum_in_chunks`.
         rows, size: as there.
     """
+    size = size or chunk_rows()
     if _are_shared(jax.tree.leaves(rows)[0].shape[0]):
         sums, mapped = _sum_and_map(f, own(rows), size)
         return total(sums), everyones(mapped)
@@ -76,17 +81,18 @@ def _sum_and_map(f: Callable, rows: PyTree, size: int) -> tuple[PyTree, PyTree]:
 def map_in_chunks(f: Callable[[Any], PyTree], rows: PyTree) -> PyTree:
     """`vmap(f)` over rows `[T, B, ...]`, chunk by chunk."""
     steps, lanes = jax.tree.leaves(rows)[0].shape[:2]
-    if steps * lanes < 2 * CHUNK:
+    size = chunk_rows()
+    if steps * lanes < 2 * size:
         return jax.vmap(jax.vmap(f))(rows)
     flat = flat_rows(rows)
     if _are_shared(steps * lanes):
-        mapped = jax.lax.map(f, own(flat), batch_size=CHUNK)
+        mapped = jax.lax.map(f, own(flat), batch_size=size)
         mapped = everyones(mapped)
     else:
-        mapped = jax.lax.map(f, flat, batch_size=CHUNK)
+        mapped = jax.lax.map(f, flat, batch_size=size)
     return jax.tree.map(lambda x: x.reshape(steps, lanes, *x.shape[1:]), mapped)
 
 
 def _are_shared(rows: int) -> bool:
     """Whether so many rows are: as many on each processor, and a chunk at least."""
-    return parts() > 1 and rows % parts() == 0 and rows >= parts() * CHUNK
+    return parts() > 1 and rows % parts() == 0 and rows >= parts() * chunk_rows()

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from policygrad.chunks import (
-    CHUNK,
+    chunk_rows,
     flat_rows,
     map_in_chunks,
     sum_and_map_in_chunks,
@@ -167,7 +167,7 @@ def column_moments(
         squares = sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients))
         return jax.tree.map(lambda g: jnp.sum(g, axis=0), gradients), squares
 
-    total = sum_in_chunks(sums, columns, max(1, CHUNK // steps))
+    total = sum_in_chunks(sums, columns, max(1, chunk_rows() // steps))
     return jax.tree.map(lambda x: x / count, total)
 
 
