@@ -5,15 +5,14 @@ import pytest
 
 from policygrad import diagnostics
 from policygrad.diagnostics.cosines import predicted_cosine
-from policygrad.diagnostics.lengths import CLASSES, LengthClasses, cosines_by_length
+from policygrad.diagnostics.lengths import CLASSES, LengthClasses, class_of, cosines_by_length
 
 DIMENSION = 400
 
 
 def classes_of(g):
     square = (g**2).sum(axis=1)
-    of = np.frexp(square)[1] % CLASSES
-    member = 1.0 * (of == np.arange(CLASSES)[:, None])
+    member = 1.0 * (class_of(square, np) == np.arange(CLASSES)[:, None])
     return LengthClasses(member.sum(axis=1), member @ g, member @ square)
 
 
@@ -47,6 +46,31 @@ def test_heavy_tails_as_drawn(size):
     drawn = np.mean(means @ truth / np.linalg.norm(means, axis=1)) ** 2
     assert found == pytest.approx(drawn, abs=0.02)
     assert abs(predicted_cosine(snr, float(size), along) ** 2 - drawn) > 0.05
+
+
+def test_what_short_gradients_share_need_not_lie_along_the_mean():
+    """The long ones make the mean, and most pairs are of short ones."""
+    rng = np.random.default_rng(4)
+    n = 20_000
+    long = rng.random(n) < 0.1
+    g = rng.normal(size=(n, DIMENSION)) * np.where(long, 30.0, 1.0)[:, None]
+    g[long, 0] += 300.0
+    g[~long, 1] += 10.0
+    snr, along = moments_of(g)
+    found = cosines_by_length(classes_of(g), snr, along, np.array([1.0]))[0]
+    unit = g / np.linalg.norm(g, axis=1, keepdims=True)
+    drawn = (np.sum(unit.sum(axis=0) ** 2) - n) / (n * (n - 1))
+    assert found == pytest.approx(drawn, abs=0.005)
+    assert drawn > 0.1 + (unit.mean(axis=0) @ g.mean(axis=0)) ** 2 / np.sum(g.mean(axis=0) ** 2)
+
+
+def test_no_gradient_at_all_is_a_class_of_its_own():
+    g = np.random.default_rng(5).normal(1.0, 1.0, (4000, 3))
+    g[::2] = 0.0
+    unit = g[1::2] / np.linalg.norm(g[1::2], axis=1, keepdims=True)
+    found = cosines_by_length(classes_of(g), *moments_of(g), np.array([1.0, 64.0]))
+    assert found[0] == pytest.approx(np.sum((unit.sum(axis=0) / len(g)) ** 2), abs=0.01)
+    assert found[1] > 0.95
 
 
 def test_normal_noise_as_without_lengths():

@@ -1,26 +1,37 @@
 """The cosine that follows where few episodes hold most of the variance.
 
 Episodes are told apart by the length of their gradient: a class holds those whose ‖ĝ‖² lies within
-the same factor of two. Of every class c three numbers matter: its share p_c of the episodes, the
-mean component m_c of its gradients along G, and the mean squared length q_c. A batch of N draws the
-classes of its episodes, and has noise that is normal given these:
+the same factor of two. Of every class c three things matter: its share p_c of the episodes, the
+mean μ_c of its gradients, and their mean squared length q_c. A batch of N draws n_c episodes of
+each class, and its mean gradient is normal given these: around M = Σ n_c μ_c / N, of variances
 
-    x ~ N(Σ m_c/N, Σ v_c/N²) along G,    Σ a_c/N² squared across it,
+    Σ n_c v_c / N²  along M,    Σ n_c (q_c − ‖μ_c‖² − v_c) / N²  across it,
 
-v_c in proportion to q_c, a_c = q_c − m_c² − v_c, both scaled so that all classes together have the
-shares f and 1 − f of trΣ. Most batches hold none of the few long gradients: they point better than
-trΣ says, and the mean cosine is that of most batches.
+v_c in proportion to q_c, so that all classes together have the share f of trΣ along G. The mean
+direction of such a batch points along M, and two independent batches have, on average, the cosine
+
+    ‖E û‖²,   û = M/‖M‖ · E[x / √(x² + across)],   x ~ N(‖M‖, along).
+
+An episode by itself is as long as its class says, û = ĝ/√q_c, and no noise need be normal.
+
+Most batches hold none of the few long gradients: they point better than trΣ says. And what short
+gradients have in common need not lie along G, which the long ones make.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtri
 
-CLASSES = 64  # factors of two; what lies 2^64 apart shares a class
+CLASSES = 64  # factors of two, of which those 2^63 apart share a class, and one of nothing
 DRAWS = 2000
 _NORMAL = ndtri((np.arange(16) + 0.5) / 16)
+
+
+def class_of(square: Any, xp: Any) -> Any:
+    """The class of every ‖ĝ‖², by NumPy or JAX's NumPy."""
+    return xp.where(square > 0, xp.frexp(square)[1] % (CLASSES - 1), CLASSES - 1)
 
 
 class LengthClasses(NamedTuple):
@@ -37,13 +48,23 @@ class LengthClasses(NamedTuple):
     square: Float[np.ndarray, " L"]
 
 
+class _Terms(NamedTuple):
+    """Of each class: p, q, μ·μ' with every other, v, and the variance across."""
+
+    shares: Float[np.ndarray, " L"]
+    square: Float[np.ndarray, " L"]
+    products: Float[np.ndarray, "L L"]
+    along: Float[np.ndarray, " L"]
+    across: Float[np.ndarray, " L"]
+
+
 def cosines_by_length(
     classes: LengthClasses,
     signal_to_noise: float,
     along: float,
     sizes: Float[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
-    """E[cos]², cos of a batch with the true gradient: what two independent batches have.
+    """E[û·û'] of two independent batches.
 
     By 2,000 draws of a batch's classes, always the same; their error is below 0.01.
 
@@ -55,39 +76,47 @@ def cosines_by_length(
     """
     if signal_to_noise <= 0 or not np.isfinite(signal_to_noise):
         return np.full(len(sizes), 1.0 if signal_to_noise > 0 else 0.0)
-    shares, terms = _terms(classes, signal_to_noise, along)
+    terms = _terms(classes, signal_to_noise, along)
     rng = np.random.default_rng(0)
-    found = [shares @ _cosines(terms, 1.0)]
+    length = np.sqrt(terms.square)
+    unit = terms.shares / np.where(length > 0, length, 1.0)
+    found = [unit @ terms.products @ unit]
     n = max(round(float(sizes[1])), 1) if len(sizes) > 1 else 0
-    drawn = rng.multinomial(n, shares, size=DRAWS) @ terms
+    drawn = rng.multinomial(n, terms.shares, size=DRAWS)
     for _ in sizes[1:]:
-        found.append(_cosines(drawn, n).mean())
-        drawn, n = drawn + rng.permutation(drawn), 2 * n
-    return np.maximum(found, 0.0) ** 2
+        found.append(_squared_mean(terms, drawn))
+        drawn = drawn + rng.permutation(drawn)
+    return np.clip(found, 0.0, 1.0)
 
 
-def _terms(
-    classes: LengthClasses, signal_to_noise: float, along: float
-) -> tuple[Float[np.ndarray, " L"], Float[np.ndarray, "L 3"]]:
-    """p_c, and m_c, v_c and a_c."""
+def _terms(classes: LengthClasses, signal_to_noise: float, along: float) -> _Terms:
     counts, gradient, square = (x[classes.counts > 0] for x in classes)
     n = counts.sum()
     p, q = counts / n, square / counts
     variance = p @ q / (1 + signal_to_noise**2)
     norm = signal_to_noise * np.sqrt(variance)
-    # ĝ · G by pairs of different episodes
-    m = (gradient @ gradient.sum(axis=0) - square) / counts / max(n - 1, 1) / norm
-    inside, between = along * variance, p @ (m - norm) ** 2
-    m = norm + (m - norm) * np.sqrt(min(1.0, inside / between) if between > 0 else 1.0)
+    total = gradient.sum(axis=0)
+    # by pairs of different episodes, whose noise does not meet: with G, and with each other
+    component = (gradient @ total - square) / counts / max(n - 1, 1) / norm
+    products = gradient @ gradient.T / counts / counts[:, None]
+    own = (np.diagonal(products) * counts - q) / np.maximum(counts - 1, 1)
+    # a class's own by its pairs, of which one episode has none; never less than along G
+    np.fill_diagonal(products, np.clip(own, np.minimum(component**2, q), q))
+    inside, between = along * variance, p @ (component - norm) ** 2
     v = q * max(inside - between, 0.0) / (p @ q)
-    a = np.maximum(q - m**2 - v, 0.0)
-    a *= (1 - along) * variance / max(p @ a, 1e-300)
-    return p, np.stack([m, v, a], axis=1)
+    across = np.maximum(q - np.diagonal(products) - v, 0.0)
+    return _Terms(p, q, products, v, across)
 
 
-def _cosines(terms: Float[np.ndarray, "R 3"], n: float) -> Float[np.ndarray, " R"]:
-    """Mean cosine of batches of n with G, from the sums of their episodes' m, v and a."""
-    m, v, a = terms.T[..., None] / n
-    x = m + np.sqrt(v / n) * _NORMAL
-    length = np.sqrt(x**2 + a / n)
-    return np.mean(x / np.where(length > 0, length, 1.0), axis=1)
+def _squared_mean(terms: _Terms, drawn: Float[np.ndarray, "R L"]) -> float:
+    """‖E û‖² over rows, each the classes of a batch's episodes."""
+    share = drawn / drawn.sum(axis=1, keepdims=True)
+    per_episode = share / drawn.sum(axis=1, keepdims=True)
+    along, across = (per_episode @ v for v in (terms.along, terms.across))
+    squared = np.einsum("rc,cd,rd->r", share, terms.products, share)
+    norm = np.sqrt(np.maximum(squared, 1e-12 * (along + across)))
+    x = norm[:, None] + np.sqrt(along)[:, None] * _NORMAL
+    length = np.hypot(x, np.sqrt(across)[:, None])
+    cosine = np.mean(x / np.where(length > 0, length, 1.0), axis=1)
+    mean = (cosine / np.where(norm > 0, norm, 1.0)) @ share / len(drawn)
+    return float(mean @ terms.products @ mean)

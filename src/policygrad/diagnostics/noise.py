@@ -25,7 +25,7 @@ from policygrad.diagnostics.intervals import (
     squares_of_sums,
     to_json,
 )
-from policygrad.diagnostics.lengths import CLASSES, LengthClasses
+from policygrad.diagnostics.lengths import CLASSES, LengthClasses, class_of
 from policygrad.diagnostics.streaming import (
     ROWS,
     Classed,
@@ -205,7 +205,7 @@ def reduce_gradients(policy: Any, episodes: Trajectories, psi: Array) -> dict[st
 def _rows(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
     square = squares.sum(axis=1)
     length = xp.sqrt(square)
-    of = xp.frexp(square)[1] % CLASSES
+    of = class_of(square, xp)
     inverse = xp.where(length > 0, 1 / xp.where(length > 0, length, 1.0), 0.0)
     return {
         "gradient": flat,
