@@ -80,7 +80,7 @@ def cosines_by_length(
     rng = np.random.default_rng(0)
     length = np.sqrt(terms.square)
     unit = terms.shares / np.where(length > 0, length, 1.0)
-    found = [unit @ terms.products @ unit]
+    found = [float(unit @ terms.products @ unit)]
     n = max(round(float(sizes[1])), 1) if len(sizes) > 1 else 0
     drawn = rng.multinomial(n, terms.shares, size=DRAWS)
     for _ in sizes[1:]:
