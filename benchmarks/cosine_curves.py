@@ -4,7 +4,7 @@ CartPole and Hopper with an untrained 64×64 policy, and a task of the gallery. 
 the cosine between disjoint batches. It is predicted from the moments of episodes by the length of
 their gradients, and from norm and variance alone with noise taken as normal.
 
-    python benchmarks/cosine_curves.py [--tasks cartpole ...] [--out docs/figures/cosines.png]
+    python benchmarks/cosine_curves.py [--tasks cartpole ...] [--seed 0] [--out cosines.png]
 """
 
 import argparse
@@ -25,9 +25,9 @@ GALLERY = {"chain": 4096}
 BATCH = 512
 
 
-def sampled(name: str) -> tuple[Any, Iterator[Any]]:
+def sampled(name: str, seed: int) -> tuple[Any, Iterator[Any]]:
     """A policy, and batches of whole episodes with it."""
-    key = jax.random.key(0)
+    key = jax.random.key(seed)
     if name in GALLERY:
         task, episodes = gallery.TASKS[name](), GALLERY[name]
         environment, policy = as_environment(task.mdp), task.policy
@@ -44,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [*TASKS, *GALLERY]
     parser.add_argument("--tasks", nargs="+", default=names, choices=names)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("cosines.png"))
     arguments = parser.parse_args()
     from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def main() -> None:
     figure = Figure(figsize=(5 * len(arguments.tasks), 4), dpi=110, layout="constrained")
     axes = np.ravel(figure.subplots(1, len(arguments.tasks)))
     for name, axis in zip(arguments.tasks, axes, strict=True):
-        policy, batches = sampled(name)
+        policy, batches = sampled(name, arguments.seed)
         estimator = estimators.reward_to_go(discount=0.99)
         state = estimator.init(jax.random.key(0), None)
         noise = diagnostics.gradient_noise(policy, estimator, state, batches)

@@ -33,6 +33,13 @@ def test_map_is_that_of_every_row(rows):
     np.testing.assert_array_equal(result[1], x[:, :, 0])
 
 
+def test_a_gpu_takes_at_once_what_a_cpu_takes_in_chunks(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    seen = []
+    sum_in_chunks(lambda x: seen.append(len(x)) or jnp.sum(x), jnp.ones(3 * CHUNK))
+    assert seen == [3 * CHUNK]
+
+
 def test_gradients_flow_through_chunks():
     rows = jnp.linspace(0, 1, 4 * CHUNK)
     slope = jax.grad(lambda w: sum_in_chunks(lambda x: jnp.sum(jnp.sin(w * x)), rows))(2.0)

@@ -42,6 +42,21 @@ def test_no_seed_depends_on_its_neighbours():
     assert without_clock(one.runs[2].metrics) == without_clock(other.runs[2].metrics)
 
 
+def test_a_gpu_trains_all_seeds_in_one_program(monkeypatch):
+    dealt, programs = policygrad.seeds.dealt, []
+    monkeypatch.setattr(
+        "policygrad.seeds.dealt", lambda *given: programs.append(dealt(*given)) or programs[-1]
+    )
+    settings = TINY | {"total_steps": 32}
+    ours = policygrad.train_seeds("gymnax/CartPole-v1", range(4), **settings)
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    theirs = policygrad.train_seeds("gymnax/CartPole-v1", range(4), **settings)
+    assert len(programs[0]) == min(os.cpu_count() or 1, 4)
+    assert len(programs[1]) == 1
+    for seed in range(4):
+        assert largest_difference(ours.runs[seed], theirs.runs[seed]) <= 1e-6
+
+
 def test_monitored_seeds_report_what_they_report_alone():
     settings = TINY | {"total_steps": 96}
     plain = policygrad.train_seeds("gymnax/CartPole-v1", [1, 2, 3], **settings)
