@@ -194,7 +194,9 @@ def test_command_trains_evaluates_and_plots_seeds(tmp_path, monkeypatch, capsys)
 def test_command_refuses(flags, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.run(["train", "CartPole-v1", *flags]) == 2
-    assert words in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.startswith("policygrad: ")
     assert not any(tmp_path.iterdir())
 
 

@@ -111,7 +111,8 @@ class SeedsProgress:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._draw()
+        if any(self._newest.values()):  # else it ended before it began, and the error says why
+            self._draw()
         if self._live:
             self._display.stop()
 
