@@ -26,7 +26,7 @@ def build_baseline(name: str, config: TrainConfig, time_limit: int | None) -> Ba
             return baselines.value_network(
                 config.hidden,
                 step_size=config.critic_step_size,
-                epochs=config.critic_epochs,
+                epochs=int(config.critic_epochs or 1),
                 minibatches=config.critic_minibatches,
             )
         case "linear-features":

@@ -60,22 +60,25 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "target_kl": 0.01,
         "max_global_norm": 0.0,
         "step_size_schedule": "constant",
+        "critic_epochs": 10,
     },
     "natural": {
         "discount": 0.995,
         "step_size": 1.0,
         "log_std_step": 1.0,
-        "target_kl": 0.02,
+        "target_kl": 0.03,
         "max_global_norm": 0.0,
-        "step_size_schedule": "constant",
+        "step_size_schedule": "linear",
+        "critic_epochs": 20,
     },
     "trpo": {
         "discount": 0.995,
         "step_size": 1.0,
         "log_std_step": 1.0,
-        "target_kl": 0.02,
+        "target_kl": 0.03,
         "max_global_norm": 0.0,
-        "step_size_schedule": "constant",
+        "step_size_schedule": "linear",
+        "critic_epochs": 20,
     },
     "ppo": {
         "discount": 0.99,
@@ -84,6 +87,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "target_kl": 0.0,
         "max_global_norm": 0.5,
         "step_size_schedule": "linear",
+        "critic_epochs": 10,
     },
 }
 
@@ -165,7 +169,8 @@ class TrainConfig:
     """Initial step size of the policy; natural and trpo size their steps by target-kl alone.
     Default: by algorithm."""
     step_size_schedule: str | None = None
-    """constant, or linear: down to zero over the run. Default: linear for ppo, else constant."""
+    """constant, or linear: down to zero over the run, and for natural and trpo the square of the
+    step. Default: constant for vanilla, else linear."""
     target_kl: NonNegative | None = None
     """KL between old and new policy (nats) of one update: the size of the step for natural and
     trpo; for the others the step size is adapted to hold it, 0: fixed step. Default: by algorithm.
@@ -179,8 +184,9 @@ class TrainConfig:
     """Conjugate-gradient iterations of natural and trpo."""
     damping: NonNegative = 0.1
     """Added to the Fisher information's diagonal by natural and trpo."""
-    fisher_share: Annotated[float, In(0, 1, open_low=True)] = 0.1
-    """Share of a batch's rows that natural and trpo estimate the Fisher information on."""
+    fisher_share: Annotated[float, In(0, 1, open_low=True)] = 1.0
+    """Share of a batch's rows that natural and trpo estimate the Fisher information on; less is
+    faster, and noisier."""
     clip_ratio: Positive = 0.2
     """PPO's bound on how far a probability ratio pays."""
     ppo_epochs: Count = 10
@@ -189,8 +195,8 @@ class TrainConfig:
     """Parts that each of PPO's passes is cut into."""
     critic_step_size: Positive = 1e-3
     """Step size of the value network's Adam."""
-    critic_epochs: Count = 10
-    """Passes of the value network over each batch."""
+    critic_epochs: Count | None = None
+    """Passes of the value network over each batch. Default: 20 for natural and trpo, else 10."""
     critic_minibatches: Count = 8
     """Parts that each pass is cut into."""
 

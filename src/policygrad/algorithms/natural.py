@@ -41,10 +41,10 @@ class Natural(Algorithm):
     Source: Kakade 2001; conjugate gradients as in Schulman et al. 2015, appendix C.
     """
 
-    target_kl: float = field(default=0.02, metadata=STATIC)
+    target_kl: float = field(default=0.03, metadata=STATIC)
     cg_iterations: int = field(default=10, metadata=STATIC)
     damping: float = field(default=0.1, metadata=STATIC)
-    fisher_share: float = field(default=0.1, metadata=STATIC)
+    fisher_share: float = field(default=1.0, metadata=STATIC)
 
     def start(self, differentiated: PyTree) -> tuple[()]:
         return ()

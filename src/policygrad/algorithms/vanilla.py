@@ -37,7 +37,7 @@ class Vanilla(Algorithm):
 
     optimiser: optax.GradientTransformation = field(metadata=STATIC)
     step_size: float | Float[Array, ""] = 1e-3
-    target_kl: float = field(default=0.005, metadata=STATIC)
+    target_kl: float = field(default=0.01, metadata=STATIC)
     max_global_norm: float = field(default=0.0, metadata=STATIC)
 
     def start(self, differentiated: PyTree) -> StepSize:

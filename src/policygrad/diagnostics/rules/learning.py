@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from policygrad.config import DEFAULTS
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
 from policygrad.diagnostics.rules.task import at_its_best
@@ -159,14 +160,15 @@ def _knob(e: Examination) -> str:
 def _other_step(e: Examination, *, smaller: bool) -> str:
     algorithm = e.settings.get("algorithm", "vanilla")
     if algorithm in SIZED_BY_KL:
-        return f"Train with --target-kl 0.02 in place of {e.settings.get('target_kl'):g}."
-    default = {"vanilla": 1e-3, "ppo": 3e-4}.get(algorithm, 1e-3)
+        usual, given = DEFAULTS[algorithm]["target_kl"], e.settings.get("target_kl")
+        return f"Train with --target-kl {usual:g} in place of {given:g}."
+    default = DEFAULTS[algorithm]["step_size"]
     given = float(e.settings.get("step_size") or default)
     off = given > 3 * default if smaller else given < default / 3
     value = default if off else given * (0.1 if smaller else 10.0)
     change = f"Train with --step-size {value:g} in place of {given:g}"
     if algorithm == "vanilla" and not e.settings.get("target_kl"):
-        return f"{change}, and --target-kl 0.01, which adapts it."
+        return f"{change}, and --target-kl {DEFAULTS[algorithm]['target_kl']:g}, which adapts it."
     return f"{change}."
 
 
