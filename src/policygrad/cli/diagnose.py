@@ -44,14 +44,7 @@ def diagnose(
 ) -> int:
     """Say what is wrong with a run, most likely cause first, and what to change."""
     kwargs = parse_kwargs(env_kwargs)
-    if run is None and env is None:
-        raise UserError("nothing to diagnose; name a run directory, or an environment (--env ENV)")
-    if run is not None and config != _only_seed(config.seed):
-        raise UserError(f"{run} has its own settings; leave out those of train, or leave out RUN")
-    if run is not None and kwargs:
-        raise UserError(f"{run} has its own --env-kwargs; leave them out, or leave out RUN")
-    if out is not None and not out.parent.is_dir():
-        raise UserError(f"cannot write --out {out}: no such directory {out.parent}")
+    _check(run, env, config, kwargs, out)
     prepare_jax()
     from policygrad import doctor
     from policygrad.cli.progress import Progress
@@ -75,10 +68,7 @@ def diagnose(
 
     data = finite(result.to_json())
     if out is not None:
-        try:
-            out.write_text(json_module.dumps(data, indent=1) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write --out {out}: {error.strerror}") from error
+        _write(out, data)
     name = str(env) if run is None else str(run)
     if report is not None:
         from policygrad.report import write_report
@@ -92,8 +82,32 @@ def diagnose(
     return 0
 
 
+def _check(
+    run: Path | None,
+    env: str | None,
+    config: TrainConfig,
+    env_kwargs: dict[str, Any],
+    out: Path | None,
+) -> None:
+    if run is None and env is None:
+        raise UserError("nothing to diagnose; name a run directory, or an environment (--env ENV)")
+    if run is not None and config != _only_seed(config.seed):
+        raise UserError(f"{run} has its own settings; leave out those of train, or leave out RUN")
+    if run is not None and env_kwargs:
+        raise UserError(f"{run} has its own --env-kwargs; leave them out, or leave out RUN")
+    if out is not None and not out.parent.is_dir():
+        raise UserError(f"cannot write --out {out}: no such directory {out.parent}")
+
+
 def _only_seed(seed: int) -> TrainConfig:
     return TrainConfig(total_steps=PROBE.total_steps, seed=seed)
+
+
+def _write(out: Path, data: dict[str, Any]) -> None:
+    try:
+        out.write_text(json_module.dumps(data, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write --out {out}: {error.strerror}") from error
 
 
 def show(result: Any, name: str) -> None:

@@ -178,6 +178,56 @@ class EpisodeBatch(NamedTuple):
     unfinished: Bool[Array, " N"]
 
 
+class EpisodeRow(NamedTuple):
+    """A step of N episodes, and T of them once stacked; zeros where an episode has ended.
+
+    Attributes:
+        observations, actions: pytrees of `[N, ...]`.
+        rewards, terminated, truncated, valid, log_probs: `[N]`.
+    """
+
+    observations: PyTree
+    actions: PyTree
+    rewards: Array
+    terminated: Array
+    truncated: Array
+    valid: Array
+    log_probs: Array
+
+
+class Running(NamedTuple):
+    """N episodes on their way.
+
+    Attributes:
+        t: scalar, the steps made.
+        lanes: where the episodes are; one that ended has begun anew and is not recorded.
+        alive: `[N]`, not yet ended.
+        rows: `[T, N, ...]`, the record so far.
+        last_observations: pytree of `[N, ...]`, the successor of each episode's newest step.
+        lengths: `[N]`, steps of each episode.
+    """
+
+    t: Int[Array, ""]
+    lanes: LaneState
+    alive: Bool[Array, " N"]
+    rows: EpisodeRow
+    last_observations: PyTree
+    lengths: Int[Array, " N"]
+
+    @classmethod
+    def init(cls, lanes: LaneState, choices: tuple[PyTree, Array], max_steps: int) -> "Running":
+        """Before the first step; choices: arrays or shapes of actions and log-probabilities."""
+        count = len(lanes.times)
+        flags = jnp.zeros(count, bool)
+        actions, log_probs = choices
+        row = EpisodeRow(
+            lanes.observations, actions, jnp.zeros(count), flags, flags, flags, log_probs
+        )
+        rows = jax.tree.map(lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), row)
+        alive, lengths = jnp.ones(count, bool), jnp.zeros(count, jnp.int32)
+        return cls(jnp.int32(0), lanes, alive, rows, lanes.observations, lengths)
+
+
 def collect_episodes(
     environment: CompiledEnvironment,
     policy: Callable,
@@ -200,9 +250,8 @@ def collect_episodes(
     """
     reset_key, act_key, environment_key = jax.random.split(key, 3)
     lanes = start_lanes(environment, reset_key, episodes) if start is None else start[0]
-    first_times = lanes.times
 
-    def sample(t: Array, observations: PyTree) -> tuple[PyTree, Array]:
+    def choose(t: Array, observations: PyTree) -> tuple[PyTree, Array]:
         if greedy:
             return act_greedily(policy, observations), jnp.zeros(episodes)
         actions, log_probs = act(policy, lane_keys(act_key, t, episodes), observations)
@@ -210,58 +259,47 @@ def collect_episodes(
             return actions, log_probs
         return _where(jnp.broadcast_to(t == 0, log_probs.shape), start[1], actions), log_probs
 
-    shapes = jax.eval_shape(sample, jnp.int32(0), lanes.observations)
-    row_shapes: Any = (lanes.observations, *shapes)
-    buffers = jax.tree.map(lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), row_shapes)
-    flags = jnp.zeros((max_steps, episodes), bool)
-    beginning = (
-        jnp.int32(0),
-        lanes,
-        jnp.ones(episodes, bool),
-        (*buffers, jnp.zeros((max_steps, episodes)), flags, flags, flags),
-        lanes.observations,
-        jnp.zeros(episodes, jnp.int32),
-    )
+    def unfinished(running: Running) -> Bool[Array, ""]:
+        return (running.t < max_steps) & jnp.any(running.alive)
 
-    def running(carry) -> Bool[Array, ""]:
-        t, _, alive, *_ = carry
-        return (t < max_steps) & jnp.any(alive)
-
-    def step(carry):
-        t, lanes, alive, buffers, last_observations, lengths = carry
-        actions, log_probs = sample(t, lanes.observations)
+    def step(running: Running) -> Running:
+        t, lanes, alive, rows, last_observations, lengths = running
+        actions, log_probs = choose(t, lanes.observations)
         following, (successors, rewards, terminated, truncated) = advance(
             environment, lanes, jax.random.fold_in(environment_key, t), actions
         )
-        row = (
+        row = EpisodeRow(
             lanes.observations,
             actions,
-            log_probs,
             jnp.where(alive, rewards, 0.0),
             terminated & alive,
             truncated & alive,
             alive,
+            log_probs,
         )
-        buffers = jax.tree.map(lambda buffer, x: buffer.at[t].set(x), buffers, row)
-        last_observations = _where(alive, successors, last_observations)
-        lengths = lengths + alive
-        alive = alive & ~(terminated | truncated)
-        return t + 1, following, alive, buffers, last_observations, lengths
+        return Running(
+            t + 1,
+            following,
+            alive & ~(terminated | truncated),
+            jax.tree.map(lambda all_rows, x: all_rows.at[t].set(x), rows, row),
+            _where(alive, successors, last_observations),
+            lengths + alive,
+        )
 
-    _, _, alive, buffers, last_observations, lengths = jax.lax.while_loop(running, step, beginning)
-    observations, actions, log_probs, rewards, terminated, truncated, valid = buffers
-    times = first_times + jnp.arange(max_steps, dtype=jnp.int32)[:, None]
+    shapes = jax.eval_shape(choose, jnp.int32(0), lanes.observations)
+    beginning = Running.init(lanes, shapes, max_steps)
+    _, _, alive, rows, last_observations, lengths = jax.lax.while_loop(unfinished, step, beginning)
     record = Trajectories(
-        observations,
-        actions,
-        rewards,
-        terminated,
-        truncated,
-        valid,
-        times,
-        log_probs * valid,
+        rows.observations,
+        rows.actions,
+        rows.rewards,
+        rows.terminated,
+        rows.truncated,
+        rows.valid,
+        lanes.times + jnp.arange(max_steps, dtype=jnp.int32)[:, None],
+        rows.log_probs * rows.valid,
         jax.tree.map(lambda x: x[None], last_observations),
-        (first_times + lengths)[None],
+        (lanes.times + lengths)[None],
         whole_episodes=True,
     )
     return EpisodeBatch(record, alive)
