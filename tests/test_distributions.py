@@ -15,6 +15,7 @@ from scipy import integrate, stats
 from policygrad.distributions import (
     Bernoulli,
     Categorical,
+    ClippedGaussian,
     DiagonalGaussian,
     MultiCategorical,
     TanhGaussian,
@@ -51,6 +52,11 @@ def gaussian(mean=MEAN, log_std=LOG_STD):
     return DiagonalGaussian(jnp.asarray(mean), jnp.asarray(log_std))
 
 
+def clipped_gaussian(mean=MEAN, log_std=LOG_STD, low=-1.0, high=1.0):
+    bounds = (jnp.full(np.shape(mean), x) for x in (low, high))
+    return ClippedGaussian(jnp.asarray(mean), jnp.asarray(log_std), *bounds)
+
+
 def tanh_gaussian(mean=MEAN, log_std=LOG_STD):
     return TanhGaussian(jnp.asarray(mean), jnp.asarray(log_std))
 
@@ -79,6 +85,7 @@ DISCRETE = {  # p, q, and all actions
 }
 CONTINUOUS = {
     "gaussian": (gaussian(), gaussian(MEAN + 0.5, LOG_STD - 0.2)),
+    "clipped": (clipped_gaussian(), clipped_gaussian(MEAN + 0.5, LOG_STD - 0.2)),
     "tanh": (tanh_gaussian(), tanh_gaussian(MEAN + 0.5, LOG_STD - 0.2)),
 }
 PAIRS = {name: pair[:2] for name, pair in {**DISCRETE, **CONTINUOUS}.items()}
@@ -231,6 +238,81 @@ def test_gaussian_equals_scipy():
 
     kl = sum(integrate.quad(integrand, -15, 15, args=(i,))[0] for i in range(2))
     assert float(p.kl(q)) == pytest.approx(kl, rel=1e-8)
+
+
+# ----- clipped
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1.0, 1.0), (0.3, 0.9), (-np.inf, -0.5), (-0.5, np.inf)]
+)
+@pytest.mark.parametrize("mean", [0.0, 1.2, -2.5])
+def test_clipped_gaussian_has_its_mass_at_the_bounds_and_between(mean, low, high):
+    std = 0.6
+    p = clipped_gaussian([mean], [np.log(std)], low, high)
+    law = stats.norm(mean, std)
+    inside = np.linspace(max(low, -6.0), min(high, 6.0), 50)[1:-1]
+    np.testing.assert_allclose(log_probs(p, inside[:, None]), law.logpdf(inside), rtol=1e-9)
+    for beyond in (0.0, 3.0):
+        if np.isfinite(low):
+            expected = law.logcdf(low)
+            assert float(p.log_prob(jnp.array([low - beyond]))) == pytest.approx(expected, rel=1e-9)
+        if np.isfinite(high):
+            expected = law.logsf(high)
+            found = float(p.log_prob(jnp.array([high + beyond])))
+            assert found == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.9, -1.7])
+def test_clipped_score_is_the_gaussian_score_given_the_clipped_action(mean):
+    """So that E[R z] is the same for every R of the clipped action, and Var[R z] is not larger."""
+    std, low, high = 0.7, -1.0, 1.0
+    reward = lambda a: np.sin(3 * a) + 0.5 * a  # noqa: E731
+    u = np.linspace(mean - 9 * std, mean + 9 * std, 200_001)
+    weight = stats.norm.pdf(u, mean, std)
+
+    def scores(p):
+        slope = jax.grad(lambda q, a: q.log_prob(a[None]))
+        tree = jax.jit(jax.vmap(slope, (None, 0)))(p, jnp.asarray(u))
+        return np.stack([tree.mean[:, 0], tree.log_std[:, 0]])
+
+    clipped = scores(clipped_gaussian([mean], [np.log(std)], low, high))
+    plain = scores(gaussian([mean], [np.log(std)]))
+    moments = []
+    for z in (clipped, plain):
+        g = z * reward(np.clip(u, low, high))
+        moments.append([integrate.simpson(g**k * weight, x=u, axis=1) for k in (1, 2)])
+    np.testing.assert_allclose(moments[0][0], moments[1][0], atol=2e-4)
+    assert (moments[0][1] < moments[1][1] - 1e-3).all()
+
+
+def test_clipped_gaussian_without_bounds_is_the_gaussian():
+    p, q = clipped_gaussian(low=-np.inf, high=np.inf), gaussian()
+    x = jnp.array([2.5, -7.0])
+    slope = jax.grad(lambda d: d.log_prob(x))
+    assert float(p.log_prob(x)) == pytest.approx(float(q.log_prob(x)), rel=1e-12)
+    np.testing.assert_allclose(slope(p).mean, slope(q).mean, rtol=1e-12)
+    np.testing.assert_allclose(slope(p).log_std, slope(q).log_std, rtol=1e-12)
+
+
+@pytest.mark.parametrize("action", [-1.0, 1.0, 0.3, 50.0])
+@pytest.mark.parametrize("mean", [0.0, 30.0, -1e4])
+def test_clipped_scores_stay_finite(mean, action):
+    with jax.enable_x64(False):
+
+        def log_prob(mean, log_std):
+            p = ClippedGaussian(mean, log_std, jnp.array([-1.0]), jnp.array([1.0]))
+            return p.log_prob(jnp.array([action]))
+
+        at = jnp.array([mean]), jnp.array([-3.0])
+        assert np.isfinite(log_prob(*at))
+        slopes = jax.grad(log_prob, (0, 1))(*at)
+        assert np.isfinite(slopes).all()
+        if mean * action > 1 and abs(action) >= 1:  # beyond the bound that all are clipped to
+            np.testing.assert_array_equal(slopes, 0)
+
+
+# ----- squashed
 
 
 def tanh_density(x, mean, std):

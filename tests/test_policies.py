@@ -6,6 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from policygrad import distributions
+from policygrad.environments.spaces import to_environment
 from policygrad.errors import UnsupportedSpaceError
 from policygrad.networks import ObservationNormaliser
 from policygrad.policies import Agent, action_parameters, network_policy
@@ -24,13 +25,13 @@ ACTIONS = {
     ),
     "multibinary": (spaces.MultiBinary([2, 2]), distributions.Bernoulli),
     "multibinary vector": (spaces.MultiBinary(3), distributions.Bernoulli),
-    "box": (spaces.Box(-2.0, 2.0, (2,)), distributions.DiagonalGaussian),
-    "box matrix": (spaces.Box(0.0, 5.0, (2, 2)), distributions.DiagonalGaussian),
-    "box of one number": (spaces.Box(0.0, 5.0, ()), distributions.DiagonalGaussian),
+    "box": (spaces.Box(-2.0, 2.0, (2,)), distributions.ClippedGaussian),
+    "box matrix": (spaces.Box(0.0, 5.0, (2, 2)), distributions.ClippedGaussian),
+    "box of one number": (spaces.Box(0.0, 5.0, ()), distributions.ClippedGaussian),
     "box without bounds": (spaces.Box(-np.inf, np.inf, (1,)), distributions.DiagonalGaussian),
     "box with a bound each": (
         spaces.Box(np.array([0, -np.inf]), np.array([np.inf, 2]), dtype=np.float64),
-        distributions.DiagonalGaussian,
+        distributions.ClippedGaussian,
     ),
 }
 every_action_space = pytest.mark.parametrize(("space", "kind"), ACTIONS.values(), ids=ACTIONS)
@@ -46,6 +47,32 @@ def test_action_space_gets_its_distribution(space, kind):
     assert jnp.isfinite(distribution.log_prob(action))
     assert jnp.shape(distribution.entropy()) == ()
     assert policy.network.weights[-1].shape[0] == action_parameters(space)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-2.0, 2.0), (0.0, 5.0), (-np.inf, 2.0)])
+def test_policy_scores_what_the_environment_sees(low, high):
+    """Actions that the environment clips to one and the same have one probability."""
+    space = spaces.Box(low, high, (1,))
+    policy = network_policy(KEY, BOX, space, hidden=(8,))
+    distribution = policy(jnp.zeros(2))
+    raw = jnp.linspace(-4.0, 4.0, 81)
+    seen = np.array([to_environment(space, np.asarray(x)[None])[0] for x in raw])
+    log_probs = np.array([distribution.log_prob(x[None]) for x in raw])
+    for bound in (low, high):
+        at = np.isclose(seen, bound)
+        assert (at.sum() > 5) == np.isfinite(bound)
+        np.testing.assert_allclose(log_probs[at], log_probs[at].mean() if at.any() else 0.0)
+    inside = ~np.isclose(seen, low) & ~np.isclose(seen, high)
+    gaussian = distributions.DiagonalGaussian(distribution.mean, distribution.log_std)
+    expected = [gaussian.log_prob(x[None]) for x in raw]
+    np.testing.assert_allclose(log_probs[inside], np.array(expected)[inside], rtol=1e-5)
+
+
+def test_bounds_that_are_one_number_change_nothing():
+    space = spaces.Box(np.float32([1.0, -1.0]), np.float32([1.0, 1.0]))
+    distribution = network_policy(KEY, BOX, space, hidden=(8,))(jnp.zeros(2))
+    np.testing.assert_array_equal(distribution.low, [-np.inf, -1])
+    np.testing.assert_array_equal(distribution.high, [np.inf, 1])
 
 
 @every_action_space

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -241,6 +242,43 @@ class DiagonalGaussian:
         ratio = 2 * (self.log_std - other.log_std)
         distance = (self.mean - other.mean) * jnp.exp(-other.log_std)
         return 0.5 * jnp.sum(jnp.exp(ratio) + distance**2 - 1 - ratio)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ClippedGaussian(DiagonalGaussian):
+    """A Gaussian whose draws are clipped to bounds before anything sees them.
+
+    A draw beyond a bound has the probability of its tail in place of a density, as every draw there
+    is the same action:
+
+        log π(a) = log Φ((low − μ)/σ)   where a ≤ low,
+                   log Φ((μ − high)/σ)  where a ≥ high,
+                   log N(a; μ, σ)       between them.
+
+    Its score is the expectation of the Gaussian's given the clipped action, so that the policy
+    gradient has the same mean and less variance (Fujita & Maeda 2018); and no noise moves a mean
+    that is far beyond a bound. Entropy and KL are those of the Gaussian, which bound its own from
+    above.
+
+    Attributes:
+        mean, log_std: `[k]` (or any shape), of the Gaussian.
+        low, high: of the same shape, the bounds; infinite where there is none.
+
+    >>> d = ClippedGaussian(jnp.zeros(1), jnp.zeros(1), low=-jnp.ones(1), high=jnp.ones(1))
+    >>> [round(float(d.log_prob(jnp.full(1, a))), 4) for a in (0.5, 1.0, 3.0)]
+    [-1.0439, -1.841, -1.841]
+    """
+
+    low: Float[Array, "*k"]
+    high: Float[Array, "*k"]
+
+    def log_prob(self, action: Float[Array, "*k"]) -> Float[Array, ""]:
+        z = (jnp.clip(action, self.low, self.high) - self.mean) * jnp.exp(-self.log_std)
+        below, above = action <= self.low, action >= self.high
+        tail = norm.logcdf(jnp.where(above, -z, z))
+        between = -(0.5 * z**2 + self.log_std + 0.5 * LOG_2PI)
+        return jnp.sum(jnp.where(below | above, tail, between))
 
 
 # Nodes and weights for E f(x), x ~ N(0, 1): exact for polynomials of degree 63.

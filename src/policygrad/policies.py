@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from policygrad.distributions import (
     Bernoulli,
     Categorical,
+    ClippedGaussian,
     DiagonalGaussian,
     Distribution,
     MultiCategorical,
@@ -23,6 +24,7 @@ from policygrad.distributions import (
 )
 from policygrad.environments.spaces import (
     ObservationEncoder,
+    action_bounds,
     action_mask,
     check_action_space,
     check_observation_space,
@@ -62,10 +64,16 @@ class NetworkPolicy(eqx.Module):
                 return MultiCategorical.from_logits(outputs, tuple(space.nvec.flat), mask)
             case spaces.MultiBinary():
                 return Bernoulli(outputs, mask)
+        assert isinstance(space, spaces.Box)
         assert self.log_std is not None
         mean = outputs.reshape(space.shape)
         log_std = self.log_std.reshape(space.shape)
-        return TanhGaussian(mean, log_std) if self.squash else DiagonalGaussian(mean, log_std)
+        if self.squash:
+            return TanhGaussian(mean, log_std)
+        low, high = action_bounds(space)
+        if np.isinf(low).all() and np.isinf(high).all():
+            return DiagonalGaussian(mean, log_std)
+        return ClippedGaussian(mean, log_std, jnp.asarray(low), jnp.asarray(high))
 
 
 def network_policy(

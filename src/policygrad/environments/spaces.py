@@ -238,6 +238,17 @@ def box_scale(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     return (low + high) / 2, (high - low) / 2
 
 
+def action_bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """Where actions are clipped, in the policy's units: −1 and 1 where both bounds are finite."""
+    middle, half = box_scale(space)
+    free = half == 0  # both bounds are one number, whatever the action
+    low, high = ((bound - middle) / np.where(free, 1, half) for bound in (space.low, space.high))
+    return (
+        np.where(free, -np.inf, low).astype(np.float32),
+        np.where(free, np.inf, high).astype(np.float32),
+    )
+
+
 def clipped_fraction(space: spaces.Space, actions: Any, valid: Any) -> Float[Array, ""]:
     """`[]`: the share of action components `[T, B, ...]` that the environment's bounds cut off."""
     if not isinstance(space, spaces.Box):
