@@ -97,6 +97,8 @@ def compared(ours: Measured, best: Measured) -> Comparison:
 
 still = np.concatenate([np.full(8, 1e-6), np.full(UPDATES - 8, 0.01)])
 flat = np.full(UPDATES, -0.4)
+fallen = np.concatenate([np.linspace(20, 900, UPDATES // 2), np.linspace(600, 12, UPDATES // 2)])
+LOST = {"returns": Spread(11.0, 5.0, 3.0, 20.0)}
 BROKEN: dict[str, list[Examination]] = {
     "rewards-not-finite": [
         examination(seen={"rewards_not_finite": 3}),
@@ -172,6 +174,12 @@ BROKEN: dict[str, list[Examination]] = {
             seen={**CONTINUOUS, "action_noise": 3e-4},
             metrics={"return_mean": np.full(UPDATES, -1000.0)},
         ),
+    ],
+    "return-collapsed": [
+        examination(metrics={"return_mean": fallen}, seen=LOST),
+        examination(settings={"algorithm": "ppo"}, metrics={"return_mean": fallen}, seen=LOST),
+        examination(settings={"algorithm": "natural"}, metrics={"return_mean": fallen}, seen=LOST),
+        examination(settings={"algorithm": "trpo"}, metrics={"return_mean": fallen}, seen=LOST),
     ],
     "step-size-too-large": [
         examination(metrics={"kl": np.full(UPDATES, 0.4)}),
@@ -279,6 +287,16 @@ HEALTHY = {
     "natural steps, of which one in many went too far": examination(
         settings={"algorithm": "natural", "target_kl": 0.02},
         metrics={"kl": np.append(np.full(UPDATES - 1, 0.02), 1.2)},
+    ),
+    "a return that is down for a few episodes": examination(
+        metrics={"return_mean": fallen}, seen={"returns": Spread(400.0, 40.0, 20.0, 500.0)}
+    ),
+    "returns that vary by more than they fell": examination(
+        metrics={"return_mean": fallen}, seen={"returns": Spread(11.0, 500.0, 3.0, 1000.0)}
+    ),
+    "two thirds of the best": examination(
+        metrics={"return_mean": np.append(fallen[: UPDATES // 2], np.full(UPDATES // 2, 600.0))},
+        seen=LOST,
     ),
     "a small bonus": examination(settings={"entropy_coefficient": 0.01}, seen={"entropy": 0.69}),
     "one-step episodes that show nothing": examination(

@@ -87,6 +87,39 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
     )  # fmt: skip
 
 
+def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
+    """What was learned is lost again, and not for an episode or two."""
+    returns, s = e.metric("return_mean"), e.sample
+    at = np.flatnonzero(np.isfinite(returns))
+    if s is None or len(at) < t["updates"]:
+        return None
+    top = int(at[np.argmax(returns[at])])
+    first, best, last = (float(returns[i]) for i in (at[0], top, at[-1]))
+    left = first + t["kept"] * (best - first)
+    lost = last < left and s.returns.mean < left
+    if not (lost and best - last > t["spreads"] * s.returns.std):
+        return None
+    return Found(
+        "The return has collapsed: the policy had learned, and lost it again.",
+        f"The mean return rose from {first:.4g} to {best:.4g} at update {top + 1} of "
+        f"{len(returns)}, and is {last:.4g} now; {s.episodes} fresh episodes return "
+        f"{s.returns.mean:.4g}.",
+        {"first_return": first, "best_return": best, "last_return": last, "best_update": top + 1},
+        _safer_step(e),
+    )
+
+
+def _safer_step(e: Examination) -> str:
+    algorithm = e.settings.get("algorithm")
+    if algorithm not in SIZED_BY_KL:
+        return _other_step(e, smaller=True)
+    given = e.settings.get("target_kl")
+    smaller = f"--target-kl {given / 2:g} in place of {given:g}"
+    if algorithm == "trpo":
+        return f"Train with {smaller}."
+    return f"Train with --algorithm trpo, which refuses steps that its batch rejects, or {smaller}."
+
+
 def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
     """Updates that replace the policy in place of improving it."""
     kl = e.metric("kl")
@@ -279,6 +312,15 @@ RULES = (
         "actions the rarer one has a probability below 0.3 %.",
         0.7,
         entropy_collapsed,
+        ("return-collapsed",),
+    ),
+    Rule(
+        "return-collapsed",
+        {"updates": 10, "kept": 0.25, "spreads": 2.0},
+        "Three quarters of what was gained are gone, by more than two standard deviations of an "
+        "episode's return; the mean of a hundred episodes has a tenth of one.",
+        0.45,
+        return_collapsed,
     ),
     Rule(
         "batch-below-noise-scale",

@@ -12,6 +12,7 @@ EVERYTHING = ("*",)
 # what many causes bring about, and what is no cause where one of those is found
 SYMPTOMS = (
     "entropy-collapsed",
+    "return-collapsed",
     "mean-action-saturated",
     "batch-below-noise-scale",
     "baseline-hurts",

@@ -322,6 +322,7 @@ RULES = (
         "holds noise alone; policies that switch between the bounds and earn by it are left alone.",
         0.5,
         mean_action_saturated,
+        ("return-collapsed",),
     ),
     Rule(
         "observations-unnormalised",
