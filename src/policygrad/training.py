@@ -27,7 +27,7 @@ def train(
     config: TrainConfig | None = None,
     **settings: Any,
 ) -> Run:
-    """Train a policy by vanilla policy gradient.
+    """Train a policy by the algorithm that the settings name: vanilla policy gradient by default.
 
     Args:
         env: an id (`CartPole-v1`, `module:Env-v0`, `gymnax/CartPole-v1`), a function that makes a
