@@ -47,9 +47,10 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "log_std": (0.0, -1.0),
     "log_std_step": (1.0, 3.0),
     "tanh_gaussian": (True,),
+    "clipped_gaussian": (True,),
     "step_size_schedule": ("linear",),
 }
-OF_CONTINUOUS_ACTIONS = ("log_std", "log_std_step", "tanh_gaussian")
+OF_CONTINUOUS_ACTIONS = ("log_std", "log_std_step", "tanh_gaussian", "clipped_gaussian")
 STUDIES = ("defaults", "episodes", "baselines")
 EPISODES = (8, 16, 32, 64, 128, "adaptive")
 BASELINES = (

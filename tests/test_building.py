@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from policygrad import distributions
 from policygrad.baselines.network import ValueNetwork
 from policygrad.baselines.optimal import VarianceOptimal
-from policygrad.building import build_estimator, build_optimiser
+from policygrad.building import build_estimator, build_optimiser, build_policy
 from policygrad.config import TrainConfig
 from policygrad.errors import UserError
 from policygrad.policies import network_policy
@@ -65,3 +66,22 @@ def test_natural_and_trpo_look_further_ahead():
         built = build_estimator(TrainConfig(algorithm=algorithm), None)
         assert 1 / (1 - built.discount) == pytest.approx(ahead)
     assert TrainConfig(algorithm="natural", discount=0.9).discount == 0.9
+
+
+def test_natural_steps_score_what_bounds_leave():
+    box = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    for settings, kind in (
+        ({"algorithm": "vanilla"}, distributions.DiagonalGaussian),
+        ({"algorithm": "ppo"}, distributions.DiagonalGaussian),
+        ({"algorithm": "natural"}, distributions.ClippedGaussian),
+        ({"algorithm": "trpo"}, distributions.ClippedGaussian),
+        ({"algorithm": "natural", "clipped_gaussian": False}, distributions.DiagonalGaussian),
+        ({"clipped_gaussian": True}, distributions.ClippedGaussian),
+        ({"algorithm": "natural", "tanh_gaussian": True}, distributions.TanhGaussian),
+    ):
+        config = TrainConfig(**settings)
+        assert TrainConfig.from_json(config.to_json(), "here") == config
+        policy = build_policy(config, jax.random.key(0), box, box)
+        assert type(policy(jnp.zeros(3))) is kind, settings
+    with pytest.raises(UserError, match="exclude each other"):
+        TrainConfig(tanh_gaussian=True, clipped_gaussian=True)

@@ -25,13 +25,13 @@ ACTIONS = {
     ),
     "multibinary": (spaces.MultiBinary([2, 2]), distributions.Bernoulli),
     "multibinary vector": (spaces.MultiBinary(3), distributions.Bernoulli),
-    "box": (spaces.Box(-2.0, 2.0, (2,)), distributions.ClippedGaussian),
-    "box matrix": (spaces.Box(0.0, 5.0, (2, 2)), distributions.ClippedGaussian),
-    "box of one number": (spaces.Box(0.0, 5.0, ()), distributions.ClippedGaussian),
+    "box": (spaces.Box(-2.0, 2.0, (2,)), distributions.DiagonalGaussian),
+    "box matrix": (spaces.Box(0.0, 5.0, (2, 2)), distributions.DiagonalGaussian),
+    "box of one number": (spaces.Box(0.0, 5.0, ()), distributions.DiagonalGaussian),
     "box without bounds": (spaces.Box(-np.inf, np.inf, (1,)), distributions.DiagonalGaussian),
     "box with a bound each": (
         spaces.Box(np.array([0, -np.inf]), np.array([np.inf, 2]), dtype=np.float64),
-        distributions.ClippedGaussian,
+        distributions.DiagonalGaussian,
     ),
 }
 every_action_space = pytest.mark.parametrize(("space", "kind"), ACTIONS.values(), ids=ACTIONS)
@@ -53,8 +53,9 @@ def test_action_space_gets_its_distribution(space, kind):
 def test_policy_scores_what_the_environment_sees(low, high):
     """Actions that the environment clips to one and the same have one probability."""
     space = spaces.Box(low, high, (1,))
-    policy = network_policy(KEY, BOX, space, hidden=(8,))
+    policy = network_policy(KEY, BOX, space, hidden=(8,), clipped=True)
     distribution = policy(jnp.zeros(2))
+    assert type(distribution) is distributions.ClippedGaussian
     raw = jnp.linspace(-4.0, 4.0, 81)
     seen = np.array([to_environment(space, np.asarray(x)[None])[0] for x in raw])
     log_probs = np.array([distribution.log_prob(x[None]) for x in raw])
@@ -70,7 +71,7 @@ def test_policy_scores_what_the_environment_sees(low, high):
 
 def test_bounds_that_are_one_number_change_nothing():
     space = spaces.Box(np.float32([1.0, -1.0]), np.float32([1.0, 1.0]))
-    distribution = network_policy(KEY, BOX, space, hidden=(8,))(jnp.zeros(2))
+    distribution = network_policy(KEY, BOX, space, hidden=(8,), clipped=True)(jnp.zeros(2))
     np.testing.assert_array_equal(distribution.low, [-np.inf, -1])
     np.testing.assert_array_equal(distribution.high, [np.inf, 1])
 

@@ -51,7 +51,9 @@ def test_loaded_policy_acts_like_the_saved_one(tmp_path, observations, space, _k
 
 
 @pytest.mark.parametrize(
-    "settings", [{"squash": True}, {"normalise_observations": False}, {"hidden": ()}], ids=str
+    "settings",
+    [{"squash": True}, {"clipped": True}, {"normalise_observations": False}, {"hidden": ()}],
+    ids=str,
 )
 def test_structure_is_saved_with_the_policy(tmp_path, settings):
     space = spaces.Box(-1.0, 1.0, (2,))

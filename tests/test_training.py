@@ -330,10 +330,11 @@ def test_every_action_space_trains(actions):
     assert_finite(policygrad.train(lambda: Echo(OBSERVATIONS, actions), **TINY))
 
 
-def test_squashed_actions_train():
-    assert_finite(
-        policygrad.train(lambda: Echo(OBSERVATIONS, ACTIONS["box"]), tanh_gaussian=True, **TINY)
-    )
+@pytest.mark.parametrize("gaussian", ["tanh_gaussian", "clipped_gaussian"])
+@pytest.mark.parametrize("algorithm", ["vanilla", "trpo", "ppo"])
+def test_squashed_and_clipped_actions_train(gaussian, algorithm):
+    settings = {**TINY, "algorithm": algorithm, gaussian: True}
+    assert_finite(policygrad.train(lambda: Echo(OBSERVATIONS, ACTIONS["box"]), **settings))
 
 
 class FunctionalEcho(DuckChain):

@@ -133,6 +133,7 @@ def build_policy(
         hidden=config.hidden,
         log_std=config.log_std,
         squash=config.tanh_gaussian,
+        clipped=bool(config.clipped_gaussian),
         normalise_observations=config.normalise_observations,
     )
 

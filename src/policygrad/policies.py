@@ -45,6 +45,7 @@ class NetworkPolicy(eqx.Module):
         log_std: `[k]`, state-independent, of a Gaussian policy; None for discrete ones.
         action_space: as JSON; static.
         squash: whether a Gaussian is squashed by tanh; static.
+        clipped: whether a Gaussian scores actions as the environment's bounds clip them; static.
     """
 
     normaliser: ObservationNormaliser
@@ -52,6 +53,7 @@ class NetworkPolicy(eqx.Module):
     log_std: Float[Array, " k"] | None
     action_space: str = eqx.field(static=True)
     squash: bool = eqx.field(static=True, default=False)
+    clipped: bool = eqx.field(static=True, default=False)
 
     def __call__(self, observation: PyTree) -> Distribution:
         outputs = self.network(self.normaliser(observation))
@@ -70,10 +72,9 @@ class NetworkPolicy(eqx.Module):
         log_std = self.log_std.reshape(space.shape)
         if self.squash:
             return TanhGaussian(mean, log_std)
-        low, high = action_bounds(space)
-        if np.isinf(low).all() and np.isinf(high).all():
-            return DiagonalGaussian(mean, log_std)
-        return ClippedGaussian(mean, log_std, jnp.asarray(low), jnp.asarray(high))
+        if self.clipped:
+            return ClippedGaussian(mean, log_std, *map(jnp.asarray, action_bounds(space)))
+        return DiagonalGaussian(mean, log_std)
 
 
 def network_policy(
@@ -84,6 +85,7 @@ def network_policy(
     hidden: Sequence[int] = (64, 64),
     log_std: float = -0.5,
     squash: bool = False,
+    clipped: bool = False,
     normalise_observations: bool = True,
 ) -> NetworkPolicy:
     """The default policy for a pair of spaces.
@@ -97,6 +99,7 @@ def network_policy(
         log_std: initial log standard deviation, in units of half the action range (or of the action
             itself where the range is infinite).
         squash: tanh-Gaussian in place of Gaussian, for bounded Box actions.
+        clipped: clipped Gaussian in place of Gaussian, for Box actions; squash wins.
         normalise_observations: keep running statistics of the observations and normalise by them.
 
     Raises:
@@ -118,6 +121,7 @@ def network_policy(
         jnp.asarray(np.full(outputs, log_std, np.float32)) if gaussian else None,
         space_to_json(action_space),
         squash and gaussian,
+        clipped and gaussian,
     )
 
 

@@ -28,6 +28,7 @@ def policy_to_files(
         data["network"] = {
             "hidden": [len(bias) for bias in policy.network.biases[:-1]],
             "squash": policy.squash,
+            "clipped": policy.clipped,
             "normalise_observations": policy.normaliser.normalises,
         }
     return storage.to_arrays(policy, "policy"), data

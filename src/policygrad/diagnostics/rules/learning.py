@@ -113,7 +113,7 @@ def _safer_step(e: Examination) -> str:
     algorithm = e.settings.get("algorithm")
     if algorithm not in SIZED_BY_KL:
         return _other_step(e, smaller=True)
-    given = e.settings.get("target_kl")
+    given = float(e.settings["target_kl"])
     smaller = f"--target-kl {given / 2:g} in place of {given:g}"
     if algorithm == "trpo":
         return f"Train with {smaller}."
