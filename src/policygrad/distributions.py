@@ -258,8 +258,8 @@ class ClippedGaussian(DiagonalGaussian):
 
     Its score is the expectation of the Gaussian's given the clipped action, so that the policy
     gradient has the same mean and less variance (Fujita & Maeda 2018); and no noise moves a mean
-    that is far beyond a bound. Entropy and KL are those of the Gaussian, which bound its own from
-    above.
+    that is far beyond a bound. The KL is that of the Gaussian, which bounds its own from above; the
+    entropy is that of the Gaussian, too.
 
     Attributes:
         mean, log_std: `[k]` (or any shape), of the Gaussian.

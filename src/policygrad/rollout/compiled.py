@@ -179,7 +179,7 @@ class EpisodeBatch(NamedTuple):
 
 
 class EpisodeRow(NamedTuple):
-    """A step of N episodes, and T of them once stacked; zeros where an episode has ended.
+    """A step of N episodes, and T of them once stacked; not `valid` where an episode has ended.
 
     Attributes:
         observations, actions: pytrees of `[N, ...]`.

@@ -110,14 +110,10 @@ def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
 
 
 def _safer_step(e: Examination) -> str:
-    algorithm = e.settings.get("algorithm")
-    if algorithm not in SIZED_BY_KL:
-        return _other_step(e, smaller=True)
-    given = float(e.settings["target_kl"])
-    smaller = f"--target-kl {given / 2:g} in place of {given:g}"
-    if algorithm == "trpo":
-        return f"Train with {smaller}."
-    return f"Train with --algorithm trpo, which refuses steps that its batch rejects, or {smaller}."
+    change = _other_step(e, smaller=True)
+    if e.settings.get("algorithm") != "natural":
+        return change
+    return f"{change.removesuffix('.')}, or with --algorithm trpo, which refuses bad steps."
 
 
 def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
@@ -193,16 +189,21 @@ def _knob(e: Examination) -> str:
 def _other_step(e: Examination, *, smaller: bool) -> str:
     algorithm = e.settings.get("algorithm", "vanilla")
     if algorithm in SIZED_BY_KL:
-        usual, given = DEFAULTS[algorithm]["target_kl"], e.settings.get("target_kl")
-        return f"Train with --target-kl {usual:g} in place of {given:g}."
-    default = DEFAULTS[algorithm]["step_size"]
-    given = float(e.settings.get("step_size") or default)
-    off = given > 3 * default if smaller else given < default / 3
-    value = default if off else given * (0.1 if smaller else 10.0)
+        given, value = _nearer(e, "target_kl", 2.0, smaller=smaller)
+        return f"Train with --target-kl {value:g} in place of {given:g}."
+    given, value = _nearer(e, "step_size", 10.0, smaller=smaller)
     change = f"Train with --step-size {value:g} in place of {given:g}"
     if algorithm == "vanilla" and not e.settings.get("target_kl"):
         return f"{change}, and --target-kl {DEFAULTS[algorithm]['target_kl']:g}, which adapts it."
     return f"{change}."
+
+
+def _nearer(e: Examination, name: str, factor: float, *, smaller: bool) -> tuple[float, float]:
+    """A setting as it is, and as it should be: the default where that is far off, else a factor."""
+    default = DEFAULTS[e.settings.get("algorithm", "vanilla")][name]
+    given = float(e.settings.get(name) or default)
+    off = given > 3 * default if smaller else given < default / 3
+    return given, default if off else given / factor if smaller else given * factor
 
 
 def batch_below_noise_scale(e: Examination, t: Thresholds) -> Found | None:
