@@ -50,6 +50,18 @@ class In:
         return f"{'above' if self.open_low else 'from'} {self.low:g} to {self.high:g}"
 
 
+# Of natural and trpo, which differ by a line search alone.
+NATURAL: dict[str, Any] = {
+    "discount": 0.995,
+    "step_size": 1.0,
+    "log_std_step": 1.0,
+    "target_kl": 0.03,
+    "max_global_norm": 0.0,
+    "step_size_schedule": "linear",
+    "critic_epochs": 20,
+    "clipped_gaussian": True,
+}
+
 # What a setting is where nobody gave it, by algorithm. Each holds for all environments; how they
 # were found stands in docs/training.md.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -63,26 +75,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "critic_epochs": 10,
         "clipped_gaussian": False,
     },
-    "natural": {
-        "discount": 0.995,
-        "step_size": 1.0,
-        "log_std_step": 1.0,
-        "target_kl": 0.03,
-        "max_global_norm": 0.0,
-        "step_size_schedule": "linear",
-        "critic_epochs": 20,
-        "clipped_gaussian": True,
-    },
-    "trpo": {
-        "discount": 0.995,
-        "step_size": 1.0,
-        "log_std_step": 1.0,
-        "target_kl": 0.03,
-        "max_global_norm": 0.0,
-        "step_size_schedule": "linear",
-        "critic_epochs": 20,
-        "clipped_gaussian": True,
-    },
+    "natural": NATURAL,
+    "trpo": NATURAL,
     "ppo": {
         "discount": 0.99,
         "step_size": 3e-4,
