@@ -199,6 +199,8 @@ def episode_gradients(
         column = jax.tree.map(lambda x: x[:, None], trajectories)
         return policy_gradient(policy, column, weights[:, None])
 
+    if trajectories.rewards.shape[1] == 1:  # without vmap, whose axis would cost transposes
+        return jax.tree.map(lambda g: g[None], policy_gradient(policy, trajectories, weights))
     return jax.vmap(one, in_axes=1)(trajectories, weights)
 
 

@@ -118,6 +118,13 @@ def test_predicted_cosine_is_the_integral(snr, along):
     assert predicted_cosine(snr, 1.0, along) == pytest.approx(exact, abs=1e-4)
 
 
+def test_signal_needed_is_where_the_predicted_cosine_is_reached():
+    cosines, along = np.array([0.001, 0.1, 0.5, 0.9, 0.999]), np.linspace(0, 1, 21)
+    needed = signal_needed(cosines, along)
+    reached = predicted_cosine(np.sqrt(needed), 1.0, along[:, None])
+    assert reached == pytest.approx(np.broadcast_to(cosines, reached.shape), rel=1e-6)
+
+
 def test_the_error_of_the_share_along_counts_in_what_follows_from_it():
     # 64 groups know the share to some 18 % however many episodes there are: with the error of the
     # signal alone the cosine's interval covers 61 of these 100. At 95 %, fewer than 87 have

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize.elementwise import find_root
 from scipy.special import ndtr, ndtri
 
 from policygrad.diagnostics.intervals import (
@@ -123,7 +124,7 @@ def predicted_cosine(signal_to_noise: Any, episodes: Any, along: Any = 0.0) -> n
     """
     if not np.all(np.isfinite(signal_to_noise)):
         return np.ones(np.shape(episodes))
-    snr = signal_to_noise * np.sqrt(np.asarray(episodes, np.float64))[..., None]
+    snr = np.asarray(signal_to_noise * np.sqrt(episodes), np.float64)[..., None]
     along = np.asarray(along, np.float64)[..., None]
     across = np.sqrt(1 - along)
     x = snr + np.sqrt(along) * _NORMAL
@@ -153,16 +154,18 @@ def signal_needed(
     """N·SNR² at which a batch has this cosine with the true gradient, on average.
 
     Args:
-        cosines: from 0 to 1.
+        cosines: above 0 and below 1.
         along: f, of several groups of parameters.
     """
-    shape = len(along), len(cosines)
-    low, high = np.full(shape, -12.0), np.full(shape, 40.0)  # of its logarithm
-    for _ in range(45):
-        middle = (low + high) / 2
-        enough = predicted_cosine(1.0, np.exp(middle), np.asarray(along)[:, None]) >= cosines
-        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    return np.exp(high)
+
+    def lacking(log_signal: np.ndarray, cosine: np.ndarray, share: np.ndarray) -> np.ndarray:
+        return predicted_cosine(np.exp(log_signal / 2), 1.0, share) - cosine
+
+    # where all noise lies across G and where all lies along it; the rest hardly leaves the two
+    ends = np.log([cosines**2 / (1 - cosines**2), ndtri((1 + cosines) / 2) ** 2])
+    bracket = ends.min(axis=0) - 1, ends.max(axis=0) + 1
+    found = find_root(lacking, bracket, args=(cosines, along[:, None]), tolerances={"xatol": 1e-9})
+    return np.exp(found.x)
 
 
 def episodes_for(needed: Measured, signal_to_noise: Measured) -> Measured:

@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 Range = Literal["real", "positive"]
@@ -272,16 +273,13 @@ def _where_improbable(x: float, t: float, noise: float, square: float, along: fl
         mean, variance = theta + noise, 2 * square + 4 * theta * along
         if variance <= 0 or mean <= 0:
             return math.inf if x > mean else -math.inf
-        r = variance / mean**2
+        r = variance / mean / mean
         return (math.cbrt(x / mean) - 1 + r / 9) * 3 / math.sqrt(r)
 
-    low, high = 0.0, 4 * x + 40 * t**2 * along + 40 * abs(t) * math.sqrt(square)
-    if away(low) <= t:
+    if away(0.0) <= t:
         return 0.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if away(middle) > t else (low, middle)
-    return high
+    far = 4 * x + 40 * t**2 * along + 40 * abs(t) * math.sqrt(square)
+    return float(brentq(lambda theta: away(theta) - t, 0.0, far, xtol=1e-12 * far))
 
 
 def _measured(value: Any, low: Any, high: Any, spread: Any, least: float) -> Measured:

@@ -113,7 +113,7 @@ def _squared_mean(terms: _Terms, drawn: Float[np.ndarray, "R L"]) -> float:
     share = drawn / drawn.sum(axis=1, keepdims=True)
     per_episode = share / drawn.sum(axis=1, keepdims=True)
     along, across = (per_episode @ v for v in (terms.along, terms.across))
-    squared = np.einsum("rc,cd,rd->r", share, terms.products, share)
+    squared = np.sum(share @ terms.products * share, axis=1)
     norm = np.sqrt(np.maximum(squared, 1e-12 * (along + across)))
     x = norm[:, None] + np.sqrt(along)[:, None] * _NORMAL
     length = np.hypot(x, np.sqrt(across)[:, None])

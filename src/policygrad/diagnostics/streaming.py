@@ -28,7 +28,7 @@ Episodes = Trajectories | Iterable[Trajectories]
 Reduce = Callable[[Any, Trajectories, PyTree], dict[str, Any]]
 
 # steps that are sent to the device at a time
-ROWS = 8192
+ROWS = 32_768
 THREADS = 2
 
 
