@@ -279,7 +279,8 @@ def _where_improbable(x: float, t: float, noise: float, square: float, along: fl
     if away(0.0) <= t:
         return 0.0
     far = 4 * x + 40 * t**2 * along + 40 * abs(t) * math.sqrt(square)
-    return float(brentq(lambda theta: away(theta) - t, 0.0, far, xtol=1e-12 * far))
+    found: Any = brentq(lambda theta: away(theta) - t, 0.0, far, xtol=1e-12 * far)
+    return float(found)
 
 
 def _measured(value: Any, low: Any, high: Any, spread: Any, least: float) -> Measured:

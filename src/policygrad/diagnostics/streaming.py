@@ -2,7 +2,8 @@
 
 A batch is cut into chunks of episodes of like length, and the chunks are shared out between two
 threads, each with sums of its own: a chunk is one core's work, and who takes which follows from the
-batch alone, so that results are the same on every number of cores.
+batch alone, so that results are the same on every number of cores. A GPU takes a chunk's episodes
+at once, as many as its memory should hold gradients of.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,6 +31,7 @@ Reduce = Callable[[Any, Trajectories, PyTree], dict[str, Any]]
 # steps that are sent to the device at a time
 ROWS = 32_768
 THREADS = 2
+BYTES = 2**28  # of what is made of episodes, where they are taken at once
 
 
 class Classed(NamedTuple):
@@ -125,11 +127,16 @@ def zeros_for(rows: dict[str, Any], groups: int) -> dict[str, Any]:
 
 
 def add_rows(
-    sums: dict[str, Any], rows: dict[str, Any], groups: Int[Array, " m"]
+    sums: dict[str, Any],
+    rows: dict[str, Any],
+    groups: Int[Array, " m"],
+    count: Int[Array, ""] | None = None,
 ) -> dict[str, Any]:
-    """Sums with every row added to its episode's group, or to its own class."""
+    """Sums with every row, or the first `count`, added to its episode's group, or its own class."""
 
     def add(total: Array, index: Array, x: Array) -> Array:
+        if count is not None:  # behind the end, what is added is dropped
+            index = jnp.where(jnp.arange(len(index)) < count, index, len(total))
         # what is by step may be shorter than the longest episode's
         return total.at[(index, *(slice(n) for n in x.shape[1:]))].add(x)
 
@@ -153,18 +160,22 @@ def _sums(
 ) -> dict[str, Any]:
     """Sums over the episodes of a batch, of which the first has this number."""
     batch, extra = jax.tree.map(np.asarray, (batch, extra))
-    todo = chunks(np.asarray(batch.valid), rows)
+    valid = np.asarray(batch.valid)
+    todo = chunks(valid, rows)
     if not todo:
         return {}
     height, columns, _ = todo[0]  # the longest
-    zeros = _begin(reduce, groups, policy, *cut(batch, extra, height, columns))
+    zeros = _begin(reduce, groups, policy, *cut(batch, extra, height, columns[:1]))
+    at_once = not one_by_one()
+    if at_once:
+        todo = chunks(valid, rows, most=max(BYTES // _bytes_of_one(zeros), 1))
 
     def over(todo: list[Chunk]) -> dict[str, Any]:
         sums = zeros
         for height, columns, count in todo:
             of = jnp.asarray(((first + columns) % groups).astype(np.int32))
             some = cut(batch, extra, height, columns)
-            sums = _accumulate(reduce, sums, policy, *some, of, jnp.int32(count))
+            sums = _accumulate(reduce, at_once, sums, policy, *some, of, jnp.int32(count))
         return jax.device_get(sums)
 
     if len(todo) < THREADS:
@@ -172,6 +183,16 @@ def _sums(
     with ThreadPoolExecutor(THREADS) as pool:
         shares = [todo[i::THREADS] for i in range(THREADS)]
         return jax.tree.map(lambda *x: sum(x), *pool.map(for_another_thread(over), shares))
+
+
+def one_by_one() -> bool:
+    """Whether episodes are taken so where JAX computes: a core's near cache holds one gradient."""
+    return jax.default_backend() == "cpu"
+
+
+def _bytes_of_one(zeros: dict[str, Any]) -> int:
+    """What is made of one episode, at most: a row of the sums."""
+    return sum(x.nbytes // len(x) for x in jax.tree.leaves(zeros))
 
 
 @eqx.filter_jit
@@ -182,6 +203,7 @@ def _begin(reduce: Reduce, groups: int, *known: Any) -> dict[str, Any]:
 @eqx.filter_jit
 def _accumulate(
     reduce: Reduce,
+    at_once: bool,
     sums: dict[str, Any],
     policy: Any,
     trajectories: Trajectories,
@@ -189,7 +211,7 @@ def _accumulate(
     groups: Int[Array, " m"],
     count: Int[Array, ""],
 ) -> dict[str, Any]:
-    """Episode by episode: one gradient stays in the near cache, and no padding is visited."""
+    """Sums with the first `count` episodes of a chunk added, at once or one by one."""
 
     def column(x: Array, i: Array, axis: int) -> Array:
         return jax.lax.dynamic_slice_in_dim(x, i, 1, axis)
@@ -199,18 +221,21 @@ def _accumulate(
         rows = reduce(policy, one, jax.tree.map(lambda x: column(x, i, x.ndim - 1), extra))
         return add_rows(sums, rows, groups[i][None])
 
+    if at_once:
+        rows = reduce(policy, trajectories, extra)
+        return add_rows(sums, rows, groups, count)
     return jax.lax.fori_loop(0, count, add, sums)
 
 
-def chunks(valid: Bool[np.ndarray, "T N"], rows: int) -> list[Chunk]:
-    """A batch in chunks of episodes of like length, the longest first.
+def chunks(valid: Bool[np.ndarray, "T N"], rows: int, most: int = 2**31) -> list[Chunk]:
+    """A batch in chunks of episodes of like length, `most` of them in one, the longest first.
 
     The rows of a chunk are a power of two, times 1 or 1.5, so that few shapes ever compile.
     """
     heights = _heights(valid.sum(axis=0), len(valid))
     if valid.size <= rows:
         heights[:] = heights.max(initial=0)
-    most = padded_length(len(heights))
+    most = min(most, padded_length(len(heights)))
     found = []
     for height in np.unique(heights)[::-1].tolist():
         alike = np.flatnonzero(heights == height)
