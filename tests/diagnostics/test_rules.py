@@ -183,7 +183,11 @@ BROKEN: dict[str, list[Examination]] = {
     ],
     "step-size-too-large": [
         examination(metrics={"kl": np.full(UPDATES, 0.4)}),
-        examination(metrics={"kl": np.append(np.full(UPDATES - 1, 0.01), 3.0)}),
+        examination(metrics={"kl": np.append(3.0, np.full(UPDATES - 1, 0.01))}),
+        examination(metrics={"kl": np.append(np.full(UPDATES - 3, 0.01), [3.0, 3.0, 3.0])}),
+        examination(
+            settings={"target_kl": 0.0}, metrics={"kl": np.append(np.full(UPDATES - 1, 0.01), 3.0)}
+        ),
         examination(settings={"algorithm": "natural", "target_kl": 2.0}, metrics={"kl": flat + 2}),
         examination(settings={"algorithm": "ppo"}, metrics={"step_size": np.full(UPDATES, 0.03)}),
     ],
@@ -287,6 +291,17 @@ HEALTHY = {
     "natural steps, of which one in many went too far": examination(
         settings={"algorithm": "natural", "target_kl": 0.02},
         metrics={"kl": np.append(np.full(UPDATES - 1, 0.02), 1.2)},
+    ),
+    "an adapted step, of which one in many went too far": examination(
+        metrics={"kl": np.append(np.full(UPDATES - 1, 0.01), 0.8)},
+    ),
+    "early episodes were few and lucky": examination(
+        metrics={"return_mean": np.append(-180, np.linspace(-700, -200, UPDATES - 1))},
+        seen={"returns": Spread(-200.0, 0.0, -200.0, -200.0)},
+    ),
+    "deterministic, and below its best by chance": examination(
+        seen={"entropy": 0.02, "returns": Spread(0.73, 0.44, 0.0, 1.0)},
+        metrics={"return_mean": np.append(np.linspace(0.01, 0.81, UPDATES - 1), 0.7)},
     ),
     "a return that is down for a few episodes": examination(
         metrics={"return_mean": fallen}, seen={"returns": Spread(400.0, 40.0, 20.0, 500.0)}

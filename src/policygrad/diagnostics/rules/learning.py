@@ -97,7 +97,8 @@ def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
     first, best, last = (float(returns[i]) for i in (at[0], top, at[-1]))
     left = first + t["kept"] * (best - first)
     lost = last < left and s.returns.mean < left
-    if not (lost and best - last > t["spreads"] * s.returns.std):
+    least = t["spreads"] * s.returns.std
+    if not (lost and best - last > least and best - first > least):
         return None
     return Found(
         "The return has collapsed: the policy had learned, and lost it again.",
@@ -126,10 +127,12 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
     numbers = {"median_kl": typical, "most_kl": most, "leaps": leaps, "updates": len(kl)}
     change = _other_step(e, smaller=True)
     # natural steps are set by their KL, of which the median tells; that the quadratic model of it
-    # fails once says nothing of the setting
-    by_kl = e.settings.get("algorithm") in SIZED_BY_KL
-    chance = t["share_natural"] * len(kl) if by_kl else 0
-    if typical > t["typical"] or (leaps >= t["leaps"] and leaps > chance):
+    # fails once says nothing of the setting, nor does a step that adaptation took too far
+    by_kl, adapted = e.settings.get("algorithm") in SIZED_BY_KL, _adapts(e)
+    chance = t["share_natural"] if by_kl else t["share_adapted"] if adapted else 0.0
+    at_first = adapted and np.any(kl[: int(t["first"])] > t["leap"])
+    too_many = leaps >= t["leaps"] and leaps > chance * len(kl)
+    if typical > t["typical"] or at_first or too_many:
         return Found(
             f"The {_knob(e)} is too large: single updates replace the policy.",
             f"KL(old ‖ new) of an update is {typical:.2g} nats in the median and reached "
@@ -163,8 +166,7 @@ def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
     typical = float(np.median(kl))
     above = np.flatnonzero(kl > t["typical"])
     still = int(above[0]) if len(above) else len(kl)  # updates before the first that moved it
-    adapts = e.settings.get("algorithm") in ("vanilla", "ppo") and e.settings.get("target_kl")
-    least = t["frozen"] if adapts else t["typical"]  # what is adapted is given time to rise
+    least = t["frozen"] if _adapts(e) else t["typical"]  # what is adapted is given time to rise
     if not (typical < least or still >= t["still"]):
         return None
     sizes = e.metric("step_size")
@@ -179,6 +181,11 @@ def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
         {"median_kl": typical, "still_updates": still, "updates": len(kl)},
         _other_step(e, smaller=False),
     )
+
+
+def _adapts(e: Examination) -> bool:
+    """Whether the step size follows the KL."""
+    return bool(e.settings.get("algorithm") in ("vanilla", "ppo") and e.settings.get("target_kl"))
 
 
 def _knob(e: Examination) -> str:
@@ -287,6 +294,8 @@ RULES = (
             "leap": 0.5,
             "leaps": 1,
             "share_natural": 0.05,
+            "share_adapted": 0.1,
+            "first": 5,
             "weight_step": 0.01,
         },
         "Schulman et al. 2015 hold the KL at 0.01, Schulman et al. 2017 at 0.003 to 0.03; at 0.5 "
@@ -318,8 +327,8 @@ RULES = (
     Rule(
         "return-collapsed",
         {"updates": 10, "kept": 0.25, "spreads": 2.0},
-        "Three quarters of what was gained are gone, by more than two standard deviations of an "
-        "episode's return; the mean of a hundred episodes has a tenth of one.",
+        "Three quarters of what was gained are gone, and both are more than two standard "
+        "deviations of an episode's return; the mean of a hundred episodes has a tenth of one.",
         0.45,
         return_collapsed,
     ),

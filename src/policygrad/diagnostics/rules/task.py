@@ -207,13 +207,19 @@ def mean_action_saturated(e: Examination, t: Thresholds) -> Found | None:
 
 
 def at_its_best(e: Examination, progress: float) -> bool:
-    """Whether the returns rose in training and ended near the top of what they reached."""
+    """Whether the returns rose in training and ended near the top of what they reached.
+
+    The top is that of many means of a hundred episodes, and two of them differ by chance by 0.3
+    standard deviations of an episode's return.
+    """
     returns = e.metric("return_mean")
     returns = returns[returns == returns]
     if not len(returns):
         return False
     span = returns.max() - returns[0]
-    return bool(span > 0 and returns[-1] >= returns[0] + progress * span)
+    chance = 0.3 * e.sample.returns.std if e.sample else 0.0
+    short = returns.max() - returns[-1]
+    return bool(span > 0 and short <= max((1 - progress) * span, chance))
 
 
 def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
