@@ -1,10 +1,13 @@
 """Exact moments against enumeration, over random MDPs, policies, tables, γ and λ."""
 
+from dataclasses import replace
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from policygrad import baselines, estimators
-from policygrad.tabular import enumerate_trajectories, moments
+from policygrad.tabular import enumerate_trajectories, gallery, moments
 from tests.tabular.oracle import (
     batches,
     brute_force,
@@ -94,3 +97,23 @@ def test_leave_one_out_is_that_of_every_batch(form, kept, k):
         assert relative_error(exact.variance, np.trace(covariance)) <= TOLERANCE
         if with_covariance:
             assert relative_error(exact.covariance, covariance) <= TOLERANCE
+
+
+@pytest.mark.parametrize("covariance", [False, True])
+def test_numbers_of_single_precision_are_widened(covariance):
+    # what JAX makes of any array outside the laboratory
+    task = gallery.chain()
+    narrow = jnp.asarray(np.random.default_rng(1).normal(size=np.shape(task.policy.theta)))
+    assert narrow.dtype == jnp.float32
+    estimator = estimators.gae(
+        critic=baselines.table(jnp.arange(task.mdp.states, dtype=jnp.float32))
+    )
+
+    def of(theta):
+        policy = replace(task.policy, theta=theta)
+        return moments(task.mdp, policy, estimator, covariance=covariance)
+
+    found, exact = of(narrow), of(np.asarray(narrow, np.float64))
+    assert found.mean.dtype == np.float64
+    np.testing.assert_array_equal(found.mean, exact.mean)
+    assert found.variance == exact.variance

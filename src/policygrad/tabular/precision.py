@@ -2,20 +2,38 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
+import numpy as np
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def in_float64(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a function with JAX in float64, whatever the caller's precision is."""
+    """Run a function with JAX in float64, whatever the precision of the caller and its arrays."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        args, kwargs = _widened(args), _widened(kwargs)
         with jax.enable_x64(True):
             return function(*args, **kwargs)
 
     return wrapped
+
+
+def _widened(tree: Any) -> Any:
+    """Float32 arrays as float64; the same object where there are none."""
+    if not any(map(_is_narrow, jax.tree.leaves(tree))):
+        return tree
+    return jax.tree.map(lambda x: np.asarray(x, np.float64) if _is_narrow(x) else x, tree)
+
+
+def _is_narrow(x: Any) -> bool:
+    # a traced array is somebody's own program, whose precision is theirs
+    return (
+        isinstance(x, (np.ndarray, jax.Array))
+        and not isinstance(x, jax.core.Tracer)
+        and x.dtype == np.float32
+    )
