@@ -125,6 +125,7 @@ BROKEN: dict[str, list[Examination]] = {
     "observations-constant": [examination(seen={"constant_components": 4})],
     "rewards-unscaled": [
         examination(seen={"discounted_size": 4e7}),
+        examination(metrics={"reward_scale": np.geomspace(1e-7, 1e-5, UPDATES)}),
         examination(seen={"discounted_size": 4e7}, settings={"scale_rewards": False}),
         examination(seen={"discounted_size": 4e-5}, settings={"scale_rewards": False}),
     ],

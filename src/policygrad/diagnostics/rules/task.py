@@ -110,6 +110,9 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
     scaled = bool(e.settings.get("scale_rewards", True))
     size = s.discounted_size
     if scaled:
+        # a policy that has learned to avoid enormous rewards no longer shows them
+        scales = e.metric("reward_scale")
+        size = float(np.max(1 / scales[scales > 0], initial=size))
         wrong, outside = size > t["most_scaled"], f"above {t['most_scaled']:g}"
     elif not critic_network(e):
         return None
