@@ -22,7 +22,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import jax
 from common import append_line, provenance, read_lines
 from summary import interval, mean_over_run, number
 
@@ -115,7 +114,6 @@ def run(options: argparse.Namespace) -> None:
             "seconds": seconds,
         }
         append_line(options.file, line | origin)
-        jax.clear_caches()  # a process may hold so many programs only, and none comes again
         print(task, change, f"{seconds:.0f} s", file=sys.stderr, flush=True)
 
 

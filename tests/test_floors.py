@@ -9,7 +9,7 @@ import policygrad
 
 SOURCE = Path(policygrad.__file__).parent
 FLOORS = (
-    ("types", "errors", "checks", "config", "processors", "threads", "chunks"),
+    ("types", "errors", "checks", "config", "processors", "programs", "threads", "chunks"),
     ("returns", "advantages", "distributions", "networks"),
     ("baselines", "scores", "estimators"),
     ("tabular",),

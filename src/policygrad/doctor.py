@@ -25,6 +25,7 @@ from policygrad.environments.spaces import ObservationEncoder, example_observati
 from policygrad.errors import NonFiniteError, UserError
 from policygrad.estimators import Estimator, EstimatorState
 from policygrad.policies import Agent
+from policygrad.programs import make_room
 from policygrad.rollout import host
 from policygrad.rollout.collectors import Same, collect_compiled_episodes
 from policygrad.runs import RunDirectory, storage
@@ -155,6 +156,7 @@ def examine(
     Args and Raises as for `diagnose`. What cannot be looked at is named in `notes`.
     """
     check_numbers(episodes, seed)
+    make_room()
     say = say or _silent
     directory = RunDirectory.open(Path(run))
     saved = directory.read_config()

@@ -16,6 +16,7 @@ from policygrad.environments.lanes import Lanes
 from policygrad.environments.spaces import same_kind
 from policygrad.errors import UserError
 from policygrad.policies import Agent
+from policygrad.programs import make_room
 from policygrad.rollout.acting import act, act_greedily, lane_keys
 from policygrad.rollout.compiled import advance, start_lanes
 from policygrad.rollout.host import Actor, run_episodes
@@ -98,6 +99,7 @@ def evaluate(
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UserError(f"--max-episode-steps must be at least 1, got {max_episode_steps}")
+    make_room()
     agent, env, kwargs = _resolve(run, environments.choose_engine(env))
     environment = environments.make(env, min(num_envs, episodes), kwargs=kwargs)
     _check_spaces(agent, environment)

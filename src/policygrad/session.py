@@ -41,6 +41,7 @@ from policygrad.learning import (
 )
 from policygrad.policies import Agent
 from policygrad.processors import processors, whole
+from policygrad.programs import make_room
 from policygrad.rollout import Collector, make_collector
 from policygrad.rollout.collectors import CompiledEpisodes, CompiledSegments, HostEpisodes
 from policygrad.runs import MetricsFile, RunDirectory, sinks, storage
@@ -127,6 +128,7 @@ class Session:
         env_kwargs: dict[str, Any],
     ) -> "Session":
         """Build everything that a run consists of, without touching the disk."""
+        make_room()
         sinks.check(tensorboard=config.tensorboard, wandb=config.wandb)
         objects = [
             name

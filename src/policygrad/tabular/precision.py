@@ -6,6 +6,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +35,6 @@ def _is_narrow(x: Any) -> bool:
     # a traced array is somebody's own program, whose precision is theirs
     return (
         isinstance(x, (np.ndarray, jax.Array))
-        and not isinstance(x, jax.core.Tracer)
+        and not isinstance(x, Tracer)
         and x.dtype == np.float32
     )

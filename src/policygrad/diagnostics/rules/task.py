@@ -1,5 +1,7 @@
 """What is wrong with the task itself: its rewards, observations, bounds and time limits."""
 
+import numpy as np
+
 from policygrad.diagnostics.examination import Examination, Sample
 from policygrad.diagnostics.rules.rule import EVERYTHING, SYMPTOMS, Found, Rule, Thresholds
 
