@@ -106,6 +106,7 @@ BROKEN: dict[str, list[Examination]] = {
     ],
     "observations-not-finite": [
         examination(seen={"observations_not_finite": 1}),
+        examination(seen={"observations_not_finite": 1, "rewards_not_finite": 1}),
         examination(failure="inf in the observation of environment 2 at step 3 of its episode"),
     ],
     "rewards-zero": [

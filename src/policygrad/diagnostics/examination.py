@@ -211,8 +211,9 @@ def measure(
     explains = vary = float("nan")
     if judged is not None:
         targets, baseline = (np.asarray(x, np.float64)[valid] for x in judged)
-        vary = float(targets.std() / max(np.sqrt(np.mean(targets**2)), 1e-30))
-        explains = float(1 - np.var(targets - baseline) / max(np.var(targets), 1e-30))
+        with np.errstate(invalid="ignore"):  # a critic that answers NaN
+            vary = float(targets.std() / max(np.sqrt(np.mean(targets**2)), 1e-30))
+            explains = float(1 - np.var(targets - baseline) / max(np.var(targets), 1e-30))
     truncated = np.asarray(episodes.truncated & ~np.asarray(episodes.terminated))
     return Sample(
         episodes=valid.shape[1],
@@ -266,11 +267,12 @@ def _observations(
 ) -> tuple[int, int, Spread, int]:
     """How many components, how many constant ones, their sizes, and how many are not finite."""
     rows = np.concatenate([x[valid] for x in _measured(space, observations)], axis=1)
-    bad = int((~np.isfinite(rows)).sum())
-    with np.errstate(all="ignore"):
-        changing = ~(np.nanmax(rows, axis=0) == np.nanmin(rows, axis=0))
-        sizes = np.sqrt(np.nanmean(rows**2, axis=0))
-    return rows.shape[1], int((~changing).sum()), Spread.of(sizes[changing]), bad
+    finite = np.isfinite(rows)
+    highest = rows.max(axis=0, where=finite, initial=-np.inf)
+    changing = highest != rows.min(axis=0, where=finite, initial=np.inf)
+    squares = np.sum(rows**2, axis=0, where=finite) / np.maximum(finite.sum(axis=0), 1)
+    sizes = Spread.of(np.sqrt(squares[changing]))
+    return rows.shape[1], int((~changing).sum()), sizes, int((~finite).sum())
 
 
 @eqx.filter_jit

@@ -6,6 +6,20 @@ from policygrad.diagnostics.examination import Examination, Sample
 from policygrad.diagnostics.rules.rule import EVERYTHING, SYMPTOMS, Found, Rule, Thresholds
 
 
+def observations_not_finite(e: Examination, t: Thresholds) -> Found | None:
+    """An observation is NaN or infinite, now or when training stopped."""
+    seen = e.sample.observations_not_finite if e.sample else 0
+    stopped = e.failure if e.failure and "observation" in e.failure.split(" of ")[0] else None
+    if seen < t["numbers"] and not stopped:
+        return None
+    return Found(
+        "The environment returns observations that are NaN or infinite.",
+        _where(seen, "observed numbers", e.sample, stopped),
+        {"observations_not_finite": seen},
+        "Mend the environment's observation; a simulation that diverged should end its episode.",
+    )
+
+
 def rewards_not_finite(e: Examination, t: Thresholds) -> Found | None:
     """A reward is NaN or infinite, now or when training stopped."""
     seen = e.sample.rewards_not_finite if e.sample else 0
@@ -18,20 +32,6 @@ def rewards_not_finite(e: Examination, t: Thresholds) -> Found | None:
         {"rewards_not_finite": seen},
         "Mend the environment's reward: look for divisions by zero, roots and logarithms of "
         "negative numbers. No flag of train makes up for it.",
-    )
-
-
-def observations_not_finite(e: Examination, t: Thresholds) -> Found | None:
-    """An observation is NaN or infinite, now or when training stopped."""
-    seen = e.sample.observations_not_finite if e.sample else 0
-    stopped = e.failure if e.failure and "observation" in e.failure.split(" of ")[0] else None
-    if seen < t["numbers"] and not stopped:
-        return None
-    return Found(
-        "The environment returns observations that are NaN or infinite.",
-        _where(seen, "observed numbers", e.sample, stopped),
-        {"observations_not_finite": seen},
-        "Mend the environment's observation; a simulation that diverged should end its episode.",
     )
 
 
@@ -266,19 +266,19 @@ def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
 
 RULES = (
     Rule(
+        "observations-not-finite",
+        {"numbers": 1},
+        "Any: the action that answers a NaN is one, and so is the reward of that.",
+        1.0,
+        observations_not_finite,
+        EVERYTHING,
+    ),
+    Rule(
         "rewards-not-finite",
         {"rewards": 1},
         "Any: one NaN makes every weight NaN.",
         1.0,
         rewards_not_finite,
-        EVERYTHING,
-    ),
-    Rule(
-        "observations-not-finite",
-        {"numbers": 1},
-        "Any: one NaN makes every weight NaN.",
-        1.0,
-        observations_not_finite,
         EVERYTHING,
     ),
     Rule(
