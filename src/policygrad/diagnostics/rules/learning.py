@@ -171,7 +171,7 @@ def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
         return None
     sizes = e.metric("step_size")
     grown = ""
-    if len(sizes) == len(e.metric("kl")) and still < len(kl) and sizes[0] > 0:
+    if len(sizes) == len(e.metric("kl")) and still < len(kl) and sizes[still] > sizes[0] > 0:
         grown = f", while --target-kl raised the step size {sizes[still] / sizes[0]:.3g}-fold"
     return Found(
         f"The {_knob(e)} is too small: updates leave the policy as it is.",
