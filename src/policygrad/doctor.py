@@ -18,7 +18,7 @@ from policygrad.config import TrainConfig
 from policygrad.diagnostics.examination import Examination, Sample, measure, series_of
 from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.rules import diagnose as apply_rules
-from policygrad.diagnostics.rules.values import IN_USE, WITH, WITHOUT
+from policygrad.diagnostics.rules.values import IN_USE, LAMBDA_FLAG, WITH, WITHOUT
 from policygrad.diagnostics.streaming import weights_of
 from policygrad.environments.lanes import Lanes
 from policygrad.environments.spaces import ObservationEncoder, example_observation, space_to_json
@@ -38,6 +38,7 @@ PROBE_STEPS = 20_480  # what is trained to examine an environment without a run
 LONGEST = 2_000  # steps, of an episode that has no limit of its own
 ROWS = 200_000  # steps that gradients are measured on, at most
 LAMBDAS = (0.5, 0.9, 0.95, 1.0)
+STEPS = (1, 5, 20)  # n of n-step estimators
 
 Say = Callable[[str], None]
 
@@ -200,7 +201,7 @@ def examine(
     sample = sample_of(agent, environment, record, unfinished, discount, judged)
     found = replace(found, sample=sample)
     if gradients:
-        found = judge.gradients(found, agent.policy, record, say)
+        found = judge.gradients(found, agent.policy, record, say, wide=pictures)
     return judge.pictured(found, agent.policy, record, judged, say) if pictures else found
 
 
@@ -305,7 +306,7 @@ class Judge:
         return replace(self.estimator, normalise_advantages=False)
 
     def gradients(
-        self, found: Examination, policy: Any, record: Trajectories, say: Say
+        self, found: Examination, policy: Any, record: Trajectories, say: Say, *, wide: bool
     ) -> Examination:
         """The examination with noise, baseline and comparison, where they can be measured."""
         assert found.sample is not None
@@ -321,9 +322,13 @@ class Judge:
             return found
         say("comparing estimators")
         comparison = diagnostics.compare_estimators(
-            policy, self.candidates(), record, batch_episodes=round(batch), reference=WITHOUT,
+            policy,
+            self.candidates(wide=wide),
+            record,
+            batch_episodes=round(batch),
+            reference=WITHOUT,
             rows=rows,
-        )  # fmt: skip
+        )
         return replace(found, comparison=comparison)
 
     def pictured(
@@ -355,9 +360,13 @@ class Judge:
             time_limit="terminates" if own is None else self.estimator.time_limit,
         )
 
-    def candidates(self) -> dict[str, tuple[Estimator, EstimatorState]]:
+    def candidates(self, *, wide: bool) -> dict[str, tuple[Estimator, EstimatorState]]:
         """The estimator in use; rewards to go with and without its baseline; and others with its
-        critic, named by the flag that they take."""
+        critic, named by the flags that they take. All share γ and what has been fitted.
+
+        Args:
+            wide: also n steps, total returns and γ^t kept, which no rule asks for.
+        """
         critic, fitted = self.estimator.critic, self.state.critic
         none = EstimatorState((), fitted)
         found = {IN_USE: (self.plain, self.state)}
@@ -368,7 +377,19 @@ class Judge:
         if critic is not None:
             for x in LAMBDAS:
                 gae = replace(self.plain, form="gae", baseline=None, gae_lambda=jnp.float32(x))
-                found[f"--gae-lambda {x:g}"] = gae, none
+                found[f"{LAMBDA_FLAG} {x:g}"] = gae, none
+        if not wide:
+            return found
+        if critic is not None:
+            own = {"discount": self.estimator.discount, "critic": critic}
+            for n in STEPS:
+                steps = estimators.n_step(n=n, time_limit=self.estimator.time_limit, **own)
+                found[f"--estimator n-step --n {n}"] = steps, none
+        total = estimators.total_return(discount=self.estimator.discount)
+        found["--estimator total-return"] = total, EstimatorState((), ())
+        if not self.plain.discounted_states and self.plain.form != "total_return":
+            kept = replace(self.plain, discounted_states=True)
+            found["in use, --discounted-states"] = kept, self.state
         return found
 
 

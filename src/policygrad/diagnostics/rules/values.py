@@ -8,6 +8,7 @@ from policygrad.diagnostics.rules.task import critic_network
 
 # names of estimators in the comparison that are no flags
 IN_USE, WITH, WITHOUT = "in use", "with baseline", "without baseline"
+LAMBDA_FLAG = "--gae-lambda"
 ADAM = 1e-3  # the default critic's step size, which the advice names
 
 
@@ -200,7 +201,7 @@ def baseline_hurts(e: Examination, t: Thresholds) -> Found | None:
 def lambda_far_from_best(e: Examination, t: Thresholds) -> Found | None:
     """Another λ points far better at the true gradient, beyond the intervals."""
     c = e.comparison
-    flags = [] if c is None else [name for name in c.estimators if name.startswith("--")]
+    flags = [] if c is None else [name for name in c.estimators if name.startswith(LAMBDA_FLAG)]
     if c is None or not flags or IN_USE not in c.estimators:
         return None
     ours = c.estimators[IN_USE].cosine
