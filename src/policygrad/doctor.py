@@ -321,12 +321,15 @@ class Judge:
         if not batch >= 1:
             return found
         say("comparing estimators")
+        candidates = self.candidates(wide=wide)
+        # unbiased either way; the noise of the reference is that of every bias
+        reference = WITH if WITH in candidates else WITHOUT
         comparison = diagnostics.compare_estimators(
             policy,
-            self.candidates(wide=wide),
+            candidates,
             record,
             batch_episodes=round(batch),
-            reference=WITHOUT,
+            reference=reference,
             rows=rows,
         )
         return replace(found, comparison=comparison)

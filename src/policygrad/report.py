@@ -43,7 +43,7 @@ CAPTIONS = {
     "between disjoint batches with 95\u00a0% intervals, and foretold twice: from episodes by the "
     "length of their gradients, and from norm and variance alone.",
     "bias_variance_plane": "Estimators on the same episodes. Left and down is better; bias is "
-    "against rewards to go without a baseline, discounted as in training.",
+    "against rewards to go less the run's baseline, discounted as in training.",
     "variance_by_step": "How large each step's own term is, with 95\u00a0% intervals.",
     "variance_by_component": "The variance taken apart, and by group of parameters. Lines are "
     "95\u00a0% intervals.",

@@ -77,9 +77,11 @@ def examination(
 
 
 def judged(ratio: Measured) -> Comparison:
+    """A baseline that multiplies the variance so many times."""
     any_ = Measured(0.5, 0.4, 0.6)
-    found = {"with baseline": Compared(any_, ratio, any_, any_, any_, any_)}
-    return Comparison(64, 16, "without baseline", found)
+    inverse = Measured(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
+    found = {"without baseline": Compared(any_, inverse, any_, any_, any_, any_)}
+    return Comparison(64, 16, "with baseline", found)
 
 
 def noisy(low: float) -> Any:

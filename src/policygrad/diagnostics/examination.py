@@ -165,7 +165,10 @@ class Examination:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return to_json(self)
+        found = to_json(self)
+        if self.comparison is not None:
+            found["comparison"] = self.comparison.to_json()  # which says what is best
+        return found
 
 
 def series_of(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from policygrad.diagnostics.examination import Examination
+from policygrad.diagnostics.intervals import Measured
 from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
 from policygrad.diagnostics.rules.task import critic_network
 
@@ -184,11 +185,12 @@ def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
 def baseline_hurts(e: Examination, t: Thresholds) -> Found | None:
     """A baseline with which the gradient is noisier than without."""
     c = e.comparison
-    if c is None or WITH not in c.estimators or c.reference != WITHOUT:
+    if c is None or WITHOUT not in c.estimators or c.reference != WITH:
         return None
-    ratio = c.estimators[WITH].variance_ratio
-    if not ratio.low > 1 + t["share"]:
+    x = c.estimators[WITHOUT].variance_ratio
+    if not 0 < x.high < 1 / (1 + t["share"]):
         return None
+    ratio = Measured(1 / x.value, 1 / x.high, 1 / x.low if x.low > 0 else np.inf)
     return Found(
         "The baseline hurts: the gradient is noisier with it than without.",
         f"On {c.episodes} fresh episodes it multiplies the gradient's variance by "
@@ -283,8 +285,8 @@ RULES = (
     Rule(
         "lambda-far-from-best",
         {"times": 2.0},
-        "Bias and variance measured on the same episodes against rewards to go without a critic; a "
-        "cosine twice as large is worth a batch four times as large.",
+        "Bias and variance measured on the same episodes against rewards to go, which no critic "
+        "biases; a cosine twice as large is worth a batch four times as large.",
         0.4,
         lambda_far_from_best,
     ),
