@@ -43,6 +43,18 @@ def test_the_examination_is_of_the_run(trained):
     assert to_json(again.sample) == to_json(sample)
 
 
+def test_another_environment_has_to_have_the_same_spaces(trained):
+    with pytest.raises(UserError, match="observation space"):
+        doctor.examine(trained.path, "Pendulum-v1", episodes=8)
+
+
+def test_a_run_without_metrics_is_not_called_healthy_in_silence(trained, tmp_path):
+    shutil.copytree(trained.path, tmp_path / "a")
+    (tmp_path / "a" / "metrics.jsonl").write_text("")
+    found = doctor.examine(tmp_path / "a", episodes=8, gradients=False)
+    assert any("no metrics" in note for note in found.notes)
+
+
 def test_the_critic_is_that_of_the_checkpoint(tmp_path):
     """A constant fitted to rewards of 1 in episodes of 3: the mean of 3, 2 and 1, scaled."""
     run = training.train(

@@ -76,8 +76,13 @@ def test_page_pictures_and_numbers(examination, tmp_path):
 
 def test_healthy_and_nothing_measured(tmp_path):
     empty = Examination(env=None, settings={}, objects=(), metrics={})
+    stale, own = tmp_path / "variance_by_step.png", tmp_path / "mine.png"
+    for file in (stale, own):
+        file.write_bytes(b"of another run")
     written = write_report(tmp_path, "a run", [], empty)
     assert [path.name for path in written] == ["report.html", "report.json"]
+    assert own.exists()
+    assert not stale.exists()
     assert "Healthy: nothing is wrong." in written[0].read_text()
 
 

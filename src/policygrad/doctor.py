@@ -24,6 +24,7 @@ from policygrad.environments.lanes import Lanes
 from policygrad.environments.spaces import ObservationEncoder, example_observation, space_to_json
 from policygrad.errors import NonFiniteError, UserError
 from policygrad.estimators import Estimator, EstimatorState
+from policygrad.evaluation import check_spaces
 from policygrad.policies import Agent
 from policygrad.programs import make_room
 from policygrad.rollout import host
@@ -172,11 +173,15 @@ def examine(
         env_steps=int(steps[-1]) if len(steps) else 0,
         failure=directory.read_failure(),
     )
+    if not found.updates:
+        unseen = "training: the run has no metrics yet, which most rules look at"
+        found = replace(found, notes=(unseen,))
     given = {"env": env, "policy": policy, "estimator": estimator}
     missing = [name for name in given if name in found.objects and given[name] is None]
     if "env" in missing or "policy" in missing:
         needed = " and ".join(name for name in missing if name != "estimator")
         return replace(found, notes=(
+            *found.notes,
             f"no fresh episodes: the run was trained with a {needed} passed as an object; pass it "
             f"to policygrad.diagnose({str(run)!r}, {needed.replace(' and ', '=…, ')}=…)",
         ))  # fmt: skip
@@ -186,6 +191,7 @@ def examine(
         min(32, episodes),
         kwargs=saved["env_kwargs"] if env is None else {},
     )
+    check_spaces(agent, environment)
     say(f"running {episodes} episodes")
     key = jax.random.fold_in(jax.random.key(seed), 0xD0C)
     limit = config.max_episode_steps or environment.time_limit or LONGEST
@@ -194,14 +200,17 @@ def examine(
     if "estimator" in missing:
         note = "gradients were not measured: the estimator was passed as an object; pass it again"
         sample = sample_of(agent, environment, record, unfinished, cast(float, config.discount))
-        return replace(found, sample=sample, notes=(note,))
+        return replace(found, sample=sample, notes=(*found.notes, note))
     judge = Judge.of(directory, config, environment, estimator)
     discount = float(judge.estimator.discount)
     judged = judge.judged(record)
     sample = sample_of(agent, environment, record, unfinished, discount, judged)
     found = replace(found, sample=sample)
     if gradients:
-        found = judge.gradients(found, agent.policy, record, say, wide=pictures)
+        try:
+            found = judge.gradients(found, agent.policy, record, say, wide=pictures)
+        except NonFiniteError as error:
+            found = replace(found, notes=(*found.notes, f"gradients: {error}"))
     return judge.pictured(found, agent.policy, record, judged, say) if pictures else found
 
 

@@ -102,7 +102,7 @@ def evaluate(
     make_room()
     agent, env, kwargs = _resolve(run, environments.choose_engine(env))
     environment = environments.make(env, min(num_envs, episodes), kwargs=kwargs)
-    _check_spaces(agent, environment)
+    check_spaces(agent, environment)
     limit = max_episode_steps or environment.time_limit or DEFAULT_LIMIT
     # training draws from the seed itself
     key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
@@ -137,7 +137,8 @@ def _resolve(run: Any, env: Any) -> tuple[Agent, Any, dict[str, Any]]:
     return agent, env, kwargs
 
 
-def _check_spaces(agent: Agent, environment: Any) -> None:
+def check_spaces(agent: Agent, environment: Any) -> None:
+    """UserError unless the environment has the spaces that the policy was made for."""
     for name in ("observation_space", "action_space"):
         ours, theirs = getattr(agent, name), getattr(environment, name)
         if not same_kind(ours, theirs):

@@ -109,6 +109,8 @@ def write_report(
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for picture in CAPTIONS:  # of a report that was written here before
+            (folder / f"{picture}.png").unlink(missing_ok=True)
         for file, data in files.items():
             (folder / file).write_bytes(data)
     except OSError as error:

@@ -84,3 +84,7 @@ def test_mistakes(refused, run_path):
     assert "at least 8" in refused("diagnose", run_path, "--episodes", "1")
     assert "--out" in refused("diagnose", run_path, "--out", "no/such/file.json")
     assert "did you mean" in refused("diagnose", "--env", "CartPol-v1")
+    assert "observation space" in refused("diagnose", run_path, "--env", "Pendulum-v1")
+    assert "it is a directory" in refused("diagnose", run_path, "--out", run_path)
+    config = str(RunDirectory(run_path).path / "config.json")
+    assert "cannot write --report" in refused("diagnose", run_path, "--report", config)

@@ -10,10 +10,10 @@ import pytest
 from scipy.special import stdtrit
 
 from policygrad import baselines, diagnostics, estimators, scores
-from policygrad.diagnostics.intervals import GroupSums, standard_error
+from policygrad.diagnostics.intervals import GroupSums, Means, standard_error
 from policygrad.diagnostics.streaming import weights_of
-from policygrad.errors import UserError
-from policygrad.tabular import gallery
+from policygrad.errors import NonFiniteError, UserError
+from policygrad.tabular import as_environment, gallery
 from tests.diagnostics.sampling import sampler
 
 EPISODES = 300
@@ -218,6 +218,67 @@ def test_cosine_of_one_parameter_is_a_sign_less_its_noise():
         assert x.high - x.low < 0.2  # without its sign it would be 0.9 or more
 
 
+@pytest.mark.parametrize("n", [3, 17, 33, 47, 63, 65])
+def test_no_episode_is_left_out(n):
+    gradients = np.random.default_rng(n).normal(1.0, 1.0, (n, 5))
+    found = diagnostics.noise_of_gradients(gradients)
+    assert found.episodes == n
+    np.testing.assert_allclose(found.total.variance.value, np.trace(np.cov(gradients.T)))
+    np.testing.assert_allclose(found.mean, gradients.mean(axis=0))
+
+
+def test_two_episodes_say_nothing_of_a_variance_s_error():
+    found = diagnostics.noise_of_gradients(np.random.default_rng(0).normal(size=(2, 3)))
+    assert (found.total.variance.low, found.total.variance.high) == (0.0, np.inf)
+
+
+def test_nothing_but_zeros_is_neither_signal_nor_noise():
+    found = diagnostics.noise_of_gradients(np.zeros((20, 3))).total
+    assert (found.signal_to_noise.low, found.signal_to_noise.high) == (0.0, np.inf)
+    assert (found.noise_scale.low, found.noise_scale.high) == (0.0, np.inf)
+
+
+@pytest.mark.parametrize("residue", [0.0, 1e-22, 1e-20, 1e-17])
+def test_a_rounding_error_is_no_squared_norm(residue):
+    # two estimators that are equal up to rounding: what is left of ‖x̄‖² says nothing of its error
+    noise = 1e-6
+    values = -noise + 1e-7 * np.random.default_rng(0).normal(size=17)
+    means = Means(np.r_[64.0, np.full(16, 60.0)], {})
+    found = means.squared_norm(values, -values[0] + residue, 0.3)
+    assert 0 <= found.low <= max(found.value, 0.0)
+    assert found.high < 100 * noise
+
+
+def test_an_estimator_without_noise_has_the_cosine_of_its_mean():
+    gradients = np.random.default_rng(0).normal(1.0, 0.1, (40, 3))
+    named = {"exact": np.ones((40, 3)), "noisy": gradients}
+    found = diagnostics.compare_gradients(named, reference="exact", batch_episodes=4).estimators
+    assert found["exact"].cosine.low == found["exact"].cosine.high == pytest.approx(1.0)
+    assert found["noisy"].cosine.low < found["noisy"].cosine.value < 1
+
+
+@pytest.mark.parametrize(("states", "batch"), [(1024, 32), (8, 8), (24, 256)])
+def test_a_split_by_step_from_few_states_at_a_time(sampled, states, batch):
+    policy, estimator, state, _ = sampled
+    found = diagnostics.split_by_step(
+        policy, estimator, state, as_environment(gallery.chain().mdp), jax.random.key(0),
+        states=states, batch=batch, max_steps=20,
+    )  # fmt: skip
+    assert found.states == states
+    for part in (found.trajectory, found.action, found.state, found.variance):
+        assert np.isfinite(part.value)
+
+
+def test_gradients_that_are_not_finite_are_refused(sampled):
+    policy, estimator, state, episodes = sampled
+    rewards = np.array(episodes.rewards)
+    rewards[0, 0] = np.nan
+    with pytest.raises(NonFiniteError, match="NaN or infinite"):
+        diagnostics.gradient_noise(policy, estimator, state, replace(episodes, rewards=rewards))
+    with pytest.raises(UserError, match="of episode 0 is 1e"):
+        diagnostics.noise_of_gradients(np.full((5, 2), 1e200))
+
+
 def test_refusals(sampled):
     policy, estimator, state, episodes = sampled
     with pytest.raises(UserError, match="segments of"):
@@ -241,5 +302,22 @@ def test_refusals(sampled):
     with pytest.raises(UserError, match="LeaveOneOut is no function"):
         alone = estimators.reward_to_go(baseline=baselines.leave_one_out())
         diagnostics.judge_baseline(policy, alone, alone.init(jax.random.key(0), 0), episodes)
+    rows = np.ones((5, 2))
+    for batch in (0, -3, 2.5, "4"):
+        with pytest.raises(UserError, match="batch_episodes must be a whole number"):
+            diagnostics.compare_gradients({"a": rows}, reference="a", batch_episodes=batch)
+    with pytest.raises(UserError, match="as many parameters"):
+        two = {"a": rows, "b": np.ones((5, 3))}
+        diagnostics.compare_gradients(two, reference="a", batch_episodes=1)
+    with pytest.raises(UserError, match="estimators by name"):
+        diagnostics.compare_gradients(rows, reference="a", batch_episodes=1)
+    for groups in (0, 1, 2.5):
+        with pytest.raises(UserError, match="groups must be a whole number"):
+            diagnostics.noise_of_gradients(rows, groups=groups)
+    for wrong in (rows + 1j, [["a"], ["b"]], [[1.0], [1.0, 2.0]]):
+        with pytest.raises(UserError, match="array of real numbers"):
+            diagnostics.noise_of_gradients(wrong)
+    with pytest.raises(UserError, match="states must be a whole number"):
+        diagnostics.split_by_step(policy, estimator, state, None, jax.random.key(0), states=0)
     with pytest.raises(UserError, match="cannot be reset"):
         diagnostics.split_by_step(policy, estimator, state, object(), jax.random.key(0))

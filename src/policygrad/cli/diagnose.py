@@ -45,6 +45,8 @@ def diagnose(
     """Say what is wrong with a run, most likely cause first, and what to change."""
     kwargs = parse_kwargs(env_kwargs)
     _check(run, env, config, kwargs, out)
+    if report is not None:
+        _make_folder(report)
     prepare_jax()
     from policygrad import doctor
     from policygrad.cli.progress import Progress
@@ -97,6 +99,16 @@ def _check(
         raise UserError(f"{run} has its own --env-kwargs; leave them out, or leave out RUN")
     if out is not None and not out.parent.is_dir():
         raise UserError(f"cannot write --out {out}: no such directory {out.parent}")
+    if out is not None and out.is_dir():
+        raise UserError(f"cannot write --out {out}: it is a directory; name a file in it")
+
+
+def _make_folder(report: Path) -> None:
+    """Before minutes of work, not after."""
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write --report {report}: {error.strerror}") from error
 
 
 def _only_seed(seed: int) -> TrainConfig:

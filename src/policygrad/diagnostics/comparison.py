@@ -25,7 +25,14 @@ from policygrad.diagnostics.intervals import (
     total_of,
 )
 from policygrad.diagnostics.noise import as_rows
-from policygrad.diagnostics.streaming import ROWS, Episodes, flatten, stream, weights_of
+from policygrad.diagnostics.streaming import (
+    ROWS,
+    Episodes,
+    check_groups,
+    flatten,
+    stream,
+    weights_of,
+)
 from policygrad.errors import UserError
 from policygrad.estimators import Estimator, EstimatorState, reward_to_go
 from policygrad.types import Trajectories
@@ -125,6 +132,7 @@ def compare_estimators(
 
     Source: mean squared error as variance plus squared bias; E5 for the reference.
     """
+    _check_batch(batch_episodes)
     candidates = dict(candidates)
     if reference is None:
         reference = "reference"
@@ -151,17 +159,26 @@ def compare_gradients(
     >>> compare_gradients(rows, reference="exact", batch_episodes=4).best
     'exact'
     """
+    _check_batch(batch_episodes)
+    check_groups(groups)
     _check_reference(gradients, reference)
-    named = {k: np.asarray(v).reshape(len(v), -1) for k, v in gradients.items()}
-    flat, parts = as_rows(named)
+    flat, parts = as_rows(gradients)
+    sizes = {p.name: p.stop - p.start for p in parts}
+    if len(set(sizes.values())) != 1:
+        raise UserError(f"gradients of one policy have as many parameters each, got {sizes}")
     g = np.stack([flat[:, p.start : p.stop] for p in parts], axis=1)  # [N, E, d]
-    base = g[:, list(named).index(reference)]
+    base = g[:, list(gradients).index(reference)]
     k = min(groups, len(g))
     member = 1.0 * (np.arange(len(g)) % k == np.arange(k)[:, None])
     rows = {"gradient": g, "square": (g**2).sum(-1), "product": np.einsum("ned,nd->ne", g, base)}
     sums = {name: np.tensordot(member, x, 1) for name, x in rows.items()}
     grouped = GroupSums(member.sum(axis=1), sums).folded()
-    return _comparison(grouped, tuple(named), reference, batch_episodes)
+    return _comparison(grouped, tuple(gradients), reference, batch_episodes)
+
+
+def _check_batch(episodes: int) -> None:
+    if isinstance(episodes, bool) or not isinstance(episodes, (int, np.integer)) or episodes < 1:
+        raise UserError(f"batch_episodes must be a whole number, at least 1, got {episodes!r}")
 
 
 def _check(candidates: Mapping[str, tuple[Estimator, Any]], reference: str) -> None:
@@ -175,6 +192,8 @@ def _check(candidates: Mapping[str, tuple[Estimator, Any]], reference: str) -> N
 
 
 def _check_reference(candidates: Mapping[str, Any], reference: str) -> None:
+    if not isinstance(candidates, Mapping) or not candidates:
+        raise UserError(f"give estimators by name, got {type(candidates).__name__} {candidates!r}")
     if reference not in candidates:
         raise UserError(f"reference must be one of {', '.join(candidates)}, got {reference!r}")
 
@@ -274,9 +293,11 @@ def _cosine(
     )
     if not known:
         return Measured(float("nan"), -1.0, 1.0)
-    shrunk = m.squared_norm(ratio, 1 / n[0], alike(own[:, 0])).map(
-        lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch_episodes)))
-    )
+    shrunk = Measured(1.0, 1.0, 1.0)
+    if variance[0, 0] > 0:
+        shrunk = m.squared_norm(ratio, 1 / n[0], alike(own[:, 0])).map(
+            lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch_episodes)))
+        )
     b = float(beta[0])
     if d == 1:
         return _signed(shrunk, b)

@@ -103,20 +103,25 @@ class GroupSums:
         return GroupSums(self.counts + other.counts, sums, classes)
 
     def folded(self) -> "GroupSums":
-        """Half as many groups, while they are too small to be alike and many enough to halve."""
-        groups = self
+        """Those that are not empty, and half as many while they are too small to be alike and many
+        enough to halve."""
+        present = self.counts > 0
+        sums = {k: v[present] for k, v in self.sums.items()}
+        groups = GroupSums(self.counts[present], sums, self.classes)
         while len(
             groups.counts
         ) >= 2 * LEAST_GROUPS and groups.episodes < LEAST_EPISODES_A_GROUP * len(groups.counts):
-            groups = groups.merged(2)
+            groups = groups._halved()
         return groups
 
-    def merged(self, times: int) -> "GroupSums":
-        """Groups put together, `times` into one; those left over stay out."""
-        size = len(self.counts) // times
+    def _halved(self) -> "GroupSums":
+        """Group k put together with k + K/2; where K is odd, three with each other."""
+        half = len(self.counts) // 2
 
         def merge(x: np.ndarray) -> np.ndarray:
-            return x[: size * times].reshape(times, size, *x.shape[1:]).sum(axis=0)
+            merged = x[:half] + x[half : 2 * half]
+            merged[: len(x) - 2 * half] += x[2 * half :]
+            return merged
 
         sums = {k: merge(v) for k, v in self.sums.items()}
         return GroupSums(merge(self.counts), sums, self.classes)
@@ -175,14 +180,15 @@ class Means:
         value = float(values[0])
         spread, _, t = standard_error(values, self.n)
         x = max(value + noise, 0.0)
-        along = float(spread) ** 2 / (4 * x) if x > 0 else 0.0
-        square = concentration * noise**2
-        if not math.isfinite(spread) or not math.isfinite(value):
+        if not np.all(np.isfinite([spread, value, noise, concentration])):
             return Measured(value, 0.0, math.inf)
+        # λ is at most trS; where x is next to nothing, the quotient is of rounding errors
+        along = min(float(spread) ** 2 / (4 * x), 4 * noise) if x > 0 else 0.0
+        square = concentration * noise**2
         low = _where_improbable(x, t, noise, square, along)
         # below the mean of pure noise the lower tail would promise too much
         high = _where_improbable(max(x, noise), -t, noise, square, along)
-        return Measured(value, low, high)
+        return Measured(value, min(low, max(value, 0.0)), max(high, value))
 
 
 def total_of(one: Measured, other: Measured) -> Measured:
@@ -313,7 +319,7 @@ def standard_error(values: np.ndarray, n: np.ndarray) -> tuple[Any, Any, Any]:
     """
     k = len(values) - 1
     shape = np.shape(values[0])
-    if k < 2:
+    if k < 3:  # two groups leave one episode each, perhaps, which has no spread
         return np.full(shape, np.inf), np.zeros(shape), np.full(shape, student(1))
     rest = n[1:].reshape(-1, *[1] * (values.ndim - 1))
     sizes = n[0] - rest

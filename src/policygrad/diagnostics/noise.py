@@ -32,6 +32,7 @@ from policygrad.diagnostics.streaming import (
     Episodes,
     Part,
     by_part,
+    check_groups,
     flatten,
     grouped,
     parts_of,
@@ -157,6 +158,7 @@ def noise_of_gradients(
     >>> found.norm.covers(5.0) and found.variance.covers(2.0)
     True
     """
+    check_groups(groups)
     named = gradients if isinstance(gradients, Mapping) else {"parameters": gradients}
     flat, parts = as_rows(named)
     return noise_of_sums(_group(flat, parts, groups), parts)
@@ -164,15 +166,16 @@ def noise_of_gradients(
 
 def as_rows(named: Mapping[str, Any]) -> tuple[Float[np.ndarray, "N d"], tuple[Part, ...]]:
     """Per-episode gradients as one matrix, and where its groups lie."""
-    arrays = {k: np.asarray(v, np.float64) for k, v in named.items()}
+    arrays = {k: _numbers(k, v) for k, v in named.items()}
     lengths = {k: len(v) if v.ndim else 0 for k, v in arrays.items()}
     if not lengths or len(set(lengths.values())) != 1 or min(lengths.values()) < 2:
         raise UserError(
             f"gradients need one row an episode, at least 2 and equally many of each, got {lengths}"
         )
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            bad = np.argwhere(~np.isfinite(array))[0]
+        wrong = ~(np.abs(array) < 1e140)  # NaN, infinite, or with a square that may be
+        if wrong.any():
+            bad = np.argwhere(wrong)[0]
             raise UserError(f"gradient {name!r} of episode {bad[0]} is {array[tuple(bad)]}")
     rows = {k: v.reshape(len(v), -1) for k, v in arrays.items()}
     stops = np.cumsum([v.shape[1] for v in rows.values()]).tolist()
@@ -180,6 +183,18 @@ def as_rows(named: Mapping[str, Any]) -> tuple[Float[np.ndarray, "N d"], tuple[P
         Part(k, stop - v.shape[1], stop) for (k, v), stop in zip(rows.items(), stops, strict=True)
     )
     return np.concatenate(list(rows.values()), axis=1), parts
+
+
+def _numbers(name: str, rows: Any) -> np.ndarray:
+    try:
+        found = np.asarray(rows)
+        if np.iscomplexobj(found):
+            raise TypeError("complex numbers")
+        return found.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"gradients {name!r} need to be an array of real numbers, one row an episode: {error}"
+        ) from error
 
 
 def _group(flat: np.ndarray, parts: tuple[Part, ...], groups: int) -> GroupSums:
@@ -283,6 +298,8 @@ def _noise(
     ratio = norm_by_variance(norm2, variance)
     alike = concentration(products, means.n[0] - means.n[1:], d)
     snr = means.squared_norm(ratio, 1 / means.n[0], alike).map(_root)
+    if means["square"][0, part] == 0:  # nothing but zeros: neither signal nor noise is known
+        snr = Measured(0.0, 0.0, float("inf"))
     squared_norm = means.squared_norm(norm2, variance[0] / means.n[0], alike)
     return Noise(
         parameters=d,

@@ -66,7 +66,8 @@ def split_by_step(
         policy, estimator, state: as in `gradient_noise`.
         environment: compiled; its state is a value, so that it can be gone back to.
         key: consumed.
-        states: how many; each is one step, drawn uniformly, of an episode of its own.
+        states: how many, at least 2, and rounded up to whole batches; each is one step, drawn
+            uniformly, of an episode of its own.
         max_steps: cap on an episode; None for the environment's time limit, else 10,000.
         batch: states at a time: memory is that of four times as many episodes.
 
@@ -74,16 +75,20 @@ def split_by_step(
         `StepSplit`; intervals over states.
 
     Raises:
-        UserError: a Gymnasium environment, which cannot be reset to a state; an estimator whose
-            weights are not of what follows the step.
+        UserError: fewer than 2 states; a Gymnasium environment, which cannot be reset to a state;
+            an estimator whose weights are not of what follows the step.
 
     Bias: none, but O(1/states) of a quotient.
 
     Source: Tucker et al. 2018, eq. 4.
     """
+    for name, count in (("states", states), ("batch", batch)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 2:
+            raise UserError(f"{name} must be a whole number, at least 2, got {count!r}")
     _check(estimator, environment)
     limit = max_steps or environment.time_limit or 10_000
     same, total = Same(environment), None
+    batch = min(batch, states)
     batches = -(-states // batch)
     for k in jax.random.split(key, batches):
         found, unfinished = _branch(same, policy, estimator, state, k, batch, limit)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.diagnostics.lengths import CLASSES
-from policygrad.errors import UserError
+from policygrad.errors import NonFiniteError, UserError
 from policygrad.estimators import Estimator, EstimatorState, Weights
 from policygrad.rollout.compiled import padded_length
 from policygrad.threads import for_another_thread
@@ -81,8 +81,10 @@ def stream(
         rows: T·m of a chunk, about; where it holds a batch, one shape compiles.
 
     Raises:
-        UserError: segments in place of whole episodes, or fewer than two episodes.
+        UserError: segments in place of whole episodes, or fewer than two episodes or groups.
+        NonFiniteError: a gradient that is NaN or infinite.
     """
+    check_groups(groups)
     total = None
     seen = 0
     for batch in [episodes] if isinstance(episodes, Trajectories) else episodes:
@@ -92,6 +94,8 @@ def stream(
                 "steps; collect with episodes= in place of steps="
             )
         columns = batch.rewards.shape[1]
+        if not columns:
+            continue
         counts = np.bincount((seen + np.arange(columns)) % groups, minlength=groups)
         sums = _sums(reduce, groups, policy, batch, weigh(batch), first=seen, rows=rows)
         part = grouped(counts, sums)
@@ -99,13 +103,27 @@ def stream(
         seen += columns
     if total is None or seen < 2:
         raise UserError(f"the diagnostics need at least 2 episodes, got {seen}")
-    present = total.counts > 0
-    kept = {k: v[present] for k, v in total.sums.items()}
-    return replace(total, counts=total.counts[present], sums=kept).folded()
+    return total.folded()
+
+
+def check_groups(groups: int) -> None:
+    """Raise UserError unless there are two or more."""
+    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 2:
+        raise UserError(f"groups must be a whole number, at least 2, got {groups!r}")
 
 
 def grouped(counts: np.ndarray, sums: dict[str, Any]) -> GroupSums:
-    """Sums in float64, those over groups apart from those over classes."""
+    """Sums in float64, those over groups apart from those over classes.
+
+    Raises:
+        NonFiniteError: a sum that is NaN or infinite.
+    """
+    for name, x in sums.items():
+        if not np.all(np.isfinite(x.rows if isinstance(x, Classed) else x)):
+            raise NonFiniteError(
+                f"the sum of {name} over the episodes is NaN or infinite; so is a reward, an "
+                "observation, a number of policy or critic, or it overflows"
+            )
     of_groups = {k: v for k, v in sums.items() if not isinstance(v, Classed)}
     of_classes = {k: v.rows for k, v in sums.items() if isinstance(v, Classed)}
     return GroupSums(

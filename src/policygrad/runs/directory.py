@@ -159,7 +159,7 @@ class RunDirectory:
         """The newest complete checkpoint; RunError where there is none."""
         found = self.checkpoints()
         if not found:
-            raise RunError(f"{self.path} has no checkpoint to continue from")
+            raise RunError(f"{self.path} has no checkpoint")
         return found[-1]
 
 
