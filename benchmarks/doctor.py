@@ -5,6 +5,7 @@ many are left whole; there it has to find nothing. Everything else is a default.
 environment, algorithm and length of training, so that no two seeds ask the same question.
 
     python benchmarks/doctor.py [--seeds 3] [--only NAME …] [--json FILE]
+    python benchmarks/doctor.py --others                # on tasks that no rule was written on
 """
 
 import argparse
@@ -12,8 +13,8 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,31 @@ HEALTHY = tuple(
     for algorithm in ("vanilla", "ppo", "natural")
 )
 
+# environment, algorithm and seed
+OTHERS = (
+    ("Hopper-v5", "natural", 4), ("HalfCheetah-v5", "vanilla", 5), ("Acrobot-v1", "natural", 4),
+    ("FrozenLake-v1", "vanilla", 5), ("MountainCarContinuous-v0", "natural", 4),
+    ("InvertedPendulum-v5", "ppo", 5),
+)  # fmt: skip
+DISCRETE_OTHERS = ("Acrobot-v1", "FrozenLake-v1")
+HEALTHY_OTHERS = (
+    "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Swimmer-v5", "InvertedPendulum-v5",
+    "InvertedDoublePendulum-v5", "Reacher-v5", "FrozenLake-v1", "CliffWalking-v1", "Taxi-v3",
+    "gymnax/Catch-bsuite", "gymnax/Breakout-MinAtar", "gymnax/Acrobot-v1", "MountainCar-v0",
+)  # fmt: skip
+
+
+def others() -> Iterator[tuple[Case, int]]:
+    """The same faults, and none, where no rule was written; with a seed."""
+    for name, algorithm, seed in OTHERS:
+        for case in CASES:
+            if case.expected == "actions-saturated" and name in DISCRETE_OTHERS:
+                continue
+            yield replace(case, tasks=((name, algorithm),)), seed
+    for algorithm in ("vanilla", "natural", "ppo"):
+        for name in HEALTHY_OTHERS:
+            yield Case(f"{name}, {algorithm}", None, ((name, algorithm),)), 5
+
 
 def verdict(case: Case, seed: int) -> dict[str, Any]:
     """Train, diagnose; what was found, and how long each took."""
@@ -157,18 +183,17 @@ def verdict(case: Case, seed: int) -> dict[str, Any]:
     }
 
 
-def rows(cases: tuple[Case, ...], seeds: int) -> Iterator[dict[str, Any]]:
-    """Every case and seed, printed as it comes."""
-    for case in cases:
-        for seed in range(seeds):
-            row = verdict(case, seed)
-            mark = "" if row["right"] else "  WRONG"
-            print(
-                f"| {row['case']} | {seed} | {row['env']}, {row['algorithm']}, {row['steps']:,} | "
-                f"{', '.join(row['found']) or 'healthy'}{mark} |",
-                flush=True,
-            )
-            yield row
+def rows(cases: Iterable[tuple[Case, int]]) -> Iterator[dict[str, Any]]:
+    """Every case with its seed, printed as it comes."""
+    for case, seed in cases:
+        row = verdict(case, seed)
+        mark = "" if row["right"] else "  WRONG"
+        print(
+            f"| {row['case']} | {seed} | {row['env']}, {row['algorithm']}, {row['steps']:,} | "
+            f"{', '.join(row['found']) or 'healthy'}{mark} |",
+            flush=True,
+        )
+        yield row
 
 
 def main() -> None:
@@ -176,6 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="parts of the cases' names")
+    parser.add_argument("--others", action="store_true", help="other tasks, one seed each")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
@@ -184,13 +210,14 @@ def main() -> None:
 
     started, found = time.perf_counter(), []
     print("| case | seed | run | found |\n|---|---|---|---|")
-    for cases in (CASES, HEALTHY):
-        found += rows(tuple(filter(wanted, cases)), options.seeds)
+    usual = ((case, seed) for case in (*CASES, *HEALTHY) for seed in range(options.seeds))
+    asked = others() if options.others else usual
+    found += rows((case, seed) for case, seed in asked if wanted(case))
     for kind, group in (
         ("broken", [r for r in found if r["expected"]]),
         ("healthy", [r for r in found if not r["expected"]]),
     ):
-        for seed in range(options.seeds):
+        for seed in sorted({r["seed"] for r in group}):
             mine = [r for r in group if r["seed"] == seed]
             print(f"{kind}, seed {seed}: {sum(r['right'] for r in mine)} of {len(mine)} right")
     print(f"{time.perf_counter() - started:.0f} s")

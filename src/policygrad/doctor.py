@@ -163,19 +163,7 @@ def examine(
     directory = RunDirectory.open(Path(run))
     saved = directory.read_config()
     config = training.saved_config(directory, saved)
-    metrics = series_of(directory.read_metrics()) if directory.has_metrics() else {}
-    steps = metrics.get("env_steps", np.zeros(1))
-    found = Examination(
-        env=environments.describe(env) if env is not None else saved["env"],
-        settings=config.to_json(),
-        objects=tuple(saved["objects"]),
-        metrics=metrics,
-        env_steps=int(steps[-1]) if len(steps) else 0,
-        failure=directory.read_failure(),
-    )
-    if not found.updates:
-        unseen = "training: the run has no metrics yet, which most rules look at"
-        found = replace(found, notes=(unseen,))
+    found = _recorded(directory, saved, config, env)
     given = {"env": env, "policy": policy, "estimator": estimator}
     missing = [name for name in given if name in found.objects and given[name] is None]
     if "env" in missing or "policy" in missing:
@@ -212,6 +200,25 @@ def examine(
         except NonFiniteError as error:
             found = replace(found, notes=(*found.notes, f"gradients: {error}"))
     return judge.pictured(found, agent.policy, record, judged, say) if pictures else found
+
+
+def _recorded(
+    directory: RunDirectory, saved: dict[str, Any], config: TrainConfig, env: Any
+) -> Examination:
+    """What the run's files say, before anything is run."""
+    metrics = series_of(directory.read_metrics()) if directory.has_metrics() else {}
+    steps = metrics.get("env_steps", np.zeros(1))
+    found = Examination(
+        env=environments.describe(env) if env is not None else saved["env"],
+        settings=config.to_json(),
+        objects=tuple(saved["objects"]),
+        metrics=metrics,
+        env_steps=int(steps[-1]) if len(steps) else 0,
+        failure=directory.read_failure(),
+    )
+    if found.updates:
+        return found
+    return replace(found, notes=("training: the run has no metrics yet, which most rules look at",))
 
 
 def _silent(_: str) -> None:
