@@ -26,7 +26,7 @@ from common import append_line, provenance, read_lines
 from summary import interval, mean_over_run, number
 
 import policygrad
-from policygrad.statistics import iqm_interval
+from policygrad.maths.intervals import iqm_interval
 
 TASKS = {
     "gymnax/CartPole-v1": 100_000,

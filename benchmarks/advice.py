@@ -28,10 +28,10 @@ from summary import interval, mean_over_run, number
 
 import policygrad
 from policygrad import baselines, diagnostics, environments, estimators
-from policygrad.diagnostics.lineup import fit, usual_estimators
-from policygrad.doctor import Judge, collect
+from policygrad.diagnostics.usual_estimators import fit, usual_estimators
+from policygrad.doctor.diagnosis import Judge, collect
+from policygrad.maths.intervals import iqm_interval
 from policygrad.runs import RunDirectory
-from policygrad.statistics import iqm_interval
 
 TASKS = {  # steps of the short run, and of training
     "gymnax/CartPole-v1": (20_000, 100_000),

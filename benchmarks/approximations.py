@@ -21,7 +21,7 @@ from matplotlib.ticker import NullLocator
 
 import policygrad
 from policygrad import diagnostics, environments
-from policygrad.doctor import Judge, collect
+from policygrad.doctor.diagnosis import Judge, collect
 from policygrad.runs import RunDirectory
 
 # settings, steps, episodes measured; a schedule over the whole run would see every stop as its end

@@ -27,13 +27,8 @@ from policygrad import baselines, estimators
 from policygrad.diagnostics import baseline_quality, comparison, decomposition, noise, streaming
 from policygrad.diagnostics.cosines import CosineCurve, predicted_cosine
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured
-from policygrad.rollout.compiled import collect_episodes
-from policygrad.tabular import (
-    as_environment,
-    gallery,
-    moments,
-    optimal_baseline,
-)
+from policygrad.rollout.episodes import collect_episodes
+from policygrad.tabular import as_environment, gallery, moments, optimal_baseline
 
 # θ = 0 of the bandits is a maximum of their variance, at which no interval can be two-sided; the
 # "tilted" tasks have parameters drawn at random in place of θ = 0

@@ -7,8 +7,8 @@ import numpy as np
 from summary import grouped
 from tasks import TASKS
 
-from policygrad.plots import COLOURS, steps_label
-from policygrad.statistics import interquartile_mean
+from policygrad.figures.curves import COLOURS, steps_label
+from policygrad.maths.intervals import interquartile_mean
 
 
 def on_grid(curves: list[list[list[float]]], points: int = 200) -> tuple[np.ndarray, np.ndarray]:

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from policygrad import diagnostics, environments, estimators, network_policy, scores
+from policygrad.core.trajectories import Trajectories
 from policygrad.rollout.collectors import make_collector
-from policygrad.types import Trajectories
 
 # name -> environment, episodes, factor on the last layer, which makes the policy surer of itself
 TASKS = {

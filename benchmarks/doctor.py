@@ -23,8 +23,8 @@ import gymnasium
 import numpy as np
 
 import policygrad
-from policygrad.config import DEFAULTS
-from policygrad.errors import NonFiniteError
+from policygrad.core.errors import NonFiniteError
+from policygrad.training.config import DEFAULTS
 
 STEPS = (20_480, 40_960, 81_920)  # by seed
 DISCRETE = (("CartPole-v1", "vanilla"), ("Acrobot-v1", "ppo"), ("CartPole-v1", "natural"))

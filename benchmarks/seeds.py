@@ -17,8 +17,8 @@ import numpy as np
 from common import provenance
 
 import policygrad
-from policygrad.environments import choose_engine
-from policygrad.types import split
+from policygrad.core.modules import split
+from policygrad.environments.catalogue import choose_engine
 
 CASES = (
     ("CartPole-v1", 5),

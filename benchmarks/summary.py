@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tasks import TASKS
 
-from policygrad.statistics import interquartile_mean, iqm_interval
+from policygrad.maths.intervals import interquartile_mean, iqm_interval
 
 RESAMPLES = 10_000
 

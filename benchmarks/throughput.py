@@ -22,8 +22,8 @@ import numpy as np
 from clock import training_rate
 from common import WORKERS, child_json, in_turns, median_ratio, provenance, spread
 
-from policygrad.environments import choose_engine
-from policygrad.environments.pool import Pool
+from policygrad.environments.catalogue import choose_engine
+from policygrad.environments.envpool import Pool
 
 
 def stepping_rate(env: Any, rows: int, warm_up: int = 20) -> float:

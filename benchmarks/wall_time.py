@@ -38,7 +38,8 @@ import os, sys, time
 started = time.perf_counter()
 from policygrad.cli import commands, run
 commands.prepare_jax()
-from policygrad import environments, training
+from policygrad import environments
+from policygrad.training import entry
 if "gymnax/" in sys.argv[2]:
     import gymnax
 with open(os.environ["IMPORT_SECONDS"], "w") as file:

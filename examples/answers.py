@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from policygrad import baselines, estimators, scores
+from policygrad.figures.laboratory import bars, new_figure
 from policygrad.tabular import (
     SoftmaxPolicy,
     ascend,
@@ -29,7 +30,6 @@ from policygrad.tabular import (
     optimal_baseline,
     solve,
 )
-from policygrad.tabular.plots import bars, new_figure
 
 MDPS = 400
 SHARED = 1500

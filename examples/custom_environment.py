@@ -15,7 +15,7 @@ import numpy as np
 
 import policygrad
 from policygrad import estimators
-from policygrad.distributions import MultiCategorical
+from policygrad.maths.distributions import MultiCategorical
 
 
 class Panel(gym.Env):

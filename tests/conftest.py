@@ -7,8 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything loads XLA
 import jax
 import pytest
 
-from policygrad import training
-from policygrad.programs import make_room
+import policygrad
+from policygrad.devices.compiled_code import make_room
 from tests.worlds import TINY
 
 
@@ -35,11 +35,11 @@ def few_memory_maps():
 def trained(tmp_path_factory):
     """A tiny run of CartPole on disk. Tests that change it copy it first."""
     path = tmp_path_factory.mktemp("runs") / "cartpole"
-    return training.train("CartPole-v1", out=path, **TINY)
+    return policygrad.train("CartPole-v1", out=path, **TINY)
 
 
 @pytest.fixture(scope="session")
 def trained_compiled(tmp_path_factory):
     """A tiny run of gymnax's CartPole on disk."""
     path = tmp_path_factory.mktemp("runs") / "gymnax"
-    return training.train("gymnax/CartPole-v1", out=path, **TINY)
+    return policygrad.train("gymnax/CartPole-v1", out=path, **TINY)

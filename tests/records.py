@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-from policygrad.baselines import Pointwise
-from policygrad.types import Trajectories
+from policygrad.core.trajectories import Trajectories
+from policygrad.gradients.baselines import Pointwise
 
 NOT_ROWS = ("cut_observations", "cut_times", "whole_episodes")  # of a record's fields
 STEPS = 8  # of the hypothesis segments: one shape, so that little is compiled again

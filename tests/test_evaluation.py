@@ -7,9 +7,9 @@ import pytest
 from gymnasium import spaces
 
 import policygrad
-from policygrad.distributions import Categorical
-from policygrad.errors import UserError
-from policygrad.policies import Agent
+from policygrad.core.errors import UserError
+from policygrad.maths.distributions import Categorical
+from policygrad.policies.agent import Agent
 from tests.worlds import TINY, Chain, DuckChain, DuckEndless, Echo, Endless, Lottery
 
 

@@ -1,6 +1,10 @@
-"""The house: a floor imports itself and the floors below it, and nothing above."""
+"""The house: a folder imports itself and the folders below it, and nothing above.
+
+docs/design.md lists the folders from the ground up; this test reads the list there.
+"""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -8,35 +12,15 @@ import pytest
 import policygrad
 
 SOURCE = Path(policygrad.__file__).parent
-FLOORS = (
-    ("types", "errors", "checks", "config", "processors", "programs", "threads", "chunks"),
-    ("returns", "advantages", "distributions", "networks"),
-    ("baselines", "scores", "estimators"),
-    ("tabular",),
-    ("environments", "policies", "rewards", "rollout", "statistics"),
-    ("algorithms", "diagnostics"),
-    (
-        "batch_size",
-        "building",
-        "learning",
-        "runs",
-        "saved",
-        "training",
-        "session",
-        "side_by_side",
-        "seeds",
-        "evaluation",
-        "plots",
-        "report",
-        "doctor",
-    ),
-    ("cli",),
-)
-FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+DESIGN = (Path(__file__).parents[1] / "docs" / "design.md").read_text()
+HOUSE = re.search(r"```text\nsrc/policygrad/\n(.*?)```", DESIGN, flags=re.DOTALL)
+FLOORS = re.findall(r"^  (\w+)(?:/|\.py)\s", HOUSE[1], flags=re.MULTILINE)
+FLOOR = {name: number for number, name in enumerate(FLOORS)}
+FILES = sorted(p for p in SOURCE.rglob("*.py") if p != SOURCE / "__init__.py")
 
 
-def modules_imported(path: Path) -> set[str]:
-    """Top-level modules of the package that a file imports, wherever in the file it does."""
+def floors_imported(path: Path) -> set[str]:
+    """Folders of the package that a file imports from, wherever in the file it does."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -48,31 +32,44 @@ def modules_imported(path: Path) -> set[str]:
             isinstance(node, ast.Attribute)
             and isinstance(node.value, ast.Name)
             and node.value.id == "policygrad"
-        ):  # the package's own names are imported from where they live
-            attribute = node.attr
-            names = [f"{policygrad._NAMES.get(attribute, f'policygrad.{attribute}')}.x"]
+        ):
+            names = [f"policygrad.{node.attr}"]
         else:
             continue
         parts = [name.split(".") for name in names]
-        found |= {p[1] for p in parts if p[0] == "policygrad" and len(p) > 1}
+        found |= {folder(p[1]) for p in parts if p[0] == "policygrad" and len(p) > 1}
     return found - {"__version__"}
 
 
-FILES = sorted(p for p in SOURCE.rglob("*.py") if p != SOURCE / "__init__.py")
+def folder(name: str) -> str:
+    """The folder behind a public name."""
+    moved = {**policygrad.NAMES, **policygrad.MODULES}
+    return name if name in FLOOR else moved.get(name, name).split(".")[0]
+
+
+def test_the_design_shows_every_folder():
+    there = {p.name.removesuffix(".py") for p in SOURCE.iterdir()}
+    assert set(FLOORS) == there - {"__init__", "__init__.pyi", "__pycache__", "py.typed"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(SOURCE)) for p in FILES])
 def test_floor_imports_nothing_above_it(path):
     own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    assert own in FLOOR, f"{own} stands on no floor"
-    above = {m for m in modules_imported(path) if FLOOR[m] > FLOOR[own]}
-    assert not above, f"{path.name} (floor {FLOOR[own]}) imports {sorted(above)}"
+    above = {m for m in floors_imported(path) if FLOOR[m] > FLOOR[own]}
+    assert not above, f"{path.name} ({own}) imports {sorted(above)}"
+
+
+def test_the_names_for_type_checkers_are_those_at_run_time():
+    shown = (SOURCE / "__init__.pyi").read_text()
+    assert set(re.findall(r" as (\w+)[,\n]", shown)) | {"__version__"} == set(
+        policygrad.__all__
+    )
 
 
 def test_walk_sees_every_kind_of_import(tmp_path):
     path = tmp_path / "a.py"
     path.write_text(
-        "import policygrad.returns\nfrom policygrad import scores\n"
+        "import policygrad.maths.returns\nfrom policygrad import scores\n"
         "def f():\n    from policygrad.cli.commands import train\n    return policygrad.evaluate\n"
     )
-    assert modules_imported(path) == {"returns", "scores", "cli", "evaluation"}
+    assert floors_imported(path) == {"maths", "gradients", "cli", "evaluation"}

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from policygrad.distributions import Categorical
-from policygrad.types import Trajectories
+from policygrad.core.trajectories import Trajectories
+from policygrad.maths.distributions import Categorical
 
 
 @jax.tree_util.register_dataclass

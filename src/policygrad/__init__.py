@@ -10,123 +10,87 @@ is quick and `policygrad --help` loads no numerical library at all.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from typing import Any
 
 __version__ = "0.1.0"
 
-_NAMES = {
-    "Agent": "policygrad.policies",
-    "Diagnosis": "policygrad.doctor",
-    "Estimator": "policygrad.estimators",
-    "Evaluation": "policygrad.evaluation",
-    "ObservationNormaliser": "policygrad.networks",
-    "Run": "policygrad.session",
-    "SeedRuns": "policygrad.seeds",
-    "TrainConfig": "policygrad.config",
-    "Trajectories": "policygrad.types",
-    "diagnose": "policygrad.doctor",
-    "evaluate": "policygrad.evaluation",
-    "load": "policygrad.saved",
-    "network_policy": "policygrad.policies",
-    "resume": "policygrad.training",
-    "train": "policygrad.training",
-    "train_seeds": "policygrad.seeds",
+# public name -> the module that holds it; `__init__.pyi` shows the same names to type checkers
+NAMES = {
+    "Agent": "policies",
+    "Diagnosis": "doctor",
+    "Estimator": "gradients.estimators",
+    "Evaluation": "evaluation",
+    "ObservationNormaliser": "policies",
+    "Run": "training.session",
+    "SeedRuns": "training.seeds",
+    "TrainConfig": "training.config",
+    "Trajectories": "core.trajectories",
+    "diagnose": "doctor",
+    "evaluate": "evaluation",
+    "load": "runs.policy_files",
+    "network_policy": "policies",
+    "resume": "training.entry",
+    "train": "training.entry",
+    "train_seeds": "training.seeds",
 }
-_MODULES = (
-    "advantages",
-    "algorithms",
-    "baselines",
-    "diagnostics",
-    "distributions",
-    "environments",
-    "errors",
-    "estimators",
-    "networks",
-    "plots",
-    "policies",
-    "returns",
-    "rollout",
-    "scores",
-    "tabular",
-    "types",
-)
+# public module -> where it is: `policygrad.returns` is `policygrad.maths.returns`
+MODULES = {
+    "advantages": "maths.advantages",
+    "algorithms": "algorithms",
+    "baselines": "gradients.baselines",
+    "diagnostics": "diagnostics",
+    "distributions": "maths.distributions",
+    "environments": "environments",
+    "errors": "core.errors",
+    "estimators": "gradients.estimators",
+    "networks": "policies",
+    "plots": "figures.curves",
+    "policies": "policies",
+    "returns": "maths.returns",
+    "rollout": "rollout",
+    "scores": "gradients.scores",
+    "tabular": "tabular",
+    "types": "core.types",
+}
 
-__all__ = ["__version__", *_NAMES, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
-
-if TYPE_CHECKING:
-    from policygrad import (
-        advantages as advantages,
-    )
-    from policygrad import (
-        algorithms as algorithms,
-    )
-    from policygrad import (
-        baselines as baselines,
-    )
-    from policygrad import (
-        diagnostics as diagnostics,
-    )
-    from policygrad import (
-        distributions as distributions,
-    )
-    from policygrad import (
-        environments as environments,
-    )
-    from policygrad import (
-        errors as errors,
-    )
-    from policygrad import (
-        estimators as estimators,
-    )
-    from policygrad import (
-        networks as networks,
-    )
-    from policygrad import (
-        plots as plots,
-    )
-    from policygrad import (
-        policies as policies,
-    )
-    from policygrad import (
-        returns as returns,
-    )
-    from policygrad import (
-        rollout as rollout,
-    )
-    from policygrad import (
-        scores as scores,
-    )
-    from policygrad import (
-        tabular as tabular,
-    )
-    from policygrad import (
-        types as types,
-    )
-    from policygrad.config import TrainConfig as TrainConfig
-    from policygrad.doctor import Diagnosis as Diagnosis
-    from policygrad.doctor import diagnose as diagnose
-    from policygrad.estimators import Estimator as Estimator
-    from policygrad.evaluation import Evaluation as Evaluation
-    from policygrad.evaluation import evaluate as evaluate
-    from policygrad.networks import ObservationNormaliser as ObservationNormaliser
-    from policygrad.policies import Agent as Agent
-    from policygrad.policies import network_policy as network_policy
-    from policygrad.saved import load as load
-    from policygrad.seeds import SeedRuns as SeedRuns
-    from policygrad.seeds import train_seeds as train_seeds
-    from policygrad.session import Run as Run
-    from policygrad.training import resume as resume
-    from policygrad.training import train as train
-    from policygrad.types import Trajectories as Trajectories
+__all__ = ["__version__", *NAMES, *MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
-    if name in _MODULES:
-        return importlib.import_module(f"policygrad.{name}")
+    if name in NAMES:
+        return getattr(importlib.import_module(f"{__name__}.{NAMES[name]}"), name)
+    if name in MODULES:
+        return importlib.import_module(f"{__name__}.{MODULES[name]}")
     raise AttributeError(f"module 'policygrad' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _PublicModules:
+    """Lets `import policygrad.returns` find the module where it is."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: Any = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        package, _, public = name.rpartition(".")
+        if package != __name__ or MODULES.get(public, public) == public:
+            return None
+        return importlib.machinery.ModuleSpec(name, _PublicModules)  # pyright: ignore
+
+    @staticmethod
+    def create_module(spec: importlib.machinery.ModuleSpec) -> None:
+        return None
+
+    @staticmethod
+    def exec_module(module: Any) -> None:
+        public = module.__name__.rpartition(".")[2]
+        sys.modules[module.__name__] = importlib.import_module(f"{__name__}.{MODULES[public]}")
+
+
+sys.meta_path.append(_PublicModules)

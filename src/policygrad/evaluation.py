@@ -11,19 +11,19 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from policygrad import environments
-from policygrad.environments.functional import CompiledEnvironment
+from policygrad.core.errors import UserError
+from policygrad.devices.compiled_code import make_room
 from policygrad.environments.lanes import Lanes
-from policygrad.environments.spaces import same_kind
-from policygrad.errors import UserError
-from policygrad.policies import Agent
-from policygrad.programs import make_room
+from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.maths.intervals import mean_interval
+from policygrad.policies.agent import Agent
 from policygrad.rollout.acting import act, act_greedily, lane_keys
-from policygrad.rollout.compiled import advance, start_lanes
 from policygrad.rollout.host import Actor, run_episodes
+from policygrad.rollout.segments import advance, start_lanes
 from policygrad.runs import RunDirectory
-from policygrad.saved import load
-from policygrad.session import Run
-from policygrad.statistics import mean_interval
+from policygrad.runs.policy_files import load
+from policygrad.spaces.records import same_kind
+from policygrad.training.session import Run
 
 DEFAULT_LIMIT = 10_000
 

@@ -12,8 +12,8 @@ from policygrad import estimators
 from policygrad.algorithms import PPO, TRPO, Batch, Natural, Vanilla
 from policygrad.algorithms.base import mean_kl
 from policygrad.algorithms.natural import every, surrogate_gain
-from policygrad.scores import log_probs_of, policy_gradient
-from policygrad.types import combine, split
+from policygrad.core.modules import combine, split
+from policygrad.gradients.scores import log_probs_of, policy_gradient
 from tests.algorithms.test_vanilla import CRITIC, GAUSSIAN, KEY, TWO, policy_of, record_of
 
 ESTIMATOR = estimators.gae(critic=CRITIC)

@@ -10,10 +10,10 @@ from gymnasium import spaces
 from policygrad import estimators
 from policygrad.algorithms import Vanilla
 from policygrad.algorithms.base import adapted, compare, entropy_gradient
-from policygrad.baselines import constant, linear_features, value_network
-from policygrad.policies import network_policy
-from policygrad.scores import gradient_and_distributions, policy_gradient
-from policygrad.types import combine, split
+from policygrad.core.modules import combine, split
+from policygrad.gradients.baselines import constant, linear_features, value_network
+from policygrad.gradients.scores import gradient_and_distributions, policy_gradient
+from policygrad.policies.space_policy import network_policy
 from tests.records import random_episodes, random_segments
 
 KEY = jax.random.key(0)

@@ -150,7 +150,7 @@ def test_ablations_change_one_setting_at_a_time(tmp_path, capsys):
 
     import ablations
 
-    from policygrad.config import TrainConfig
+    from policygrad.training.config import TrainConfig
 
     made = ablations.changes("defaults", "HalfCheetah-v5")
     assert made[0] == {}
@@ -173,7 +173,7 @@ def test_ablations_change_one_setting_at_a_time(tmp_path, capsys):
 def test_every_study_is_one_of_settings_that_exist():
     import ablations
 
-    from policygrad.config import TrainConfig
+    from policygrad.training.config import TrainConfig
 
     for study in ablations.STUDIES:
         made = ablations.changes(study, "HalfCheetah-v5")

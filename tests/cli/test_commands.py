@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from policygrad import cli
-from policygrad.config import DEFAULTS, TrainConfig
 from policygrad.runs import RunDirectory
+from policygrad.training.config import DEFAULTS, TrainConfig
 from tests.environments.test_make import without
 from tests.runs.test_storage import HOSTILE
 from tests.worlds import ROOT, TINY_FLAGS, Chained, environment_variables, python

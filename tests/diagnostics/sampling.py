@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from policygrad.rollout.compiled import collect_episodes
+from policygrad.rollout.episodes import collect_episodes
 from policygrad.tabular import as_environment
 
 MAX_STEPS = {"short-corridor": 400}

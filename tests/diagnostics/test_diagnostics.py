@@ -10,9 +10,9 @@ import pytest
 from scipy.special import stdtrit
 
 from policygrad import baselines, diagnostics, estimators, scores
+from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.diagnostics.intervals import GroupSums, Means, standard_error
 from policygrad.diagnostics.streaming import weights_of
-from policygrad.errors import NonFiniteError, UserError
 from policygrad.tabular import as_environment, gallery
 from tests.diagnostics.sampling import sampler
 

@@ -9,7 +9,7 @@ import pytest
 
 from policygrad.diagnostics import noise_of_gradients
 from policygrad.diagnostics.monitor import GradientMoments, gradient_moments, noise_metrics
-from policygrad.scores import episode_gradients
+from policygrad.gradients.scores import episode_gradients
 from tests.records import random_episodes, random_segments
 from tests.toy import Softmax
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from policygrad.config import TrainConfig
 from policygrad.diagnostics import RULES, Examination, Sample, Spread, diagnose
 from policygrad.diagnostics.comparison import Compared, Comparison
 from policygrad.diagnostics.examination import series_of
 from policygrad.diagnostics.intervals import Measured
+from policygrad.training.config import TrainConfig
 
 UPDATES = 20
 CONTINUOUS = {"greatest_entropy": np.nan, "action_noise": 0.6, "at_bounds": 0.1}

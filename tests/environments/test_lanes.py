@@ -5,8 +5,10 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from policygrad.environments.lanes import Lanes, ReplayLog, episode_seed, restore, vectorise
-from policygrad.errors import EnvironmentFailure, UserError
+from policygrad.core.errors import EnvironmentFailure, UserError
+from policygrad.environments.lanes import Lanes
+from policygrad.environments.replay import ReplayLog, episode_seed, restore
+from policygrad.environments.vectorise import vectorise
 from tests.worlds import Chain, Chained, Drift, Echo, Forgetful, chain_vector
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]

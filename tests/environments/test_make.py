@@ -10,9 +10,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad import environments
-from policygrad.environments.functional import CompiledEnvironment, GymnaxEnvironment, to_gymnasium
+from policygrad.core.errors import UnsupportedSpaceError, UserError
+from policygrad.environments.gymnax import GymnaxEnvironment, to_gymnasium
 from policygrad.environments.lanes import Lanes
-from policygrad.errors import UnsupportedSpaceError, UserError
+from policygrad.environments.protocol import CompiledEnvironment
 from tests.worlds import (
     ROOT,
     Chain,

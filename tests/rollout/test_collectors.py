@@ -4,11 +4,12 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from policygrad.environments import make
-from policygrad.environments.lanes import Lanes, vectorise
-from policygrad.errors import PolicygradError
-from policygrad.policies import network_policy
-from policygrad.rollout import compiled, host, make_collector
+from policygrad.core.errors import PolicygradError
+from policygrad.environments.catalogue import make
+from policygrad.environments.lanes import Lanes
+from policygrad.environments.vectorise import vectorise
+from policygrad.policies.space_policy import network_policy
+from policygrad.rollout import host, make_collector, segments
 from tests.worlds import (
     Chain,
     Drift,
@@ -173,6 +174,6 @@ def test_kind_of_batch_is_one_of_two():
 
 def test_compiled_lanes_start_alike_for_the_same_key():
     environment = make(DuckLottery(), 8)
-    a, b = (compiled.start_lanes(environment, KEY, 8) for _ in range(2))
+    a, b = (segments.start_lanes(environment, KEY, 8) for _ in range(2))
     same_record(a, b)
     assert len(np.unique(a.observations)) == 2

@@ -11,14 +11,16 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad import estimators
-from policygrad.baselines import value_network
-from policygrad.environments import make
-from policygrad.environments.lanes import Lanes, vectorise
-from policygrad.policies import network_policy
-from policygrad.rollout import compiled, host
-from policygrad.scores import policy_gradient
-from policygrad.statistics import EpisodeTally
-from policygrad.types import cut_mask
+from policygrad.core.trajectories import cut_mask
+from policygrad.environments.catalogue import make
+from policygrad.environments.lanes import Lanes
+from policygrad.environments.vectorise import vectorise
+from policygrad.gradients.baselines import value_network
+from policygrad.gradients.scores import policy_gradient
+from policygrad.policies.space_policy import network_policy
+from policygrad.rollout import episodes as episodes_
+from policygrad.rollout import host, segments
+from policygrad.training.tally import EpisodeTally
 from tests.worlds import Chain, DuckChain, GymnaxChain, StockGymnaxChain
 
 KEY = jax.random.key(7)
@@ -53,8 +55,8 @@ def segments_on_host(world, count):
 
 
 def segments_compiled(environment, count):
-    lanes = compiled.start_lanes(environment, KEY, B)
-    collect = jax.jit(partial(compiled.collect_segment, environment, steps=T))
+    lanes = segments.start_lanes(environment, KEY, B)
+    collect = jax.jit(partial(segments.collect_segment, environment, steps=T))
     records = []
     for i in range(count):
         lanes, record = collect(POLICY, lanes, jax.random.fold_in(KEY, i))
@@ -73,11 +75,11 @@ def episodes_on_host(world):
 
 
 def episodes_compiled(environment):
-    batch = jax.jit(partial(compiled.collect_episodes, environment, episodes=N, max_steps=100))(
+    batch = jax.jit(partial(episodes_.collect_episodes, environment, episodes=N, max_steps=100))(
         POLICY, KEY
     )
     assert not batch.unfinished.any()
-    return compiled.trim(batch.trajectories)
+    return episodes_.trim(batch.trajectories)
 
 
 def assert_same(ours, theirs):
@@ -244,15 +246,15 @@ def test_record_of_the_host_is_weighted_outside_compiled_code_too():
 
 
 def test_padding_holds_the_longest_episode_in_few_shapes():
-    lengths = {compiled.padded_length(n) for n in range(1, 1001)}
-    assert all(compiled.padded_length(n) >= n for n in range(1, 1001))
+    lengths = {episodes_.padded_length(n) for n in range(1, 1001)}
+    assert all(episodes_.padded_length(n) >= n for n in range(1, 1001))
     assert lengths == {16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024}
 
 
 def test_trim_keeps_every_transition():
     environment = make(DuckChain(length=3), N)
-    batch = compiled.collect_episodes(environment, POLICY, KEY, episodes=N, max_steps=40)
-    trimmed = compiled.trim(batch.trajectories)
+    batch = episodes_.collect_episodes(environment, POLICY, KEY, episodes=N, max_steps=40)
+    trimmed = episodes_.trim(batch.trajectories)
     assert trimmed.rewards.shape == (16, N)
     assert float(trimmed.rewards.sum()) == float(batch.trajectories.rewards.sum())
     assert int(trimmed.valid.sum()) == 3 * N

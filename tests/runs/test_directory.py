@@ -6,7 +6,7 @@ import pytest
 
 import policygrad
 from policygrad import plots, session
-from policygrad.errors import RunError, UserError
+from policygrad.core.errors import RunError, UserError
 from policygrad.runs import MetricsFile, RunDirectory, fresh_directory
 from policygrad.runs.directory import OWN_FILES, finite
 from tests.runs.test_storage import every_payload

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policygrad.errors import RunError
+from policygrad.core.errors import RunError
 from policygrad.runs import RunDirectory, storage
 from tests.worlds import environment_variables
 

@@ -15,8 +15,10 @@ from policygrad.tabular import (
     from_gymnasium,
     gallery,
     moments,
-    report,
     solve,
+)
+from policygrad.tabular import (
+    rows as report,
 )
 from policygrad.tabular.lineup import Lineup
 from tests.tabular.oracle import random_mdp, random_policy, relative_error

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from policygrad import baselines, estimators, scores
+from policygrad.core.trajectories import Trajectories
 from policygrad.tabular import FiniteMDP, as_environment, enumerate_trajectories, moments
-from policygrad.types import Trajectories
 from tests.tabular.oracle import (
     every_estimator,
     random_mdp,

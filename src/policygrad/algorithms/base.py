@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from policygrad.chunks import flat_rows, sum_in_chunks
-from policygrad.estimators import Estimator, EstimatorState, Weights, explained_variance
-from policygrad.networks import update_statistics
-from policygrad.rewards import RewardScale
-from policygrad.scores import gradient_and_distributions
-from policygrad.types import Trajectories, combine, split
+from policygrad.algorithms.reward_scale import RewardScale
+from policygrad.core.modules import combine, split
+from policygrad.core.trajectories import Trajectories
+from policygrad.devices.chunks import flat_rows, sum_in_chunks
+from policygrad.gradients.estimators import Estimator, EstimatorState, Weights, explained_variance
+from policygrad.gradients.scores import gradient_and_distributions
+from policygrad.policies.normaliser import update_statistics
 
 Info = dict[str, Array]
 STATIC = {"static": True}

@@ -19,8 +19,9 @@ from policygrad.algorithms.base import (
     mean_over_valid,
     moved,
 )
-from policygrad.scores import log_probs_of
-from policygrad.types import Trajectories, combine, split
+from policygrad.core.modules import combine, split
+from policygrad.core.trajectories import Trajectories
+from policygrad.gradients.scores import log_probs_of
 
 
 @jax.tree_util.register_dataclass

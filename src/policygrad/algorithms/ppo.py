@@ -9,8 +9,8 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.algorithms.base import STATIC, Algorithm, Batch, Info, StepSize, adapted, shortened
-from policygrad.baselines.network import shuffled_minibatches
-from policygrad.types import combine, split
+from policygrad.core.modules import combine, split
+from policygrad.gradients.baselines.network import shuffled_minibatches
 
 
 @jax.tree_util.register_dataclass

@@ -18,7 +18,7 @@ from policygrad.algorithms.base import (
     moved,
     shortened,
 )
-from policygrad.types import split
+from policygrad.core.modules import split
 
 
 @jax.tree_util.register_dataclass

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from policygrad.errors import PolicygradError
+from policygrad.core.errors import PolicygradError
 
 
 def main(argv: Sequence[str] | None = None) -> None:

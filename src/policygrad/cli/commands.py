@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from policygrad.config import TrainConfig
-from policygrad.errors import UserError
+from policygrad.core.errors import UserError
+from policygrad.training.config import TrainConfig
 
 Json = Annotated[bool, arg(help="Print the result as JSON, alone, on stdout.")]
 RunPath = Annotated[Path, arg(help="Run directory.", metavar="RUN")]
@@ -50,17 +50,17 @@ def train(
     if jobs is not None:
         raise UserError(f"--jobs {jobs} is for --seeds; add --seeds 0..4, or leave it out")
     prepare_jax()
-    from policygrad import training
     from policygrad.cli.progress import Progress
-    from policygrad.plots import preload
+    from policygrad.figures.curves import preload
     from policygrad.runs import fresh_directory
+    from policygrad.training import entry
 
     threading.Thread(target=preload, daemon=True).start()
     if out is None:
         name = env.replace("/", "-").replace(":", "-")
         out = fresh_directory(Path("runs"), f"{name}-seed{config.seed}")
     with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
-        result = training.train(
+        result = entry.train(
             env, out=out, config=config, env_kwargs=kwargs, on_update=progress.update
         )
     return report_run(result, json)
@@ -118,13 +118,13 @@ def resume(
 ) -> int:
     """Continue a run from its newest checkpoint, as if it had never stopped."""
     prepare_jax()
-    from policygrad import training
     from policygrad.cli.progress import Progress
+    from policygrad.training import entry
 
     if total_steps is not None and total_steps < 1:
         raise UserError(f"--total-steps must be at least 1, got {total_steps}")
     with Progress(f"resuming {run}", total_steps or planned_steps(run)) as progress:
-        result = training.resume(run, total_steps=total_steps, on_update=progress.update)
+        result = entry.resume(run, total_steps=total_steps, on_update=progress.update)
     if result.summary["resumed_exactly"] is False:
         print(
             "policygrad: the environments could not be brought back to where they were, and began "
@@ -185,7 +185,7 @@ def evaluate(
 
 def report_seeds(results: dict[str, Any], json: bool) -> int:
     """Print the evaluations of several seeds, and the IQM over them; the exit code."""
-    from policygrad.statistics import iqm_interval
+    from policygrad.maths.intervals import iqm_interval
 
     kinds = ("deterministic", "stochastic")
     iqm = {
@@ -215,7 +215,7 @@ def plot(
     json: Json = False,
 ) -> int:
     """Draw the learning curves of runs into one picture."""
-    from policygrad import plots
+    from policygrad.figures import curves as plots
 
     if not runs:
         raise UserError("no run to plot; name at least one run directory")

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from policygrad.cli.commands import Json, parse_kwargs, prepare_jax, print_json
-from policygrad.config import TrainConfig
-from policygrad.errors import UserError
+from policygrad.core.errors import UserError
+from policygrad.training.config import TrainConfig
 
 PROBE = TrainConfig(total_steps=20_480)
 
@@ -48,8 +48,8 @@ def diagnose(
     if report is not None:
         _make_folder(report)
     prepare_jax()
-    from policygrad import doctor
     from policygrad.cli.progress import Progress
+    from policygrad.doctor import diagnosis as doctor
 
     def say(what: str) -> None:
         print(f"{what} …", file=sys.stderr, flush=True)
@@ -73,7 +73,7 @@ def diagnose(
         _write(out, data)
     name = str(env) if run is None else str(run)
     if report is not None:
-        from policygrad.report import write_report
+        from policygrad.figures.page import write_report
 
         written = write_report(report, name, result.findings, result.examination)
         print(f"report: {written[0]}", file=sys.stderr)

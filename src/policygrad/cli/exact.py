@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from policygrad.cli.commands import Json, parse_kwargs, prepare_jax, print_json
-from policygrad.config import chosen
-from policygrad.errors import UserError
+from policygrad.core.errors import UserError
+from policygrad.training.config import chosen
 
 if TYPE_CHECKING:
     from policygrad.tabular.gallery import Task
     from policygrad.tabular.lineup import Lineup
-    from policygrad.tabular.report import Row
+    from policygrad.tabular.rows import Row
 
 PIPED_DIGITS, TERMINAL_DIGITS = 4, (4, 3, 2)
 
@@ -79,7 +79,8 @@ def exact(
     """Bias and variance of every estimator on a finite task, exactly."""
     kwargs = parse_kwargs(env_kwargs)
     prepare_jax()
-    from policygrad.tabular import gallery, report
+    from policygrad.tabular import gallery
+    from policygrad.tabular import rows as report
     from policygrad.tabular.lineup import BASELINES, ESTIMATORS, Lineup
 
     named = _names("estimator", estimator, tuple(ESTIMATORS))
@@ -217,7 +218,7 @@ def _with_theta(task: "Task", theta: str | None) -> "Task":
 
 
 def _draw(lineup: "Lineup", rows: "list[Row]", path: Path) -> None:
-    from policygrad.tabular.plots import bias_against_variance
+    from policygrad.figures.laboratory import bias_against_variance
 
     figure = bias_against_variance(lineup, rows)
     try:
@@ -256,7 +257,7 @@ def _as_json(lineup: "Lineup", rows: "list[Row]", batch_episodes: int) -> dict[s
 def _print_table(lineup: "Lineup", rows: "list[Row]", batch_episodes: int) -> None:
     from rich.console import Console
 
-    from policygrad.tabular.report import as_text
+    from policygrad.tabular.rows import as_text
 
     title, legend = _title(lineup), _legend(lineup, rows, batch_episodes)
     console = Console(highlight=False, markup=False)
@@ -307,7 +308,7 @@ def _rich_table(rows: "list[Row]", width: int) -> tuple[Any, int]:
     from rich import box
     from rich.table import Table
 
-    from policygrad.tabular.report import COLUMNS, as_text, cells
+    from policygrad.tabular.rows import COLUMNS, as_text, cells
 
     widths = {d: len(as_text(rows, d).splitlines()[0]) for d in TERMINAL_DIGITS}
     digits = next((d for d in TERMINAL_DIGITS if widths[d] <= width), TERMINAL_DIGITS[-1])

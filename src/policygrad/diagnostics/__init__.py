@@ -16,10 +16,10 @@ from policygrad.diagnostics.decomposition import (
 from policygrad.diagnostics.examination import Examination, Sample, Spread
 from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.intervals import Measured, to_json
-from policygrad.diagnostics.lineup import line_up
 from policygrad.diagnostics.noise import GradientNoise, Noise, gradient_noise, noise_of_gradients
 from policygrad.diagnostics.rules import RULES, Rule, diagnose
 from policygrad.diagnostics.steps import StepSplit, split_by_step
+from policygrad.diagnostics.usual_estimators import line_up
 
 __all__ = [
     "RULES",

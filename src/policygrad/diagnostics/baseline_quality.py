@@ -18,15 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from policygrad import scores
-from policygrad.baselines import linear_features
-from policygrad.baselines.base import Pointwise
+from policygrad.core.errors import UserError
+from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, concentration, to_json
 from policygrad.diagnostics.noise import variance_and_norm
 from policygrad.diagnostics.streaming import Episodes, by_part, flatten, stream
-from policygrad.errors import UserError
-from policygrad.estimators import Estimator, EstimatorState
-from policygrad.types import Trajectories
+from policygrad.gradients import scores
+from policygrad.gradients.baselines import linear_features
+from policygrad.gradients.baselines.base import Pointwise
+from policygrad.gradients.estimators import Estimator, EstimatorState
 
 Features = Callable[..., Array]
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from policygrad import scores
+from policygrad.core.errors import UserError
+from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.intervals import (
     GROUPS,
     GroupSums,
@@ -33,9 +34,8 @@ from policygrad.diagnostics.streaming import (
     stream,
     weights_of,
 )
-from policygrad.errors import UserError
-from policygrad.estimators import Estimator, EstimatorState, reward_to_go
-from policygrad.types import Trajectories
+from policygrad.gradients import scores
+from policygrad.gradients.estimators import Estimator, EstimatorState, reward_to_go
 
 Candidates = Mapping[str, tuple[Estimator, EstimatorState]]
 

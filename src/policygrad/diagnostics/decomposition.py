@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from policygrad import scores
+from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.intervals import (
     GROUPS,
     GroupSums,
@@ -29,8 +29,8 @@ from policygrad.diagnostics.streaming import (
     stream,
     weights_of,
 )
-from policygrad.estimators import Estimator, EstimatorState
-from policygrad.types import Trajectories
+from policygrad.gradients import scores
+from policygrad.gradients.estimators import Estimator, EstimatorState
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,15 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array, Float
 
+from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.comparison import Comparison
 from policygrad.diagnostics.decomposition import DecomposedVariance
 from policygrad.diagnostics.intervals import to_json
 from policygrad.diagnostics.noise import GradientNoise
-from policygrad.environments.spaces import ACTION_MASK, box_scale, space_from_json, space_to_json
-from policygrad.returns import returns_to_go
-from policygrad.types import Trajectories
+from policygrad.maths.returns import returns_to_go
+from policygrad.spaces.actions import box_scale
+from policygrad.spaces.encoding import ACTION_MASK
+from policygrad.spaces.records import space_from_json, space_to_json
 
 EDGE = 0.99  # of the half range: closer to a bound than this is at it
 

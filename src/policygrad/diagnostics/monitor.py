@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.noise import norm_by_variance, variance_and_norm
-from policygrad.scores import column_moments
-from policygrad.types import Trajectories
+from policygrad.gradients.scores import column_moments
 
 
 class GradientMoments(NamedTuple):

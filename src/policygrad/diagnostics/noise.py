@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from policygrad import scores
+from policygrad.core.errors import UserError
+from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.cosines import (
     CosineCurve,
     cosine_curve,
@@ -39,9 +40,8 @@ from policygrad.diagnostics.streaming import (
     stream,
     weights_of,
 )
-from policygrad.errors import UserError
-from policygrad.estimators import Estimator, EstimatorState
-from policygrad.types import Trajectories
+from policygrad.gradients import scores
+from policygrad.gradients.estimators import Estimator, EstimatorState
 
 COSINES = (0.5, 0.9)
 

@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from policygrad import scores
+from policygrad.core.errors import UserError
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, to_json
 from policygrad.diagnostics.streaming import flatten
-from policygrad.environments.functional import CompiledEnvironment
-from policygrad.errors import UserError
-from policygrad.estimators import Estimator, EstimatorState
+from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.gradients import scores
+from policygrad.gradients.estimators import Estimator, EstimatorState
 from policygrad.rollout.acting import act, lane_keys
 from policygrad.rollout.collectors import Same, require_finished
-from policygrad.rollout.compiled import LaneState, advance, collect_episodes, start_lanes
+from policygrad.rollout.episodes import collect_episodes
+from policygrad.rollout.segments import LaneState, advance, start_lanes
 
 BRANCHES = 4  # two actions, two continuations of each
 

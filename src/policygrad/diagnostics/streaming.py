@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from policygrad.core.errors import NonFiniteError, UserError
+from policygrad.core.modules import split
+from policygrad.core.trajectories import Trajectories
+from policygrad.devices.compiled_code import for_another_thread
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.diagnostics.lengths import CLASSES
-from policygrad.errors import NonFiniteError, UserError
-from policygrad.estimators import Estimator, EstimatorState, Weights
-from policygrad.rollout.compiled import padded_length
-from policygrad.threads import for_another_thread
-from policygrad.types import Trajectories, split
+from policygrad.gradients.estimators import Estimator, EstimatorState, Weights
+from policygrad.rollout.episodes import padded_length
 
 Episodes = Trajectories | Iterable[Trajectories]
 Reduce = Callable[[Any, Trajectories, PyTree], dict[str, Any]]

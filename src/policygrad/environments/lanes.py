@@ -5,25 +5,16 @@ returns the true successors; afterwards `Lanes.observations` is what the policy 
 NEXT_STEP the environment spends one step on resetting: a row that is no transition, `valid` False.
 """
 
-import multiprocessing
-import signal
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import gymnasium
 import jax
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 
-from policygrad.environments.spaces import (
-    check_action_space,
-    check_observation_space,
-    record_dtype,
-    to_environment,
-)
-from policygrad.errors import EnvironmentFailure, UserError
+from policygrad.core.errors import EnvironmentFailure, UserError
+from policygrad.environments.replay import ReplayLog
+from policygrad.spaces.actions import to_environment
+from policygrad.spaces.records import check_action_space, check_observation_space, record_dtype
 
 
 class LaneStep(NamedTuple):
@@ -167,104 +158,6 @@ def with_final_observations(observations: Any, info: dict, ended: np.ndarray) ->
     return jax.tree.map(put, observations, stacked)
 
 
-@dataclass
-class ReplayLog:
-    """How to bring lanes back: reset with the recorded seeds, then repeat the recorded actions.
-
-    Where each lane is reset by itself, a lane needs its running episode alone, and what is older
-    than every running episode is dropped. A vector environment that seeds all lanes at once needs
-    everything since `start`.
-
-    Attributes:
-        seed: of `start`; every other seed follows from it.
-        each_lane: whether lanes are reset by themselves.
-        num_envs: B.
-        episodes: `[B]`, how many episodes each lane has begun.
-        begun: `[B]`, the step at which its running one began.
-        first: the step of the first action still kept.
-        actions: the actions since, `[B, ...]` each.
-        keeps: False where the environments cannot be brought back, and actions are only counted.
-    """
-
-    seed: int
-    each_lane: bool
-    num_envs: int
-    first: int = 0
-    actions: list[np.ndarray] = field(default_factory=list)
-    keeps: bool = True
-
-    def __post_init__(self) -> None:
-        self.episodes = np.ones(self.num_envs, np.int64)
-        self.begun = np.zeros(self.num_envs, np.int64)
-
-    def record(self, actions: np.ndarray) -> None:
-        """Note the actions of one step."""
-        if self.keeps:
-            self.actions.append(actions)
-        else:
-            self.first += 1
-
-    def begin_episodes(self, lanes: np.ndarray) -> list[int]:
-        """Note that these lanes begin a new episode; their seeds."""
-        self.episodes[lanes] += 1
-        self.begun[lanes] = self.first + len(self.actions)
-        return self.seeds_of(lanes)
-
-    def seeds_of(self, lanes: Any) -> list[int]:
-        """The seeds of the running episodes of these lanes."""
-        return [episode_seed(self.seed, lane, int(self.episodes[lane])) for lane in lanes]
-
-    def trim(self) -> None:
-        """Drop the actions that no running episode needs."""
-        if self.each_lane:
-            unneeded = int(self.begun.min()) - self.first
-            self.first += unneeded
-            del self.actions[:unneeded]
-
-
-def episode_seed(seed: int, lane: int, episode: int) -> int:
-    """A seed for one episode of one lane, the same whatever the other lanes do."""
-    sequence = np.random.SeedSequence((int(seed), int(lane), int(episode)))
-    return int(sequence.generate_state(1)[0])
-
-
-def restore(lanes: Lanes, log: ReplayLog) -> None:
-    """Bring lanes to where they were when the log was taken, by replaying it.
-
-    Lanes that began later wait: until its own episode begins, each repeats its actions and is reset
-    as soon as it ends, and at its beginning it is reset with its seed.
-    """
-    actions, first = list(log.actions), log.first
-    lanes.start(log.seed)
-    if log.each_lane:
-        lanes.log = log
-        lanes.observations = lanes._reset(seed=log.seeds_of(range(lanes.num_envs)))
-    log.actions = []
-    for offset, action in enumerate(actions):
-        if log.each_lane:
-            beginning = (log.begun == first + offset) & (first + offset > 0)
-            _restart(lanes, log, beginning)
-        _replay(lanes, log, action)
-    if log.each_lane:
-        _restart(lanes, log, log.begun == first + len(actions))
-
-
-def _restart(lanes: Lanes, log: ReplayLog, which: np.ndarray) -> None:
-    if which.any():
-        seeds: list[int | None] = [None] * lanes.num_envs
-        for lane in np.flatnonzero(which):
-            seeds[lane] = log.seeds_of([lane])[0]
-        lanes.observations = lanes._reset(seed=seeds, options={"reset_mask": which})
-        lanes.times[which] = 0
-
-
-def _replay(lanes: Lanes, log: ReplayLog, action: np.ndarray) -> None:
-    episodes, begun = log.episodes.copy(), log.begun.copy()
-    lanes.step(action)
-    if log.each_lane:  # what the waiting lanes did meanwhile is not what the log says
-        log.episodes, log.begun = episodes, begun
-
-
 def autoreset_mode(vector: VectorEnv) -> AutoresetMode:
     """The mode that a vector environment declares."""
     declared = vector.metadata.get("autoreset_mode")
@@ -274,51 +167,3 @@ def autoreset_mode(vector: VectorEnv) -> AutoresetMode:
             'metadata["autoreset_mode"] to one of gymnasium.vector.AutoresetMode'
         )
     return declared if isinstance(declared, AutoresetMode) else AutoresetMode(declared)
-
-
-class ReportingLane(gymnasium.Wrapper):
-    """One environment, whose exceptions say which environment it was, and at which step."""
-
-    def __init__(self, env: gymnasium.Env, lane: int) -> None:
-        super().__init__(env)
-        self._lane, self._step, self._episode = lane, 0, 0
-
-    def reset(self, **kwargs: Any) -> Any:
-        self._step, self._episode = 0, self._episode + 1
-        try:
-            return self.env.reset(**kwargs)
-        except Exception as error:
-            raise self._failure("reset", error) from error
-
-    def step(self, action: Any) -> Any:
-        self._step += 1
-        try:
-            return self.env.step(action)
-        except Exception as error:
-            raise self._failure(f"step {self._step}", error) from error
-
-    def _failure(self, where: str, error: Exception) -> EnvironmentFailure:
-        return EnvironmentFailure(
-            f"environment {self._lane} raised {type(error).__name__} at {where} of its episode "
-            f"{self._episode}: {error}\n{''.join(traceback.format_exception(error))}"
-        )
-
-
-def vectorise(make: Callable[[], Any], num_envs: int, *, processes: bool = False) -> VectorEnv:
-    """B copies stepped one after the other, or in spawned worker processes."""
-
-    def lane(i: int) -> Callable[[], gymnasium.Env]:
-        def build() -> ReportingLane:
-            if multiprocessing.parent_process() is not None:
-                # the terminal sends Ctrl-C to workers too, and it is the trainer's to answer
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-            return ReportingLane(make(), i)
-
-        return build
-
-    factories = [lane(i) for i in range(num_envs)]
-    if processes:
-        return AsyncVectorEnv(
-            factories, context="spawn", autoreset_mode=AutoresetMode.DISABLED, copy=True
-        )
-    return SyncVectorEnv(factories, autoreset_mode=AutoresetMode.DISABLED, copy=False)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from policygrad.processors import own, parts
+from policygrad.devices.sharing import own, parts
 
 
 def lane_keys(key: PRNGKeyArray, step: Int[Array, ""] | int, lanes: int) -> PRNGKeyArray:

@@ -14,12 +14,15 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
-from policygrad.environments.functional import CompiledEnvironment
-from policygrad.environments.lanes import Lanes, ReplayLog, episode_seed, restore
-from policygrad.environments.pool import Pool
-from policygrad.errors import PolicygradError
-from policygrad.rollout import compiled, host, pooled
-from policygrad.types import Trajectories
+from policygrad.core.errors import PolicygradError
+from policygrad.core.trajectories import Trajectories
+from policygrad.environments.envpool import Pool
+from policygrad.environments.lanes import Lanes
+from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.environments.replay import ReplayLog, episode_seed, restore
+from policygrad.rollout import envpool as pooled
+from policygrad.rollout import episodes as episodes_
+from policygrad.rollout import host, segments
 
 
 class Collector(Protocol):
@@ -241,21 +244,21 @@ class Same:
 
 
 @partial(jax.jit, static_argnums=(0, 2))
-def _start_lanes(same: Same, key: PRNGKeyArray, num_envs: int) -> compiled.LaneState:
-    return compiled.start_lanes(same.environment, key, num_envs)
+def _start_lanes(same: Same, key: PRNGKeyArray, num_envs: int) -> segments.LaneState:
+    return segments.start_lanes(same.environment, key, num_envs)
 
 
 @eqx.filter_jit
 def _collect_segment(same: Same, policy: Any, lanes: Any, key: Any, steps: int) -> Any:
-    return compiled.collect_segment(same.environment, policy, lanes, key, steps=steps)
+    return segments.collect_segment(same.environment, policy, lanes, key, steps=steps)
 
 
 @eqx.filter_jit
 def collect_compiled_episodes(
     same: Same, policy: Any, key: Any, episodes: int, max_steps: int
-) -> compiled.EpisodeBatch:
+) -> episodes_.EpisodeBatch:
     """N whole episodes of a compiled environment; what ran before with these shapes is reused."""
-    return compiled.collect_episodes(
+    return episodes_.collect_episodes(
         same.environment, policy, key, episodes=episodes, max_steps=max_steps
     )
 
@@ -311,7 +314,7 @@ class CompiledEpisodes:
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
         batch = collect_compiled_episodes(self._same, policy, key, self.episodes, self._max_steps)
         require_finished(np.asarray(batch.unfinished), self._max_steps)
-        return compiled.trim(batch.trajectories)
+        return episodes_.trim(batch.trajectories)
 
     def snapshot(self) -> Any:
         return {}

@@ -9,10 +9,12 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from policygrad.environments.lanes import Lanes, LaneStep, episode_seed
+from policygrad.core.modules import is_array
+from policygrad.core.trajectories import Trajectories
+from policygrad.environments.lanes import Lanes, LaneStep
+from policygrad.environments.replay import episode_seed
 from policygrad.rollout.acting import act, act_greedily, lane_keys, max_cuts
-from policygrad.rollout.compiled import padded_length
-from policygrad.types import Trajectories, is_array
+from policygrad.rollout.episodes import padded_length
 
 KEYS_AT_ONCE = 64
 

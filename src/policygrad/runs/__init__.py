@@ -1,10 +1,5 @@
 """Runs on disk: the directory, its checkpoints and policies, and other places for metrics."""
 
-from policygrad.runs.directory import (
-    MetricsFile,
-    RunDirectory,
-    fresh_directory,
-    seed_directories,
-)
+from policygrad.runs.directory import MetricsFile, RunDirectory, fresh_directory, seed_directories
 
 __all__ = ["MetricsFile", "RunDirectory", "fresh_directory", "seed_directories"]

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from policygrad.errors import RunError, UserError
+from policygrad.core.errors import RunError, UserError
 from policygrad.runs import storage
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"

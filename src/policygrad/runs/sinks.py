@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Protocol
 
-from policygrad.environments import require_extra
+from policygrad.environments.catalogue import require_extra
 
 
 class Sink(Protocol):

@@ -17,8 +17,8 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import PyTree
 
-from policygrad.errors import RunError
-from policygrad.types import is_array
+from policygrad.core.errors import RunError
+from policygrad.core.modules import is_array
 
 FORMAT = 1
 

@@ -1,10 +1,10 @@
 """The exact laboratory: on a finite MDP every estimator's mean and covariance can be computed."""
 
 from policygrad.tabular import gallery
+from policygrad.tabular.as_environment import TabularEnvironment, as_environment, from_gymnasium
 from policygrad.tabular.ascent import Ascent, ascend
 from policygrad.tabular.control import OptimalBaseline, excess_variance, optimal_baseline
 from policygrad.tabular.enumeration import Enumeration, enumerate_trajectories
-from policygrad.tabular.environments import TabularEnvironment, as_environment, from_gymnasium
 from policygrad.tabular.mdp import FiniteMDP, Sparse
 from policygrad.tabular.moments import Moments, moments
 from policygrad.tabular.policy import FixedPolicy, FunctionPolicy, SoftmaxPolicy, TabularPolicy

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from policygrad.tabular import recursions as step
-from policygrad.tabular.linear import fixed_point
+from policygrad.tabular.linear_systems import fixed_point
 from policygrad.tabular.mdp import pull
 from policygrad.tabular.problem import Problem
 from policygrad.tabular.recursions import Sums

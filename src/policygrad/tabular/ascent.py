@@ -9,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
-from policygrad import checks
+from policygrad.core import checks
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.policy import FixedPolicy, FunctionPolicy, SoftmaxPolicy, TabularPolicy
 from policygrad.tabular.precision import in_float64

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
-from policygrad import baselines
-from policygrad.baselines.table import Table
-from policygrad.estimators import Estimator, EstimatorState
+from policygrad.gradients import baselines
+from policygrad.gradients.baselines.table import Table
+from policygrad.gradients.estimators import Estimator, EstimatorState
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.moments import moments
 from policygrad.tabular.parabola import parabola

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from policygrad.core.trajectories import Trajectories
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.policy import TabularPolicy
-from policygrad.types import Trajectories
 
 
 @dataclass(frozen=True)

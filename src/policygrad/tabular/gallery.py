@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from policygrad import checks
+from policygrad.core import checks
 from policygrad.tabular.mdp import FiniteMDP, Sparse
 from policygrad.tabular.policy import SoftmaxPolicy
 

@@ -8,10 +8,11 @@ from functools import cached_property
 
 import numpy as np
 
-from policygrad import baselines, checks, estimators
-from policygrad.baselines import Baseline
-from policygrad.baselines.table import Table
-from policygrad.estimators import Estimator
+from policygrad.core import checks
+from policygrad.gradients import baselines, estimators
+from policygrad.gradients.baselines import Baseline
+from policygrad.gradients.baselines.table import Table
+from policygrad.gradients.estimators import Estimator
 from policygrad.tabular.control import optimal_baseline
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.policy import TabularPolicy

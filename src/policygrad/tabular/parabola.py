@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from policygrad.tabular import recursions as step
 from policygrad.tabular import to_go, total
-from policygrad.tabular.linear import fixed_point, nilpotent
+from policygrad.tabular.linear_systems import fixed_point, nilpotent
 from policygrad.tabular.mdp import on_successors, push_values
 from policygrad.tabular.problem import Problem
 from policygrad.tabular.recursions import Returns

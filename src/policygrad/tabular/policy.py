@@ -15,10 +15,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
-from policygrad.distributions import Categorical
+from policygrad.core.modules import Carried
+from policygrad.maths.distributions import Categorical
 from policygrad.tabular.mdp import Edges, FiniteMDP
 from policygrad.tabular.precision import in_float64
-from policygrad.types import Carried
 
 
 class Dense(NamedTuple):

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from policygrad import checks
-from policygrad.baselines.base import Pointwise
-from policygrad.baselines.simple import Constant, LeaveOneOut, Zero
-from policygrad.baselines.table import Table
-from policygrad.estimators import Estimator, EstimatorState
-from policygrad.returns import Scalar
+from policygrad.core import checks
+from policygrad.gradients.baselines.base import Pointwise
+from policygrad.gradients.baselines.simple import Constant, LeaveOneOut, Zero
+from policygrad.gradients.baselines.table import Table
+from policygrad.gradients.estimators import Estimator, EstimatorState
+from policygrad.maths.returns import Scalar
 from policygrad.tabular.mdp import Edges, FiniteMDP, between_states
 from policygrad.tabular.policy import TabularPolicy, Tabulated
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from policygrad import checks
-from policygrad.tabular.linear import fixed_point
+from policygrad.core import checks
+from policygrad.tabular.linear_systems import fixed_point
 from policygrad.tabular.mdp import Edges, FiniteMDP, between_states, on_successors, push
 from policygrad.tabular.policy import OwnBlock, Scores, TabularPolicy, Tabulated
 from policygrad.tabular.precision import in_float64

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from policygrad.tabular import recursions as step
-from policygrad.tabular.linear import fixed_point, stein
+from policygrad.tabular.linear_systems import fixed_point, stein
 from policygrad.tabular.mdp import between_states, pull, push
 from policygrad.tabular.problem import Problem
 from policygrad.tabular.recursions import Pair, Returns, Sums

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from policygrad.config import DEFAULTS
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
 from policygrad.diagnostics.rules.task import at_its_best
+from policygrad.training.config import DEFAULTS
 
 SIZED_BY_KL = ("natural", "trpo")
 

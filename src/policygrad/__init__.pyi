@@ -1,0 +1,34 @@
+"""The public names, for type checkers: what `__init__.py` imports when it is first used."""
+
+from policygrad import algorithms as algorithms
+from policygrad import diagnostics as diagnostics
+from policygrad import environments as environments
+from policygrad import policies as policies
+from policygrad import rollout as rollout
+from policygrad import tabular as tabular
+from policygrad.core import errors as errors
+from policygrad.core import types as types
+from policygrad.core.trajectories import Trajectories as Trajectories
+from policygrad.doctor import Diagnosis as Diagnosis
+from policygrad.doctor import diagnose as diagnose
+from policygrad.evaluation import Evaluation as Evaluation
+from policygrad.evaluation import evaluate as evaluate
+from policygrad.gradients import baselines as baselines
+from policygrad.gradients import estimators as estimators
+from policygrad.gradients import scores as scores
+from policygrad.gradients.estimators import Estimator as Estimator
+from policygrad.maths import advantages as advantages
+from policygrad.maths import distributions as distributions
+from policygrad.maths import returns as returns
+from policygrad.policies import Agent as Agent
+from policygrad.policies import ObservationNormaliser as ObservationNormaliser
+from policygrad.policies import network_policy as network_policy
+from policygrad.runs.policy_files import load as load
+from policygrad.training.config import TrainConfig as TrainConfig
+from policygrad.training.entry import resume as resume
+from policygrad.training.entry import train as train
+from policygrad.training.seeds import SeedRuns as SeedRuns
+from policygrad.training.seeds import train_seeds as train_seeds
+from policygrad.training.session import Run as Run
+
+__version__: str

@@ -1,0 +1,63 @@
+"""Return-based reward scaling: rewards in units of the typical discounted return."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from policygrad.core.trajectories import Trajectories
+from policygrad.maths.returns import Scalar
+
+
+class RewardScale(NamedTuple):
+    """Running mean square of the discounted sum of past rewards.
+
+    Attributes:
+        steps_seen: `[]`, steps seen.
+        mean_square: `[]`, of G_t = r_t + γ G_{t−1}, which starts anew with every episode.
+        running: `[B]`, G of the episodes that are running (zeros for whole episodes).
+    """
+
+    steps_seen: Float[Array, ""]
+    mean_square: Float[Array, ""]
+    running: Float[Array, " B"]
+
+    @classmethod
+    def init(cls, num_envs: int) -> "RewardScale":
+        """The scale before anything was seen: 1."""
+        return cls(jnp.zeros(()), jnp.zeros(()), jnp.zeros(num_envs))
+
+    def update(self, trajectories: Trajectories, discount: Scalar) -> "RewardScale":
+        """The scale after seeing a batch. No reward of one episode reaches the next."""
+
+        def step(running: Array, row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+            reward, ended, valid = row
+            total = jnp.where(valid, reward + discount * running, 0.0)
+            return jnp.where(ended, 0.0, total), total
+
+        ended = trajectories.terminated | trajectories.truncated | ~trajectories.valid
+        rows = (trajectories.rewards, ended, trajectories.valid)
+        start = jnp.zeros_like(trajectories.rewards[0])
+        if not trajectories.whole_episodes:
+            start = start + self.running
+        running, totals = jax.lax.scan(step, start, rows)
+
+        seen = jnp.sum(trajectories.valid)
+        count = self.steps_seen + seen
+        share = seen / jnp.maximum(count, 1)
+        mean_square = jnp.sum(totals**2) / jnp.maximum(seen, 1)
+        return RewardScale(
+            count,
+            (1 - share) * self.mean_square + share * mean_square,
+            self.running if trajectories.whole_episodes else running,
+        )
+
+    @property
+    def factor(self) -> Float[Array, ""]:
+        """`[]`, what rewards are multiplied by: 1/√(mean G²), or 1 while every reward was zero.
+
+        About zero and not about the mean: a constant reward has no variance but does have a size.
+        """
+        silent = self.mean_square == 0
+        return jnp.where(silent, 1.0, jax.lax.rsqrt(jnp.where(silent, 1.0, self.mean_square)))

@@ -1,0 +1,1 @@
+"""What everything stands on: the record, how modules split, errors, checks."""

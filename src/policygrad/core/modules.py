@@ -1,0 +1,62 @@
+"""Which leaves of a module are differentiated, which are carried, and which are static."""
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+T = TypeVar("T")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Carried(Generic[T]):
+    """Marks a part of a module as carried: saved and restored with it, never differentiated.
+
+    >>> policy = {"weight": jnp.ones(2), "statistics": Carried(jnp.zeros(2))}
+    >>> differentiated, _ = split(policy)
+    >>> differentiated["statistics"].value is None
+    True
+    """
+
+    value: T
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether a pytree leaf is an array, as opposed to a function or another static object."""
+    return isinstance(leaf, jax.Array) or hasattr(leaf, "__array__")
+
+
+def split(module: PyTree) -> tuple[PyTree, PyTree]:
+    """Split a module into its differentiated leaves and everything else.
+
+    Differentiated are the floating-point arrays outside `Carried`. Both results have the module's
+    structure, with None in place of what belongs to the other; `combine` is the inverse.
+    """
+
+    def differentiated(node: Any) -> Any:
+        if isinstance(node, Carried):
+            return jax.tree.map(lambda _: None, node)
+        return node if is_array(node) and jnp.issubdtype(node.dtype, jnp.floating) else None
+
+    def rest(node: Any) -> Any:
+        if isinstance(node, Carried):
+            return node
+        return None if differentiated(node) is not None else node
+
+    def is_carried(node: Any) -> bool:
+        return isinstance(node, Carried)
+
+    return (
+        jax.tree.map(differentiated, module, is_leaf=is_carried),
+        jax.tree.map(rest, module, is_leaf=is_carried),
+    )
+
+
+def combine(left: PyTree, right: PyTree) -> PyTree:
+    """Put back together what `split` took apart."""
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, left, right, is_leaf=lambda node: node is None
+    )

@@ -1,0 +1,92 @@
+"""The record that every rollout returns.
+
+Arrays are time-major: `[T, B]` is T steps of B environments (or of B whole episodes, padded).
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Trajectories:
+    """T steps of B environments, or B whole episodes padded to T steps.
+
+    Records are raw: observations before normalisation, rewards before scaling, actions as the
+    policy sampled them (before any clipping to the environment's bounds).
+
+    Attributes:
+        observations: pytree of `[T, B, ...]`; what the policy saw before acting at step t.
+        actions: pytree of `[T, B, ...]`.
+        rewards: `[T, B]`; `rewards[t]` follows `actions[t]`. Zero where not `valid`.
+        terminated: `[T, B]`; the task ended with this step. No value beyond it exists.
+        truncated: `[T, B]`; the episode was cut off after this step although the task goes on.
+            Where both flags are set, termination wins.
+        valid: `[T, B]`; False on rows that are no transition: the padding behind an episode, or
+            the row on which a vector environment resets itself.
+        times: `[T, B]`; the number of steps of this episode before this one.
+        log_probs: `[T, B]`, nats; of `actions` under the policy that acted.
+        cut_observations: pytree of `[K, B, ...]`; the true successors of the steps whose next row
+            is not their successor, in order of time: the truncated ones and, unless the record
+            holds whole episodes, the last row. Rows beyond a lane's number of cuts are unused.
+        cut_times: `[K, B]`; the times of those successors.
+        whole_episodes: True where every column is one episode from its start to its end.
+    """
+
+    observations: PyTree
+    actions: PyTree
+    rewards: Float[Array, "T B"]
+    terminated: Bool[Array, "T B"]
+    truncated: Bool[Array, "T B"]
+    valid: Bool[Array, "T B"]
+    times: Int[Array, "T B"]
+    log_probs: Float[Array, "T B"]
+    cut_observations: PyTree
+    cut_times: Int[Array, "K B"]
+    whole_episodes: bool = field(default=False, metadata={"static": True})
+
+
+def cut_mask(trajectories: Trajectories) -> Bool[Array, "T B"]:
+    """Rows that own a row of `cut_observations`: truncated steps, and a segment's last row."""
+    truncated = trajectories.truncated & ~trajectories.terminated
+    cuts = jnp.asarray(trajectories.valid & truncated)
+    if trajectories.whole_episodes:
+        return cuts
+    return cuts.at[-1].set(True)
+
+
+def successor_values(
+    values: Float[Array, "T B"],
+    cut_values: Float[Array, "K B"],
+    trajectories: Trajectories,
+) -> Float[Array, "T B"]:
+    """The value of the true successor of every step.
+
+    Args:
+        values: `[T, B]`, of `trajectories.observations`.
+        cut_values: `[K, B]`, of `trajectories.cut_observations`.
+
+    Returns:
+        `[T, B]`: `values[t + 1]`, or the next unused row of `cut_values` where step t is a cut.
+        Behind a terminated step the entry means nothing, and no recursion reads it.
+    """
+    cuts = cut_mask(trajectories)
+    rank = jnp.cumsum(cuts, axis=0) - 1
+    at_cuts = jnp.take_along_axis(cut_values, jnp.clip(rank, 0, len(cut_values) - 1), axis=0)
+    following = jnp.concatenate([values[1:], values[-1:]])
+    return jnp.where(cuts, at_cuts, following)
+
+
+def steps_per_episode(trajectories: Trajectories) -> Float[Array, ""]:
+    """What a sum over the valid steps is divided by: the gradient's denominator.
+
+    Whole episodes: the number of episodes, so that the gradient is a sum over steps and a mean over
+    episodes. Segments: the number of valid steps, so that it is a mean over steps
+    (≈ ∇J / E[length]).
+    """
+    if trajectories.whole_episodes:
+        return jnp.float32(trajectories.valid.shape[1])
+    return jnp.maximum(trajectories.valid.sum(), 1).astype(jnp.float32)

@@ -1,0 +1,113 @@
+"""EnvPool: environments stepped by a pool of C++ threads, as a Gymnasium vector environment.
+
+What differs from Gymnasium's own: a pool takes its seeds when it is made, so `reset` with a seed
+makes a new one; it cannot bring one lane back to a seed, so a run continues with fresh episodes;
+and where an episode terminates on the very step of its time limit it reports the limit alone.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from jaxtyping import Array
+
+from policygrad.core.errors import UserError
+from policygrad.spaces.records import record_dtype
+
+
+class Pool(VectorEnv):
+    """B environments of one EnvPool id.
+
+    Args:
+        name: an id of `envpool.list_all_envs()`.
+        num_envs: B.
+        kwargs: EnvPool's settings of the environment, such as `max_episode_steps`.
+
+    Raises:
+        UserError: EnvPool does not take these settings.
+    """
+
+    def __init__(self, name: str, num_envs: int, kwargs: dict[str, Any]) -> None:
+        self.name, self.num_envs, self._kwargs = name, num_envs, kwargs
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        self._pool = self._make([0] * num_envs)
+        self.single_observation_space: spaces.Space = self._pool.observation_space
+        self.single_action_space: spaces.Space = self._pool.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        limit = int(self._pool.config.get("max_episode_steps", 0))
+        self.time_limit = limit if 0 < limit < 2**31 - 1 else None
+
+    def _make(self, seeds: list[int]) -> Any:
+        import envpool  # pyright: ignore[reportMissingImports]
+
+        threads = min(self.num_envs, len(os.sched_getaffinity(0)))
+        try:
+            pool = envpool.make(
+                self.name,
+                env_type="gymnasium",
+                num_envs=self.num_envs,
+                num_threads=threads,
+                seed=seeds,
+                **self._kwargs,
+            )
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if not self._kwargs:
+                raise
+            raise UserError(
+                f"envpool/{self.name} does not take these arguments: {self._kwargs} ({error})"
+            ) from error
+        with warnings.catch_warnings():  # it casts its own bounds to the types of its own spaces
+            warnings.simplefilter("ignore")
+            _ = pool.observation_space, pool.action_space
+        return pool
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
+        if seed is not None:
+            sequence = np.random.SeedSequence(seed)
+            seeds = sequence.generate_state(self.num_envs) >> 1  # C++ reads them as signed
+            self._pool = self._make([int(s) for s in seeds])
+        return self._pool.reset()
+
+    def step(self, actions: Any) -> Any:
+        return self._pool.step(actions)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the pool can be stepped from within a compiled program."""
+        return sys.platform == "linux" and jax.default_backend() == "cpu"
+
+    def program(self) -> tuple[Any, Callable]:
+        """The running pool as what a compiled program can step.
+
+        Returns:
+            A handle `[8]`, and (handle, actions as `step` takes them) -> the handle, and what
+            `step` returns but for the info. The handle is carried from step to step, which orders
+            them; it is good until the next `reset` with a seed.
+        """
+        with jax.enable_x64(True):  # MuJoCo's numbers have 64 bits on the other side
+            handle, receive, send, _ = self._pool.xla()
+        expected = list(self._pool.spec.action_array_spec.values())[-1].dtype
+
+        def step(handle: Array, actions: Array) -> Any:
+            with jax.enable_x64(True):
+                sent = send(handle, jax.lax.convert_element_type(actions, expected))
+                handle, (observations, *rest, _) = receive(sent)
+                observations, rest = jax.tree.map(
+                    lambda x: jax.lax.convert_element_type(x, record_dtype(x.dtype)),
+                    (observations, rest),
+                )
+            return handle, (observations, *rest)
+
+        return jnp.asarray(handle), step
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self._pool.close()

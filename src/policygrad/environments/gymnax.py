@@ -1,0 +1,107 @@
+"""Environments with gymnax's functional interface, as `CompiledEnvironment`s."""
+
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import PRNGKeyArray, PyTree
+
+from policygrad.core.errors import UnsupportedSpaceError, UserError
+from policygrad.environments.protocol import Step
+from policygrad.spaces.actions import to_environment
+from policygrad.spaces.records import check_action_space, check_observation_space
+
+
+class GymnaxEnvironment:
+    """Adapts an object with gymnax's functional interface (gymnax ≥ 1.0).
+
+    Where the object offers `step_env`, `reset_env` and `is_truncated` these are used; else its
+    `reset` and six-valued, self-resetting `step`, whose `info["final_observation"]` is the true
+    successor.
+    """
+
+    def __init__(self, environment: Any, params: Any = None) -> None:
+        self.environment = environment
+        self.params = environment.default_params if params is None else params
+        self.observation_space = to_gymnasium(
+            _call_with_params(environment.observation_space, self.params)
+        )
+        self.action_space = to_gymnasium(_call_with_params(environment.action_space, self.params))
+        check_observation_space(self.observation_space)
+        check_action_space(self.action_space)
+        self._raw = all(
+            callable(getattr(environment, name, None))
+            for name in ("step_env", "reset_env", "is_truncated")
+        )
+        limit = getattr(self.params, "max_steps_in_episode", None)
+        self.time_limit = int(limit) if self._raw and limit and self._stock_limit() else None
+        self._check_step()
+
+    def _stock_limit(self) -> bool:
+        """Whether truncation is gymnax's own rule, the time limit alone."""
+        module = inspect.getmodule(type(self.environment).is_truncated)
+        return module is not None and module.__name__ == "gymnax.environments.environment"
+
+    def _check_step(self) -> None:
+        def probe(key: PRNGKeyArray) -> Any:
+            state, _ = self.reset(key)
+            action = jnp.asarray(self.action_space.sample())
+            if self._raw:
+                return self.environment.step_env(key, state, action, self.params)
+            return self.environment.step(key, state, action, self.params)
+
+        values = len(jax.eval_shape(probe, jax.random.key(0)))
+        expected = 5 if self._raw else 6
+        if values != expected:
+            raise UserError(
+                f"{type(self.environment).__name__}.{'step_env' if self._raw else 'step'} returns "
+                f"{values} values, expected {expected}: termination and truncation must come "
+                "apart, as in gymnax ≥ 1.0"
+            )
+
+    def reset(self, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
+        reset = self.environment.reset_env if self._raw else self.environment.reset
+        observation, state = reset(key, self.params)
+        return state, observation
+
+    def step(self, key: PRNGKeyArray, state: PyTree, action: PyTree) -> Step:
+        action = to_environment(self.action_space, action, jnp)
+        if self._raw:
+            observation, state, reward, terminated, _ = self.environment.step_env(
+                key, state, action, self.params
+            )
+            truncated = self.environment.is_truncated(state, self.params)
+        else:
+            _, state, reward, terminated, truncated, info = self.environment.step(
+                key, state, action, self.params
+            )
+            observation = info["final_observation"]
+        as_flag = lambda x: jnp.reshape(jnp.asarray(x, bool), ())  # noqa: E731
+        reward = jnp.reshape(jnp.asarray(reward, jnp.float32), ())
+        return state, observation, reward, as_flag(terminated), as_flag(truncated)
+
+
+def _call_with_params(method: Any, params: Any) -> Any:
+    return method(params) if callable(method) else method
+
+
+def to_gymnasium(space: Any) -> spaces.Space:
+    """A gymnax space (told by the names of its attributes) as a Gymnasium one."""
+    if isinstance(space, spaces.Space):
+        return space
+    kind = type(space).__name__
+    if kind == "Discrete":
+        return spaces.Discrete(int(space.n))
+    if kind == "Box":
+        dtype = np.dtype(space.dtype)
+        low = np.broadcast_to(np.asarray(space.low), space.shape).astype(dtype)
+        high = np.broadcast_to(np.asarray(space.high), space.shape).astype(dtype)
+        return spaces.Box(low, high, space.shape, dtype.type)
+    if kind == "Dict":
+        return spaces.Dict({k: to_gymnasium(v) for k, v in space.spaces.items()})
+    if kind == "Tuple":
+        return spaces.Tuple([to_gymnasium(v) for v in space.spaces])
+    raise UnsupportedSpaceError(f"no policy reads or acts in {kind}: {space}")

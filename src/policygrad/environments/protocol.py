@@ -1,0 +1,34 @@
+"""A JAX-native environment: pure functions of a state, rolled out inside one compiled scan."""
+
+from typing import Protocol, runtime_checkable
+
+from gymnasium import spaces
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+Step = tuple[PyTree, PyTree, Float[Array, ""], Bool[Array, ""], Bool[Array, ""]]
+
+
+@runtime_checkable
+class CompiledEnvironment(Protocol):
+    """A pure environment.
+
+    Attributes:
+        observation_space, action_space: Gymnasium spaces.
+        time_limit: steps after which an episode is truncated at the latest, and before which it
+            never is; None where truncation may happen at any step, or never.
+    """
+
+    observation_space: spaces.Space
+    action_space: spaces.Space
+    time_limit: int | None
+
+    def reset(self, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
+        """-> (state, observation). The key is consumed."""
+        ...
+
+    def step(self, key: PRNGKeyArray, state: PyTree, action: PyTree) -> Step:
+        """-> (state, observation, reward, terminated, truncated). The key is consumed.
+
+        No automatic reset: the observation is the true successor.
+        """
+        ...

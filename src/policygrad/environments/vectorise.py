@@ -1,0 +1,60 @@
+"""Copies of a Gymnasium environment as one vector environment, in this process or in workers."""
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from policygrad.core.errors import EnvironmentFailure
+
+
+class ReportingLane(gymnasium.Wrapper):
+    """One environment, whose exceptions say which environment it was, and at which step."""
+
+    def __init__(self, env: gymnasium.Env, lane: int) -> None:
+        super().__init__(env)
+        self._lane, self._step, self._episode = lane, 0, 0
+
+    def reset(self, **kwargs: Any) -> Any:
+        self._step, self._episode = 0, self._episode + 1
+        try:
+            return self.env.reset(**kwargs)
+        except Exception as error:
+            raise self._failure("reset", error) from error
+
+    def step(self, action: Any) -> Any:
+        self._step += 1
+        try:
+            return self.env.step(action)
+        except Exception as error:
+            raise self._failure(f"step {self._step}", error) from error
+
+    def _failure(self, where: str, error: Exception) -> EnvironmentFailure:
+        return EnvironmentFailure(
+            f"environment {self._lane} raised {type(error).__name__} at {where} of its episode "
+            f"{self._episode}: {error}\n{''.join(traceback.format_exception(error))}"
+        )
+
+
+def vectorise(make: Callable[[], Any], num_envs: int, *, processes: bool = False) -> VectorEnv:
+    """B copies stepped one after the other, or in spawned worker processes."""
+
+    def lane(i: int) -> Callable[[], gymnasium.Env]:
+        def build() -> ReportingLane:
+            if multiprocessing.parent_process() is not None:
+                # the terminal sends Ctrl-C to workers too, and it is the trainer's to answer
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+            return ReportingLane(make(), i)
+
+        return build
+
+    factories = [lane(i) for i in range(num_envs)]
+    if processes:
+        return AsyncVectorEnv(
+            factories, context="spawn", autoreset_mode=AutoresetMode.DISABLED, copy=True
+        )
+    return SyncVectorEnv(factories, autoreset_mode=AutoresetMode.DISABLED, copy=False)

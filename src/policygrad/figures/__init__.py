@@ -1,0 +1,1 @@
+"""Pictures of runs, of measured noise and of exact tables; the doctor's page."""

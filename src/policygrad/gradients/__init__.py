@@ -1,0 +1,1 @@
+"""The policy gradient: scores, estimators and the baselines that they subtract."""

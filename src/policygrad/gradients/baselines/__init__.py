@@ -1,0 +1,226 @@
+"""Baselines: what is subtracted from a return without biasing the gradient.
+
+Why they are free: given s_t, the mean score is zero, so E[z_t b(s_t)] = 0 (E7) for every b that
+does not depend on the action. All of them are used first and refitted afterwards, every iteration
+(E9), so that none contains the sample that it is subtracted from.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from policygrad.core.checks import positive, whole
+from policygrad.gradients.baselines.base import Baseline, Pointwise
+from policygrad.gradients.baselines.linear import LinearFeatures
+from policygrad.gradients.baselines.network import ValueNetwork
+from policygrad.gradients.baselines.optimal import VarianceOptimal
+from policygrad.gradients.baselines.simple import Constant, LeaveOneOut, TimeDependent, Zero
+from policygrad.gradients.baselines.table import Table
+
+__all__ = [
+    "Baseline",
+    "Pointwise",
+    "constant",
+    "leave_one_out",
+    "linear_features",
+    "none",
+    "table",
+    "time_dependent",
+    "value_network",
+    "variance_optimal",
+]
+
+
+def none() -> Zero:
+    """No baseline: b = 0.
+
+    Bias: none. Variance: the reference that every other baseline is measured against.
+
+    Source: the post, E5.
+    """
+    return Zero()
+
+
+def constant(value: float | None = None) -> Constant:
+    """One number for every step.
+
+    b = value, or the mean target of the batch before.  [E6]
+
+    Args:
+        value: the number, in units of reward; None fits it anew after every batch.
+
+    Returns:
+        A pointwise baseline. It cannot bootstrap: it is no estimate of a state's value.
+
+    Bias: none (E7).
+
+    Source: the post, E6; Williams 1992.
+    """
+    return Constant(value)
+
+
+def time_dependent(horizon: int = 1000) -> TimeDependent:
+    """One number per time step.
+
+    b(t) = mean of the targets at step t of the batch before.  [E6]
+
+    Args:
+        horizon: entries of the table; later times share the last one.
+
+    Returns:
+        A pointwise baseline. It cannot bootstrap.
+
+    Raises:
+        ValueError: horizon below 1.
+
+    Bias: none (E7).
+
+    Source: the post, E6.
+    """
+    whole("horizon", horizon)
+    return TimeDependent(horizon)
+
+
+def linear_features(ridge: float = 1e-6, encode: Callable | None = None) -> LinearFeatures:
+    """Ridge regression on [1, s, s²/2, t, t², t³].
+
+    b(s, t) = βᵀφ(s, t), β = argmin Σ w (φᵀβ − target)² + ridge ‖β‖² on standardised features.  [E9]
+
+    Args:
+        ridge: relative to the variance of each feature; positive.
+        encode: observation -> `[f]`; None takes the trainer's encoder of the observation space, or
+            flattens.
+
+    Returns:
+        A pointwise baseline that may bootstrap.
+
+    Raises:
+        ValueError: ridge not positive.
+
+    Bias: none as a baseline (E7); as a critic, that of its error.
+
+    Source: the post, E9; features as in Duan et al. 2016, appendix.
+    """
+    positive("ridge", ridge)
+    return LinearFeatures(ridge, encode)
+
+
+def value_network(
+    hidden: Sequence[int] = (64, 64),
+    *,
+    step_size: float = 1e-3,
+    epochs: int = 5,
+    minibatches: int = 8,
+    encode: Callable | None = None,
+) -> ValueNetwork:
+    """A tanh network of the normalised observation, fitted after it was used, every iteration.
+
+    b(s) ≈ E[R_t | s_t = s], by `epochs` passes of minibatch Adam on ½(b(s_t) − target_t)².  [E9]
+
+    Args:
+        hidden: sizes of the hidden layers.
+        step_size: of Adam; positive.
+        epochs: passes over each batch.
+        minibatches: parts that each pass is cut into.
+        encode: observation -> `[f]`; None takes the trainer's encoder of the observation space, or
+            flattens.
+
+    Returns:
+        A pointwise baseline that may bootstrap.
+
+    Raises:
+        ValueError: a size or number that is not positive.
+
+    Bias: none as a baseline (E7); as a critic, that of its error.
+
+    Source: the post, E9; Schulman et al. 2016, section 5.
+    """
+    for size in hidden:
+        whole("hidden", size)
+    positive("step_size", step_size)
+    whole("epochs", epochs)
+    whole("minibatches", minibatches)
+    return ValueNetwork(step_size, tuple(hidden), epochs, minibatches, encode)
+
+
+def table(values: ArrayLike) -> Table:
+    """Known values of the states of a finite task, such as an exact V or a deliberately wrong one.
+
+    b(s, t) = values[t, s], or values[s] at every time.  [E6, E11]
+
+    Args:
+        values: `[S]`, or `[T, S]`, in units of reward; times from T on share the last row. An
+            observation is the index of its state. The table is never refitted.
+
+    Returns:
+        A pointwise baseline that may bootstrap.
+
+    Raises:
+        ValueError: another number of axes, or a value that is not finite.
+
+    Bias: none as a baseline (E7); as a critic, that of its error.
+
+    Source: the post, E6 and E11.
+
+    >>> table([1.0, 2.0]).given.tolist()
+    [1.0, 2.0]
+    """
+    given = np.asarray(values, np.float64)
+    if given.ndim not in (1, 2) or given.size == 0:
+        raise ValueError(f"values must have shape [S] or [T, S], got {given.shape}")
+    if not np.all(np.isfinite(given)):
+        raise ValueError(f"values must be finite, got {given[~np.isfinite(given)][0]}")
+    return Table(given)
+
+
+def leave_one_out() -> LeaveOneOut:
+    """The mean return of the other episodes of the batch.
+
+    b_i = (1/(k−1)) Σ_{j≠i} R_j, at every step of episode i; with returns to go, step by step, where
+    an episode that is over counts as 0.  [E6]
+
+    Returns:
+        A baseline for whole episodes, at least two a batch. It cannot bootstrap.
+
+    Bias: none, as b_i does not contain episode i. It makes the episodes of a batch dependent, so
+    that the spread over episodes alone understates the variance of their mean.
+
+    Source: Kool et al. 2019.
+    """
+    return LeaveOneOut()
+
+
+def variance_optimal(
+    regression: Pointwise | None = None, *, cross_terms: bool = True
+) -> VarianceOptimal:
+    """The baseline that minimises the variance itself, and not the error in the return.
+
+    b = argmin E Σ_t w_t² ‖z_t‖² (y_t − b_t)², y_t = b_t + z_t·ĝ / (w_t ‖z_t‖²), with w_t = γ^t
+    where it is kept, else 1.  [E6, E8]
+
+    Args:
+        regression: the class of functions, and how it is fitted: `linear_features()` (None) or
+            `value_network()`.
+        cross_terms: whether the scores of an episode's other steps count, which needs whole
+            episodes; False is the regression of the returns, weighted by ‖z_t‖².
+
+    Returns:
+        A pointwise baseline. It cannot bootstrap: it is no estimate of a state's value.
+
+    Raises:
+        ValueError: a regression that cannot be fitted.
+
+    Bias: none (E7). Its targets are noisy, so that it needs more episodes than a value network; the
+    target's least squares can lose to V where they are few.
+
+    Source: Greensmith et al. 2004 (without cross-time terms); the cross-time terms follow from the
+    variance being a parabola in b.
+    """
+    regression = linear_features() if regression is None else regression
+    if not isinstance(regression, (LinearFeatures, ValueNetwork)):
+        raise ValueError(
+            "regression must be linear_features() or value_network(), got "
+            f"{type(regression).__name__}"
+        )
+    return VarianceOptimal(regression, cross_terms)

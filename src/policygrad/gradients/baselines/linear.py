@@ -1,0 +1,88 @@
+"""The linear baseline: ridge regression on a few features of observation and time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from policygrad.core.trajectories import Trajectories
+from policygrad.gradients.baselines.base import Pointwise, weighted_mean
+from policygrad.policies.normaliser import flatten_observation
+
+
+class LinearState(NamedTuple):
+    """Coefficients of the standardised features, and what standardises them.
+
+    Attributes:
+        centre, scale: `[p]`, weighted mean and standard deviation of each feature at the last fit.
+        coefficients: `[p]`.
+        intercept: `[]`, the weighted mean of the targets.
+    """
+
+    centre: Float[Array, " p"]
+    scale: Float[Array, " p"]
+    coefficients: Float[Array, " p"]
+    intercept: Float[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LinearFeatures(Pointwise):
+    """b(s, t) = βᵀ[1, s, s²/2, t, t², t³], by ridge regression on standardised features.
+
+    Standardising, with t in units of 100 steps, is what keeps the fit in float32: with a raw t³
+    it is lost. The ridge is relative to each feature's own variance.
+    """
+
+    ridge: float | Float[Array, ""] = 1e-6
+    encode: Callable[[PyTree], Array] | None = field(default=None, metadata={"static": True})
+
+    may_bootstrap = True
+
+    def features(self, observation: PyTree, time: Int[Array, ""]) -> Float[Array, " p"]:
+        """`[p]`: s, s²/2, t, t², t³ (the 1 is the intercept)."""
+        s = (self.encode or flatten_observation)(observation)
+        t = jnp.asarray(time, s.dtype) / 100
+        return jnp.concatenate([s, s**2 / 2, jnp.stack([t, t**2, t**3])])
+
+    def init(self, key: PRNGKeyArray, observation: PyTree) -> LinearState:
+        p = jax.eval_shape(self.features, observation, 0).shape
+        return LinearState(jnp.zeros(p), jnp.ones(p), jnp.zeros(p), jnp.zeros(()))
+
+    def value(
+        self, state: LinearState, observation: PyTree, time: Int[Array, ""]
+    ) -> Float[Array, ""]:
+        x = (self.features(observation, time) - state.centre) / state.scale
+        return x @ state.coefficients + state.intercept
+
+    def fit(
+        self,
+        state: LinearState,
+        key: PRNGKeyArray,
+        trajectories: Trajectories,
+        targets: Float[Array, "T B"],
+        weights: Float[Array, "T B"],
+    ) -> LinearState:
+        features = jax.vmap(jax.vmap(self.features))(trajectories.observations, trajectories.times)
+        x = features.reshape(-1, features.shape[-1])
+        y, w = targets.reshape(-1), weights.reshape(-1)
+        w = w / jnp.maximum(jnp.sum(w), 1e-12)
+
+        centre = w @ x
+        spread = jnp.sqrt(w @ (x - centre) ** 2)
+        # a feature that did not move says nothing, and must not be divided by its rounding error
+        constant = spread <= 1e-6 * jnp.abs(centre)
+        scale = jnp.where(constant, 1.0, spread)
+        x = jnp.where(constant, 0.0, (x - centre) / scale)
+        intercept = weighted_mean(y, w)
+
+        # the eigenvectors of the Gram matrix, since Cholesky fails on collinear features
+        gram = (x * w[:, None]).T @ x
+        eigenvalues, vectors = jnp.linalg.eigh(gram)
+        projected = vectors.T @ (x.T @ (w * (y - intercept)))
+        shrunk = projected / (jnp.maximum(eigenvalues, 0.0) + self.ridge)
+        coefficients = (vectors @ shrunk) * ~constant
+        return LinearState(centre, scale, coefficients, intercept)

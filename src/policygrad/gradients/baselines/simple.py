@@ -1,0 +1,116 @@
+"""Baselines without regression: none, constant, per time step, leave-one-out."""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from policygrad.core.trajectories import Trajectories
+from policygrad.gradients.baselines.base import Baseline, Pointwise, State, weighted_mean
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Zero(Pointwise):
+    """b = 0."""
+
+    def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
+        return ()
+
+    def value(self, state: State, observation: PyTree, time: Int[Array, ""]) -> Float[Array, ""]:
+        return jnp.zeros(())
+
+    def fit(
+        self,
+        state: State,
+        key: PRNGKeyArray,
+        trajectories: Trajectories,
+        targets: Float[Array, "T B"],
+        weights: Float[Array, "T B"],
+    ) -> State:
+        return state
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Constant(Pointwise):
+    """b = a number: given, or the mean target of the batches before."""
+
+    given: float | Float[Array, ""] | None = None
+
+    def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
+        return jnp.zeros(()) if self.given is None else jnp.asarray(self.given, float)
+
+    def value(self, state: State, observation: PyTree, time: Int[Array, ""]) -> Float[Array, ""]:
+        return state
+
+    def fit(
+        self,
+        state: State,
+        key: PRNGKeyArray,
+        trajectories: Trajectories,
+        targets: Float[Array, "T B"],
+        weights: Float[Array, "T B"],
+    ) -> State:
+        return state if self.given is not None else weighted_mean(targets, weights)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TimeDependent(Pointwise):
+    """b(t) = mean target at each time step; times beyond the horizon share its last entry."""
+
+    horizon: int = field(default=1000, metadata={"static": True})
+
+    def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
+        return jnp.zeros(self.horizon)
+
+    def value(self, state: State, observation: PyTree, time: Int[Array, ""]) -> Float[Array, ""]:
+        return state[jnp.minimum(time, self.horizon - 1)]
+
+    def fit(
+        self,
+        state: State,
+        key: PRNGKeyArray,
+        trajectories: Trajectories,
+        targets: Float[Array, "T B"],
+        weights: Float[Array, "T B"],
+    ) -> State:
+        times = jnp.minimum(trajectories.times, self.horizon - 1).reshape(-1)
+        total = jnp.zeros_like(state).at[times].add((weights * targets).reshape(-1))
+        seen = jnp.zeros_like(state).at[times].add(weights.reshape(-1))
+        # a time that this batch never reached keeps what it had
+        return jnp.where(seen > 0, total / jnp.maximum(seen, 1e-12), state)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LeaveOneOut(Baseline):
+    """b of one episode at step t = mean, over the OTHER episodes of its batch, of their return."""
+
+    uses_own_batch = True
+
+    def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
+        return ()
+
+    def predict(
+        self, state: State, trajectories: Trajectories, returns: Float[Array, "T B"]
+    ) -> Float[Array, "T B"]:
+        episodes = returns.shape[1]
+        if episodes < 2:
+            raise ValueError(
+                f"leave_one_out needs at least 2 episodes a batch, got {episodes}; "
+                "raise batch_episodes or choose another baseline"
+            )
+        return (jnp.sum(returns, axis=1, keepdims=True) - returns) / (episodes - 1)
+
+    def fit(
+        self,
+        state: State,
+        key: PRNGKeyArray,
+        trajectories: Trajectories,
+        targets: Float[Array, "T B"],
+        weights: Float[Array, "T B"],
+    ) -> State:
+        return state

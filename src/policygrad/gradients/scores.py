@@ -1,0 +1,336 @@
+"""Scores and the gradients built from them: the log-derivative trick, per trajectory and per batch.
+
+A policy is any pytree that maps one observation to a `Distribution`; its floating-point arrays
+outside `Carried` are what is differentiated. Gradients have the policy's structure, with None in
+place of everything else, and point uphill.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from policygrad.core.modules import combine, split
+from policygrad.core.trajectories import Trajectories, steps_per_episode
+from policygrad.devices.chunks import (
+    chunk_rows,
+    flat_rows,
+    map_in_chunks,
+    sum_and_map_in_chunks,
+    sum_in_chunks,
+)
+
+Policy = Callable[..., Any]
+
+
+def score_function_gradient(
+    log_prob: Callable[[PyTree, PyTree], Float[Array, ""]],
+    params: PyTree,
+    samples: PyTree,
+    values: Float[Array, " N"],
+) -> PyTree:
+    """The log-derivative trick, for any distribution and any function.
+
+    ∇_θ E[f(x)] = E[f(x) ∇_θ log p_θ(x)], estimated as the mean over N samples.  [E1]
+
+    Args:
+        log_prob: `(params, x) -> []`, log p_θ(x) in nats, differentiable in `params`.
+        params: pytree of floating-point arrays, θ.
+        samples: pytree with leading axis N; drawn from p_θ at these parameters.
+        values: `[N]`, f(x) of each sample; held constant.
+
+    Returns:
+        pytree like `params`: the mean over samples. Differentiable in `params` through the scores.
+
+    Bias: none, when p_θ's support does not depend on θ and ∇_θ p_θ f is dominated near θ (so not
+    for Uniform(0, θ)).
+
+    Source: the post, the log-derivative trick; E1.
+
+    >>> log_prob = lambda mean, x: -0.5 * (x - mean) ** 2
+    >>> x = jnp.array([0.0, 2.0])
+    >>> float(score_function_gradient(log_prob, jnp.array(1.0), x, values=x))
+    1.0
+    """
+    values = jax.lax.stop_gradient(jnp.asarray(values))
+
+    def surrogate(params: PyTree) -> Float[Array, ""]:
+        return jnp.mean(values * jax.vmap(log_prob, (None, 0))(params, samples))
+
+    return jax.grad(surrogate)(params)
+
+
+def log_probs_of(policy: Policy, trajectories: Trajectories) -> Float[Array, "T B"]:
+    """`[T, B]`: log π(a_t|s_t) of the recorded actions, zero on rows that are no transition."""
+    taken = jax.vmap(jax.vmap(lambda s, a: policy(s).log_prob(a)))(
+        trajectories.observations, trajectories.actions
+    )
+    return jax.lax.select(jnp.asarray(trajectories.valid), taken, jnp.zeros_like(taken))
+
+
+def policy_gradient(
+    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T B"]
+) -> PyTree:
+    """The policy gradient of a batch, with any weight on each score.
+
+    ĝ = (1/N) Σ_n Σ_t Ψ_t z_t, z_t = ∇_θ log π_θ(a_t|s_t).  [E3, E5, E6: the weights decide]
+
+    Args:
+        policy: observation -> distribution, at the parameters that acted.
+        trajectories: T steps of B environments, or B whole episodes.
+        weights: `[T, B]`, Ψ; held constant.
+
+    Returns:
+        pytree like the policy: the ascent direction. N is the number of episodes where the record
+        holds whole ones, else the number of valid steps (≈ ∇J / E[length]).
+
+    Bias: that of the weights; see the estimator that made them.
+
+    Source: the post, the three forms and the baseline; E3, E5, E6.
+    """
+    return gradient_and_distributions(policy, trajectories, weights)[0]
+
+
+def gradient_and_distributions(
+    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T B"]
+) -> tuple[PyTree, PyTree]:
+    """`policy_gradient`, and the policy's distributions, which it passes by.
+
+    Args:
+        policy, trajectories, weights: as there.
+
+    Returns:
+        The gradient, and a pytree like one distribution of `[T·B, ...]`.
+
+    Bias: that of the weights.
+    """
+    total, distributions = _weighted_scores(policy, _rows(trajectories, weights))
+    gradient = jax.tree.map(lambda g: g / steps_per_episode(trajectories), total)
+    return gradient, distributions
+
+
+def _rows(trajectories: Trajectories, weights: Float[Array, "T B"]) -> PyTree:
+    """`[T, B, ...]` each: what a sum of weighted scores is made from."""
+    weights = jax.lax.stop_gradient(jnp.where(trajectories.valid, weights, 0.0))
+    return trajectories.observations, trajectories.actions, trajectories.valid, weights
+
+
+def _weighted_scores(policy: Policy, rows: PyTree) -> tuple[PyTree, PyTree]:
+    """Σ Ψ z over rows `[T, B, ...]`, and the distributions of those."""
+    differentiated, rest = split(policy)
+
+    def gradient(rows: PyTree) -> tuple[PyTree, PyTree]:
+        observations, actions, valid, weights = rows
+
+        def surrogate(differentiated: PyTree) -> tuple[Float[Array, ""], PyTree]:
+            distributions = jax.vmap(combine(differentiated, rest))(observations)
+            taken = jax.vmap(lambda p, a: p.log_prob(a))(distributions, actions)
+            taken = jax.lax.select(valid, taken, jnp.zeros_like(taken))
+            return jnp.sum(weights * taken), distributions
+
+        return jax.grad(surrogate, has_aux=True)(differentiated)
+
+    return sum_and_map_in_chunks(gradient, flat_rows(rows))
+
+
+def column_moments(
+    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T B"]
+) -> tuple[PyTree, Float[Array, ""]]:
+    """The batch's gradient, and the mean squared length of what each column says it is.
+
+    ĝ_n = (B/M) Σ_t Ψ_t z_t of column n, where `policy_gradient` divides by M: ĝ = (1/B) Σ_n ĝ_n,
+    and (1/B) Σ_n ‖ĝ_n‖².  [E3, E5, E6]
+
+    Columns are taken a few at a time, so that memory does not grow with their number.
+
+    Args:
+        policy, trajectories, weights: as `policy_gradient` takes them.
+
+    Returns:
+        pytree like the policy, and `[]`.
+
+    Bias: that of the weights.
+
+    Source: the post, E3–E6, for one trajectory.
+    """
+    columns = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), _rows(trajectories, weights))
+    steps, count = trajectories.rewards.shape
+    scale = count / steps_per_episode(trajectories)
+
+    def one(rows: PyTree) -> PyTree:
+        column = jax.tree.map(lambda x: x[:, None], rows)
+        return jax.tree.map(lambda g: g * scale, _weighted_scores(policy, column)[0])
+
+    def sums(columns: PyTree) -> PyTree:
+        gradients = jax.vmap(one)(columns)
+        squares = sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients))
+        return jax.tree.map(lambda g: jnp.sum(g, axis=0), gradients), squares
+
+    total = sum_in_chunks(sums, columns, max(1, chunk_rows() // steps))
+    return jax.tree.map(lambda x: x / count, total)
+
+
+def episode_gradients(
+    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T N"]
+) -> PyTree:
+    """The policy gradient of every episode by itself.
+
+    ĝ_n = Σ_t Ψ_t z_t of episode n; their mean is `policy_gradient`.  [E3, E5, E6]
+
+    Args:
+        policy: observation -> distribution, at the parameters that acted.
+        trajectories: N whole episodes.
+        weights: `[T, N]`, Ψ; held constant.
+
+    Returns:
+        pytree like the policy with a leading axis N.
+
+    Raises:
+        ValueError: the record holds segments, whose columns are not independent episodes.
+
+    Bias: that of the weights.
+
+    Source: the post, E3–E6, for one trajectory.
+    """
+    require_whole_episodes(trajectories, "episode_gradients")
+
+    def one(trajectories: Trajectories, weights: Float[Array, " T"]) -> PyTree:
+        column = jax.tree.map(lambda x: x[:, None], trajectories)
+        return policy_gradient(policy, column, weights[:, None])
+
+    if trajectories.rewards.shape[1] == 1:  # without vmap, whose axis would cost transposes
+        return jax.tree.map(lambda g: g[None], policy_gradient(policy, trajectories, weights))
+    return jax.vmap(one, in_axes=1)(trajectories, weights)
+
+
+def score_squares(policy: Policy, trajectories: Trajectories) -> PyTree:
+    """The squared length of every score, leaf by leaf.
+
+    ‖z_t‖², z_t = ∇_θ log π_θ(a_t|s_t): what a unit of squared error in a baseline costs.  [E8]
+
+    Args:
+        policy: observation -> distribution.
+        trajectories: T steps of B environments, or B whole episodes.
+
+    Returns:
+        pytree like the policy of `[T, B]`: each leaf's share; zero on rows that are no transition.
+        One gradient a step, a few hundred at a time and reduced at once.
+
+    Bias: none.
+
+    Source: the post, E8.
+    """
+    differentiated, rest = split(policy)
+
+    def one(row: PyTree) -> PyTree:
+        observation, action, valid = row
+
+        def log_prob(differentiated: PyTree) -> Float[Array, ""]:
+            return combine(differentiated, rest)(observation).log_prob(action)
+
+        score = jax.grad(log_prob)(differentiated)
+        return jax.tree.map(lambda z: jnp.where(valid, jnp.sum(z**2), 0.0), score)
+
+    rows = trajectories.observations, trajectories.actions, jnp.asarray(trajectories.valid)
+    return map_in_chunks(one, rows)
+
+
+def score_products(policy: Policy, trajectories: Trajectories, vectors: PyTree) -> Array:
+    """The product of every score with a vector of its episode's own.
+
+    z_t · v_n, as the derivative of log π(a_t|s_t) along v_n: one forward pass, no gradient.
+
+    Args:
+        policy: observation -> distribution.
+        trajectories: N whole episodes.
+        vectors: pytree like the gradient with a leading axis N.
+
+    Returns:
+        `[T, N]`; zero on rows that are no transition.
+
+    Bias: none.
+    """
+    require_whole_episodes(trajectories, "score_products")
+    differentiated, rest = split(policy)
+
+    def one(trajectories: Trajectories, vector: PyTree) -> Float[Array, " T"]:
+        column = jax.tree.map(lambda x: x[:, None], trajectories)
+
+        def log_probs(differentiated: PyTree) -> Float[Array, " T"]:
+            return log_probs_of(combine(differentiated, rest), column)[:, 0]
+
+        return jax.jvp(log_probs, (differentiated,), (vector,))[1]
+
+    return jax.vmap(one, in_axes=(1, 0), out_axes=1)(trajectories, vectors)
+
+
+def trajectory_score(policy: Policy, trajectories: Trajectories) -> PyTree:
+    """The gradient of every trajectory's log-probability.
+
+    ∇_θ log p_θ(τ) = Σ_t ∇_θ log π_θ(a_t|s_t): neither the initial distribution nor the dynamics
+    depend on θ, so they drop out.  [E2]
+
+    Args:
+        policy: observation -> distribution.
+        trajectories: N whole episodes.
+
+    Returns:
+        pytree like the policy with a leading axis N: one score an episode. Its mean over episodes
+        drawn from the policy tends to zero.
+
+    Raises:
+        ValueError: the record holds segments, of which none is a whole trajectory.
+
+    Bias: none.
+
+    Source: the post, the gradient of a trajectory's log-probability; E2.
+    """
+    return episode_gradients(policy, trajectories, jnp.ones_like(trajectories.rewards))
+
+
+def reward_indexed_gradient(
+    policy: Policy, trajectories: Trajectories, rewards: Float[Array, "T N"]
+) -> PyTree:
+    """The second form: each reward times the scores of the actions before it.
+
+    ĝ = (1/N) Σ_n Σ_{t'} r_{t'} Σ_{t≤t'} z_t.  [E4]
+
+    Computed as written, by cumulative scores, so that its equality with the reward-to-go form is a
+    fact to be tested and not an identity of the code. Training uses the equal weights.
+
+    Args:
+        policy: observation -> distribution, at the parameters that acted.
+        trajectories: N whole episodes.
+        rewards: `[T, N]`; discounted by γ^{t'} each for the gradient of the discounted objective.
+
+    Returns:
+        pytree like the policy: the ascent direction.
+
+    Raises:
+        ValueError: the record holds segments.
+
+    Bias: none.
+
+    Source: the post, form (ii); the literature's G(PO)MDP (Baxter & Bartlett 2001); E4.
+    """
+    require_whole_episodes(trajectories, "reward_indexed_gradient")
+    differentiated, rest = split(policy)
+    rewards = jax.lax.stop_gradient(jnp.where(trajectories.valid, rewards, 0.0))
+
+    def surrogate(differentiated: PyTree) -> Float[Array, ""]:
+        log_probs = log_probs_of(combine(differentiated, rest), trajectories)
+        up_to_reward = jnp.cumsum(log_probs, axis=0)
+        return jnp.sum(rewards * up_to_reward) / steps_per_episode(trajectories)
+
+    return jax.grad(surrogate)(differentiated)
+
+
+def require_whole_episodes(trajectories: Trajectories, what: str) -> None:
+    """Refuse a record of segments where only whole episodes have a meaning."""
+    if not trajectories.whole_episodes:
+        raise ValueError(
+            f"{what} needs whole episodes, and this record holds segments of "
+            f"{trajectories.rewards.shape[0]} steps; collect with batch_episodes"
+        )

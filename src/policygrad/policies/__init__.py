@@ -1,0 +1,28 @@
+"""Policies: networks that read raw observations and return a distribution, and how they are used.
+
+A policy is any pytree that maps one observation to a `Distribution`. `network_policy` builds the
+default one for a pair of spaces; a user's own is any module with a `__call__`.
+"""
+
+from policygrad.policies.agent import Agent
+from policygrad.policies.networks import MLP, mlp
+from policygrad.policies.normaliser import (
+    ObservationNormaliser,
+    RunningStatistics,
+    flatten_observation,
+    update_statistics,
+)
+from policygrad.policies.space_policy import NetworkPolicy, action_parameters, network_policy
+
+__all__ = [
+    "MLP",
+    "Agent",
+    "NetworkPolicy",
+    "ObservationNormaliser",
+    "RunningStatistics",
+    "action_parameters",
+    "flatten_observation",
+    "mlp",
+    "network_policy",
+    "update_statistics",
+]

@@ -1,0 +1,1 @@
+"""Gymnasium's spaces: saved, encoded for networks, and crossed by actions."""

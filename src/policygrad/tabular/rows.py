@@ -1,0 +1,168 @@
+"""The table that a lecturer would project: one row an estimator, every number exact."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from policygrad.gradients.estimators import EstimatorState
+from policygrad.tabular.mdp import FiniteMDP
+from policygrad.tabular.moments import moments
+from policygrad.tabular.policy import TabularPolicy
+from policygrad.tabular.problem import AnyEstimator
+
+
+@dataclass(frozen=True)
+class Row:
+    """An estimator on a task; numbers of one trajectory.
+
+    Attributes:
+        name: of the estimator.
+        bias: ‖E ĝ − ∇J‖.
+        relative_bias: the same over ‖∇J‖; NaN where the gradient is zero.
+        variance, diagonal, cross, between, squared_mean: Var = D + C + between − B.
+        approximation_i, approximation_ii: the post's.  [E8]
+        episodes: that a batch needs for a cosine of 0.9 with ∇J; infinite where bias forbids it.
+    """
+
+    name: str
+    bias: float
+    relative_bias: float
+    variance: float
+    diagonal: float
+    cross: float
+    between: float
+    squared_mean: float
+    approximation_i: float
+    approximation_ii: float
+    episodes: float
+
+    def as_json(self) -> dict[str, str | float | None]:
+        """A dict that JSON can hold: None in place of NaN and infinity."""
+        return {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
+
+
+def row(
+    name: str,
+    mdp: FiniteMDP,
+    policy: TabularPolicy,
+    estimator: AnyEstimator,
+    state: EstimatorState | None = None,
+    *,
+    batch_episodes: int = 2,
+    objective_discount: float | None = None,
+) -> Row:
+    """One row of the table; arguments as in `moments`; `batch_episodes` is leave-one-out's k."""
+    exact = moments(
+        mdp,
+        policy,
+        estimator,
+        state,
+        episodes=batch_episodes,
+        objective_discount=objective_discount,
+    )
+    bias = float(sum(exact.bias**2)) ** 0.5
+    norm = float(sum(exact.gradient**2)) ** 0.5
+    return Row(
+        name=name,
+        bias=bias,
+        relative_bias=bias / norm if norm > 0 else math.nan,
+        variance=exact.variance,
+        diagonal=exact.diagonal,
+        cross=exact.cross,
+        between=exact.between,
+        squared_mean=exact.squared_mean,
+        approximation_i=exact.approximation_i,
+        approximation_ii=exact.approximation_ii,
+        episodes=exact.episodes_for_cosine(0.9),
+    )
+
+
+def rows(
+    mdp: FiniteMDP,
+    policy: TabularPolicy,
+    chosen: Mapping[str, AnyEstimator],
+    *,
+    batch_episodes: int = 2,
+    objective_discount: float | None = None,
+) -> list[Row]:
+    """The table, one row for each named estimator.
+
+    Args:
+        mdp, policy: the task.
+        chosen: name -> estimator, with numbers of their own (tables, constants).
+        batch_episodes: k of leave-one-out.
+        objective_discount: γ of the objective behind the bias; None: each estimator's own.
+
+    Returns:
+        Rows in the order given.
+
+    Raises:
+        ValueError: as `moments`.
+    """
+    return [
+        row(
+            name,
+            mdp,
+            policy,
+            estimator,
+            batch_episodes=batch_episodes,
+            objective_discount=objective_discount,
+        )
+        for name, estimator in chosen.items()
+    ]
+
+
+# D is also the post's approximation (i): one column for both
+COLUMNS = {
+    "bias": "bias",
+    "variance": "Var",
+    "diagonal": "D = (i)",
+    "cross": "C",
+    "squared_mean": "B",
+    "approximation_ii": "(ii)",
+    "episodes": "N",
+}
+
+
+def cells(row: Row, digits: int = 4) -> list[str]:
+    """A row in writing: its name, and a number for each of `COLUMNS`."""
+    zero = 1e-11 * (row.diagonal + abs(row.cross) + row.squared_mean)
+    rounding = {"bias": 1e-5 * math.sqrt(zero)}
+    numbers = {key: getattr(row, key) for key in COLUMNS if key != "episodes"}
+    written = [number(x, digits, rounding.get(key, zero)) for key, x in numbers.items()]
+    return [row.name, *written, _count(row.episodes)]
+
+
+def as_text(table: Sequence[Row], digits: int = 4) -> str:
+    """The table in plain text, columns aligned."""
+    lines = [["estimator", *COLUMNS.values()], *(cells(row, digits) for row in table)]
+    first, *rest = ([*map(len, column)] for column in zip(*lines, strict=True))
+    widths = [max(column) for column in rest]
+    return "\n".join(
+        "  ".join([name.ljust(max(first)), *map(str.rjust, numbers, widths)])
+        for name, *numbers in lines
+    )
+
+
+def number(x: float, digits: int = 4, zero: float = 0.0) -> str:
+    """A number to some significant digits, without an exponent below a million.
+
+    Args:
+        x: the number.
+        digits: how many.
+        zero: what is not larger is rounding error, and written 0.
+    """
+    if math.isnan(x):
+        return "–"
+    if abs(x) <= zero:
+        return "0"
+    return f"{x:.0f}" if 10**digits <= abs(x) < 1e6 else f"{x:.{digits}g}"
+
+
+def _count(episodes: float) -> str:
+    if math.isinf(episodes):
+        return "never"
+    return f"{math.ceil(episodes - 1e-9):,}" if episodes < 1e7 else f"{episodes:.1e}"

@@ -1,0 +1,63 @@
+"""A batch of whole episodes that is about as large as the noise scale of its gradient.
+
+A batch of B = trΣ/‖G‖² episodes holds as much signal as noise: with far fewer a step is mostly
+noise, with far more the additional episodes say little. ‖G‖² and trΣ of every batch are averaged
+over updates, each by itself, since the average of a ratio is not the ratio of averages:
+
+    x ← 0.9 x + 0.1 measured,   x = ‖G‖², trΣ
+
+and the next batch is trΣ/‖G‖² rounded up to 8, 12, 16, 24, 32, 48 … 512 (few shapes ever compile),
+at most doubled and at most halved; doubled where ‖G‖² is not positive. The size follows from
+earlier batches alone, so that each batch's gradient is what its estimator makes it, given the size.
+
+Source: McCandlish et al. 2018, appendix A.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from policygrad.diagnostics.monitor import GradientMoments
+from policygrad.rollout.episodes import padded_length
+from policygrad.training.config import FIRST_EPISODES
+
+LEAST, MOST = 8, 512
+KEPT = 0.9
+
+
+class AdaptiveBatch(NamedTuple):
+    """What is carried from update to update.
+
+    Attributes:
+        episodes: `[]`, of the next batch.
+        squared_norm, variance: `[]` each, averages of ‖G‖² and of trΣ of one episode, both begun
+            at zero: the factor that this costs is the same, and no ratio has it.
+    """
+
+    episodes: Any
+    squared_norm: Any
+    variance: Any
+
+    @classmethod
+    def init(cls) -> "AdaptiveBatch":
+        """Before the first batch."""
+        return cls(np.int64(FIRST_EPISODES), np.float64(0.0), np.float64(0.0))
+
+    @property
+    def noise_scale(self) -> float:
+        """Episodes, of the averages; infinite where ‖G‖² is not positive."""
+        norm2 = float(self.squared_norm)
+        return float(self.variance) / norm2 if norm2 > 0 else math.inf
+
+    def after(self, moments: GradientMoments) -> "AdaptiveBatch":
+        """With a batch's moments taken in, and the next size."""
+        variance, norm2 = moments.variance_and_norm()
+        known = self._replace(
+            squared_norm=np.float64(KEPT * self.squared_norm + (1 - KEPT) * norm2),
+            variance=np.float64(KEPT * self.variance + (1 - KEPT) * variance),
+        )
+        now = int(self.episodes)
+        wanted = padded_length(math.ceil(min(known.noise_scale, MOST)), LEAST)
+        within = min(max(wanted, now // 2, LEAST), 2 * now, MOST)
+        return known._replace(episodes=np.int64(within))

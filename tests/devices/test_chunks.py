@@ -1,0 +1,50 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from policygrad.devices.chunks import chunk_rows, flat_rows, map_in_chunks, sum_in_chunks
+
+CHUNK = chunk_rows()
+SIZES = [1, CHUNK, 2 * CHUNK - 1, 2 * CHUNK, 3 * CHUNK, 3 * CHUNK + 17]
+
+
+@pytest.mark.parametrize("rows", SIZES)
+def test_sum_is_that_of_all_rows(rows):
+    seen = []
+
+    def total(x):
+        seen.append(len(x["a"]))
+        return {"squares": jnp.sum(x["a"] ** 2), "columns": jnp.sum(x["b"], axis=0)}
+
+    data = {"a": jnp.arange(rows), "b": jnp.ones((rows, 3), jnp.int32)}
+    result = sum_in_chunks(total, data)
+    assert result["squares"] == np.sum(np.arange(rows) ** 2)
+    np.testing.assert_array_equal(result["columns"], [rows] * 3)
+    assert max(seen) < 2 * CHUNK
+    assert (CHUNK in seen) == (rows == CHUNK or rows >= 2 * CHUNK)
+
+
+@pytest.mark.parametrize("rows", SIZES)
+def test_map_is_that_of_every_row(rows):
+    x = jnp.arange(2.0 * rows * 3).reshape(rows, 2, 3)
+    result = map_in_chunks(lambda row: (jnp.sum(row), row[0]), x)
+    np.testing.assert_array_equal(result[0], np.sum(x, axis=2))
+    np.testing.assert_array_equal(result[1], x[:, :, 0])
+
+
+def test_a_gpu_takes_at_once_what_a_cpu_takes_in_chunks(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    seen = []
+    sum_in_chunks(lambda x: seen.append(len(x)) or jnp.sum(x), jnp.ones(3 * CHUNK))
+    assert seen == [3 * CHUNK]
+
+
+def test_gradients_flow_through_chunks():
+    rows = jnp.linspace(0, 1, 4 * CHUNK)
+    slope = jax.grad(lambda w: sum_in_chunks(lambda x: jnp.sum(jnp.sin(w * x)), rows))(2.0)
+    assert np.isclose(slope, np.sum(rows * np.cos(2 * rows)), rtol=1e-5)
+
+
+def test_flat_rows_go_time_first():
+    np.testing.assert_array_equal(flat_rows(np.arange(6).reshape(2, 3)), np.arange(6))

@@ -1,0 +1,39 @@
+"""The usual estimators: what they share when they are fitted together."""
+
+import jax
+import numpy as np
+import pytest
+
+from policygrad import diagnostics
+from policygrad.diagnostics.streaming import weights_of
+from policygrad.diagnostics.usual_estimators import usual_estimators
+from policygrad.tabular import gallery
+from tests.diagnostics.sampling import sampler
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    task = gallery.chain()
+    sample = sampler(task, 32)
+    candidates = diagnostics.line_up(task.policy, sample(jax.random.key(0)), jax.random.key(1))
+    return candidates, sample(jax.random.key(2))
+
+
+def test_every_usual_estimator_is_fitted_and_weighs(fitted):
+    candidates, episodes = fitted
+    assert list(candidates) == list(usual_estimators(1))
+    for name, (estimator, state) in candidates.items():
+        psi = np.asarray(weights_of(estimator, state, episodes).psi)
+        assert np.isfinite(psi).all(), name
+        assert psi[np.asarray(episodes.valid)].any(), name
+
+
+def test_one_critic_for_each_discount(fitted):
+    candidates, episodes = fitted
+    critics = {
+        (float(e.discount), id(state.critic)) for e, state in candidates.values() if e.critic
+    }
+    assert sorted(discount for discount, _ in critics) == [0.9, 0.99, 1.0]
+    # so that λ = 0 and one step, which are one estimator, differ in nothing
+    psi = [weights_of(*candidates[name], episodes).psi for name in ("gae, λ=0", "1 step")]
+    np.testing.assert_allclose(*psi, rtol=1e-5, atol=1e-6)

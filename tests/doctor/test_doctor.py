@@ -1,0 +1,168 @@
+"""The doctor on real runs: what it reads from a directory, and what it can do without objects."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+import policygrad
+from policygrad import baselines, doctor, estimators
+from policygrad.core.errors import UserError
+from policygrad.diagnostics import RULES, Spread, to_json
+from policygrad.runs import RunDirectory
+from tests.worlds import TINY, Chain, Endless
+
+DOCS = Path(__file__).parents[2] / "docs" / "diagnosing.md"
+
+
+def names(found):
+    return [finding.name for finding in found.findings]
+
+
+def test_the_examination_is_of_the_run(trained):
+    found = doctor.examine(trained.path, episodes=8)
+    sample = found.sample
+    assert sample is not None
+    assert (found.env, found.time_limit) == ("CartPole-v1", 500)
+    assert found.updates == len(trained.metrics)
+    assert found.env_steps == trained.summary["env_steps"]
+    assert sample.rewards == Spread(1.0, 0.0, 1.0, 1.0)
+    assert sample.returns.mean == sample.lengths.mean == sample.steps / 8
+    assert sample.observation_components == 4
+    assert (sample.constant_components, sample.unfinished, sample.truncated) == (0, 0, 0.0)
+    assert 0.6 < sample.entropy <= sample.greatest_entropy == np.log(2)
+    # of rewards of 1, a discounted sum to go of n steps is (1 - 0.99^n)/0.01
+    assert 1 < sample.discounted_size < 1 / 0.01
+    assert found.noise is not None
+    assert found.comparison is not None
+    assert {"in use", "with baseline", "--gae-lambda 0.95"} <= set(found.comparison.estimators)
+    again = doctor.examine(trained.path, episodes=8, gradients=False)
+    assert to_json(again.sample) == to_json(sample)
+
+
+def test_another_environment_has_to_have_the_same_spaces(trained):
+    with pytest.raises(UserError, match="observation space"):
+        doctor.examine(trained.path, "Pendulum-v1", episodes=8)
+
+
+def test_a_run_without_metrics_is_not_called_healthy_in_silence(trained, tmp_path):
+    shutil.copytree(trained.path, tmp_path / "a")
+    (tmp_path / "a" / "metrics.jsonl").write_text("")
+    found = doctor.examine(tmp_path / "a", episodes=8, gradients=False)
+    assert any("no metrics" in note for note in found.notes)
+
+
+def test_the_critic_is_that_of_the_checkpoint(tmp_path):
+    """A constant fitted to rewards of 1 in episodes of 3: the mean of 3, 2 and 1, scaled."""
+    run = policygrad.train(
+        Chain, out=tmp_path / "a", estimator=estimators.reward_to_go(baseline=baselines.constant()),
+        num_envs=2, batch_episodes=8, total_steps=48, hidden=(8,), scale_rewards=False,
+    )  # fmt: skip
+    found = policygrad.diagnose(
+        run.path,
+        Chain,
+        estimator=estimators.reward_to_go(baseline=baselines.constant()),
+        episodes=8,
+    )
+    assert found.examination.objects == ("estimator", "env")
+    assert found.examination.sample is not None
+    assert found.examination.sample.critic_explains == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_what_was_an_object_must_be_passed_again(tmp_path):
+    run = policygrad.train(Chain, out=tmp_path / "a", **TINY)
+    without = policygrad.diagnose(run.path)
+    assert without.examination.sample is None
+    assert "env=…" in without.examination.notes[0]
+    found = policygrad.diagnose(run.path, Chain, episodes=8, gradients=False)
+    assert found.examination.sample is not None
+    assert found.examination.sample.lengths.most == 3
+
+
+@pytest.mark.slow
+def test_an_episode_without_end_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "LONGEST", 20)
+    run = policygrad.train(Endless, out=tmp_path / "a", **TINY)
+    found = policygrad.diagnose(run.path, Endless, episodes=8, gradients=False)
+    sample = found.examination.sample
+    assert sample is not None
+    assert (sample.unfinished, sample.lengths.mean, sample.truncated) == (8, 20, 1.0)
+    assert names(found)[0] == "observations-constant"
+
+
+class Wrong(gymnasium.Wrapper):
+    """CartPole with a reward and an observation of somebody's own."""
+
+    def __init__(self, reward=lambda r: r, observation=lambda o: o):
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self.reward, self.seen = reward, observation
+
+    def reset(self, **kwargs):
+        observation, info = self.env.reset(**kwargs)
+        return self.seen(observation), info
+
+    def step(self, action):
+        observation, reward, *rest = self.env.step(action)
+        return self.seen(observation), self.reward(reward), *rest
+
+
+@pytest.mark.parametrize(
+    ("first", "settings", "env"),
+    [
+        ("rewards-zero", {}, partial(Wrong, reward=lambda r: 0.0)),
+        ("rewards-unscaled", {}, partial(Wrong, reward=lambda r: 1e6 * r)),
+        ("rewards-not-finite", {}, partial(Wrong, reward=lambda r: np.nan)),
+        ("observations-constant", {}, partial(Wrong, observation=np.zeros_like)),
+        ("discount-too-low", {"discount": 0.5}, Wrong),
+        ("step-size-too-large", {"step_size": 10.0}, Wrong),
+        ("critic-not-trained", {"critic_step_size": 1e-12}, Wrong),
+    ],
+)
+def test_what_is_broken_is_named_first(first, settings, env):
+    config = policygrad.TrainConfig(**{**TINY, "total_steps": 256, "step_size": 0.03, **settings})
+    found = policygrad.diagnose(env=env, config=config, episodes=32, gradients=False)
+    assert names(found)[0] == first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["vanilla", "ppo", "natural"])
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_a_healthy_run_gets_a_clean_bill(env, algorithm):
+    config = policygrad.TrainConfig(algorithm=algorithm, total_steps=20_480)
+    assert names(policygrad.diagnose(env=env, config=config)) == []
+
+
+def test_mistakes():
+    with pytest.raises(UserError, match="nothing to diagnose"):
+        policygrad.diagnose()
+    with pytest.raises(UserError, match="at least 8, got 2"):
+        policygrad.diagnose(env="CartPole-v1", episodes=2)
+    with pytest.raises(UserError, match="at least 0, got -1"):
+        policygrad.diagnose(env="CartPole-v1", seed=-1)
+    with pytest.raises(UserError, match="not both"):
+        policygrad.diagnose("a", config=policygrad.TrainConfig())
+
+
+def test_the_page_holds_every_rule_and_its_thresholds():
+    rows = {
+        line.split("`")[1]: line for line in DOCS.read_text().splitlines() if line.startswith("| `")
+    }
+    assert list(rows) == [rule.name for rule in RULES]
+    for rule in RULES:
+        for name, value in rule.thresholds.items():
+            assert f"{name.replace('_', ' ')} {value:g}" in rows[rule.name]
+
+
+def test_a_failure_is_forgotten_where_the_run_goes_on(trained, tmp_path):
+    shutil.copytree(trained.path, tmp_path / "a")
+    directory = RunDirectory(tmp_path / "a")
+    directory.write_failure("nan in the reward", 64)
+    assert (
+        doctor.examine(directory.path, episodes=8, gradients=False).failure == "nan in the reward"
+    )
+    policygrad.resume(directory.path, total_steps=150)
+    assert directory.read_failure() is None

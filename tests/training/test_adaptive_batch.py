@@ -1,0 +1,134 @@
+"""Batches that follow the noise scale: the rule, and runs that use it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import policygrad
+from policygrad import cli, doctor
+from policygrad.core.errors import UserError
+from policygrad.diagnostics.monitor import GradientMoments
+from policygrad.rollout.episodes import padded_length
+from policygrad.runs import RunDirectory
+from policygrad.training.adaptive_batch import LEAST, MOST, AdaptiveBatch
+from policygrad.training.config import FIRST_EPISODES, TrainConfig
+from tests.test_training import assert_bitwise, assert_finite, without_clock
+from tests.worlds import TINY, Chain
+
+ADAPTIVE = TINY | {
+    "batch_steps": None, "batch_episodes": "adaptive", "estimator": "reward-to-go",
+    "total_steps": 3000,
+}  # fmt: skip
+every_env = pytest.mark.parametrize("env", ["gymnax/CartPole-v1", "CartPole-v1"])
+
+
+def moments(variance, norm2, n):
+    """Those whose unbiased estimates are trΣ and ‖G‖²."""
+    square = norm2 + variance / n
+    return GradientMoments(n, square, norm2 + variance, 0.0, 0.0)  # type: ignore[arg-type]
+
+
+def sizes(batch, variance, norm2, updates):
+    found = []
+    for _ in range(updates):
+        batch = batch.after(moments(variance, norm2, int(batch.episodes)))
+        found.append(int(batch.episodes))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("variance", "norm2", "expected"),
+    [
+        (100.0, 1.0, [64, 128, 128]),  # the smallest size of the ladder that holds B
+        (33.0, 1.0, [48, 48]),
+        (0.0, 1.0, [16, 8, 8]),
+        (1.0, -0.001, [64, 128, 256, 512, 512]),
+        (0.0, 0.0, [64, 128, 256, 512, 512]),
+    ],
+)
+def test_next_batch_is_the_noise_scale_within_bounds(variance, norm2, expected):
+    assert sizes(AdaptiveBatch.init(), variance, norm2, len(expected)) == expected
+
+
+def test_sizes_are_of_the_ladder_and_change_by_two_at_most():
+    rng = np.random.default_rng(0)
+    batch, seen = AdaptiveBatch.init(), [FIRST_EPISODES]
+    for _ in range(300):
+        variance = float(np.exp(rng.normal(4, 4)))
+        batch = batch.after(moments(variance, float(rng.normal(0.5)), seen[-1]))
+        seen.append(int(batch.episodes))
+    assert {padded_length(n, LEAST) for n in seen} == set(seen) != {LEAST}
+    ratios = np.array(seen[1:]) / seen[:-1]
+    assert ratios.min() >= 0.5
+    assert ratios.max() <= 2
+    assert min(seen) >= LEAST
+    assert max(seen) <= MOST
+
+
+def test_averages_are_of_norm_and_variance_and_not_of_their_ratio():
+    batch = AdaptiveBatch.init()
+    for variance, norm2 in ((10.0, 1.0), (30.0, -0.5), (20.0, 2.0)):
+        batch = batch.after(moments(variance, norm2, 16))
+    weights = 0.1 * 0.9 ** np.array([2, 1, 0])
+    expected = weights @ [10, 30, 20] / (weights @ [1, -0.5, 2])
+    assert batch.noise_scale == pytest.approx(expected)
+    assert AdaptiveBatch.init().noise_scale == math.inf
+
+
+@every_env
+def test_run_follows_its_own_rule_and_counts_its_steps(env):
+    run = policygrad.train(env, **ADAPTIVE)
+    assert_finite(run)
+    found = [m["batch_episodes"] for m in run.metrics]
+    assert found[0] == FIRST_EPISODES
+    assert len(set(found)) > 1
+    assert run.metrics[-1]["episodes"] == sum(found)
+    assert run.metrics[-2]["env_steps"] < 3000 <= run.summary["env_steps"]
+    assert all(m.keys() >= {"noise_scale", "noise_scale_smoothed"} for m in run.metrics)
+    first = run.metrics[0]  # of one measurement the average is itself
+    scale, smoothed = first["noise_scale"], first["noise_scale_smoothed"]
+    assert smoothed == (None if scale is None else pytest.approx(scale))
+    if scale is not None:
+        wanted = padded_length(math.ceil(scale * FIRST_EPISODES / first["env_steps"]), LEAST)
+        assert found[1] == np.clip(wanted, FIRST_EPISODES // 2, 2 * FIRST_EPISODES)
+
+
+@every_env
+def test_resumed_run_equals_uninterrupted(env, tmp_path):
+    whole = policygrad.train(env, **ADAPTIVE)
+    part = policygrad.train(env, out=tmp_path / "a", **(ADAPTIVE | {"total_steps": 1000}))
+    resumed = policygrad.resume(tmp_path / "a", total_steps=3000)
+    assert resumed.metrics
+    assert without_clock(whole.metrics) == without_clock([*part.metrics, *resumed.metrics])
+    assert_bitwise(whole, resumed)
+
+
+def test_command_trains_seeds_and_the_doctor_reads_them(tmp_path, capsys):
+    flags = ["--batch-episodes", "adaptive", "--estimator", "reward-to-go", "--num-envs", "4"]
+    flags += ["--total-steps", "1500", "--hidden", "8", "--out", str(tmp_path / "a"), "--json"]
+    assert cli.run(["train", "gymnax/CartPole-v1", "--seeds", "0..1", *flags]) == 0
+    summaries = json.loads(capsys.readouterr().out)
+    assert len(summaries) == 2
+    assert all(s["env_steps"] >= 1500 for s in summaries)
+    path = tmp_path / "a" / "seed-0"
+    assert RunDirectory(path).read_config()["config"]["batch_episodes"] == "adaptive"
+    found = doctor.diagnose(path, episodes=8).examination
+    assert found.batch_episodes == RunDirectory(path).read_metrics()[-1]["batch_episodes"]
+    assert found.noise is not None
+
+
+def test_what_is_neither_a_number_nor_adaptive_is_refused():
+    for value in ("adaptiv", "8", 2.5, 0):
+        with pytest.raises(UserError, match="--batch-episodes must be adaptive, or a whole number"):
+            TrainConfig(batch_episodes=value)  # type: ignore[arg-type]
+    config = TrainConfig(batch_episodes="adaptive", baseline="leave-one-out")
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json())), "here") == config
+    with pytest.raises(UserError, match="--batch-episodes adaptive exclude each other"):
+        TrainConfig(batch_episodes="adaptive", batch_steps=2048)
+
+
+def test_batch_that_adapts_trains_leave_one_out():
+    run = policygrad.train(Chain, **(ADAPTIVE | {"baseline": "leave-one-out", "total_steps": 200}))
+    assert_finite(run)

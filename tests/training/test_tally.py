@@ -1,0 +1,189 @@
+import math
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from policygrad.core.errors import NonFiniteError
+from policygrad.maths.intervals import mean_interval
+from policygrad.training.soundness import check_finite, is_sound
+from policygrad.training.tally import WINDOW, EpisodeTally, recent_mean
+from tests.records import insert_reset_rows, random_episodes, random_segments
+
+
+def naive_episodes(records):
+    """Returns and lengths of the episodes that ended, in the order of rows, then columns."""
+    columns = records[0].rewards.shape[1]
+    totals, lengths, found, steps = np.zeros(columns), np.zeros(columns, int), [], 0
+    for record in records:
+        for t, b in np.ndindex(*record.rewards.shape):
+            if not record.valid[t, b]:
+                continue
+            steps += 1
+            totals[b] += float(record.rewards[t, b])
+            lengths[b] += 1
+            if record.terminated[t, b] or record.truncated[t, b]:
+                found.append((totals[b], lengths[b]))
+                totals[b] = lengths[b] = 0
+    return steps, found
+
+
+def tallied(records, tally=None):
+    tally = tally or EpisodeTally.init(records[0].rewards.shape[1])
+    for record in records:
+        tally = tally.update(record)
+    return tally
+
+
+def means(tally):
+    return tuple(recent_mean(x, int(tally.episodes)) for x in tally[1:3])
+
+
+def test_episodes_across_segments():
+    records = [random_segments(seed) for seed in range(6)]
+    assert means(EpisodeTally.init(3)) == (None, None)
+    tally = tallied(records)
+    _, expected = naive_episodes(records)
+    assert tally.episodes == len(expected) > 5
+    returns, lengths = zip(*expected, strict=True)
+    np.testing.assert_allclose(tally.recent_returns[: len(expected)], returns, rtol=1e-5)
+    np.testing.assert_array_equal(tally.recent_lengths[: len(expected)], lengths)
+    assert means(tally) == pytest.approx((np.mean(returns), np.mean(lengths)), rel=1e-5)
+
+
+def test_rows_that_are_no_transition_do_not_count():
+    rng = np.random.default_rng(0)
+    record = random_segments(lanes=1)
+    ends = np.flatnonzero(np.asarray(record.terminated | record.truncated))
+    padded = insert_reset_rows(record, rng, ends)
+    assert not bool(padded.valid.all())
+    ours, theirs = tallied([record]), tallied([padded])
+    assert ours.episodes == len(ends) > 1
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_whole_episodes():
+    record = random_episodes(lengths=(3, 5, 1, 4))
+    tally = tallied([record, record])
+    assert tally.episodes == 8
+    assert tally.recent_lengths[:8].tolist() == [3, 5, 1, 4] * 2
+    assert means(tally)[0] == pytest.approx(float(record.rewards.sum()) / 4, rel=1e-5)
+
+
+def test_means_are_over_the_last_hundred():
+    record = random_episodes(lengths=(1,) * 30)
+    of_value = [
+        replace(record, rewards=jnp.where(record.valid, float(value), 0.0)) for value in range(5)
+    ]
+    tally = tallied(of_value)
+    assert tally.episodes == 150
+    assert len(tally.recent_returns) == WINDOW == 100
+    assert means(tally)[0] == pytest.approx((1 * 10 + (2 + 3 + 4) * 30) / 100)
+
+
+def test_more_episodes_than_the_window_in_one_batch():
+    record = random_episodes(lengths=(1,) * 230)
+    rewards = jnp.where(record.valid, jnp.arange(230.0), 0.0)
+    tally = tallied([replace(record, rewards=rewards)])
+    assert sorted(tally.recent_returns.tolist()) == list(range(130, 230))
+
+
+def test_tally_forgets_what_is_running():
+    records = [random_segments(seed) for seed in range(2)]
+    tally = tallied(records).forget_running()
+    assert not tally.running_returns.any()
+    assert not tally.running_lengths.any()
+    assert tally.episodes == tallied(records).episodes
+
+
+# ----- numbers that are not finite
+
+
+def put(array, row, lane, value):
+    array = np.array(array)
+    array[row, lane] = value
+    return jnp.asarray(array)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("source", ["reward", "observation"])
+def test_not_finite_names_source_environment_and_step(source, value):
+    record = random_segments()
+    name = source + "s"
+    bad = replace(record, **{name: put(getattr(record, name), 4, 2, value)})
+    assert not is_sound(bad)
+    with pytest.raises(NonFiniteError) as caught:
+        check_finite(bad, 6, 120)
+    message = str(caught.value)
+    assert f"{value} in the {source} of environment 2" in message
+    assert f"at step {int(record.times[4, 2])} of its episode" in message
+    assert "update 7" in message
+
+
+def test_finite_batches_pass():
+    for record in (random_segments(), random_episodes()):
+        check_finite(record, 0, 0)
+        assert is_sound(record)
+
+
+def test_episode_is_named_where_columns_are_episodes():
+    record = random_episodes()
+    bad = replace(record, rewards=put(record.rewards, 2, 1, np.nan))
+    with pytest.raises(NonFiniteError, match="of episode 1 at step 2"):
+        check_finite(bad, 0, 0)
+
+
+def test_rows_that_are_no_transition_may_hold_anything():
+    record = random_episodes(lengths=(2, 5))
+    noise = jnp.where(record.valid, 0.0, jnp.nan)
+    check_finite(replace(record, observations=record.observations + noise[..., None]), 0, 0)
+
+
+def test_successors_that_a_critic_reads_are_looked_at():
+    record = random_segments()
+    cuts = put(record.cut_observations, 0, 1, np.nan)
+    with pytest.raises(NonFiniteError, match="observation of environment 1"):
+        check_finite(replace(record, cut_observations=cuts), 0, 0)
+
+
+def test_nested_observations_are_looked_at():
+    record = random_segments()
+    parts = {"a": record.observations, "b": put(record.observations, 3, 1, np.inf)}
+    with pytest.raises(NonFiniteError, match="inf in the observation of environment 1"):
+        check_finite(replace(record, observations=parts, cut_observations={}), 0, 0)
+
+
+def test_mask_without_a_valid_action():
+    record = random_segments()
+    mask = put(np.ones((*record.rewards.shape, 3), np.int8), 5, 1, 0)
+    parts = {"x": record.observations, "action_mask": mask}
+    with pytest.raises(
+        NonFiniteError, match="permits no action in the observation of environment 1"
+    ):
+        check_finite(replace(record, observations=parts, cut_observations={}), 0, 0)
+
+
+# ----- intervals
+
+
+def test_interval_is_students():
+    values = np.random.default_rng(0).normal(size=12)
+    mean, (low, high) = mean_interval(values)
+    expected = scipy.stats.t.interval(0.95, 11, values.mean(), scipy.stats.sem(values))
+    assert mean == pytest.approx(values.mean())
+    np.testing.assert_allclose((low, high), expected, rtol=1e-9)
+
+
+def test_interval_of_one_value_and_of_equal_values():
+    assert mean_interval(np.array([3.0])) == (3.0, (-math.inf, math.inf))
+    assert mean_interval(np.full(5, 2.0)) == (2.0, (2.0, 2.0))
+
+
+def test_interval_covers_as_often_as_it_says():
+    """2,000 intervals of 8 draws; outside these bounds in one of 10⁵ runs (z = 4.4)."""
+    draws = np.random.default_rng(1).normal(5.0, 2.0, (2000, 8))
+    covered = np.mean([low <= 5 <= high for _, (low, high) in map(mean_interval, draws)])
+    assert abs(covered - 0.95) < 4.4 * math.sqrt(0.95 * 0.05 / 2000)
