@@ -13,6 +13,7 @@ from policygrad.doctor import Diagnosis as Diagnosis
 from policygrad.doctor import diagnose as diagnose
 from policygrad.evaluation import Evaluation as Evaluation
 from policygrad.evaluation import evaluate as evaluate
+from policygrad.figures import curves as _curves
 from policygrad.gradients import baselines as baselines
 from policygrad.gradients import estimators as estimators
 from policygrad.gradients import scores as scores
@@ -30,5 +31,8 @@ from policygrad.training.entry import train as train
 from policygrad.training.seeds import SeedRuns as SeedRuns
 from policygrad.training.seeds import train_seeds as train_seeds
 from policygrad.training.session import Run as Run
+
+networks = policies
+plots = _curves
 
 __version__: str

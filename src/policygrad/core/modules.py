@@ -1,6 +1,8 @@
 """Which leaves of a module are differentiated, which are carried, and which are static."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -60,3 +62,41 @@ def combine(left: PyTree, right: PyTree) -> PyTree:
     return jax.tree.map(
         lambda a, b: b if a is None else a, left, right, is_leaf=lambda node: node is None
     )
+
+
+@dataclass(frozen=True)
+class PolicyShape:
+    """A policy without its arrays: hashable, so that equal policies share what was compiled.
+
+    It is how a policy crosses `jax.jit`, which takes arrays and hashable values alone, and not the
+    functions that a module may hold among its leaves.
+    """
+
+    structure: Any
+    static: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, policy: Callable) -> "PolicyShape":
+        """The shape of a policy."""
+        leaves, structure = jax.tree.flatten(policy)
+        return cls(structure, tuple(None if is_array(leaf) else leaf for leaf in leaves))
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.structure, self.static))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def arrays(self, policy: Callable) -> tuple[Any, ...]:
+        """The arrays of a policy of this structure, as one flat tuple.
+
+        Flattening a module in Python at every step would cost more than the forward pass.
+        """
+        return tuple(leaf for leaf in jax.tree.leaves(policy) if is_array(leaf))
+
+    def policy(self, arrays: tuple[Any, ...]) -> Callable:
+        """The policy with these arrays."""
+        remaining = iter(arrays)
+        leaves = [next(remaining) if leaf is None else leaf for leaf in self.static]
+        return jax.tree.unflatten(self.structure, leaves)

@@ -33,6 +33,8 @@ class Trajectories:
             is not their successor, in order of time: the truncated ones and, unless the record
             holds whole episodes, the last row. Rows beyond a lane's number of cuts are unused.
         cut_times: `[K, B]`; the times of those successors.
+        carry: pytree of `[1, B, ...]`, what a policy with memory begins the first row with;
+            the empty tuple for a policy without memory.
         whole_episodes: True where every column is one episode from its start to its end.
     """
 
@@ -46,6 +48,7 @@ class Trajectories:
     log_probs: Float[Array, "T B"]
     cut_observations: PyTree
     cut_times: Int[Array, "K B"]
+    carry: PyTree = ()
     whole_episodes: bool = field(default=False, metadata={"static": True})
 
 

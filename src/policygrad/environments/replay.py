@@ -1,11 +1,12 @@
 """How lanes come back to where they were: reset with recorded seeds, then repeat the actions."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policygrad.environments.lanes import Lanes
+if TYPE_CHECKING:
+    from policygrad.environments.lanes import Lanes
 
 
 @dataclass
@@ -69,7 +70,7 @@ def episode_seed(seed: int, lane: int, episode: int) -> int:
     return int(sequence.generate_state(1)[0])
 
 
-def restore(lanes: Lanes, log: ReplayLog) -> None:
+def restore(lanes: "Lanes", log: ReplayLog) -> None:
     """Bring lanes to where they were when the log was taken, by replaying it.
 
     Lanes that began later wait: until its own episode begins, each repeats its actions and is reset
@@ -90,7 +91,7 @@ def restore(lanes: Lanes, log: ReplayLog) -> None:
         _restart(lanes, log, log.begun == first + len(actions))
 
 
-def _restart(lanes: Lanes, log: ReplayLog, which: np.ndarray) -> None:
+def _restart(lanes: "Lanes", log: ReplayLog, which: np.ndarray) -> None:
     if which.any():
         seeds: list[int | None] = [None] * lanes.num_envs
         for lane in np.flatnonzero(which):
@@ -99,7 +100,7 @@ def _restart(lanes: Lanes, log: ReplayLog, which: np.ndarray) -> None:
         lanes.times[which] = 0
 
 
-def _replay(lanes: Lanes, log: ReplayLog, action: np.ndarray) -> None:
+def _replay(lanes: "Lanes", log: ReplayLog, action: np.ndarray) -> None:
     episodes, begun = log.episodes.copy(), log.begun.copy()
     lanes.step(action)
     if log.each_lane:  # what the waiting lanes did meanwhile is not what the log says

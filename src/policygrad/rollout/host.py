@@ -1,15 +1,14 @@
 """The host rollout: Gymnasium lanes stepped by Python, actions by one compiled call a step."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from policygrad.core.modules import is_array
+from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.lanes import Lanes, LaneStep
 from policygrad.environments.replay import episode_seed
@@ -19,43 +18,9 @@ from policygrad.rollout.episodes import padded_length
 KEYS_AT_ONCE = 64
 
 
-@dataclass(frozen=True)
-class Skeleton:
-    """A policy without its arrays: hashable, so that equal policies share what was compiled."""
-
-    structure: Any
-    static: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, policy: Callable) -> "Skeleton":
-        """The skeleton of a policy."""
-        leaves, structure = jax.tree.flatten(policy)
-        return cls(structure, tuple(None if is_array(leaf) else leaf for leaf in leaves))
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash((self.structure, self.static))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def arrays(self, policy: Callable) -> tuple[Any, ...]:
-        """The arrays of a policy of this structure, as one flat tuple.
-
-        Flattening a module in Python at every step would cost more than the forward pass.
-        """
-        return tuple(leaf for leaf in jax.tree.leaves(policy) if is_array(leaf))
-
-    def policy(self, arrays: tuple[Any, ...]) -> Callable:
-        """The policy with these arrays."""
-        remaining = iter(arrays)
-        leaves = [next(remaining) if leaf is None else leaf for leaf in self.static]
-        return jax.tree.unflatten(self.structure, leaves)
-
-
 @partial(jax.jit, static_argnums=0)
-def _sample(skeleton: Skeleton, arrays: tuple, keys: Any, seen: PyTree) -> Any:
-    return act(skeleton.policy(arrays), jax.random.wrap_key_data(keys), seen)
+def _sample(shape: PolicyShape, arrays: tuple, keys: Any, seen: PyTree) -> Any:
+    return act(shape.policy(arrays), jax.random.wrap_key_data(keys), seen)
 
 
 @partial(jax.jit, static_argnums=2)
@@ -65,22 +30,22 @@ def _keys(key: PRNGKeyArray, first: Any, lanes: int) -> Any:
 
 
 @partial(jax.jit, static_argnums=0)
-def _greedy(skeleton: Skeleton, arrays: tuple, seen: PyTree) -> PyTree:
-    return act_greedily(skeleton.policy(arrays), seen)
+def _greedy(shape: PolicyShape, arrays: tuple, seen: PyTree) -> PyTree:
+    return act_greedily(shape.policy(arrays), seen)
 
 
 class Actor:
     """Draws actions for B lanes with one compiled call, for policies of one structure."""
 
     def __init__(self, policy: Callable) -> None:
-        self._skeleton = Skeleton.of(policy)
+        self._shape = PolicyShape.of(policy)
 
     def sampler(self, policy: Callable, key: PRNGKeyArray) -> Callable[[int, Any], Any]:
         """(step, observations) -> actions and log-probabilities, `[B, ...]`. Consumes the key.
 
         The keys of many steps are made at once: they would be half of the cost of a step.
         """
-        arrays, known = self._skeleton.arrays(policy), {}
+        arrays, known = self._shape.arrays(policy), {}
 
         def sample(step: int, observations: Any) -> Any:
             block, row = divmod(step, KEYS_AT_ONCE)
@@ -88,16 +53,16 @@ class Actor:
                 lanes = jax.tree.leaves(observations)[0].shape[0]
                 known.clear()
                 known[block] = np.asarray(_keys(key, np.int32(step - row), lanes))
-            return _sample(self._skeleton, arrays, known[block][row], observations)
+            return _sample(self._shape, arrays, known[block][row], observations)
 
         return sample
 
     def chooser(self, policy: Callable) -> Callable[[int, Any], Any]:
         """(step, observations) -> modes, and zeros in place of log-probabilities."""
-        arrays = self._skeleton.arrays(policy)
+        arrays = self._shape.arrays(policy)
 
         def choose(step: int, observations: Any) -> Any:
-            actions = _greedy(self._skeleton, arrays, observations)
+            actions = _greedy(self._shape, arrays, observations)
             return actions, np.zeros(len(jax.tree.leaves(actions)[0]), np.float32)
 
         return choose

@@ -1,0 +1,184 @@
+"""Where a policy meets observations: the one module that calls a policy.
+
+A policy without memory is any pytree `observation -> distribution`. A policy with memory is one
+`(observation, carry) -> (distribution, carry)` that also says with what an episode begins, by
+`initial_carry()`. Everyone else hands a policy to the functions below and cannot tell the two
+apart: the carry of a policy without memory is the empty tuple.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from policygrad.core.trajectories import Trajectories
+from policygrad.devices.chunks import chunk_rows, flat_rows, sum_and_map_in_chunks
+
+Policy = Callable[..., Any]
+
+
+@runtime_checkable
+class WithMemory(Protocol):
+    """A policy that carries something from step to step of an episode."""
+
+    def initial_carry(self) -> PyTree:
+        """What an episode begins with: a pytree of arrays, unbatched."""
+        ...
+
+    def __call__(self, observation: PyTree, carry: PyTree) -> tuple[Any, PyTree]:
+        """-> (distribution, carry after this step)."""
+        ...
+
+
+def initial_carry(policy: Policy, lanes: int) -> PyTree:
+    """What B lanes begin an episode with.
+
+    Args:
+        policy: with or without memory.
+        lanes: B.
+
+    Returns:
+        pytree of `[B, ...]`; the empty tuple for a policy without memory.
+    """
+    if not isinstance(policy, WithMemory):
+        return ()
+    return jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (lanes, *jnp.shape(x))), policy.initial_carry()
+    )
+
+
+def begin_anew(policy: Policy, carry: PyTree, begins: Bool[Array, " B"]) -> PyTree:
+    """The carry of B lanes, some of which begin an episode."""
+
+    def choose(fresh: Array, running: Array) -> Array:
+        return jnp.where(begins.reshape(-1, *[1] * (running.ndim - 1)), fresh, running)
+
+    return jax.tree.map(choose, initial_carry(policy, len(begins)), carry)
+
+
+def act(
+    policy: Policy, carry: PyTree, keys: PRNGKeyArray, observations: PyTree
+) -> tuple[PyTree, Float[Array, " B"], PyTree]:
+    """Draw one action for each of B observations.
+
+    Args:
+        policy: with or without memory.
+        carry: pytree of `[B, ...]`, as `initial_carry` or the step before gave it.
+        keys: `[B]`; consumed.
+        observations: pytree of `[B, ...]`.
+
+    Returns:
+        Actions, pytree of `[B, ...]`; their log-probabilities `[B]`, nats; the carry.
+    """
+
+    def one(carry: PyTree, key: PRNGKeyArray, observation: PyTree) -> Any:
+        distribution, carry = _step(policy, carry, observation)
+        action = distribution.sample(key)
+        return action, distribution.log_prob(action), carry
+
+    return jax.vmap(one)(carry, keys, observations)
+
+
+def act_greedily(policy: Policy, carry: PyTree, observations: PyTree) -> tuple[PyTree, PyTree]:
+    """The modes of the distributions at B observations, pytree of `[B, ...]`, and the carry."""
+
+    def one(carry: PyTree, observation: PyTree) -> Any:
+        distribution, carry = _step(policy, carry, observation)
+        return distribution.mode(), carry
+
+    return jax.vmap(one)(carry, observations)
+
+
+def _step(policy: Policy, carry: PyTree, observation: PyTree) -> tuple[Any, PyTree]:
+    if isinstance(policy, WithMemory):
+        return policy(observation, carry)
+    return policy(observation), carry
+
+
+class Seen(NamedTuple):
+    """What a policy reads of a record, cut into units that can be taken in any order.
+
+    A unit is one step for a policy without memory (n = T·B), and one lane for a policy with memory
+    (n = B), whose steps follow each other.
+
+    Attributes:
+        observations: pytree of `[n, ...]`, or of `[n, T, ...]` with memory.
+        begins: `[n, T]`, steps with which an episode begins; the empty tuple without memory.
+        carry: pytree of `[n, 1, ...]`, what each lane begins the record with; else the empty tuple.
+    """
+
+    observations: PyTree
+    begins: Any
+    carry: PyTree
+
+
+def units(policy: Policy, trajectories: Trajectories, *more: PyTree) -> tuple[Any, ...]:
+    """A record cut into units, for sums over them in chunks.
+
+    Args:
+        policy: decides what a unit is.
+        trajectories: T steps of B lanes.
+        more: pytrees of `[T, B, ...]`, cut in the same way.
+
+    Returns:
+        `Seen`, and `more`: pytrees of `[n, ...]`, or of `[n, T, ...]` with memory.
+    """
+    if not isinstance(policy, WithMemory):
+        observations, *rest = flat_rows((trajectories.observations, *more))
+        return Seen(observations, (), ()), *rest
+    seen = Seen(trajectories.observations, jnp.asarray(trajectories.times == 0), trajectories.carry)
+    return jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 1, 0), (seen, *more))
+
+
+def unit_size(policy: Policy, trajectories: Trajectories) -> int:
+    """How many units fill a chunk."""
+    if not isinstance(policy, WithMemory):
+        return chunk_rows()
+    return max(1, chunk_rows() // trajectories.rewards.shape[0])
+
+
+def distributions_of(policy: Policy, seen: Seen) -> Any:
+    """The policy's distributions in some units: a pytree like one, of `[n]` or `[n, T]` each."""
+    if not isinstance(policy, WithMemory):
+        return jax.vmap(policy)(seen.observations)
+
+    def lane(seen: Seen) -> Any:
+        fresh = policy.initial_carry()
+
+        def step(carry: PyTree, row: tuple[PyTree, Array]) -> tuple[PyTree, Any]:
+            observation, begins = row
+            carry = jax.tree.map(lambda a, b: jnp.where(begins, a, b), fresh, carry)
+            distribution, carry = policy(observation, carry)
+            return carry, distribution
+
+        start = jax.tree.map(lambda x: x[0], seen.carry)
+        return jax.lax.scan(step, start, (seen.observations, seen.begins))[1]
+
+    return jax.vmap(lane)(seen)
+
+
+def over_steps(policy: Policy, f: Callable[..., Any]) -> Callable[..., Any]:
+    """f of one step's numbers, over all steps of some units."""
+    return jax.vmap(jax.vmap(f)) if isinstance(policy, WithMemory) else jax.vmap(f)
+
+
+def distributions(policy: Policy, trajectories: Trajectories) -> Any:
+    """The policy's distributions at every step of a record.
+
+    Args:
+        policy: with or without memory.
+        trajectories: T steps of B lanes, or B whole episodes.
+
+    Returns:
+        A pytree like one distribution, of `[T, B, ...]`: what it says at each recorded observation,
+        with the carry that the recorded steps lead to.
+    """
+    (seen,) = units(policy, trajectories)
+    size = unit_size(policy, trajectories)
+    _, found = sum_and_map_in_chunks(lambda seen: ((), distributions_of(policy, seen)), seen, size)
+    if isinstance(policy, WithMemory):
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), found)
+    steps, lanes = trajectories.rewards.shape
+    return jax.tree.map(lambda x: x.reshape(steps, lanes, *x.shape[1:]), found)
