@@ -436,3 +436,18 @@ def test_vmap_and_jit_equal_a_loop(p, q):
     together = jax.jit(jax.vmap(everything))(batch, keys)
     for ours, alone in zip(together, everything(q, keys[1]), strict=True):
         np.testing.assert_allclose(ours[1], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_no_distribution_inherits_from_another():
+    """What a distribution says of itself stands in its own class, entropy and KL too."""
+    classes = [type(make()) for make in (categorical, multi, bernoulli, gaussian)]
+    classes += [ClippedGaussian, TanhGaussian]
+    assert all(kind.__bases__ == (object,) for kind in classes)
+
+
+def test_clipped_gaussian_compares_by_its_gaussian():
+    ours, theirs = clipped_gaussian(), clipped_gaussian(MEAN + 0.3, LOG_STD - 0.2)
+    assert ours.entropy() == gaussian().entropy()
+    assert ours.kl(theirs) == gaussian().kl(gaussian(MEAN + 0.3, LOG_STD - 0.2))
+    np.testing.assert_array_equal(ours.sample(KEY), gaussian().sample(KEY))
+    np.testing.assert_array_equal(ours.mode(), MEAN)

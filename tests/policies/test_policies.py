@@ -12,8 +12,8 @@ from policygrad.policies.agent import Agent
 from policygrad.policies.normaliser import ObservationNormaliser
 from policygrad.policies.space_policy import action_parameters, network_policy
 from policygrad.spaces.actions import to_environment
-from tests.environments.test_spaces import NESTED
-from tests.environments.test_spaces import SPACES as OBSERVATIONS
+from tests.spaces.test_spaces import NESTED
+from tests.spaces.test_spaces import SPACES as OBSERVATIONS
 
 KEY = jax.random.key(0)
 BOX = spaces.Box(-1.0, 1.0, (2,))

@@ -14,8 +14,8 @@ from policygrad.policies.normaliser import update_statistics
 from policygrad.policies.space_policy import network_policy
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.policy_files import load, policy_to_files
-from tests.environments.test_spaces import NESTED
-from tests.test_policies import ACTIONS, BOX, Custom
+from tests.policies.test_policies import ACTIONS, BOX, Custom
+from tests.spaces.test_spaces import NESTED
 from tests.worlds import TINY, Chain
 
 KEY = jax.random.key(0)
@@ -113,7 +113,7 @@ def test_policy_file_whose_name_has_dots(tmp_path):
 
 def test_custom_policy_needs_one_of_its_class(tmp_path):
     run = policygrad.train(Chain, policy=Custom(KEY), out=tmp_path / "a", **TINY)
-    with pytest.raises(RunError, match=r"class tests\.test_policies\.Custom.*pass like="):
+    with pytest.raises(RunError, match=r"class tests\.policies\.test_policies\.Custom.*pass like="):
         load(tmp_path / "a")
     agent = load(tmp_path / "a", like=Custom(jax.random.key(5)))
     observation = np.array([0.5, 1.0], np.float32)

@@ -1,0 +1,33 @@
+"""Action distributions: unbatched pytrees that score, sample and compare. Callers `vmap`.
+
+Every one offers `log_prob(action)`, `sample(key)`, `mode()`, `entropy()` and `kl(other)`, in nats;
+`sample` consumes its key. Differentiable in their parameters, but for `sample` and `mode`.
+"""
+
+from policygrad.maths.distributions.categorical import (
+    Bernoulli,
+    Categorical,
+    MultiCategorical,
+    masked_log_softmax,
+    sum_of,
+)
+from policygrad.maths.distributions.gaussian import (
+    ClippedGaussian,
+    DiagonalGaussian,
+    TanhGaussian,
+    log_one_minus_tanh_squared,
+)
+from policygrad.maths.distributions.protocol import Distribution
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "ClippedGaussian",
+    "DiagonalGaussian",
+    "Distribution",
+    "MultiCategorical",
+    "TanhGaussian",
+    "log_one_minus_tanh_squared",
+    "masked_log_softmax",
+    "sum_of",
+]

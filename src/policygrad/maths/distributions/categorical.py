@@ -1,0 +1,174 @@
+"""Distributions over choices: one of n, several of them, and coin flips; each may be masked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+
+def masked_log_softmax(
+    logits: Float[Array, "... n"], mask: Bool[Array, "... n"] | None
+) -> Float[Array, "... n"]:
+    """log-softmax over the permitted entries; the others get the dtype's most negative number.
+
+    A mask that permits nothing is no distribution. So that no NaN arises inside compiled code it
+    is read as one that permits everything, and the rollout, which sees it, refuses the record.
+    """
+    if mask is None:
+        return jax.nn.log_softmax(logits)
+    mask = mask | ~mask.any(axis=-1, keepdims=True)
+    floor = jnp.finfo(logits.dtype).min
+    return jnp.where(mask, jax.nn.log_softmax(jnp.where(mask, logits, floor)), floor)
+
+
+def _expectation(
+    log_probs: Float[Array, "... n"], values: Float[Array, "... n"]
+) -> Float[Array, "..."]:
+    """Σ p · values with 0 · (anything) = 0, so that forbidden actions add nothing, NaN included."""
+    probs = jnp.exp(log_probs)
+    return jnp.sum(jnp.where(probs > 0, probs * jnp.where(probs > 0, values, 0.0), 0.0), axis=-1)
+
+
+def sum_of(terms: Iterable[Array]) -> Float[Array, ""]:
+    """The sum of a few scalars."""
+    return jnp.sum(jnp.stack(list(terms)))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Categorical:
+    """One of n actions, 0…n−1.
+
+    log π(a) = logits_a − log Σ_permitted exp(logits).
+
+    Attributes:
+        logits: `[n]`, unnormalised log-probabilities.
+        mask: `[n]`, True where the action is permitted; None permits all.
+
+    >>> d = Categorical(jnp.zeros(4), mask=jnp.array([True, True, False, False]))
+    >>> round(float(d.entropy()), 4), int(d.mode())
+    (0.6931, 0)
+    """
+
+    logits: Float[Array, " n"]
+    mask: Bool[Array, " n"] | None = None
+
+    @property
+    def log_probs(self) -> Float[Array, " n"]:
+        """`[n]`, normalised over the permitted actions."""
+        return masked_log_softmax(self.logits, self.mask)
+
+    def log_prob(self, action: Int[Array, ""]) -> Float[Array, ""]:
+        # a one-hot product: a gather's transpose is a scatter, many times slower on a CPU
+        chosen = jnp.arange(self.logits.shape[-1]) == action
+        taken = jnp.sum(jnp.where(chosen, self.log_probs, 0.0))
+        return jnp.where(chosen.any(), taken, -jnp.inf)
+
+    def sample(self, key: PRNGKeyArray) -> Int[Array, ""]:
+        return jax.random.categorical(key, self.log_probs)
+
+    def mode(self) -> Int[Array, ""]:
+        return jnp.argmax(self.log_probs)
+
+    def entropy(self) -> Float[Array, ""]:
+        log_probs = self.log_probs
+        return -_expectation(log_probs, log_probs)
+
+    def kl(self, other: "Categorical") -> Float[Array, ""]:
+        log_probs = self.log_probs
+        return _expectation(log_probs, log_probs - other.log_probs)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MultiCategorical:
+    """Several independent categorical choices; the action is their vector.
+
+    Attributes:
+        parts: one `Categorical` a choice, with logits `[n_i]` each.
+    """
+
+    parts: tuple[Categorical, ...]
+
+    @classmethod
+    def from_logits(
+        cls,
+        logits: Float[Array, " sum_n"],
+        sizes: tuple[int, ...],
+        mask: Bool[Array, " sum_n"] | None = None,
+    ) -> "MultiCategorical":
+        """Cut one vector of logits (and mask) into choices of the given sizes."""
+        cuts = list(np.cumsum(sizes)[:-1])
+        masks = [None] * len(sizes) if mask is None else jnp.split(mask, cuts)
+        return cls(
+            tuple(Categorical(x, m) for x, m in zip(jnp.split(logits, cuts), masks, strict=True))
+        )
+
+    def log_prob(self, action: Int[Array, " k"]) -> Float[Array, ""]:
+        return sum_of(part.log_prob(action[i]) for i, part in enumerate(self.parts))
+
+    def sample(self, key: PRNGKeyArray) -> Int[Array, " k"]:
+        keys = jax.random.split(key, len(self.parts))
+        return jnp.stack([part.sample(k) for part, k in zip(self.parts, keys, strict=True)])
+
+    def mode(self) -> Int[Array, " k"]:
+        return jnp.stack([part.mode() for part in self.parts])
+
+    def entropy(self) -> Float[Array, ""]:
+        return sum_of(part.entropy() for part in self.parts)
+
+    def kl(self, other: "MultiCategorical") -> Float[Array, ""]:
+        return sum_of(p.kl(q) for p, q in zip(self.parts, other.parts, strict=True))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Bernoulli:
+    """k independent coin flips; the action is a vector of 0 and 1.
+
+    log π(a) = Σ_i log σ(±logits_i), the sign that of a_i.
+
+    Attributes:
+        logits: `[k]`, log-odds of 1.
+        mask: `[k]`, True where 1 is permitted; where False the action is 0. None permits all.
+    """
+
+    logits: Float[Array, " k"]
+    mask: Bool[Array, " k"] | None = None
+
+    def _free(self, terms: Float[Array, " k"]) -> Float[Array, " k"]:
+        return terms if self.mask is None else jnp.where(self.mask, terms, 0.0)
+
+    def log_prob(self, action: Int[Array, " k"]) -> Float[Array, ""]:
+        log_odds = jnp.where(action > 0, self.logits, -self.logits)
+        terms = self._free(jax.nn.log_sigmoid(log_odds))
+        if self.mask is not None:
+            terms = jnp.where((action > 0) & ~self.mask, jnp.finfo(terms.dtype).min, terms)
+        return jnp.sum(terms)
+
+    def sample(self, key: PRNGKeyArray) -> Int[Array, " k"]:
+        drawn = jax.random.bernoulli(key, jax.nn.sigmoid(self.logits))
+        return self._permitted(drawn)
+
+    def mode(self) -> Int[Array, " k"]:
+        return self._permitted(self.logits > 0)
+
+    def _permitted(self, ones: Bool[Array, " k"]) -> Int[Array, " k"]:
+        return (ones if self.mask is None else ones & self.mask).astype(jnp.int8)
+
+    def entropy(self) -> Float[Array, ""]:
+        p = jax.nn.sigmoid(self.logits)
+        return -jnp.sum(
+            self._free(
+                p * jax.nn.log_sigmoid(self.logits) + (1 - p) * jax.nn.log_sigmoid(-self.logits)
+            )
+        )
+
+    def kl(self, other: "Bernoulli") -> Float[Array, ""]:
+        p = jax.nn.sigmoid(self.logits)
+        on = jax.nn.log_sigmoid(self.logits) - jax.nn.log_sigmoid(other.logits)
+        off = jax.nn.log_sigmoid(-self.logits) - jax.nn.log_sigmoid(-other.logits)
+        return jnp.sum(self._free(p * on + (1 - p) * off))
