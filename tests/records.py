@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from policygrad.core.trajectories import Trajectories
-from policygrad.gradients.baselines import Pointwise
+from policygrad.gradients.baselines import StateBaseline
 
-NOT_ROWS = ("cut_observations", "cut_times", "whole_episodes")  # of a record's fields
+NOT_ROWS = ("cut_observations", "cut_times", "carry", "whole_episodes")  # of a record's fields
 STEPS = 8  # of the hypothesis segments: one shape, so that little is compiled again
 
 
@@ -134,7 +134,7 @@ def insert_reset_rows(record, rng, ends):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class FirstFeature(Pointwise):
+class FirstFeature(StateBaseline):
     """A critic that reads its value off the observation: b(s, t) = s_0 + t."""
 
     may_bootstrap = True
@@ -145,13 +145,10 @@ class FirstFeature(Pointwise):
     def value(self, state, observation, time):
         return observation[0] + time
 
-    def fit(self, state, key, trajectories, targets, weights):
-        return state
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Table(Pointwise):
+class Table(StateBaseline):
     """A critic that looks V_t(s) up in its state `[times, states]`; observations are integers."""
 
     may_bootstrap = True
@@ -161,6 +158,3 @@ class Table(Pointwise):
 
     def value(self, state, observation, time):
         return state[time, observation]
-
-    def fit(self, state, key, trajectories, targets, weights):
-        return state

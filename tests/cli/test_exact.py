@@ -214,7 +214,8 @@ def test_training_is_not_imported():
     code = (
         "import sys\nfrom policygrad.cli import run\n"
         "run(['exact', 'two-armed-bandit', '--estimator', 'td', '--json'])\n"
-        "above = {'policygrad.training.session', 'policygrad.rollout', 'matplotlib'} & set(sys.modules)\n"
+        "above = {'policygrad.training.session', 'policygrad.rollout', 'matplotlib'}\n"
+        "above &= set(sys.modules)\n"
         "assert not above, above\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

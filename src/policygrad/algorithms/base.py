@@ -171,7 +171,7 @@ class Algorithm(ABC):
             "entropy": entropy,
             **info,
             "explained_variance_before": explained_variance(
-                weights.returns, weights.baseline, valid.astype(jnp.float32)
+                weights.returns, weights.baseline, self.estimator.step_weights(trajectories)
             ),
             "reward_scale": scale.factor,
         }
@@ -188,8 +188,8 @@ class Algorithm(ABC):
     def refit(self, estimator: EstimatorState, refit: Refit) -> tuple[EstimatorState, Info]:
         """Critic and baseline fitted to a batch that was used (E9), and how well. Pure."""
         key, policy, trajectories, returns = refit
-        fitted, info = self.estimator.fit(estimator, key, policy, trajectories, returns)
-        return fitted, {"explained_variance_after": info["explained_variance"]}
+        fitted, explained = self.estimator.fit(estimator, key, policy, trajectories, returns)
+        return fitted, {"explained_variance_after": explained}
 
     def weigh(
         self, state: AlgorithmState, trajectories: Trajectories

@@ -25,7 +25,7 @@ from policygrad.diagnostics.noise import variance_and_norm
 from policygrad.diagnostics.streaming import Episodes, by_part, flatten, stream
 from policygrad.gradients import scores
 from policygrad.gradients.baselines import linear_features
-from policygrad.gradients.baselines.base import Pointwise
+from policygrad.gradients.baselines.base import StateBaseline
 from policygrad.gradients.estimators import Estimator, EstimatorState
 
 Features = Callable[..., Array]
@@ -93,7 +93,7 @@ def judge_baseline(
 
     Source: theory of the variance's parabola; Greensmith et al. 2004, Peters & Schaal 2008.
     """
-    if estimator.baseline is not None and not isinstance(estimator.baseline, Pointwise):
+    if estimator.baseline is not None and not isinstance(estimator.baseline, StateBaseline):
         raise UserError(
             f"{type(estimator.baseline).__name__} is no function of observation and time, so that "
             "it has no distance from the best one; use compare_estimators"
@@ -126,7 +126,7 @@ def _details(estimator: Estimator, state: Any, batch: Any) -> dict[str, Array]:
         "psi": psi,
         "returns": keep * returns,
         "baseline": keep * baseline,
-        "factors": keep * estimator.factors(batch),
+        "factors": keep * estimator.state_discounts(batch),
     }
 
 

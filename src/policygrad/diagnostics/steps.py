@@ -107,8 +107,8 @@ def _check(estimator: Estimator, environment: Any) -> None:
             f"the split by step goes back to states, which {type(environment).__name__} cannot be "
             "reset to; use a compiled environment, such as gymnax/CartPole-v1"
         )
-    own_batch = estimator.baseline is not None and estimator.baseline.uses_own_batch
-    if estimator.form == "total_return" or own_batch or estimator.normalise_advantages:
+    own_batch = estimator.baseline is not None and estimator.baseline.couples_episodes
+    if estimator.form.whole_episodes or own_batch or estimator.normalise_advantages:
         raise UserError(
             f"the split by step needs weights of what follows a step; {estimator.form} with these "
             "options reads the whole episode or batch; use reward_to_go or gae"

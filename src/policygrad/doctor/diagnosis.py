@@ -25,6 +25,7 @@ from policygrad.evaluation import check_spaces
 from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines import Baseline
 from policygrad.gradients.estimators import Estimator, EstimatorState
+from policygrad.gradients.forms import LambdaReturn
 from policygrad.policies.agent import Agent
 from policygrad.rollout import host
 from policygrad.rollout.collectors import Same, collect_compiled_episodes
@@ -285,7 +286,7 @@ class Judge:
         if estimator is None:
             estimator = build_estimator(config, environment.time_limit)
         encode = ObservationEncoder(space_to_json(environment.observation_space))
-        estimator = jax.tree.map(jnp.asarray, estimators.with_encoder(estimator, encode))
+        estimator = jax.tree.map(jnp.asarray, estimator.bind(encode))
         example = example_observation(environment.observation_space)
         stem = directory.newest_checkpoint() / "state"
         arrays, _ = storage.load(stem)
@@ -398,7 +399,7 @@ class Judge:
             found[WITH] = self.rewards_to_go(baseline), EstimatorState(state, fitted)
         if critic is not None:
             for x in LAMBDAS:
-                gae = replace(self.plain, form="gae", baseline=None, gae_lambda=jnp.float32(x))
+                gae = replace(self.plain, form=LambdaReturn(jnp.float32(x)), baseline=None)
                 found[f"{LAMBDA_FLAG} {x:g}"] = gae, none
         if not wide:
             return found
@@ -409,7 +410,7 @@ class Judge:
                 found[f"--estimator n-step --n {n}"] = steps, none
         total = estimators.total_return(discount=self.estimator.discount)
         found["--estimator total-return"] = total, EstimatorState((), ())
-        if not self.plain.discounted_states and self.plain.form != "total_return":
+        if not self.plain.discounted_states and not self.plain.form.whole_episodes:
             kept = replace(self.plain, discounted_states=True)
             found["in use, --discounted-states"] = kept, self.state
         return found

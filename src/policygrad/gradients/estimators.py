@@ -4,7 +4,7 @@ The same value goes to the trainer, to the diagnostics and to the exact laborato
 discount, λ and tables are traced, so that a grid over them compiles once; form and flags are
 static. What is fitted (baseline, critic) is a separate state, passed beside it.
 
-Every form is ĝ = Σ_t Ψ_t z_t with its own Ψ:
+Every estimator is ĝ = Σ_t Ψ_t z_t, and Ψ_t a return less a baseline:
 
     total_return      Ψ_t = R(τ) − b                                     E3
     reward_indexed    Ψ_t = γ^t (Σ_{t'≥t} γ^{t'−t} r_{t'} − b)           E4, as weights
@@ -24,14 +24,13 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from policygrad.core import checks
 from policygrad.core.trajectories import Trajectories, successor_values
 from policygrad.gradients import baselines
-from policygrad.gradients.baselines.base import Baseline, Pointwise, weighted_mean
-from policygrad.gradients.baselines.optimal import VarianceOptimal
-from policygrad.maths.advantages import gae as gae_advantages
-from policygrad.maths.advantages import td_residuals
-from policygrad.maths.returns import Scalar, discounted_return, n_step_returns, returns_to_go
+from policygrad.gradients.baselines.base import Baseline, FitBatch, StateBaseline
+from policygrad.gradients.forms import Form, LambdaReturn, LaneSteps, NStep, TotalReturn
+from policygrad.gradients.normalisation import explained_variance, normalise
+from policygrad.maths.returns import Scalar
 
-Form = Literal["total_return", "reward_indexed", "reward_to_go", "n_step", "td", "gae"]
 TimeLimit = Literal["bootstraps", "terminates"]
+STATIC = {"static": True}
 
 
 class EstimatorState(NamedTuple):
@@ -56,9 +55,6 @@ class Weights(NamedTuple):
     baseline: Float[Array, "T B"]
 
 
-STATIC = {"static": True}
-
-
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Estimator:
@@ -66,32 +62,28 @@ class Estimator:
 
     Attributes:
         form: which return Ψ starts from.
-        baseline: what is subtracted; None stands for the critic itself (or zero without one).
+        baseline: what is subtracted; None stands for the critic's values.
         critic: the value function that bootstraps; None for pure Monte Carlo.
         discount: γ.
-        gae_lambda: λ, read by `gae` alone.
-        n: number of rewards, read by `n_step` alone.
         discounted_states: whether the factor γ^t of the discounted objective's gradient is kept.
         time_limit: "bootstraps": a truncated step is followed by its successor's value, the limit
             being no part of the task; "terminates": it is followed by nothing.
         normalise_advantages: whether Ψ is centred and scaled to unit variance over the batch.
     """
 
-    form: Form = field(metadata=STATIC)
+    form: Form
     baseline: Baseline | None
-    critic: Pointwise | None
+    critic: StateBaseline | None
     discount: Scalar
-    gae_lambda: Scalar = 1.0
-    n: int = field(default=1, metadata=STATIC)
     discounted_states: bool = field(default=False, metadata=STATIC)
     time_limit: TimeLimit = field(default="terminates", metadata=STATIC)
     normalise_advantages: bool = field(default=False, metadata=STATIC)
 
     @property
-    def needs_whole_episodes(self) -> bool:
-        """Whether segments, which end in mid-episode, cannot be weighted by it."""
-        own_batch = self.baseline is not None and self.baseline.needs_whole_episodes
-        return self.critic is None or self.form in ("total_return", "reward_indexed") or own_batch
+    def whole_episodes(self) -> bool:
+        """Whether it needs whole episodes: segments, which end in mid-episode, have no weights."""
+        of_baseline = self.baseline is not None and self.baseline.whole_episodes
+        return self.critic is None or self.form.whole_episodes or of_baseline
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> EstimatorState:
         """The state before anything was fitted.
@@ -100,10 +92,10 @@ class Estimator:
             key: consumed.
             observation: one raw observation (unbatched), for its shapes.
         """
-        keys = jax.random.split(key)
+        baseline_key, critic_key = jax.random.split(key)
         return EstimatorState(
-            () if self.baseline is None else self.baseline.init(keys[0], observation),
-            () if self.critic is None else self.critic.init(keys[1], observation),
+            () if self.baseline is None else self.baseline.init(baseline_key, observation),
+            () if self.critic is None else self.critic.init(critic_key, observation),
         )
 
     def weights(self, state: EstimatorState, trajectories: Trajectories) -> Weights:
@@ -121,15 +113,14 @@ class Estimator:
         """
         self._require_whole_episodes(trajectories)
         values, next_values = self._critic_values(state, trajectories)
-        returns, advantages = self._returns(trajectories, values, next_values)
+        returns = self._returns(trajectories, next_values)
+        baseline = values
         if self.baseline is not None:
             baseline = self.baseline.predict(state.baseline, trajectories, returns)
-            advantages = returns - baseline
-        else:
-            baseline = values
+        advantages = returns - baseline
         if self.normalise_advantages:
             advantages = normalise(advantages, trajectories.valid)
-        advantages = advantages * self.factors(trajectories)
+        advantages = advantages * self.state_discounts(trajectories)
         psi = jnp.where(trajectories.valid, advantages, 0.0)
         return jax.lax.stop_gradient(Weights(psi, returns, baseline))
 
@@ -140,7 +131,7 @@ class Estimator:
         policy: Any,
         trajectories: Trajectories,
         returns: Float[Array, "T B"],
-    ) -> tuple[EstimatorState, dict[str, Array]]:
+    ) -> tuple[EstimatorState, Float[Array, ""]]:
         """Refit baseline and critic, AFTER they were used for the weights of this batch (E9).
 
         Args:
@@ -151,38 +142,44 @@ class Estimator:
             returns: `[T, B]`, as `weights` gave them.
 
         Returns:
-            The new state, and how well it explains `returns` now.
+            The new state, and the explained variance of `returns` by it.
         """
-        steps = trajectories.valid.astype(returns.dtype)
-        if self.form == "total_return":  # every episode counts once, however long
+        baseline_key, critic_key = jax.random.split(key)
+        steps, discounts = self.step_weights(trajectories), self.state_discounts(trajectories)
+        batch = FitBatch(policy, trajectories, returns, steps, discounts)
+        baseline, critic = state
+        if self.baseline is not None:
+            baseline = self.baseline.fit(baseline, baseline_key, batch)
+        if self.critic is not None:
+            critic = self.critic.fit(critic, critic_key, batch)
+        fitted = EstimatorState(baseline, critic)
+        predicted = self._subtracted(fitted, trajectories, returns)
+        return fitted, explained_variance(returns, predicted, steps)
+
+    def step_weights(self, trajectories: Trajectories) -> Float[Array, "T B"]:
+        """`[T, B]`, how much a step counts in a fit, and in how well a fit explains the returns.
+
+        Every transition counts once; where the return is one number an episode, every episode does.
+        """
+        steps = jnp.asarray(trajectories.valid).astype(trajectories.rewards.dtype)
+        if self.form.whole_episodes:
             steps = steps / jnp.maximum(jnp.sum(steps, axis=0, keepdims=True), 1)
-        targets, weights = returns, steps
-        keys = jax.random.split(key)
-        if isinstance(self.baseline, VarianceOptimal):
-            problem_key, factors = jax.random.fold_in(keys[0], 1), self.factors(trajectories)
-            targets, weights = self.baseline.problem(
-                state.baseline, problem_key, policy, trajectories, returns, factors
-            )
-        fitted = EstimatorState(
-            state.baseline
-            if self.baseline is None
-            else self.baseline.fit(state.baseline, keys[0], trajectories, targets, weights),
-            state.critic
-            if self.critic is None
-            else self.critic.fit(state.critic, keys[1], trajectories, returns, steps),
-        )
-        predicted = self._predict(fitted, trajectories, returns)
-        return fitted, {"explained_variance": explained_variance(returns, predicted, steps)}
+        return steps
 
-    def factors(self, trajectories: Trajectories) -> Float[Array, "T B"]:
+    def state_discounts(self, trajectories: Trajectories) -> Float[Array, "T B"]:
         """`[T, B]`, w: γ^t where it multiplies every score, else 1."""
-        kept = self.form == "reward_indexed" or (
-            self.discounted_states and self.form != "total_return"
-        )
         ones = jnp.ones_like(trajectories.rewards)
-        return jnp.asarray(self.discount) ** trajectories.times if kept else ones
+        if not self.discounted_states or self.form.whole_episodes:
+            return ones
+        return jnp.asarray(self.discount) ** trajectories.times * ones
 
-    def _predict(
+    def bind(self, encode: Any) -> "Estimator":
+        """The estimator with `encode` in every regression that has no encoder of its own."""
+        baseline = None if self.baseline is None else self.baseline.bind(encode)
+        critic = None if self.critic is None else self.critic.bind(encode)
+        return replace(self, baseline=baseline, critic=critic)
+
+    def _subtracted(
         self, state: EstimatorState, trajectories: Trajectories, returns: Float[Array, "T B"]
     ) -> Float[Array, "T B"]:
         if self.baseline is not None:
@@ -192,7 +189,7 @@ class Estimator:
         return jnp.zeros_like(returns)
 
     def _require_whole_episodes(self, trajectories: Trajectories) -> None:
-        if self.needs_whole_episodes and not trajectories.whole_episodes:
+        if self.whole_episodes and not trajectories.whole_episodes:
             why = "without a critic it cannot bootstrap where a segment cuts an episode"
             if self.critic is not None:
                 why = "its return or its baseline is that of a whole episode"
@@ -216,85 +213,25 @@ class Estimator:
         return values, successor_values(values, cut_values, trajectories)
 
     def _returns(
-        self,
-        trajectories: Trajectories,
-        values: Float[Array, "T B"],
-        next_values: Float[Array, "T B"],
-    ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
-        """`[T, B]` each: the return of every step, and the same less the critic's value."""
+        self, trajectories: Trajectories, next_values: Float[Array, "T B"]
+    ) -> Float[Array, "T B"]:
+        """`[T, B]`: the return of every step."""
         rewards = jnp.where(trajectories.valid, trajectories.rewards, 0.0)
-        if self.form == "total_return":
-            total = jax.vmap(discounted_return, (1, None))(rewards, self.discount)
-            returns = jnp.broadcast_to(total, rewards.shape)
-            return returns, returns - values
-
         terminated, truncated = trajectories.terminated, trajectories.truncated
         if self.time_limit == "terminates":
             terminated, truncated = terminated | truncated, jnp.zeros_like(truncated)
-
-        def one(r, v, v_next, terminated, truncated):
-            ends = terminated, truncated
-            if self.form == "gae":
-                return v, gae_advantages(
-                    r, v, v_next, *ends, discount=self.discount, gae_lambda=self.gae_lambda
-                )
-            if self.form == "td":
-                return v, td_residuals(r, v, v_next, terminated, discount=self.discount)
-            if self.form == "n_step":
-                g = n_step_returns(r, v_next, *ends, discount=self.discount, n=self.n)
-            else:
-                g = returns_to_go(r, v_next, *ends, discount=self.discount)
-            return v, g - v
-
-        values, advantages = jax.vmap(one, in_axes=1, out_axes=1)(
-            rewards, values, next_values, terminated, truncated
-        )
-        if trajectories.whole_episodes:  # an episode that is over has nothing more to come
-            values = jnp.where(trajectories.valid, values, 0.0)
-            advantages = jnp.where(trajectories.valid, advantages, 0.0)
-        return values + advantages, advantages
+        lanes = LaneSteps(rewards, next_values, terminated, truncated)
+        of_lane = jax.vmap(self.form.returns, in_axes=(1, None), out_axes=1)
+        returns = of_lane(lanes, self.discount)
+        if trajectories.whole_episodes and not self.form.whole_episodes:
+            # an episode that is over has nothing more to come
+            returns = jnp.where(trajectories.valid, returns, 0.0)
+        return returns
 
 
-def normalise(advantages: Float[Array, "T B"], valid: Array) -> Float[Array, "T B"]:
-    """Centre the valid entries and scale them to unit variance; all zero where they are equal.
-
-    This departs from the gradient: the mean that is subtracted contains each sample itself, and the
-    scale, being one number a batch, changes the step and not the direction.
-    """
-    count = jnp.maximum(jnp.sum(valid), 1)
-    # about one of them first: the rounded sum of many equal numbers is not many times the number
-    one = jnp.max(jnp.where(valid, advantages, -jnp.inf), initial=-jnp.inf)
-    shifted = jnp.where(valid, advantages - one, 0.0)
-    centred = jnp.where(valid, shifted - jnp.sum(shifted) / count, 0.0)
-    std = jnp.sqrt(jnp.sum(centred**2) / count)
-    # below this the spread is rounding error, and dividing by it would invent an advantage
-    resolution = 1e-5 * jnp.max(jnp.abs(jnp.where(valid, advantages, 0.0)))
-    equal = std <= resolution
-    return jnp.where(equal, 0.0, centred / jnp.where(equal, 1.0, std))
-
-
-def explained_variance(
-    targets: Float[Array, "T B"], predicted: Float[Array, "T B"], weights: Float[Array, "T B"]
-) -> Float[Array, ""]:
-    """1 − Var(targets − predicted) / Var(targets); 0 where the targets are all equal.
-
-    1 is perfect, 0 what a constant reaches, and below 0 is worse than a constant.
-    """
-
-    def variance(x: Float[Array, "T B"]) -> Float[Array, ""]:
-        mean = weighted_mean(x, weights)
-        return weighted_mean((x - mean) ** 2, weights)
-
-    total = variance(targets)
-    equal = total <= 1e-12 * jnp.max(jnp.abs(targets)) ** 2
-    unexplained = variance(targets - predicted) / jnp.where(equal, 1.0, total)
-    return jnp.where(equal, 0.0, 1 - unexplained)
-
-
-def _checked(estimator: Estimator) -> Estimator:
+def checked(estimator: Estimator) -> Estimator:
+    """The estimator; ValueError where a number is out of range or the critic cannot bootstrap."""
     checks.unit_interval("discount", estimator.discount)
-    checks.unit_interval("gae_lambda", estimator.gae_lambda)
-    checks.whole("n", estimator.n)
     checks.one_of("time_limit", estimator.time_limit, ("bootstraps", "terminates"))
     if estimator.critic is None and estimator.time_limit == "bootstraps":
         raise ValueError(
@@ -302,7 +239,7 @@ def _checked(estimator: Estimator) -> Estimator:
             "critic=value_network(), or time_limit='terminates'"
         )
     if estimator.critic is not None and not (
-        isinstance(estimator.critic, Pointwise) and estimator.critic.may_bootstrap
+        isinstance(estimator.critic, StateBaseline) and estimator.critic.may_bootstrap
     ):
         raise ValueError(
             f"{type(estimator.critic).__name__} cannot bootstrap: it does not estimate the value "
@@ -337,9 +274,13 @@ def total_return(
 
     Source: the post, form (i); Williams 1992; E3.
     """
-    return _checked(
+    return checked(
         Estimator(
-            "total_return", baseline, None, discount, normalise_advantages=normalise_advantages
+            TotalReturn(),
+            baselines.none() if baseline is None else baseline,
+            None,
+            discount,
+            normalise_advantages=normalise_advantages,
         )
     )
 
@@ -370,10 +311,10 @@ def reward_indexed(
     Source: the post, form (ii); Baxter & Bartlett 2001; E4. It is computed as it is written by
     `scores.reward_indexed_gradient`.
     """
-    return _checked(
+    return checked(
         Estimator(
-            "reward_indexed",
-            baseline,
+            LambdaReturn(1.0),
+            baselines.none() if baseline is None else baseline,
             None,
             discount,
             discounted_states=True,
@@ -386,7 +327,7 @@ def reward_to_go(
     *,
     discount: Scalar = 1.0,
     baseline: Baseline | None = None,
-    critic: Pointwise | None = None,
+    critic: StateBaseline | None = None,
     discounted_states: bool = False,
     time_limit: TimeLimit | None = None,
     normalise_advantages: bool = False,
@@ -415,10 +356,10 @@ def reward_to_go(
 
     Source: the post, form (iii), baseline and discount; E5, E6, E10.
     """
-    return _checked(
+    return checked(
         Estimator(
-            "reward_to_go",
-            baseline,
+            LambdaReturn(1.0),
+            baselines.none() if baseline is None and critic is None else baseline,
             critic,
             discount,
             discounted_states=discounted_states,
@@ -432,7 +373,7 @@ def n_step(
     *,
     n: int = 5,
     discount: Scalar = 0.99,
-    critic: Pointwise | None = None,
+    critic: StateBaseline | None = None,
     baseline: Baseline | None = None,
     discounted_states: bool = False,
     time_limit: TimeLimit = "bootstraps",
@@ -458,13 +399,13 @@ def n_step(
 
     Source: the post, E13; Mnih et al. 2016.
     """
-    return _checked(
+    checks.whole("n", n)
+    return checked(
         Estimator(
-            "n_step",
+            NStep(n),
             baseline,
             baselines.value_network() if critic is None else critic,
             discount,
-            n=n,
             discounted_states=discounted_states,
             time_limit=time_limit,
             normalise_advantages=normalise_advantages,
@@ -475,7 +416,7 @@ def n_step(
 def td(
     *,
     discount: Scalar = 0.99,
-    critic: Pointwise | None = None,
+    critic: StateBaseline | None = None,
     baseline: Baseline | None = None,
     discounted_states: bool = False,
     time_limit: TimeLimit = "bootstraps",
@@ -500,13 +441,12 @@ def td(
 
     Source: the post, E12 and E13; Sutton et al. 2000.
     """
-    return _checked(
+    return checked(
         Estimator(
-            "td",
+            LambdaReturn(0.0),
             baseline,
             baselines.value_network() if critic is None else critic,
             discount,
-            gae_lambda=0.0,
             discounted_states=discounted_states,
             time_limit=time_limit,
             normalise_advantages=normalise_advantages,
@@ -518,7 +458,7 @@ def gae(
     *,
     discount: Scalar = 0.99,
     gae_lambda: Scalar = 0.95,
-    critic: Pointwise | None = None,
+    critic: StateBaseline | None = None,
     baseline: Baseline | None = None,
     discounted_states: bool = False,
     time_limit: TimeLimit = "bootstraps",
@@ -546,15 +486,15 @@ def gae(
     Source: Schulman et al. 2016; GAE.
 
     >>> gae(discount=0.9, gae_lambda=0.5).form
-    'gae'
+    LambdaReturn(gae_lambda=0.5)
     """
-    return _checked(
+    checks.unit_interval("gae_lambda", gae_lambda)
+    return checked(
         Estimator(
-            "gae",
+            LambdaReturn(gae_lambda),
             baseline,
             baselines.value_network() if critic is None else critic,
             discount,
-            gae_lambda=gae_lambda,
             discounted_states=discounted_states,
             time_limit=time_limit,
             normalise_advantages=normalise_advantages,
@@ -562,20 +502,7 @@ def gae(
     )
 
 
-def _time_limit(given: TimeLimit | None, critic: Pointwise | None) -> TimeLimit:
+def _time_limit(given: TimeLimit | None, critic: StateBaseline | None) -> TimeLimit:
     if given is None:
         return "terminates" if critic is None else "bootstraps"
     return given
-
-
-def with_encoder(estimator: Estimator, encode: Any) -> Estimator:
-    """The estimator with `encode` in every regression that has no encoder of its own."""
-
-    def bind(baseline: Any) -> Any:
-        if isinstance(baseline, (baselines.LinearFeatures, baselines.ValueNetwork)):
-            return baseline if baseline.encode is not None else replace(baseline, encode=encode)
-        if isinstance(baseline, VarianceOptimal):
-            return replace(baseline, regression=bind(baseline.regression))
-        return baseline
-
-    return replace(estimator, baseline=bind(estimator.baseline), critic=bind(estimator.critic))

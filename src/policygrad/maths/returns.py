@@ -156,7 +156,7 @@ def lambda_returns(
     truncated: Bool[Array, " T"],
     *,
     discount: Discount,
-    gae_lambda: Scalar,
+    gae_lambda: Discount,
 ) -> Float[Array, " T"]:
     """The geometric average of the n-step returns of every n.
 
@@ -165,7 +165,7 @@ def lambda_returns(
     Args:
         rewards, next_values, terminated, truncated: `[T]`, as in `returns_to_go`.
         discount: γ in [0, 1], or `[T]`.
-        gae_lambda: λ in [0, 1].
+        gae_lambda: λ in [0, 1], or `[T]`, one for each step.
 
     Returns:
         `[T]`, in units of reward: `gae` plus the value of each step's own state. Differentiable.
@@ -178,16 +178,15 @@ def lambda_returns(
     >>> lambda_returns(r, jnp.full(3, 8.0), no, no, discount=0.5, gae_lambda=0.0).tolist()
     [5.0, 5.0, 5.0]
     """
-    rewards, next_values, discount = as_floats(rewards, next_values, discount)
+    rewards, next_values, discount, decay = as_floats(rewards, next_values, discount, gae_lambda)
     terminated, cut = segment_ends(terminated, truncated)
-    gae_lambda = jnp.asarray(gae_lambda, rewards.dtype)
 
     def step(following: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
-        reward, next_value, terminated, cut, discount = row
-        ahead = jnp.where(cut, next_value, (1 - gae_lambda) * next_value + gae_lambda * following)
+        reward, next_value, terminated, cut, discount, decay = row
+        ahead = jnp.where(cut, next_value, (1 - decay) * next_value + decay * following)
         current = reward + jnp.where(terminated, 0.0, discount * ahead)
         return current, current
 
-    rows = (rewards, next_values, terminated, cut, discount)
+    rows = (rewards, next_values, terminated, cut, discount, decay)
     _, result = jax.lax.scan(step, jnp.zeros_like(rewards[0]), rows, reverse=True)
     return result

@@ -18,7 +18,7 @@ from policygrad.tabular.moments import moments
 from policygrad.tabular.parabola import parabola
 from policygrad.tabular.policy import TabularPolicy
 from policygrad.tabular.precision import in_float64
-from policygrad.tabular.problem import AllAction, problem_of, uses_leave_one_out
+from policygrad.tabular.problem import AllAction, is_total_return, problem_of, uses_leave_one_out
 
 Family = Literal["constant", "time", "state", "state_time", "linear", "per_parameter"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -150,7 +150,7 @@ def _parabola(
 ) -> tuple[np.ndarray, np.ndarray]:
     """K and N of an estimator without a baseline."""
     problem = problem_of(mdp, policy, bare, _critic_only(state))
-    whole_return = bare.form == "total_return"
+    whole_return = is_total_return(bare)
     found = parabola(problem, whole_return=whole_return, by_parameter=by_parameter)
     return np.asarray(found.curvature), np.asarray(found.slope)
 

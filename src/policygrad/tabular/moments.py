@@ -8,12 +8,19 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from policygrad.gradients.estimators import EstimatorState
-from policygrad.tabular import all_action, to_go, total
+from policygrad.tabular import summed_actions, to_go, total
 from policygrad.tabular.leave_one_out import between_episodes, with_batch_baseline
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.policy import TabularPolicy
 from policygrad.tabular.precision import in_float64
-from policygrad.tabular.problem import AnyEstimator, Problem, problem_of, uses_leave_one_out
+from policygrad.tabular.problem import (
+    AllAction,
+    AnyEstimator,
+    Problem,
+    is_total_return,
+    problem_of,
+    uses_leave_one_out,
+)
 from policygrad.tabular.solution import solve
 from policygrad.tabular.to_go import Whole
 
@@ -120,7 +127,7 @@ def moments(
     loo = uses_leave_one_out(estimator)
     if loo:
         _check_episodes(episodes)
-        whole_return = estimator.form == "total_return"
+        whole_return = is_total_return(estimator)
         problem = with_batch_baseline(problem, episodes, whole_return=whole_return)
     whole = _whole(problem, estimator, covariance)
     between: Array | float = 0.0
@@ -137,14 +144,18 @@ def _check_episodes(episodes: Any) -> None:
 
 
 def _whole(problem: Problem, estimator: AnyEstimator, covariance: bool) -> Whole:
-    kind = {"all_action": all_action, "total_return": total}.get(estimator.form, to_go)
+    kind = to_go
+    if isinstance(estimator, AllAction):
+        kind = summed_actions
+    elif is_total_return(estimator):
+        kind = total
     over = kind.finite if problem.finite else kind.infinite
     return over(problem, with_covariance=covariance)
 
 
 def _between(problem: Problem, estimator: AnyEstimator, whole: Whole, covariance: bool) -> Array:
     """(k−1)² Cov(ĝ_i, ĝ_j): the matrix, or its trace."""
-    if estimator.form == "total_return":
+    if is_total_return(estimator):
         return jnp.outer(whole.mean, whole.mean) if covariance else whole.mean @ whole.mean
     return between_episodes(problem, with_covariance=covariance)
 

@@ -17,16 +17,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from policygrad.core import checks
-from policygrad.gradients.baselines.base import Pointwise
-from policygrad.gradients.baselines.simple import Constant, LeaveOneOut, Zero
-from policygrad.gradients.baselines.table import Table
+from policygrad.gradients.baselines.base import StateBaseline
+from policygrad.gradients.baselines.simple import LeaveOneOut
 from policygrad.gradients.estimators import Estimator, EstimatorState
+from policygrad.gradients.forms import LambdaReturn, TotalReturn
 from policygrad.maths.returns import Scalar
 from policygrad.tabular.mdp import Edges, FiniteMDP, between_states
 from policygrad.tabular.policy import TabularPolicy, Tabulated
 
-# times at which a baseline is compared with itself where there is no horizon
-_PROBED_TIMES = (0, 1, 2, 3, 7, 50, 1000)
 # of 8 bytes each, several times over
 _MOST_NUMBERS = 50_000_000
 
@@ -98,17 +96,16 @@ class AllAction:
     """
 
     discount: Scalar
-    critic: Pointwise | None
+    critic: StateBaseline | None
     discounted_states: bool
 
-    form = "all_action"
     baseline = None
 
 
 def all_action(
     *,
     discount: Scalar = 1.0,
-    critic: Pointwise | None = None,
+    critic: StateBaseline | None = None,
     discounted_states: bool = False,
 ) -> AllAction:
     """Sum over the actions instead of sampling them.
@@ -167,7 +164,7 @@ def check_exact(mdp: FiniteMDP, policy: Tabulated, estimator: AnyEstimator) -> N
     pi = policy.probabilities
     if float(estimator.discount) == 1:
         mdp.require_absorption(pi, "discount=1", "use a discount below 1")
-    if estimator.form == "total_return":
+    if is_total_return(estimator):
         mdp.require_absorption(pi, "total_return, whose scores never fade,", "use reward_to_go")
     if not estimator.discounted_states:
         mdp.require_absorption(pi, "discounted_states=False", "keep γ^t by discounted_states=True")
@@ -178,17 +175,21 @@ def _check_sampled(mdp: FiniteMDP, estimator: Estimator) -> None:
         raise ValueError(
             "normalise_advantages=True has no exact form: it divides by a batch's own spread"
         )
-    if estimator.form == "n_step":
-        n = estimator.n if mdp.horizon is None else min(estimator.n, mdp.horizon)
-        if mdp.edges.weights.size * n**2 > _MOST_NUMBERS:
-            raise ValueError(
-                f"n_step with n={n} is too large here: it needs the products of {n} returns on "
-                f"each of {mdp.edges.weights.size} transitions; use a smaller n, or gae"
-            )
+    if estimator.form.whole_episodes and not is_total_return(estimator):
+        raise ValueError(
+            f"the return form {estimator.form} has no exact form: of returns that are one number "
+            "an episode only total_return has one"
+        )
+    p = estimator.form.coupling(mdp.horizon).bootstrap.shape[-1]
+    if mdp.edges.weights.size * p**2 > _MOST_NUMBERS:
+        raise ValueError(
+            f"{estimator.form} is too large here: it needs the products of {p} returns on each of "
+            f"{mdp.edges.weights.size} transitions; use a smaller n, or gae"
+        )
     baseline = estimator.baseline
-    if baseline is not None and not isinstance(baseline, (Pointwise, LeaveOneOut)):
+    if baseline is not None and not isinstance(baseline, (StateBaseline, LeaveOneOut)):
         raise ValueError(f"{type(baseline).__name__} has no exact form: it cannot be tabulated")
-    timed = isinstance(baseline, LeaveOneOut) and estimator.form != "total_return"
+    timed = isinstance(baseline, LeaveOneOut) and not is_total_return(estimator)
     if timed and mdp.horizon is None:
         raise ValueError(
             f"{estimator.form} with leave_one_out has no exact form without a horizon: its "
@@ -201,28 +202,22 @@ def uses_leave_one_out(estimator: AnyEstimator) -> bool:
     return isinstance(estimator.baseline, LeaveOneOut)
 
 
+def is_total_return(estimator: AnyEstimator) -> bool:
+    """Whether every score is multiplied by the return of the whole episode."""
+    return isinstance(estimator, Estimator) and isinstance(estimator.form, TotalReturn)
+
+
 def _targets(mdp: FiniteMDP, estimator: AnyEstimator) -> Targets:
     gamma = float(estimator.discount)
-    kept = estimator.discounted_states or estimator.form == "reward_indexed"
-    omega = gamma if kept else 1.0
-    if isinstance(estimator, Estimator) and estimator.form == "n_step":
-        n = estimator.n if mdp.horizon is None else min(estimator.n, mdp.horizon)
-        shape, factor = np.eye(n, k=-1), 1.0
-        bootstrap = gamma * (np.arange(n) == 0)
-    else:
-        factor = _gae_lambda(estimator)
-        shape, bootstrap = np.eye(1), np.array([gamma * (1 - factor)])
-    coupling = gamma * factor * shape
-    trace = factor * shape if kept else coupling
-    numbers = (gamma, omega, coupling, trace, bootstrap)
-    return Targets(*(jnp.asarray(x, float) for x in numbers))
-
-
-def _gae_lambda(estimator: AnyEstimator) -> float:
-    """λ of the λ-return that the form starts from."""
+    omega = gamma if estimator.discounted_states else 1.0
     if isinstance(estimator, AllAction):
-        return 1.0 if estimator.critic is None else 0.0
-    return {"gae": float(estimator.gae_lambda), "td": 0.0}.get(estimator.form, 1.0)
+        form = LambdaReturn(1.0 if estimator.critic is None else 0.0)
+    else:
+        form = estimator.form
+    shape, bootstrap = form.coupling(mdp.horizon)
+    trace = shape if estimator.discounted_states else gamma * shape
+    numbers = (gamma, omega, gamma * shape, trace, gamma * bootstrap)
+    return Targets(*(jnp.asarray(x, float) for x in numbers))
 
 
 def _tables(mdp: FiniteMDP, estimator: AnyEstimator, state: EstimatorState | None) -> Tables:
@@ -236,51 +231,26 @@ def _tables(mdp: FiniteMDP, estimator: AnyEstimator, state: EstimatorState | Non
     elif estimator.baseline is None:
         baseline = values
     else:
+        assert isinstance(estimator.baseline, StateBaseline)  # as check_exact saw
         baseline = alive * _tabulate("baseline", estimator.baseline, given.baseline, mdp)
     tables = baseline, following, np.zeros(baseline.shape[:-1])
     return Tables(*(jnp.asarray(x) for x in tables))
 
 
-def _tabulate(role: str, function: Any, state: Any, mdp: FiniteMDP) -> Float[np.ndarray, "*T S"]:
-    """A pointwise baseline on every time and state, or on every state without a horizon."""
-    if function is None or isinstance(function, Zero):
+def _tabulate(
+    role: str, function: StateBaseline | None, state: Any, mdp: FiniteMDP
+) -> Float[np.ndarray, "*T S"]:
+    """A baseline on every time and state, or on every state without a horizon."""
+    if function is None:
         return np.zeros((mdp.horizon, mdp.states) if mdp.horizon else mdp.states)
     if state is None or (isinstance(state, tuple) and not state):
-        state = _own_state(role, function)
-    state = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, state)
-    times = np.arange(mdp.horizon) if mdp.horizon else np.array(_PROBED_TIMES)
-    if isinstance(function, Table):
-        _check_table(role, np.shape(state), mdp)
-    over_states = jax.vmap(function.value, (None, 0, None))
-    over_both = jax.vmap(over_states, (None, None, 0))
-    table = np.asarray(over_both(state, jnp.arange(mdp.states), jnp.asarray(times)), np.float64)
-    if not np.all(np.isfinite(table)):
-        raise ValueError(f"the {role} must be finite, got {table[~np.isfinite(table)][0]}")
-    if mdp.horizon is not None:
-        return table
-    moved = np.abs(table - table[:1]).max()
-    if moved > 0:
-        raise ValueError(
-            f"without a horizon the {role} must not depend on the time, and this one moves by "
-            f"{moved:g}; give the MDP a horizon"
-        )
-    return table[0]
-
-
-def _check_table(role: str, shape: tuple[int, ...], mdp: FiniteMDP) -> None:
-    rows = () if len(shape) == 1 else (mdp.horizon,)
-    if shape[-1] != mdp.states or (len(shape) == 2 and shape[0] != mdp.horizon):
-        raise ValueError(f"the {role} has shape {shape}, the MDP needs {(*rows, mdp.states)}")
-
-
-def _own_state(role: str, function: Any) -> Any:
-    """What a baseline knows without having been fitted."""
-    knows = isinstance(function, Table) or (
-        isinstance(function, Constant) and function.given is not None
-    )
-    if not knows:
+        state = function.given_state()
+    if state is None:
         raise ValueError(
             f"the {role} {type(function).__name__} has to be fitted: pass its state, or give "
             "numbers, such as baselines.table(values)"
         )
-    return function.init(jax.random.key(0), jnp.zeros((), int))
+    try:
+        return function.tabulate(state, mdp.states, mdp.horizon)
+    except ValueError as error:
+        raise ValueError(f"the {role} {error}") from error

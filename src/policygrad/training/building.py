@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from policygrad.algorithms import PPO, TRPO, Algorithm, Natural, Vanilla
 from policygrad.core.errors import UserError
 from policygrad.gradients import baselines, estimators
-from policygrad.gradients.baselines import Baseline, Pointwise
+from policygrad.gradients.baselines import Baseline, StateBaseline
 from policygrad.gradients.estimators import Estimator
 from policygrad.policies.space_policy import NetworkPolicy, network_policy
 from policygrad.spaces.encoding import ObservationEncoder
@@ -83,11 +83,11 @@ def build_estimator(config: TrainConfig, time_limit: int | None) -> Estimator:
 
 def _critic_and_baseline(
     baseline: Baseline, config: TrainConfig
-) -> tuple[Pointwise, Baseline | None]:
-    if isinstance(baseline, Pointwise) and baseline.may_bootstrap:
+) -> tuple[StateBaseline, Baseline | None]:
+    if isinstance(baseline, StateBaseline) and baseline.may_bootstrap:
         return baseline, None
     critic = build_baseline("value-network", config, None)
-    assert isinstance(critic, Pointwise)
+    assert isinstance(critic, StateBaseline)
     return critic, baseline
 
 
@@ -151,7 +151,7 @@ def build_algorithm(
     if estimator is None:
         estimator = build_estimator(config, time_limit)
     encode = ObservationEncoder(space_to_json(observation_space))
-    estimator = estimators.with_encoder(estimator, encode)
+    estimator = estimator.bind(encode)
     frame: dict[str, Any] = {
         # arrays, so that another value of a number compiles nothing anew
         "estimator": jax.tree.map(jnp.asarray, estimator),

@@ -157,7 +157,7 @@ class Session:
             estimator=estimator,
             optimiser=optimiser,
         )
-        if algorithm.estimator.needs_whole_episodes and config.batch_episodes is None:
+        if algorithm.estimator.whole_episodes and config.batch_episodes is None:
             raise UserError(
                 f"the estimator {algorithm.estimator.form} needs whole episodes; give "
                 "batch_episodes, or an estimator with a critic"

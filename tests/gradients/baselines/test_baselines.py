@@ -7,6 +7,7 @@ import pytest
 
 from policygrad import baselines, estimators
 from policygrad.core.trajectories import Trajectories
+from policygrad.gradients.baselines.base import FitBatch
 from policygrad.gradients.baselines.network import shuffled_minibatches
 from tests.records import random_episodes, random_segments
 
@@ -17,6 +18,10 @@ def initial(baseline, record):
     return baseline.init(KEY, record.observations[0, 0])
 
 
+def batch(record, targets, weights):
+    return FitBatch(None, record, targets, weights, jnp.ones_like(weights))
+
+
 def fit(baseline, record, targets, state=None, weights=None):
     state = initial(baseline, record) if state is None else state
     weights = record.valid.astype(jnp.float32) if weights is None else weights
@@ -25,7 +30,7 @@ def fit(baseline, record, targets, state=None, weights=None):
 
 @jax.jit
 def fit_of(baseline, state, record, targets, weights):
-    return baseline.fit(state, KEY, record, targets, weights)
+    return baseline.fit(state, KEY, batch(record, targets, weights))
 
 
 def predict(baseline, state, record):
@@ -79,7 +84,7 @@ def test_jit_equals_eager_and_values_equal_value(baseline):
     record = random_segments()
     targets, weights = record.observations[..., 0], jnp.ones_like(record.rewards)
     state = fit(baseline, record, targets)
-    eager = baseline.fit(initial(baseline, record), KEY, record, targets, weights)
+    eager = baseline.fit(initial(baseline, record), KEY, batch(record, targets, weights))
     for ours, theirs in zip(jax.tree.leaves(state), jax.tree.leaves(eager), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
     one = baseline.value(state, record.observations[4, 2], record.times[4, 2])
@@ -139,7 +144,7 @@ def test_leave_one_out_is_the_mean_of_the_others():
     own = jax.jacobian(lambda r: baseline.predict((), record, r))(returns)
     for n in range(3):
         np.testing.assert_array_equal(own[:, n, :, n], 0)
-    assert baseline.uses_own_batch
+    assert baseline.couples_episodes
 
 
 def test_leave_one_out_needs_others():
@@ -258,8 +263,9 @@ def test_value_network_reduces_its_loss_with_every_fit():
     state = initial(baseline, record)
     errors = [relative_error(baseline, state, record, targets)]
     refit = jax.jit(baseline.fit)
+    rows = batch(record, jnp.asarray(targets), record.valid * 1.0)
     for i in range(3):
-        state = refit(state, jax.random.key(i), record, jnp.asarray(targets), record.valid * 1.0)
+        state = refit(state, jax.random.key(i), rows)
         errors.append(relative_error(baseline, state, record, targets))
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 0.9

@@ -75,7 +75,7 @@ def test_segments_are_refused_only_where_cross_terms_count():
     for cross_terms in (True, False):
         baseline = baselines.variance_optimal(cross_terms=cross_terms)
         estimator = estimators.gae(critic=critic, baseline=baseline)
-        assert estimator.needs_whole_episodes is cross_terms
+        assert estimator.whole_episodes is cross_terms
 
 
 def test_what_cannot_be_fitted_is_refused():

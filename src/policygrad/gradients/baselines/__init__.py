@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from policygrad.core.checks import positive, whole
-from policygrad.gradients.baselines.base import Baseline, Pointwise
+from policygrad.gradients.baselines.base import Baseline, FitBatch, Regression, StateBaseline
 from policygrad.gradients.baselines.linear import LinearFeatures
 from policygrad.gradients.baselines.network import ValueNetwork
 from policygrad.gradients.baselines.optimal import VarianceOptimal
@@ -20,7 +20,10 @@ from policygrad.gradients.baselines.table import Table
 
 __all__ = [
     "Baseline",
+    "FitBatch",
     "Pointwise",
+    "Regression",
+    "StateBaseline",
     "constant",
     "leave_one_out",
     "linear_features",
@@ -30,6 +33,9 @@ __all__ = [
     "value_network",
     "variance_optimal",
 ]
+
+
+Pointwise = StateBaseline  # its earlier name
 
 
 def none() -> Zero:
@@ -192,7 +198,7 @@ def leave_one_out() -> LeaveOneOut:
 
 
 def variance_optimal(
-    regression: Pointwise | None = None, *, cross_terms: bool = True
+    regression: Regression | None = None, *, cross_terms: bool = True
 ) -> VarianceOptimal:
     """The baseline that minimises the variance itself, and not the error in the return.
 
@@ -218,9 +224,9 @@ def variance_optimal(
     variance being a parabola in b.
     """
     regression = linear_features() if regression is None else regression
-    if not isinstance(regression, (LinearFeatures, ValueNetwork)):
+    if not isinstance(regression, Regression):
         raise ValueError(
-            "regression must be linear_features() or value_network(), got "
+            "regression must be linear_features(), value_network() or another Regression, got "
             f"{type(regression).__name__}"
         )
     return VarianceOptimal(regression, cross_terms)

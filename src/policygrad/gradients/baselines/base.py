@@ -1,31 +1,55 @@
 """What a baseline is: a value with pure functions, and a fitted state passed beside it."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Self
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.chunks import map_in_chunks
 
 State = Any
+Encode = Callable[[PyTree], Any]
+# times at which a baseline is compared with itself where there is no horizon
+PROBED_TIMES = np.array([0, 1, 2, 3, 7, 50, 1000])
+
+
+class FitBatch(NamedTuple):
+    """All that a fit may read.
+
+    Attributes:
+        policy: that acted.
+        trajectories: the batch.
+        returns: `[T, B]`, what the baseline was subtracted from.
+        steps: `[T, B]`, how much each step counts; zero where it is no transition.
+        discounts: `[T, B]`, w: γ^t where it multiplies every score, else 1.
+    """
+
+    policy: Any
+    trajectories: Trajectories
+    returns: Float[Array, "T B"]
+    steps: Float[Array, "T B"]
+    discounts: Float[Array, "T B"]
 
 
 class Baseline(ABC):
     """Something to subtract from the return of a step that does not depend on the step's action.
 
     Attributes:
-        uses_own_batch: it is computed from the batch that it is applied to, so that its value for
+        couples_episodes: it is computed from the batch that it is applied to, so that its value for
             one episode must leave that episode out. Such a baseline needs whole episodes.
     """
 
-    uses_own_batch: ClassVar[bool] = False
+    couples_episodes: ClassVar[bool] = False
 
     @property
-    def needs_whole_episodes(self) -> bool:
-        """Whether segments, whose columns are no episodes, cannot be used."""
-        return self.uses_own_batch
+    def whole_episodes(self) -> bool:
+        """Whether it needs whole episodes: segments, whose columns are none, cannot be used."""
+        return self.couples_episodes
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
@@ -35,25 +59,23 @@ class Baseline(ABC):
     def predict(
         self, state: State, trajectories: Trajectories, returns: Float[Array, "T B"]
     ) -> Float[Array, "T B"]:
-        """`[T, B]`, b for every step. Only a baseline that uses its own batch reads `returns`."""
+        """`[T, B]`, b for every step. Only a baseline that couples episodes reads `returns`."""
 
-    @abstractmethod
-    def fit(
-        self,
-        state: State,
-        key: PRNGKeyArray,
-        trajectories: Trajectories,
-        targets: Float[Array, "T B"],
-        weights: Float[Array, "T B"],
-    ) -> State:
-        """The state refitted to `targets`, AFTER it was used for the batch's weights (E9).
+    def fit(self, state: State, key: PRNGKeyArray, batch: FitBatch) -> State:
+        """The state refitted, AFTER it was used for the batch's weights (E9). Consumes the key.
 
-        Least squares with `weights` on the steps, which are zero where a step is not valid.
-        Consumes the key.
+        A baseline without anything to fit keeps its state.
         """
+        del key, batch
+        return state
+
+    def bind(self, encode: Encode) -> Self:
+        """The same, reading observations through `encode` where it has no encoder of its own."""
+        del encode
+        return self
 
 
-class Pointwise(Baseline):
+class StateBaseline(Baseline):
     """A baseline that is a function of observation and time: the kind that can be tabulated.
 
     Attributes:
@@ -75,6 +97,66 @@ class Pointwise(Baseline):
         self, state: State, trajectories: Trajectories, returns: Float[Array, "T B"]
     ) -> Float[Array, "T B"]:
         return self.values(state, trajectories.observations, trajectories.times)
+
+    def given_state(self) -> State | None:
+        """The state of a baseline whose numbers were given; None where it has to be fitted."""
+        return None
+
+    def tabulate(self, state: State, states: int, horizon: int | None) -> Float[np.ndarray, "*T S"]:
+        """b on every state of a finite task: `[T, S]`, or `[S]` without a horizon.
+
+        Args:
+            state: what was fitted, or `given_state()`.
+            states: S; an observation is the index of its state.
+            horizon: T; None for a task without one, where b must not depend on the time.
+
+        Raises:
+            ValueError: the numbers are of another task, not finite, or depend on the time where
+                there is no horizon.
+        """
+        times = PROBED_TIMES if horizon is None else np.arange(horizon)
+        over_states = jax.vmap(self.value, (None, 0, None))
+        over_both = jax.vmap(over_states, (None, None, 0))
+        state = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, state)
+        table = np.asarray(over_both(state, jnp.arange(states), jnp.asarray(times)), np.float64)
+        if not np.all(np.isfinite(table)):
+            raise ValueError(f"must be finite, got {table[~np.isfinite(table)][0]}")
+        if horizon is not None:
+            return table
+        moved = np.abs(table - table[:1]).max()
+        if moved > 0:
+            raise ValueError(
+                f"must not depend on the time without a horizon, and this one moves by {moved:g}; "
+                "give the MDP a horizon"
+            )
+        return table[0]
+
+
+class Regression(StateBaseline):
+    """A class of functions of observation and time that is fitted by weighted least squares."""
+
+    @abstractmethod
+    def regress(
+        self,
+        state: State,
+        key: PRNGKeyArray,
+        trajectories: Trajectories,
+        targets: Float[Array, "T B"],
+        weights: Float[Array, "T B"],
+    ) -> State:
+        """The state whose values are nearest to `targets`, each with its weight.
+
+        Args:
+            state: where the fit goes on from.
+            key: consumed.
+            trajectories: the batch.
+            targets: `[T, B]`.
+            weights: `[T, B]`; zero where a step does not count.
+        """
+
+    def fit(self, state: State, key: PRNGKeyArray, batch: FitBatch) -> State:
+        """Regress the returns."""
+        return self.regress(state, key, batch.trajectories, batch.returns, batch.steps)
 
 
 def weighted_mean(values: Array, weights: Array) -> Float[Array, ""]:

@@ -1,15 +1,15 @@
 """The linear baseline: ridge regression on a few features of observation and time."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
-from policygrad.gradients.baselines.base import Pointwise, weighted_mean
+from policygrad.gradients.baselines.base import Encode, Regression, weighted_mean
 from policygrad.policies.normaliser import flatten_observation
 
 
@@ -30,7 +30,7 @@ class LinearState(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class LinearFeatures(Pointwise):
+class LinearFeatures(Regression):
     """b(s, t) = βᵀ[1, s, s²/2, t, t², t³], by ridge regression on standardised features.
 
     Standardising, with t in units of 100 steps, is what keeps the fit in float32: with a raw t³
@@ -48,6 +48,9 @@ class LinearFeatures(Pointwise):
         t = jnp.asarray(time, s.dtype) / 100
         return jnp.concatenate([s, s**2 / 2, jnp.stack([t, t**2, t**3])])
 
+    def bind(self, encode: Encode) -> Self:
+        return self if self.encode is not None else replace(self, encode=encode)
+
     def init(self, key: PRNGKeyArray, observation: PyTree) -> LinearState:
         p = jax.eval_shape(self.features, observation, 0).shape
         return LinearState(jnp.zeros(p), jnp.ones(p), jnp.zeros(p), jnp.zeros(()))
@@ -58,7 +61,7 @@ class LinearFeatures(Pointwise):
         x = (self.features(observation, time) - state.centre) / state.scale
         return x @ state.coefficients + state.intercept
 
-    def fit(
+    def regress(
         self,
         state: LinearState,
         key: PRNGKeyArray,

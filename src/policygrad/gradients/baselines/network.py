@@ -1,9 +1,9 @@
 """The value network: a critic with its own observation statistics and its own optimiser."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.chunks import flat_rows, sum_in_chunks
-from policygrad.gradients.baselines.base import Pointwise
+from policygrad.gradients.baselines.base import Encode, Regression
 from policygrad.policies.networks import MLP, mlp
 from policygrad.policies.normaliser import ObservationNormaliser, update_statistics
 
@@ -30,7 +30,7 @@ class ValueState(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class ValueNetwork(Pointwise):
+class ValueNetwork(Regression):
     """b(s) = a tanh network of the normalised observation, fitted by minibatch Adam."""
 
     step_size: float | Float[Array, ""] = 1e-3
@@ -40,6 +40,9 @@ class ValueNetwork(Pointwise):
     encode: Callable[[PyTree], Array] | None = field(default=None, metadata={"static": True})
 
     may_bootstrap = True
+
+    def bind(self, encode: Encode) -> Self:
+        return self if self.encode is not None else replace(self, encode=encode)
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> ValueState:
         normaliser = ObservationNormaliser.of(observation, self.encode)
@@ -56,7 +59,7 @@ class ValueNetwork(Pointwise):
     ) -> Float[Array, ""]:
         return state.network(state.normaliser(observation))[0]
 
-    def fit(
+    def regress(
         self,
         state: ValueState,
         key: PRNGKeyArray,

@@ -11,21 +11,20 @@ present b. The b that the batch was used with is another batch's: its error woul
 the targets, and grow from batch to batch.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from policygrad.core.trajectories import Trajectories
 from policygrad.gradients import scores
-from policygrad.gradients.baselines.base import Pointwise, State
+from policygrad.gradients.baselines.base import Encode, FitBatch, Regression, State, StateBaseline
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class VarianceOptimal(Pointwise):
+class VarianceOptimal(StateBaseline):
     """b = the function of a class that minimises the estimator's variance.
 
     Attributes:
@@ -33,11 +32,11 @@ class VarianceOptimal(Pointwise):
         cross_terms: whether scores of other steps count; needs whole episodes.
     """
 
-    regression: Pointwise
+    regression: Regression
     cross_terms: bool = field(default=True, metadata={"static": True})
 
     @property
-    def needs_whole_episodes(self) -> bool:
+    def whole_episodes(self) -> bool:
         """An episode's own gradient is in the targets where cross terms count."""
         return self.cross_terms
 
@@ -47,44 +46,34 @@ class VarianceOptimal(Pointwise):
     def value(self, state: State, observation: PyTree, time: Int[Array, ""]) -> Float[Array, ""]:
         return self.regression.value(state, observation, time)
 
-    def fit(
-        self,
-        state: State,
-        key: PRNGKeyArray,
-        trajectories: Trajectories,
-        targets: Float[Array, "T B"],
-        weights: Float[Array, "T B"],
-    ) -> State:
-        return self.regression.fit(state, key, trajectories, targets, weights)
+    def bind(self, encode: Encode) -> Self:
+        return replace(self, regression=self.regression.bind(encode))
 
-    def problem(
-        self,
-        state: State,
-        key: PRNGKeyArray,
-        policy: Any,
-        trajectories: Trajectories,
-        returns: Float[Array, "T B"],
-        factors: Float[Array, "T B"],
+    def fit(self, state: State, key: PRNGKeyArray, batch: FitBatch) -> State:
+        first_key, fit_key = jax.random.split(key)
+        targets, weights = self.regression_targets(state, first_key, batch)
+        return self.regression.regress(state, fit_key, batch.trajectories, targets, weights)
+
+    def regression_targets(
+        self, state: State, key: PRNGKeyArray, batch: FitBatch
     ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
-        """Targets and weights of the regression.
+        """`[T, B]` each, targets and weights of the regression.
 
         Args:
             state: from which the regression goes on.
             key: consumed.
-            policy: that acted.
-            trajectories: the batch.
-            returns: what b is subtracted from.
-            factors: w, 1 or γ^t.
+            batch: the batch.
         """
+        policy, trajectories, returns, _, discounts = batch
         squares = sum(jax.tree.leaves(scores.score_squares(policy, trajectories)))
-        weights = factors**2 * squares
+        weights = discounts**2 * squares
         if not self.cross_terms:
             return returns, weights
-        present = self.fit(state, key, trajectories, returns, weights)
+        present = self.regression.regress(state, key, trajectories, returns, weights)
         baseline = self.predict(present, trajectories, returns)
-        psi = jnp.where(trajectories.valid, factors * (returns - baseline), 0.0)
+        psi = jnp.where(trajectories.valid, discounts * (returns - baseline), 0.0)
         gradients = scores.episode_gradients(policy, trajectories, psi)
-        slopes = factors * scores.score_products(policy, trajectories, gradients)
+        slopes = discounts * scores.score_products(policy, trajectories, gradients)
         known = weights > 0
         step = jnp.where(known, slopes / jnp.where(known, weights, 1.0), 0.0)
         return baseline + step, weights

@@ -7,12 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
-from policygrad.gradients.baselines.base import Baseline, Pointwise, State, weighted_mean
+from policygrad.gradients.baselines.base import (
+    Baseline,
+    FitBatch,
+    State,
+    StateBaseline,
+    weighted_mean,
+)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Zero(Pointwise):
+class Zero(StateBaseline):
     """b = 0."""
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
@@ -21,20 +27,13 @@ class Zero(Pointwise):
     def value(self, state: State, observation: PyTree, time: Int[Array, ""]) -> Float[Array, ""]:
         return jnp.zeros(())
 
-    def fit(
-        self,
-        state: State,
-        key: PRNGKeyArray,
-        trajectories: Trajectories,
-        targets: Float[Array, "T B"],
-        weights: Float[Array, "T B"],
-    ) -> State:
-        return state
+    def given_state(self) -> State | None:
+        return ()
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Constant(Pointwise):
+class Constant(StateBaseline):
     """b = a number: given, or the mean target of the batches before."""
 
     given: float | Float[Array, ""] | None = None
@@ -45,20 +44,17 @@ class Constant(Pointwise):
     def value(self, state: State, observation: PyTree, time: Int[Array, ""]) -> Float[Array, ""]:
         return state
 
-    def fit(
-        self,
-        state: State,
-        key: PRNGKeyArray,
-        trajectories: Trajectories,
-        targets: Float[Array, "T B"],
-        weights: Float[Array, "T B"],
-    ) -> State:
-        return state if self.given is not None else weighted_mean(targets, weights)
+    def fit(self, state: State, key: PRNGKeyArray, batch: FitBatch) -> State:
+        del key
+        return state if self.given is not None else weighted_mean(batch.returns, batch.steps)
+
+    def given_state(self) -> State | None:
+        return None if self.given is None else jnp.asarray(self.given, float)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class TimeDependent(Pointwise):
+class TimeDependent(StateBaseline):
     """b(t) = mean target at each time step; times beyond the horizon share its last entry."""
 
     horizon: int = field(default=1000, metadata={"static": True})
@@ -69,17 +65,11 @@ class TimeDependent(Pointwise):
     def value(self, state: State, observation: PyTree, time: Int[Array, ""]) -> Float[Array, ""]:
         return state[jnp.minimum(time, self.horizon - 1)]
 
-    def fit(
-        self,
-        state: State,
-        key: PRNGKeyArray,
-        trajectories: Trajectories,
-        targets: Float[Array, "T B"],
-        weights: Float[Array, "T B"],
-    ) -> State:
-        times = jnp.minimum(trajectories.times, self.horizon - 1).reshape(-1)
-        total = jnp.zeros_like(state).at[times].add((weights * targets).reshape(-1))
-        seen = jnp.zeros_like(state).at[times].add(weights.reshape(-1))
+    def fit(self, state: State, key: PRNGKeyArray, batch: FitBatch) -> State:
+        del key
+        times = jnp.minimum(batch.trajectories.times, self.horizon - 1).reshape(-1)
+        total = jnp.zeros_like(state).at[times].add((batch.steps * batch.returns).reshape(-1))
+        seen = jnp.zeros_like(state).at[times].add(batch.steps.reshape(-1))
         # a time that this batch never reached keeps what it had
         return jnp.where(seen > 0, total / jnp.maximum(seen, 1e-12), state)
 
@@ -89,7 +79,7 @@ class TimeDependent(Pointwise):
 class LeaveOneOut(Baseline):
     """b of one episode at step t = mean, over the OTHER episodes of its batch, of their return."""
 
-    uses_own_batch = True
+    couples_episodes = True
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
         return ()
@@ -104,13 +94,3 @@ class LeaveOneOut(Baseline):
                 "raise batch_episodes or choose another baseline"
             )
         return (jnp.sum(returns, axis=1, keepdims=True) - returns) / (episodes - 1)
-
-    def fit(
-        self,
-        state: State,
-        key: PRNGKeyArray,
-        trajectories: Trajectories,
-        targets: Float[Array, "T B"],
-        weights: Float[Array, "T B"],
-    ) -> State:
-        return state

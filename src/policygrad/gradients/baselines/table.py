@@ -5,15 +5,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from policygrad.core.trajectories import Trajectories
-from policygrad.gradients.baselines.base import Pointwise, State
+from policygrad.gradients.baselines.base import State, StateBaseline
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Table(Pointwise):
+class Table(StateBaseline):
     """b(s, t) = an entry of a table `[S]` or `[T, S]`; observations are state indices."""
 
     given: Any
@@ -28,12 +28,12 @@ class Table(Pointwise):
             return state[observation]
         return state[jnp.minimum(time, len(state) - 1), observation]
 
-    def fit(
-        self,
-        state: State,
-        key: PRNGKeyArray,
-        trajectories: Trajectories,
-        targets: Float[Array, "T B"],
-        weights: Float[Array, "T B"],
-    ) -> State:
-        return state
+    def given_state(self) -> State | None:
+        return jnp.asarray(self.given, float)
+
+    def tabulate(self, state: State, states: int, horizon: int | None) -> Float[np.ndarray, "*T S"]:
+        shape = np.shape(state)
+        wanted = (states,) if len(shape) == 1 else (horizon, states)
+        if shape != wanted:
+            raise ValueError(f"has shape {shape}, the MDP needs {wanted}")
+        return super().tabulate(state, states, horizon)

@@ -1,0 +1,149 @@
+"""Return forms: the return that the weight of each score starts from.
+
+The maths needs three. With d_t the discount and v'_t the value of the true successor of step t,
+
+    TotalReturn     G_t = R(τ) = Σ_t γ^t r_t, the same at every step            E3
+    LambdaReturn    G_t = r_t + γ [(1 − λ) v'_t + λ G_{t+1}]                    E5, E10, E12, GAE
+    NStep           G_t = r_t + γ r_{t+1} + … + γ^n v'_{t+n−1}                  E13
+
+λ = 1 is the reward to go, λ = 0 one reward and the critic. A form of one's own is a frozen
+dataclass that subclasses `Form`; it goes into an `Estimator` like these, and, where it says how its
+returns are coupled, into the exact laboratory.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from policygrad.maths.returns import Scalar, discounted_return, lambda_returns, n_step_returns
+
+
+class LaneSteps(NamedTuple):
+    """T steps of one lane, as a return form reads them.
+
+    Attributes:
+        rewards: `[T]`; zero on rows that are no transition.
+        next_values: `[T]`, the critic's value of each step's true successor; zeros without one.
+        terminated: `[T]`, nothing follows. A time limit that terminates is among them.
+        truncated: `[T]`, the record goes on with another episode, and the critic's value follows.
+    """
+
+    rewards: Float[Array, " T"]
+    next_values: Float[Array, " T"]
+    terminated: Bool[Array, " T"]
+    truncated: Bool[Array, " T"]
+
+
+class Coupling(NamedTuple):
+    """A form's return as the last of p coupled returns, for the exact laboratory.
+
+        G_t = u_t + Λ_t G_{t+1},   u_t[i] = r_t + ν_t[i] V(s_{t+1})
+
+    Attributes:
+        trace: `[p, p]`, or `[T, p, p]` where it depends on the time: Λ/γ.
+        bootstrap: `[p]`, or `[T, p]`: ν/γ.
+    """
+
+    trace: Float[np.ndarray, "*T p p"]
+    bootstrap: Float[np.ndarray, "*T p"]
+
+
+class Form(ABC):
+    """Which return the weight of a score starts from.
+
+    Attributes:
+        whole_episodes: the return is one number an episode. Such a form needs whole episodes, each
+            of which counts once in a fit, and its discount is inside it: γ^t multiplies no score.
+    """
+
+    whole_episodes: ClassVar[bool] = False
+
+    @abstractmethod
+    def returns(self, steps: LaneSteps, discount: Scalar) -> Float[Array, " T"]:
+        """`[T]`, G of every step of one lane, in units of reward."""
+
+    def coupling(self, horizon: int | None) -> Coupling:
+        """How the returns of successive steps are coupled, for the exact laboratory.
+
+        Args:
+            horizon: T of the MDP; None for a task without one, where nothing may depend on time.
+
+        Raises:
+            ValueError: the form has no exact form there.
+        """
+        raise ValueError(
+            f"the return form {type(self).__name__} has no exact form: it does not say how its "
+            "returns are coupled; define coupling(horizon), or choose another estimator"
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TotalReturn(Form):
+    """The return of the whole episode, R(τ) = Σ_t γ^t r_t, at every step.  [E3]"""
+
+    whole_episodes = True
+
+    def returns(self, steps: LaneSteps, discount: Scalar) -> Float[Array, " T"]:
+        return jnp.broadcast_to(discounted_return(steps.rewards, discount), steps.rewards.shape)
+
+    def coupling(self, horizon: int | None) -> Coupling:
+        """Of what is still to come at each step, G_t = r_t + γ G_{t+1}."""
+        return Coupling(np.eye(1), np.zeros(1))
+
+    def __str__(self) -> str:
+        return "total_return"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LambdaReturn(Form):
+    """The geometric average of the n-step returns of every n.  [E5, E10, E12, GAE]
+
+    Attributes:
+        gae_lambda: λ in [0, 1]; 1 is the reward to go, 0 one reward and the critic.
+    """
+
+    gae_lambda: Scalar = 1.0
+
+    def returns(self, steps: LaneSteps, discount: Scalar) -> Float[Array, " T"]:
+        return lambda_returns(*steps, discount=discount, gae_lambda=self.gae_lambda)
+
+    def coupling(self, horizon: int | None) -> Coupling:
+        factor = float(self.gae_lambda)
+        return Coupling(factor * np.eye(1), np.array([1 - factor]))
+
+    def __str__(self) -> str:
+        try:
+            factor = float(self.gae_lambda)
+        except TypeError:  # traced: it has no value
+            return "gae"
+        return {0.0: "td", 1.0: "reward_to_go"}.get(factor, "gae")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class NStep(Form):
+    """n rewards, then the critic's value of the state that they lead to.  [E13]
+
+    Attributes:
+        n: number of rewards, at least 1; static.
+    """
+
+    n: int = field(default=5, metadata={"static": True})
+
+    def returns(self, steps: LaneSteps, discount: Scalar) -> Float[Array, " T"]:
+        return n_step_returns(*steps, discount=discount, n=self.n)
+
+    def coupling(self, horizon: int | None) -> Coupling:
+        """G[i] is the (i + 1)-step return, r_t + γ G[i − 1]_{t+1}."""
+        n = self.n if horizon is None else min(self.n, horizon)
+        return Coupling(np.eye(n, k=-1), (np.arange(n) == 0).astype(float))
+
+    def __str__(self) -> str:
+        return "n_step"
