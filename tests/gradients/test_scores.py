@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +17,8 @@ from policygrad.gradients.scores import (
     score_squares,
     trajectory_score,
 )
-from policygrad.maths.distributions import Bernoulli, DiagonalGaussian
-from tests.records import random_segments
+from policygrad.maths.distributions import Bernoulli, Categorical, DiagonalGaussian
+from tests.records import random_episodes, random_segments
 from tests.toy import Softmax, Toy, enumerate_trajectories, random_logits, softmax
 
 DISCOUNT = 0.8
@@ -243,3 +244,48 @@ def test_segments_are_refused(function):
     segments = random_segments(steps=10)
     with pytest.raises(ValueError, match=r"needs whole episodes.*segments of 10 steps"):
         function(Softmax(jnp.zeros((2, 2))), segments, segments.rewards)
+
+
+# ----- a policy with memory
+
+
+class Remembering(eqx.Module):
+    """Acts by the sum of what it saw in this episode, which is what `Summed` is shown."""
+
+    weight: jax.Array
+
+    def initial_carry(self):
+        return jnp.zeros(2)
+
+    def __call__(self, observation, carry):
+        return Categorical(self.weight @ (carry + observation)), carry + observation
+
+
+class Summed(eqx.Module):
+    weight: jax.Array
+
+    def __call__(self, observation):
+        return Categorical(self.weight @ observation)
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        policy_gradient,
+        episode_gradients,
+        lambda policy, record, psi: column_moments(policy, record, psi)[0],
+        lambda policy, record, psi: score_squares(policy, record),
+        lambda policy, record, psi: trajectory_score(policy, record),
+    ],
+    ids=["policy", "episodes", "columns", "squares", "trajectory"],
+)
+def test_memory_is_differentiated_as_if_it_were_observed(gradient):
+    record = random_episodes(lengths=(3, 5, 1, 4))
+    actions = np.random.default_rng(1).integers(3, size=record.rewards.shape)
+    record = replace(record, actions=jnp.asarray(actions), carry=jnp.zeros((1, 4, 2)))
+    weight = jnp.asarray(np.random.default_rng(2).normal(size=(3, 2)), jnp.float32)
+    psi = jnp.where(record.valid, 1 + record.rewards, 0.0)
+    seen = replace(record, observations=jnp.cumsum(record.observations, axis=0), carry=())
+    ours = gradient(Remembering(weight), record, psi).weight
+    theirs = gradient(Summed(weight), seen, psi).weight
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -16,11 +16,10 @@ from policygrad.core.modules import combine, split
 from policygrad.core.trajectories import Trajectories, steps_per_episode
 from policygrad.devices.chunks import (
     chunk_rows,
-    flat_rows,
-    map_in_chunks,
     sum_and_map_in_chunks,
     sum_in_chunks,
 )
+from policygrad.policies import meeting
 
 Policy = Callable[..., Any]
 
@@ -64,10 +63,9 @@ def score_function_gradient(
 
 def log_probs_of(policy: Policy, trajectories: Trajectories) -> Float[Array, "T B"]:
     """`[T, B]`: log π(a_t|s_t) of the recorded actions, zero on rows that are no transition."""
-    taken = jax.vmap(jax.vmap(lambda s, a: policy(s).log_prob(a)))(
-        trajectories.observations, trajectories.actions
-    )
-    return jax.lax.select(jnp.asarray(trajectories.valid), taken, jnp.zeros_like(taken))
+    found = meeting.distributions(policy, trajectories)
+    log_probs = jax.vmap(jax.vmap(lambda p, a: p.log_prob(a)))(found, trajectories.actions)
+    return jax.lax.select(jnp.asarray(trajectories.valid), log_probs, jnp.zeros_like(log_probs))
 
 
 def policy_gradient(
@@ -102,37 +100,38 @@ def gradient_and_distributions(
         policy, trajectories, weights: as there.
 
     Returns:
-        The gradient, and a pytree like one distribution of `[T·B, ...]`.
+        The gradient, and a pytree like one distribution, of the units of `meeting.units`:
+        `[T·B, ...]` for a policy without memory.
 
     Bias: that of the weights.
     """
-    total, distributions = _weighted_scores(policy, _rows(trajectories, weights))
+    total, distributions = _weighted_scores(policy, trajectories, weights)
     gradient = jax.tree.map(lambda g: g / steps_per_episode(trajectories), total)
     return gradient, distributions
 
 
-def _rows(trajectories: Trajectories, weights: Float[Array, "T B"]) -> PyTree:
-    """`[T, B, ...]` each: what a sum of weighted scores is made from."""
-    weights = jax.lax.stop_gradient(jnp.where(trajectories.valid, weights, 0.0))
-    return trajectories.observations, trajectories.actions, trajectories.valid, weights
-
-
-def _weighted_scores(policy: Policy, rows: PyTree) -> tuple[PyTree, PyTree]:
-    """Σ Ψ z over rows `[T, B, ...]`, and the distributions of those."""
+def _weighted_scores(
+    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T B"]
+) -> tuple[PyTree, PyTree]:
+    """Σ Ψ z over a record, and the distributions of its units (see `policies.meeting`)."""
     differentiated, rest = split(policy)
+    valid = jnp.asarray(trajectories.valid)
+    weights = jax.lax.stop_gradient(jnp.where(valid, weights, 0.0))
+    rows = meeting.units(policy, trajectories, trajectories.actions, valid, weights)
+    log_prob = meeting.over_steps(policy, lambda p, a: p.log_prob(a))
 
     def gradient(rows: PyTree) -> tuple[PyTree, PyTree]:
-        observations, actions, valid, weights = rows
+        seen, actions, valid, weights = rows
 
         def surrogate(differentiated: PyTree) -> tuple[Float[Array, ""], PyTree]:
-            distributions = jax.vmap(combine(differentiated, rest))(observations)
-            taken = jax.vmap(lambda p, a: p.log_prob(a))(distributions, actions)
-            taken = jax.lax.select(valid, taken, jnp.zeros_like(taken))
-            return jnp.sum(weights * taken), distributions
+            distributions = meeting.distributions_of(combine(differentiated, rest), seen)
+            log_probs = log_prob(distributions, actions)
+            log_probs = jax.lax.select(valid, log_probs, jnp.zeros_like(log_probs))
+            return jnp.sum(weights * log_probs), distributions
 
         return jax.grad(surrogate, has_aux=True)(differentiated)
 
-    return sum_and_map_in_chunks(gradient, flat_rows(rows))
+    return sum_and_map_in_chunks(gradient, rows, meeting.unit_size(policy, trajectories))
 
 
 def column_moments(
@@ -155,13 +154,14 @@ def column_moments(
 
     Source: the post, E3–E6, for one trajectory.
     """
-    columns = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), _rows(trajectories, weights))
+    both = trajectories, weights
+    columns = jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 1, 0), both)
     steps, count = trajectories.rewards.shape
     scale = count / steps_per_episode(trajectories)
 
-    def one(rows: PyTree) -> PyTree:
-        column = jax.tree.map(lambda x: x[:, None], rows)
-        return jax.tree.map(lambda g: g * scale, _weighted_scores(policy, column)[0])
+    def one(column: PyTree) -> PyTree:
+        record, weights = jax.tree.map(lambda x: x[:, None], column)
+        return jax.tree.map(lambda g: g * scale, _weighted_scores(policy, record, weights)[0])
 
     def sums(columns: PyTree) -> PyTree:
         gradients = jax.vmap(one)(columns)
@@ -223,18 +223,23 @@ def score_squares(policy: Policy, trajectories: Trajectories) -> PyTree:
     Source: the post, E8.
     """
     differentiated, rest = split(policy)
+    log_prob = meeting.over_steps(policy, lambda p, a: p.log_prob(a))
 
-    def one(row: PyTree) -> PyTree:
-        observation, action, valid = row
+    def one(unit: PyTree) -> PyTree:
+        seen, actions, valid = jax.tree.map(lambda x: x[None], unit)
 
-        def log_prob(differentiated: PyTree) -> Float[Array, ""]:
-            return combine(differentiated, rest)(observation).log_prob(action)
+        def log_probs(differentiated: PyTree) -> Array:
+            found = meeting.distributions_of(combine(differentiated, rest), seen)
+            return log_prob(found, actions)[0]
 
-        score = jax.grad(log_prob)(differentiated)
-        return jax.tree.map(lambda z: jnp.where(valid, jnp.sum(z**2), 0.0), score)
+        def squared(z: Array) -> Array:
+            steps = valid[0]
+            return jnp.where(steps, jnp.sum(z**2, axis=tuple(range(steps.ndim, z.ndim))), 0.0)
 
-    rows = trajectories.observations, trajectories.actions, jnp.asarray(trajectories.valid)
-    return map_in_chunks(one, rows)
+        return jax.tree.map(squared, jax.jacrev(log_probs)(differentiated))
+
+    valid = jnp.asarray(trajectories.valid)
+    return meeting.map_units(policy, one, trajectories, trajectories.actions, valid)
 
 
 def score_products(policy: Policy, trajectories: Trajectories, vectors: PyTree) -> Array:

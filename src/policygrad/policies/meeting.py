@@ -14,7 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.chunks import chunk_rows, flat_rows, sum_and_map_in_chunks
+from policygrad.devices.chunks import (
+    chunk_rows,
+    flat_rows,
+    map_in_chunks,
+    sum_and_map_in_chunks,
+)
 
 Policy = Callable[..., Any]
 
@@ -162,6 +167,27 @@ def distributions_of(policy: Policy, seen: Seen) -> Any:
 def over_steps(policy: Policy, f: Callable[..., Any]) -> Callable[..., Any]:
     """f of one step's numbers, over all steps of some units."""
     return jax.vmap(jax.vmap(f)) if isinstance(policy, WithMemory) else jax.vmap(f)
+
+
+def map_units(
+    policy: Policy, f: Callable[[Any], PyTree], trajectories: Trajectories, *more: PyTree
+) -> PyTree:
+    """f of every unit, a few hundred steps at a time.
+
+    Args:
+        policy: decides what a unit is.
+        f: (`Seen` of one unit, more) -> pytree of numbers, or of `[T]` with memory.
+        trajectories: T steps of B lanes.
+        more: pytrees of `[T, B, ...]`.
+
+    Returns:
+        pytree of `[T, B]`.
+    """
+    if not isinstance(policy, WithMemory):
+        return map_in_chunks(f, (Seen(trajectories.observations, (), ()), *more))
+    rows = units(policy, trajectories, *more)
+    mapped = jax.lax.map(f, rows, batch_size=unit_size(policy, trajectories))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), mapped)
 
 
 def distributions(policy: Policy, trajectories: Trajectories) -> Any:
