@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnax.environments.environment import Environment, EnvParams
 from gymnax.environments.spaces import Box, Discrete
+
+from policygrad.maths.distributions import Categorical
 
 ROOT = Path(__file__).parent.parent
 TINY: dict[str, Any] = {
@@ -154,6 +157,18 @@ def chain_vector(
     """Copies of `Chain` whose lengths differ, 3, 4, 3, 4…, under an autoreset mode."""
     factories = [lambda i=i: Chain(3 + i % 2, **kwargs) for i in range(num_envs)]
     return SyncVectorEnv(factories, autoreset_mode=mode, copy=copy)
+
+
+class MLPPolicy(eqx.Module):
+    """A policy of a user's own; the activation of `eqx.nn.MLP` is a leaf that is no array."""
+
+    network: eqx.nn.MLP
+
+    def __init__(self, observations: int, actions: int, seed: int = 0) -> None:
+        self.network = eqx.nn.MLP(observations, actions, 8, 1, key=jax.random.key(seed))
+
+    def __call__(self, observation: Any) -> Categorical:
+        return Categorical(self.network(observation))
 
 
 # ----- chance

@@ -6,9 +6,12 @@ import pytest
 
 from policygrad import diagnostics
 from policygrad.diagnostics.streaming import weights_of
-from policygrad.diagnostics.usual_estimators import usual_estimators
+from policygrad.diagnostics.usual_estimators import fit, usual_estimators
+from policygrad.gradients import baselines, estimators
 from policygrad.tabular import gallery
 from tests.diagnostics.sampling import sampler
+from tests.records import random_episodes
+from tests.worlds import MLPPolicy
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +40,10 @@ def test_one_critic_for_each_discount(fitted):
     # so that λ = 0 and one step, which are one estimator, differ in nothing
     psi = [weights_of(*candidates[name], episodes).psi for name in ("gae, λ=0", "1 step")]
     np.testing.assert_allclose(*psi, rtol=1e-5, atol=1e-6)
+
+
+def test_a_policy_with_a_leaf_that_is_no_array_is_fitted_to_like_any_other():
+    policy, episodes = MLPPolicy(2, 2), random_episodes()
+    estimator = estimators.reward_to_go(baseline=baselines.variance_optimal(baselines.constant()))
+    state = fit(estimator, policy, episodes, jax.random.key(0))
+    assert np.isfinite(jax.tree.leaves(state)).all()

@@ -8,6 +8,7 @@ from policygrad.environments.catalogue import choose_engine, make, split_engine
 from policygrad.rollout.collectors import HostSegments, PoolSegments
 from policygrad.training.building import build_policy
 from policygrad.training.config import TrainConfig
+from tests.worlds import MLPPolicy
 
 
 def test_engine_is_the_part_before_the_slash():
@@ -114,6 +115,12 @@ class TestPool:
             ended += int(np.sum(~b.valid))
         assert ended >= 9
         np.testing.assert_array_equal(pooled._state.times, theirs.times)
+
+    def test_a_policy_with_a_leaf_that_is_no_array_plays_like_any_other(self):
+        collector = PoolSegments(make("envpool/CartPole-v1", 2), 8, seed=3)
+        record = collector.collect(MLPPolicy(4, 2), jax.random.key(0))
+        assert record.actions.shape == (8, 2)
+        assert np.isfinite(record.log_probs).all()
 
     def test_a_restored_collector_begins_fresh_episodes(self):
         policy = build_policy(

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 from jaxtyping import PRNGKeyArray
 
+from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines.base import Baseline
@@ -115,10 +117,13 @@ def fit(
     observation = jax.tree.map(lambda x: x[0, 0], fitting.observations)
     state = estimator.init(init_key, observation)
     plain = replace(estimator, normalise_advantages=False)
-    return _fit(plain, state, fit_key, policy, fitting)
+    shape = PolicyShape.of(policy)
+    return _fit(shape, plain, state, fit_key, shape.arrays(policy), fitting)
 
 
-@jax.jit
-def _fit(estimator: Any, state: Any, key: Any, policy: Any, fitting: Any) -> EstimatorState:
+@partial(jax.jit, static_argnums=0)
+def _fit(
+    shape: PolicyShape, estimator: Any, state: Any, key: Any, arrays: tuple, fitting: Any
+) -> EstimatorState:
     returns = estimator.weights(state, fitting).returns
-    return estimator.fit(state, key, policy, fitting, returns)[0]
+    return estimator.fit(state, key, shape.policy(arrays), fitting, returns)[0]

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
 from policygrad.core.errors import PolicygradError
+from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.envpool import Pool
 from policygrad.environments.lanes import Lanes
@@ -163,19 +164,26 @@ class PoolSegments:
         self._lanes.start(seed)
         pool: Any = self._lanes.vector
         self._state, step = pooled.start(pool, self._lanes.observations)
-        # compiled for this pool, which it holds by its address, and forgotten with it
-        self._collect = jax.jit(
-            partial(
-                pooled.collect_segment,
+
+        def collect(shape: PolicyShape, arrays: tuple, state: Any, key: PRNGKeyArray) -> Any:
+            return pooled.collect_segment(
                 step,
                 self.action_space,
+                shape.policy(arrays),
+                state,
+                key,
                 steps=self._steps,
                 time_limit=self._lanes.time_limit,
             )
-        )
+
+        # compiled for this pool, which it holds by its address, and forgotten with it
+        self._collect = jax.jit(collect, static_argnums=0)
 
     def collect(self, policy: Callable, key: PRNGKeyArray) -> Trajectories:
-        self._state, record = jax.block_until_ready(self._collect(policy, self._state, key))
+        shape = PolicyShape.of(policy)
+        self._state, record = jax.block_until_ready(
+            self._collect(shape, shape.arrays(policy), self._state, key)
+        )
         self._segments += 1
         return record
 
