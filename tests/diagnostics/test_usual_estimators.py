@@ -44,6 +44,6 @@ def test_one_critic_for_each_discount(fitted):
 
 def test_a_policy_with_a_leaf_that_is_no_array_is_fitted_to_like_any_other():
     policy, episodes = MLPPolicy(2, 2), random_episodes()
-    estimator = estimators.reward_to_go(baseline=baselines.variance_optimal(baselines.constant()))
+    estimator = estimators.reward_to_go(baseline=baselines.variance_optimal())
     state = fit(estimator, policy, episodes, jax.random.key(0))
-    assert np.isfinite(jax.tree.leaves(state)).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))

@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from policygrad import environments
 from policygrad.core.errors import UserError
+from policygrad.environments import catalogue
 from policygrad.environments.catalogue import choose_engine, make, split_engine
 from policygrad.rollout.collectors import HostSegments, PoolSegments
 from policygrad.training.building import build_policy
@@ -24,15 +24,15 @@ def test_gymnasium_can_be_asked_for():
 
 
 def test_missing_extra_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(environments.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(catalogue.importlib.util, "find_spec", lambda name: None)
     assert choose_engine("Acrobot-v1") == "Acrobot-v1"
     with pytest.raises(UserError, match=r"policygrad\[envpool\]"):
         make("envpool/Hopper-v5", 2)
 
 
 def test_choice_of_engine(monkeypatch):
-    monkeypatch.setattr(environments.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(environments, "_envpool_ids", lambda: ["Acrobot-v1", "CartPole-v1"])
+    monkeypatch.setattr(catalogue.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(catalogue, "_envpool_ids", lambda: ["Acrobot-v1", "CartPole-v1"])
     assert choose_engine("Acrobot-v1") == "envpool/Acrobot-v1"
     assert choose_engine("MountainCar-v0") == "MountainCar-v0"
     assert choose_engine("CartPole-v1") == "CartPole-v1"  # vectorised by Gymnasium itself
