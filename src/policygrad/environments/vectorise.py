@@ -1,6 +1,6 @@
 """Copies of a Gymnasium environment as one vector environment, in this process or in workers."""
 
-import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Callable
@@ -44,17 +44,27 @@ def vectorise(make: Callable[[], Any], num_envs: int, *, processes: bool = False
     """B copies stepped one after the other, or in spawned worker processes."""
 
     def lane(i: int) -> Callable[[], gymnasium.Env]:
-        def build() -> ReportingLane:
-            if multiprocessing.parent_process() is not None:
-                # the terminal sends Ctrl-C to workers too, and it is the trainer's to answer
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-            return ReportingLane(make(), i)
-
-        return build
+        return lambda: ReportingLane(make(), i)
 
     factories = [lane(i) for i in range(num_envs)]
     if processes:
         return AsyncVectorEnv(
-            factories, context="spawn", autoreset_mode=AutoresetMode.DISABLED, copy=True
+            [_elsewhere(factory, os.getpid()) for factory in factories],
+            context="spawn",
+            autoreset_mode=AutoresetMode.DISABLED,
+            copy=True,
         )
     return SyncVectorEnv(factories, autoreset_mode=AutoresetMode.DISABLED, copy=False)
+
+
+def _elsewhere(factory: Callable[[], gymnasium.Env], here: int) -> Callable[[], gymnasium.Env]:
+    """The factory as a worker process calls it; this process calls the first one too, for the
+    spaces, and keeps its signals."""
+
+    def build() -> gymnasium.Env:
+        if os.getpid() != here:
+            # the terminal sends Ctrl-C to workers too, and it is the trainer's to answer
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return factory()
+
+    return build
