@@ -162,11 +162,13 @@ def _on_host(
     seed = int(np.asarray(jax.random.key_data(key))[-1] >> 1)
     totals, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     unfinished = np.zeros(episodes, bool)
-    for row in run_episodes(lanes, draw, seed, episodes=episodes, max_steps=limit):
-        current = row.episode >= 0
-        totals[row.episode[current]] += row.step.rewards[current]
-        lengths[row.episode[current]] += 1
-        unfinished[row.episode[row.unfinished]] = True
+    for row, episode, _, _, capped in run_episodes(
+        lanes, draw, seed, episodes=episodes, max_steps=limit
+    ):
+        current = episode >= 0
+        totals[episode[current]] += row.step.rewards[current]
+        lengths[episode[current]] += 1
+        unfinished[episode[capped]] = True
     return _returns(totals, lengths, unfinished)
 
 

@@ -123,15 +123,6 @@ def test_lanes_are_seeded_apart_and_alike_every_time():
     assert episode_seed(0, 1, 2) != episode_seed(0, 2, 1)
 
 
-def test_records_hold_at_most_32_bits():
-    lanes = Lanes(vectorise(Drift, 2))
-    lanes.start(0)
-    step = lanes.step(np.zeros(2, int))
-    assert lanes.observations.dtype == np.float32
-    assert (step.rewards.dtype, step.successors.dtype) == (np.float32, np.float32)
-    assert lanes.times.dtype == np.int32
-
-
 # ----- replay
 
 

@@ -21,7 +21,8 @@ class LaneStep(NamedTuple):
     """What one step of B lanes gave.
 
     Attributes:
-        successors: pytree of `[B, ...]`, the true successors, taken before any reset.
+        successors: pytree of `[B, ...]`, the true successors, taken before any reset; they may be
+            the environment's own arrays, good until its next step.
         rewards, terminated, truncated, valid: `[B]`.
     """
 
@@ -39,7 +40,8 @@ class Lanes:
         num_envs: B.
         observation_space, action_space: of one copy.
         time_limit: steps after which an episode is truncated, where the registration says so.
-        observations: pytree of `[B, ...]`, what the policy sees next.
+        observations: pytree of `[B, ...]`, what the policy sees next; the environment's own
+            arrays, good until the next step.
         times: `[B]`, the steps that the running episodes already had.
         log: what it takes to bring the lanes back to where they are.
     """
@@ -92,7 +94,9 @@ class Lanes:
                 f"the environment raised {type(error).__name__} at step {self._steps} of "
                 f"{self.num_envs} environments: {error}"
             ) from error
-        successors = as_record(observations)
+        terminated = per_lane("terminated", terminated, self.num_envs, bool)
+        truncated = per_lane("truncated", truncated, self.num_envs, bool)
+        successors = observations
         ended = terminated | truncated
         valid = ~self._ended
         self.times = np.where(valid, self.times + 1, 0).astype(np.int32)
@@ -101,16 +105,15 @@ class Lanes:
             self._ended = ended
         elif ended.any():
             if self._mode == AutoresetMode.SAME_STEP:
-                successors = with_final_observations(successors, info, ended)
+                successors = with_final_observations(owned(successors), info, ended)
             else:
-                successors = jax.tree.map(np.copy, successors)
+                successors = owned(successors)  # the reset may write over them
                 lanes = np.flatnonzero(ended)
                 seeds: list[int | None] = [None] * self.num_envs
                 for lane, seed in zip(lanes, self.log.begin_episodes(lanes), strict=True):
                     seeds[lane] = seed
                 self.observations = self._reset(seed=seeds, options={"reset_mask": ended})
             self.times = np.where(ended, 0, self.times).astype(np.int32)
-        rewards = np.asarray(rewards, np.float32)
         return LaneStep(successors, rewards, terminated & valid, truncated & valid, valid)
 
     def _reset(self, **kwargs: Any) -> Any:
@@ -122,7 +125,7 @@ class Lanes:
             raise EnvironmentFailure(
                 f"the environment raised {type(error).__name__} in reset: {error}"
             ) from error
-        return as_record(observations)
+        return observations
 
     def close(self) -> None:
         """Release the environments and their worker processes, unless they are the user's."""
@@ -130,13 +133,42 @@ class Lanes:
             self.vector.close()
 
 
-def as_record(observations: Any) -> Any:
-    """Batched observations of a vector environment in the types that a record holds."""
+def owned(observations: Any) -> Any:
+    """Batched observations as a copy of our own, in the types that a record holds.
+
+    An environment may write its next observations over these.
+    """
     if isinstance(observations, dict):
-        return {k: as_record(v) for k, v in observations.items()}
+        return {k: owned(v) for k, v in observations.items()}
     if isinstance(observations, tuple):
-        return tuple(as_record(v) for v in observations)
-    return np.asarray(observations, record_dtype(observations.dtype))
+        return tuple(owned(v) for v in observations)
+    return np.array(observations, record_dtype(observations.dtype))
+
+
+def owned_step(step: LaneStep, num_envs: int) -> LaneStep:
+    """What one step of B lanes gave, checked, as a copy of our own.
+
+    Raises:
+        EnvironmentFailure: rewards that are no numbers, flags that are no truth values, or either
+            in another shape than `[B]`.
+    """
+    flags = (per_lane(n, getattr(step, n), num_envs, bool) for n in LaneStep._fields[2:])
+    rewards = per_lane("rewards", step.rewards, num_envs, np.float32)
+    return LaneStep(owned(step.successors), rewards, *flags)
+
+
+def per_lane(name: str, values: Any, num_envs: int, dtype: type) -> np.ndarray:
+    """One number, or one truth value, of each of B lanes: `[B]`, checked and copied."""
+    array = np.asarray(values)
+    if dtype is bool and array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all():
+        array = array != 0
+    if array.shape != (num_envs,) or array.dtype.kind not in ("b" if dtype is bool else "fiub"):
+        expected = "True or False" if dtype is bool else "a real number"
+        raise EnvironmentFailure(
+            f"the environments gave {name} of shape {array.shape} and type {array.dtype}; "
+            f"expected {expected} of each of {num_envs} environments: {array}"
+        )
+    return np.array(array, dtype)
 
 
 def with_final_observations(observations: Any, info: dict, ended: np.ndarray) -> Any:

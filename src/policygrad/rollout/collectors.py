@@ -18,7 +18,7 @@ from policygrad.core.errors import PolicygradError
 from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.envpool import Pool
-from policygrad.environments.lanes import Lanes
+from policygrad.environments.lanes import Lanes, owned
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.environments.replay import ReplayLog, episode_seed, restore
 from policygrad.rollout import envpool as pooled
@@ -121,7 +121,7 @@ class HostSegments:
             "episodes": log.episodes,
             "begun": log.begun,
             "actions": actions,
-            "observations": jax.tree.map(np.copy, self._lanes.observations),
+            "observations": owned(self._lanes.observations),
             "times": self._lanes.times,
         }
 
@@ -140,7 +140,7 @@ class HostSegments:
         )
         log.episodes, log.begun = snapshot["episodes"].copy(), snapshot["begun"].copy()
         restore(lanes, log)
-        same = jax.tree.map(np.array_equal, lanes.observations, snapshot["observations"])
+        same = jax.tree.map(np.array_equal, owned(lanes.observations), snapshot["observations"])
         if all(jax.tree.leaves(same)) and np.array_equal(lanes.times, snapshot["times"]):
             return True
         lanes.start(episode_seed(self._seed, 1, len(log.actions)))

@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
-from policygrad.environments.lanes import Lanes, LaneStep
+from policygrad.environments.lanes import Lanes, LaneStep, owned, owned_step
 from policygrad.environments.replay import episode_seed
 from policygrad.rollout.acting import act, act_greedily, lane_keys, max_cuts
 from policygrad.rollout.episodes import padded_length
@@ -78,14 +78,12 @@ def collect_segment(lanes: Lanes, draw: Callable[[int, Any], Any], steps: int) -
     """
     rows, cuts = [], _Cuts(lanes.num_envs, max_cuts(steps, lanes.time_limit))
     for t in range(steps):
-        observations, times = copied(lanes.observations), lanes.times
-        actions, log_probs = draw(t, observations)
-        step = lanes.step(np.asarray(actions))
+        row = step_lanes(lanes, draw, t)
         last = np.full(lanes.num_envs, t == steps - 1)
-        cut = (step.truncated & ~step.terminated) | last
+        cut = (row.step.truncated & ~row.step.terminated) | last
         if cut.any():
-            cuts.take(np.flatnonzero(cut), step.successors, times + 1)
-        rows.append((observations, np.asarray(actions), *step[1:], times, log_probs))
+            cuts.take(np.flatnonzero(cut), row.step.successors, row.times + 1)
+        rows.append((row.observations, row.actions, *row.step[1:], row.times, row.log_probs))
     observations, actions, rewards, terminated, truncated, valid, times, log_probs = stack(rows)
     cut_observations, cut_times = cuts.stacked()
     rewards: Any = np.where(valid, rewards, np.float32(0))
@@ -103,9 +101,38 @@ def collect_segment(lanes: Lanes, draw: Callable[[int, Any], Any], steps: int) -
     )
 
 
-def copied(observations: Any) -> Any:
-    """Observations that outlive the next step: a vector environment may write over its own."""
-    return jax.tree.map(np.copy, observations)
+class HostRow(NamedTuple):
+    """One step of B lanes, from observation to successor, in arrays of our own.
+
+    Attributes:
+        observations: pytree of `[B, ...]`, before the step.
+        times: `[B]`, the steps that each episode had before this one.
+        actions: `[B, ...]`.
+        log_probs: `[B]`, nats.
+        step: what the environments gave.
+    """
+
+    observations: Any
+    times: np.ndarray
+    actions: np.ndarray
+    log_probs: np.ndarray
+    step: LaneStep
+
+
+def step_lanes(lanes: Lanes, draw: Callable[[int, Any], Any], t: int) -> HostRow:
+    """Act in every lane, and step it: the one place where the host takes what environments give.
+
+    All of it is copied and checked here, and nowhere else: environments may write the next step
+    over the arrays of this one. Actions are copied as well, since a view of JAX's arrays would keep
+    its buffers for as long as a record or a log lives.
+
+    Raises:
+        EnvironmentFailure: the environment raised, or gave what is no step of B lanes.
+    """
+    observations, times = owned(lanes.observations), np.array(lanes.times, np.int32)
+    actions, log_probs = (np.array(x) for x in draw(t, observations))
+    step = owned_step(lanes.step(actions), lanes.num_envs)
+    return HostRow(observations, times, actions, log_probs, step)
 
 
 def stack(rows: list) -> Any:
@@ -144,18 +171,13 @@ class EpisodeRow(NamedTuple):
     """One step of all lanes, and which of N episodes each lane is in.
 
     Attributes:
-        observations, actions: pytree of `[B, ...]`, before the step.
-        log_probs: `[B]`.
-        step: what the environments gave.
+        row: the step.
         episode: `[B]`, the column that the lane's step belongs to; −1 for none.
         time: `[B]`, the step's number within its episode.
         ended, unfinished: `[B]`, this step was the episode's last, by itself or at the cap.
     """
 
-    observations: Any
-    actions: np.ndarray
-    log_probs: np.ndarray
-    step: LaneStep
+    row: HostRow
     episode: np.ndarray
     time: np.ndarray
     ended: np.ndarray
@@ -189,16 +211,13 @@ def run_episodes(
             episode[:free] = begun + np.arange(free)
             begun += free
             time[:] = 0
-        observations = copied(lanes.observations)
-        actions, log_probs = (np.asarray(x) for x in draw(t, observations))
-        step = lanes.step(actions)
+        row = step_lanes(lanes, draw, t)
+        step = row.step
         t += 1
         current = np.where(step.valid, episode, -1)
         ended = (current >= 0) & (step.terminated | step.truncated)
         capped = (current >= 0) & ~ended & (time + 1 >= max_steps)
-        yield EpisodeRow(
-            observations, actions, log_probs, step, current, time.copy(), ended, capped
-        )
+        yield EpisodeRow(row, current, time.copy(), ended, capped)
         time = np.where(ended, 0, time + (current >= 0))
         episode[ended | capped] = -1
         begins = np.flatnonzero(ended)[: episodes - begun]
@@ -210,11 +229,21 @@ def collect_episodes(
     lanes: Lanes, draw: Callable[[int, Any], Any], seed: int, *, episodes: int, max_steps: int
 ) -> tuple[Trajectories, np.ndarray]:
     """The record of `run_episodes`, a column an episode, and `[N]` flags of the unfinished ones."""
-    rows = list(run_episodes(lanes, draw, seed, episodes=episodes, max_steps=max_steps))
-    used = np.stack([row.episode >= 0 for row in rows])
-    column, time = (
-        np.stack(x)[used] for x in zip(*[(r.episode, r.time) for r in rows], strict=True)
-    )
+    rows, used, column, time, finals = [], [], [], [], []
+    unfinished = np.zeros(episodes, bool)
+    for row, episode, times, ended, capped in run_episodes(
+        lanes, draw, seed, episodes=episodes, max_steps=max_steps
+    ):
+        rows.append((row.observations, row.actions, *row.step[1:4], row.log_probs))
+        used.append(episode >= 0)
+        column.append(episode[used[-1]])
+        time.append(times[used[-1]])
+        last = ended | capped
+        if last.any():  # most successors are the next observation: these alone are kept
+            kept = jax.tree.map(lambda x, last=last: x[last], row.step.successors)
+            finals.append((episode[last], kept))
+        unfinished[episode[capped]] = True
+    used, column, time = np.stack(used), np.concatenate(column), np.concatenate(time)
     lengths: Any = np.bincount(column, minlength=episodes).astype(np.int32)
     height = padded_length(int(lengths.max()))
 
@@ -223,19 +252,13 @@ def collect_episodes(
         out[time, column] = np.stack(leaves)[used]
         return out
 
-    observations, actions, rewards, terminated, truncated, log_probs = jax.tree.map(
-        scatter, *[(r.observations, r.actions, *r.step[1:4], r.log_probs) for r in rows]
-    )
-    last = np.stack([row.ended | row.unfinished for row in rows])
-    owner = np.stack([row.episode for row in rows])[last]
+    observations, actions, rewards, terminated, truncated, log_probs = jax.tree.map(scatter, *rows)
+    owners = np.concatenate([owner for owner, _ in finals])
 
     def final(*leaves: np.ndarray) -> np.ndarray:
-        out = np.zeros((1, episodes, *leaves[0].shape[1:]), leaves[0].dtype)
-        out[0, owner] = np.stack(leaves)[last]
-        return out
+        kept = np.concatenate(leaves)
+        return kept[np.argsort(owners)][None]
 
-    unfinished = np.zeros(episodes, bool)
-    unfinished[owner] = np.stack([row.unfinished for row in rows])[last]
     times: Any = np.arange(height, dtype=np.int32)[:, None]
     record = Trajectories(
         observations,
@@ -246,7 +269,7 @@ def collect_episodes(
         times < lengths,
         times.repeat(episodes, axis=1),
         log_probs,
-        jax.tree.map(final, *[row.step.successors for row in rows]),
+        jax.tree.map(final, *[kept for _, kept in finals]),
         lengths[None],
         whole_episodes=True,
     )
