@@ -1,3 +1,5 @@
+from functools import partial
+
 import gymnasium
 import jax
 import numpy as np
@@ -6,6 +8,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad.core.errors import EnvironmentFailure, UserError
+from policygrad.environments import replay
 from policygrad.environments.lanes import Lanes
 from policygrad.environments.replay import ReplayLog, episode_seed, restore
 from policygrad.environments.vectorise import vectorise
@@ -180,6 +183,32 @@ def test_restored_lanes_can_be_restored_again():
     restore(last, snapshot(middle))
     for row in actions[40:]:
         jax.tree.map(np.testing.assert_array_equal, last.step(row), lanes.step(row))
+
+
+def test_log_of_lanes_that_are_seeded_together_is_bounded(monkeypatch):
+    monkeypatch.setattr(replay, "MOST_BYTES", 10 * 2 * 8)
+    lanes = Lanes(chain_vector(AutoresetMode.NEXT_STEP, 2))
+    lanes.start(0)
+    kept = []
+    for _ in range(25):
+        lanes.step(np.zeros(2, np.int64))
+        lanes.log.trim()
+        kept.append((len(lanes.log.actions), lanes.log.complete))
+    assert kept == [(n, True) for n in range(1, 11)] + [(0, False)] * 15
+    assert lanes.log.first == 25
+
+
+def test_log_of_an_endless_episode_is_bounded_and_whole_again_behind_it(monkeypatch):
+    monkeypatch.setattr(replay, "MOST_BYTES", 10 * 8)
+    lanes = Lanes(vectorise(partial(Chain, 15), 1))
+    lanes.start(0)
+    kept = []
+    for _ in range(18):
+        lanes.step(np.zeros(1, np.int64))
+        lanes.log.trim()
+        kept.append((len(lanes.log.actions), lanes.log.complete))
+    running = [(n, True) for n in range(1, 11)] + [(n, False) for n in range(4)]
+    assert kept == [*running, (0, True), (1, True), (2, True), (3, True)]
 
 
 def test_environment_with_a_memory_of_its_own_is_not_brought_back():

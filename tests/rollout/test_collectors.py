@@ -5,6 +5,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad.core.errors import PolicygradError
+from policygrad.environments import replay
 from policygrad.environments.catalogue import make
 from policygrad.environments.lanes import Lanes
 from policygrad.environments.vectorise import vectorise
@@ -19,6 +20,7 @@ from tests.worlds import (
     Forgetful,
     GymnaxChain,
     Lottery,
+    chain_vector,
 )
 
 KEY = jax.random.key(0)
@@ -157,11 +159,25 @@ def test_collector_says_when_it_could_not_be_restored():
     np.testing.assert_array_equal(record.times[0], 0)
 
 
-def test_log_of_lanes_reset_by_themselves_stays_short():
-    collector, policy = collector_of(Chain, steps=8)
+@pytest.mark.parametrize(("env", "most"), [(Chain, 3), ("CartPole-v1", 200)], ids=["own", "id"])
+def test_log_of_lanes_reset_by_themselves_stays_short(env, most):
+    collector, policy = collector_of(env, steps=8)
     for i in range(50):
         collector.collect(policy, jax.random.key(i))
-    assert len(collector.snapshot()["actions"]) <= 3
+    assert len(collector.snapshot()["actions"]) <= most
+
+
+def test_what_the_log_no_longer_holds_is_not_called_restored(monkeypatch):
+    monkeypatch.setattr(replay, "MOST_BYTES", 4 * 2 * 10)
+    vector = lambda: chain_vector(AutoresetMode.NEXT_STEP, 2)  # noqa: E731
+    ours, policy = collector_of(vector(), steps=6)
+    for i in range(3):
+        ours.collect(policy, jax.random.key(i))
+    kept = ours.snapshot()
+    assert (len(kept["actions"]), int(kept["first"])) == (0, 18)
+    theirs, _ = collector_of(vector(), steps=6)
+    assert theirs.restore(kept) is False
+    np.testing.assert_array_equal(theirs.collect(policy, KEY).times[0], 0)
 
 
 def test_kind_of_batch_is_one_of_two():

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import importlib.util
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,12 @@ from policygrad.environments.vectorise import vectorise
 Environment = Lanes | CompiledEnvironment
 
 ENGINES = ("gymnasium", "envpool", "gymnax")
+# Gymnasium's vector classes of which we have one whose copies are reset by themselves
+OWN_COPIES = {
+    "gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": (
+        "policygrad.environments.cartpole:CartPoleCopies"
+    )
+}
 EXTRAS = {"mujoco": "mujoco", "gymnax": "gymnax", "Box2D": "gymnasium[box2d]"}
 
 
@@ -155,7 +162,9 @@ def _make_gymnasium(spec: EnvSpec, num_envs: int, processes: bool, kwargs: dict[
     limit = None if limit == -1 else limit  # Gymnasium's way to say: no limit
     try:
         if spec.vector_entry_point is not None and not spec.additional_wrappers and not processes:
-            return Lanes(gymnasium.make_vec(spec, num_envs, **kwargs), limit)
+            entry = OWN_COPIES.get(str(spec.vector_entry_point), spec.vector_entry_point)
+            ours = replace(spec, vector_entry_point=entry)
+            return Lanes(gymnasium.make_vec(ours, num_envs, **kwargs), limit)
 
         one = partial(gymnasium.make, spec, disable_env_checker=True, **kwargs)
         return Lanes(vectorise(one, num_envs, processes=processes), limit)

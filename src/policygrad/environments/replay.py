@@ -8,6 +8,8 @@ import numpy as np
 if TYPE_CHECKING:
     from policygrad.environments.lanes import Lanes
 
+MOST_BYTES = 2**24  # every checkpoint holds them: four million steps of one whole number each
+
 
 @dataclass
 class ReplayLog:
@@ -15,7 +17,9 @@ class ReplayLog:
 
     Where each lane is reset by itself, a lane needs its running episode alone, and what is older
     than every running episode is dropped. A vector environment that seeds all lanes at once needs
-    everything since `start`.
+    everything since `start`. A log never holds more than `MOST_BYTES` of actions: beyond, it is
+    emptied, and lanes cannot be brought back until all that run have begun after that, which
+    needs lanes that are reset by themselves.
 
     Attributes:
         seed: of `start`; every other seed follows from it.
@@ -56,12 +60,24 @@ class ReplayLog:
         """The seeds of the running episodes of these lanes."""
         return [episode_seed(self.seed, lane, int(self.episodes[lane])) for lane in lanes]
 
+    @property
+    def complete(self) -> bool:
+        """Whether the log still holds all that it takes to bring the lanes back."""
+        needed = int(self.begun.min()) if self.each_lane else 0
+        return self.keeps and self.first <= needed
+
     def trim(self) -> None:
-        """Drop the actions that no running episode needs."""
+        """Drop the actions that no running episode needs, or all where they are too many."""
         if self.each_lane:
-            unneeded = int(self.begun.min()) - self.first
-            self.first += unneeded
-            del self.actions[:unneeded]
+            self._drop(int(self.begun.min()) - self.first)
+        if self.actions and len(self.actions) * self.actions[0].nbytes > MOST_BYTES:
+            self._drop(len(self.actions))
+            self.keeps = self.each_lane
+
+    def _drop(self, count: int) -> None:
+        count = max(count, 0)
+        self.first += count
+        del self.actions[:count]
 
 
 def episode_seed(seed: int, lane: int, episode: int) -> int:

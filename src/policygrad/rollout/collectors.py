@@ -126,24 +126,22 @@ class HostSegments:
         }
 
     def restore(self, snapshot: Any) -> bool:
-        lanes = self._lanes
-        first = int(snapshot["first"])
-        if not lanes.log.keeps:
-            lanes.start(episode_seed(self._seed, 1, first))
-            return False
+        lanes, first = self._lanes, int(snapshot["first"])
         log = ReplayLog(
             int(snapshot["seed"]),
             lanes.seeds_each_lane,
             lanes.num_envs,
             first,
             list(snapshot["actions"]),
+            lanes.log.keeps,
         )
         log.episodes, log.begun = snapshot["episodes"].copy(), snapshot["begun"].copy()
-        restore(lanes, log)
-        same = jax.tree.map(np.array_equal, owned(lanes.observations), snapshot["observations"])
-        if all(jax.tree.leaves(same)) and np.array_equal(lanes.times, snapshot["times"]):
-            return True
-        lanes.start(episode_seed(self._seed, 1, len(log.actions)))
+        if log.complete:
+            restore(lanes, log)
+            same = jax.tree.map(np.array_equal, owned(lanes.observations), snapshot["observations"])
+            if all(jax.tree.leaves(same)) and np.array_equal(lanes.times, snapshot["times"]):
+                return True
+        lanes.start(episode_seed(self._seed, 1, first + len(snapshot["actions"])))
         return False
 
     def close(self) -> None:
@@ -163,7 +161,7 @@ class PoolSegments:
     def _start(self, seed: int) -> None:
         self._lanes.start(seed)
         pool: Any = self._lanes.vector
-        self._state, step = pooled.start(pool, self._lanes.observations)
+        self._state, step = pooled.start(pool, owned(self._lanes.observations))
 
         def collect(shape: PolicyShape, arrays: tuple, state: Any, key: PRNGKeyArray) -> Any:
             return pooled.collect_segment(
