@@ -66,8 +66,9 @@ def test_same_seed_same_returns_whatever_was_trained_between(trained):
 
 def test_arguments_of_the_environment_are_remembered(tmp_path):
     path = tmp_path / "a"
-    policygrad.train("Pendulum-v1", env_kwargs={"max_episode_steps": 9}, out=path, **TINY)
+    run = policygrad.train("Pendulum-v1", env_kwargs={"max_episode_steps": 9}, out=path, **TINY)
     assert policygrad.evaluate(path, episodes=2).stochastic.length_mean == 9
+    assert policygrad.evaluate(run, episodes=2).stochastic.length_mean == 9
 
 
 def test_longer_time_limit_is_not_cut_at_the_registered_one(tmp_path):

@@ -121,7 +121,9 @@ def evaluate(
 def _resolve(run: Any, env: Any) -> tuple[Agent, Any, dict[str, Any]]:
     kwargs: dict[str, Any] = {}
     if isinstance(run, Run):
-        agent, env = run.agent, run.env if env is None else env
+        agent = run.agent
+        if env is None:
+            env, kwargs = run.env, run.env_kwargs
     elif isinstance(run, Agent):
         agent = run
     else:

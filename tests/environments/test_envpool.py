@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from policygrad.core.errors import UserError
+from policygrad.core.trajectories import lost_cuts
 from policygrad.environments import catalogue
 from policygrad.environments.catalogue import choose_engine, make, split_engine
 from policygrad.rollout.collectors import HostSegments, PoolSegments
@@ -121,6 +122,16 @@ class TestPool:
         record = collector.collect(MLPPolicy(4, 2), jax.random.key(0))
         assert record.actions.shape == (8, 2)
         assert np.isfinite(record.log_probs).all()
+
+    def test_truncation_before_the_declared_time_limit_is_noticed(self):
+        pool = make("envpool/CartPole-v1", 2, kwargs={"max_episode_steps": 3})
+        pool.time_limit = 100
+        policy = MLPPolicy(4, 2)
+        record = PoolSegments(pool, 16, seed=3).collect(policy, jax.random.key(0))
+        assert lost_cuts(record).all()
+        pool.time_limit = 3
+        record = PoolSegments(pool, 16, seed=3).collect(policy, jax.random.key(0))
+        assert not lost_cuts(record).any()
 
     def test_a_restored_collector_begins_fresh_episodes(self):
         policy = build_policy(

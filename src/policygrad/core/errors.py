@@ -30,4 +30,4 @@ class NonFiniteError(PolicygradError):
 
 
 class EnvironmentFailure(PolicygradError):
-    """An environment raised; its own exception is the cause."""
+    """An environment raised, and its own exception is the cause; or it broke what it declares."""

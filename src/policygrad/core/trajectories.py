@@ -61,6 +61,14 @@ def cut_mask(trajectories: Trajectories) -> Bool[Array, "T B"]:
     return cuts.at[-1].set(True)
 
 
+def lost_cuts(trajectories: Trajectories) -> Bool[Array, " B"]:
+    """`[B]`: lanes with more cuts than `cut_observations` has rows, whose last successors are lost.
+
+    A compiled rollout has as many rows as the environment's `time_limit` allows truncations in.
+    """
+    return jnp.sum(cut_mask(trajectories), axis=0) > len(trajectories.cut_times)
+
+
 def successor_values(
     values: Float[Array, "T B"],
     cut_values: Float[Array, "K B"],

@@ -69,6 +69,7 @@ class Run:
         summary: how it ended.
         env: the environment, as it was passed.
         interrupted: it was stopped before its last step.
+        env_kwargs: the arguments that the environment was made with from its id.
     """
 
     path: Path | None
@@ -78,6 +79,7 @@ class Run:
     summary: Metrics
     env: Any
     interrupted: bool = False
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
 
     @property
     def policy(self) -> Any:
@@ -435,7 +437,7 @@ class Session:
         self.collector.close()
         return Run(
             None if self.directory is None else self.directory.path,
-            self.config, agent, self.metrics, summary, self.env, interrupted,
+            self.config, agent, self.metrics, summary, self.env, interrupted, self.env_kwargs,
         )  # fmt: skip
 
     def _plot(self) -> None:

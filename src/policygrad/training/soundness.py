@@ -7,24 +7,37 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from policygrad.core.errors import NonFiniteError
-from policygrad.core.trajectories import Trajectories
+from policygrad.core.errors import EnvironmentFailure, NonFiniteError
+from policygrad.core.trajectories import Trajectories, lost_cuts
 from policygrad.spaces.encoding import ACTION_MASK
 
 
 def is_sound(trajectories: Trajectories) -> Bool[Array, ""]:
-    """`[]`: no NaN, no infinity, and no mask that permits no action. Pure; what it finds wanting,
-    `check_finite` names."""
+    """`[]`: no NaN, no infinity, no mask that permits no action, and no successor that was lost.
+    Pure; what it finds wanting, `check_finite` names."""
     found = [jnp.any(bad) for _, _, bad, _ in _unsound(trajectories)]
+    found.append(jnp.any(lost_cuts(trajectories)))
     return ~jnp.any(jnp.stack(found))
 
 
 def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> None:
-    """Refuse a batch with NaN or infinity, or with a mask that permits no action.
+    """Refuse a batch with NaN or infinity, with a mask that permits no action, or without the
+    successors of some truncated steps.
 
     Raises:
         NonFiniteError: it names the source, the environment and the step.
+        EnvironmentFailure: an environment truncated episodes before its declared time limit.
     """
+    lost = np.flatnonzero(lost_cuts(trajectories))
+    if len(lost):
+        times = np.asarray(trajectories.times)
+        ended = np.asarray(trajectories.truncated & ~trajectories.terminated)[:, lost[0]]
+        raise EnvironmentFailure(
+            f"environment {lost[0]} truncated {ended.sum()} episodes in {len(times)} steps, the "
+            f"shortest after {times[ended, lost[0]].min() + 1}: more often than its declared "
+            "time_limit allows, which is the number of steps before which it never truncates; "
+            "declare the smallest such number, or None where there is none"
+        )
     for what, array, bad, times in _unsound(trajectories):
         bad = np.asarray(bad)
         if not bad.any():

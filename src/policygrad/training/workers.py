@@ -144,6 +144,7 @@ class SideBySide:
             summary if written else summary | {"path": None},
             self.env,
             summary["interrupted"],
+            saved["env_kwargs"],
         )
 
 
