@@ -31,9 +31,10 @@ class CartPoleCopies(CartPoleVectorEnv):
         mask = options.pop("reset_mask", None)
         if mask is None:
             super().reset(seed=seed if np.ndim(seed) == 0 else None, options=options)
+        state: Any = self.state
         if np.ndim(seed):
             lanes = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
             starts = [np.random.default_rng(seed[i]).uniform(self.low, self.high, 4) for i in lanes]
-            self.state[:, lanes] = np.transpose(starts)
+            state[:, lanes] = np.transpose(starts)
             self.steps[lanes] = 0
-        return self.state.T.astype(np.float32), {}
+        return state.T.astype(np.float32), {}
