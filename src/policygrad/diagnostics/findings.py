@@ -1,4 +1,4 @@
-"""What a rule says where it found something wrong."""
+"""A finding: what a rule reports if something is wrong."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Finding:
         evidence: what was seen, one plain sentence with its numbers.
         numbers: the same numbers by name, the thresholds among them.
         change: what to change, with the flag of `policygrad train` and a value.
-        weight: in (0, 1]; how likely this is the cause of trouble, given that the rule holds.
+        weight: in (0, 1]; how likely this is the cause of trouble, given that it was found.
         source: where the threshold comes from.
     """
 

@@ -1,4 +1,4 @@
-"""What may be wrong with a run, as a table of rules, and the verdict that follows from it."""
+"""The doctor's rules: what may be wrong with a run, and the findings that follow from them."""
 
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
@@ -6,18 +6,18 @@ from policygrad.diagnostics.rules import learning, task, values
 from policygrad.diagnostics.rules.rule import Rule
 
 RULES: tuple[Rule, ...] = (*task.RULES, *learning.RULES, *values.RULES)
-"""Every rule. One stands above those whose findings it may explain."""
+"""Every rule. A rule stands before those whose findings it may explain."""
 
 
 def diagnose(examination: Examination, rules: tuple[Rule, ...] = RULES) -> tuple[Finding, ...]:
-    """What is wrong, most likely cause first; nothing where nothing is.
+    """What is wrong, most likely cause first; empty for a healthy run.
 
     Args:
         examination: of a run or of an environment.
-        rules: those to apply. A finding that another one explains is left out.
+        rules: the rules to apply. A finding that another finding explains is left out.
 
     Returns:
-        Findings by falling weight, equal ones in the order of the rules.
+        Findings in order of falling weight; findings of equal weight in the order of the rules.
     """
     found = [(rule, finding) for rule in rules if (finding := rule(examination)) is not None]
     causes = [

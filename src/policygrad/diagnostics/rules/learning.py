@@ -11,7 +11,7 @@ SIZED_BY_KL = ("natural", "trpo")
 
 
 def batch_of_one_episode(e: Examination, t: Thresholds) -> Found | None:
-    """One whole episode is all that a gradient is made from."""
+    """A batch is one whole episode."""
     episodes = e.batch_episodes
     if e.settings.get("batch_episodes") is None or not episodes <= t["episodes"]:
         return None
@@ -22,8 +22,8 @@ def batch_of_one_episode(e: Examination, t: Thresholds) -> Found | None:
         numbers["noise_scale"] = scale.value
         noise = f"; the gradient noise scale is {_about(scale.value)} episodes"
     return Found(
-        "The batch is one single episode: its gradient is one sample, and its advantages are "
-        "compared with nothing but themselves.",
+        "The batch is one single episode: its gradient is one sample, and there are no other "
+        "episodes to compare its advantages with.",
         f"--batch-episodes is {episodes:g}{noise}.",
         numbers,
         "Train with --batch-episodes 16 or more, or with segments (--batch-steps 2048).",
@@ -35,7 +35,7 @@ def _about(x: float) -> str:
 
 
 def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
-    """The bonus outweighs advantages of unit size, or holds the policy where it began."""
+    """The bonus outweighs advantages of unit size, or keeps the entropy near its greatest value."""
     c = float(e.settings.get("entropy_coefficient", 0.0))
     if c < t["coefficient"]:
         return None
@@ -61,7 +61,7 @@ def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
 
 
 def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
-    """Hardly any randomness is left, and the return is not what it was at its best."""
+    """The entropy or the noise of the actions is near zero, and the return is below its best."""
     s = e.sample
     if s is None or "policy" in e.objects:
         return None
@@ -78,7 +78,7 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
     best = returns.max() if len(returns) else float("nan")
     planted = np.isfinite(s.action_noise) and e.settings.get("log_std", 0.0) < np.log(t["noise"])
     return Found(
-        "The entropy has collapsed: the policy hardly tries anything else any more.",
+        "The entropy has collapsed: the policy hardly explores any more.",
         f"{seen}; the mean return is {s.returns.mean:.4g} and was {best:.4g} at its best in "
         "training.",
         {"entropy": s.entropy, "action_noise": s.action_noise, "best_return": float(best)},
@@ -88,7 +88,7 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
 
 
 def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
-    """What was learned is lost again, and not for an episode or two."""
+    """The return has lost three quarters of what it had gained, by more than chance."""
     returns, s = e.metric("return_mean"), e.sample
     at = np.flatnonzero(np.isfinite(returns))
     if s is None or len(at) < t["updates"]:
@@ -101,7 +101,7 @@ def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
     if not (lost and best - last > least and best - first > least):
         return None
     return Found(
-        "The return has collapsed: the policy had learned, and lost it again.",
+        "The return has collapsed: the policy lost what it had learned.",
         f"The mean return rose from {first:.4g} to {best:.4g} at update {top + 1} of "
         f"{len(returns)}, and is {last:.4g} now; {s.episodes} fresh episodes return "
         f"{s.returns.mean:.4g}.",
@@ -118,7 +118,7 @@ def _safer_step(e: Examination) -> str:
 
 
 def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
-    """Updates that replace the policy in place of improving it."""
+    """The KL of single updates, or the size of single weight changes, is far above the usual."""
     kl = e.metric("kl")
     kl = kl[np.isfinite(kl)]
     if not len(kl):
@@ -148,8 +148,8 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
     if not (many and normalised and len(sizes) and np.nanmax(sizes) > t["weight_step"]):
         return None
     return Found(
-        "The step size is too large: minibatch steps throw the network's weights about, and the "
-        "clipped surrogate hides it.",
+        "The step size is too large: minibatch steps change the network's weights too much, and "
+        "the clipped surrogate hides it.",
         f"Each of {steps} minibatch steps an update moves every weight by about "
         f"{np.nanmax(sizes):.2g}, where the weights of a layer of 64 are about 0.2 in size.",
         {**numbers, "step_size": float(np.nanmax(sizes)), "minibatch_steps": steps},
@@ -158,7 +158,7 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
 
 
 def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
-    """Updates that leave the policy as it is."""
+    """The KL of the updates is far below the usual."""
     kl = e.metric("kl")
     kl = kl[np.isfinite(kl)]
     if len(kl) < t["updates"]:
@@ -214,7 +214,7 @@ def _nearer(e: Examination, name: str, factor: float, *, smaller: bool) -> tuple
 
 
 def batch_below_noise_scale(e: Examination, t: Thresholds) -> Found | None:
-    """A small batch whose gradient is next to nothing but noise."""
+    """The batch is small, and far below the noise scale of its gradient."""
     batch = e.batch_episodes
     if e.noise is None or not np.isfinite(batch):
         return None
@@ -239,14 +239,14 @@ def batch_below_noise_scale(e: Examination, t: Thresholds) -> Found | None:
 
 
 def too_few_episodes(e: Examination, t: Thresholds) -> Found | None:
-    """So few episodes ended that nothing can be said, or learned, yet."""
+    """Fewer than ten episodes ended in training."""
     episodes = e.metric("episodes")
     if not len(episodes) or not episodes[-1] < t["episodes"]:
         return None
     length = e.sample.lengths.mean if e.sample else float("nan")
     enough = 100 * length if np.isfinite(length) else 10 * e.env_steps
     return Found(
-        "Too few episodes have finished for the returns to say anything.",
+        "Too few episodes have ended for the returns to mean anything.",
         f"{episodes[-1]:.0f} episodes ended in {e.env_steps:,} steps of training"
         + (f"; an episode takes about {length:,.0f}." if np.isfinite(length) else "."),
         {"episodes": float(episodes[-1]), "env_steps": e.env_steps, "length": length},
@@ -264,8 +264,8 @@ RULES = (
     Rule(
         "batch-of-one-episode",
         {"episodes": 1},
-        "Definition: the spread of a batch of one cannot be known, nor averaged away; Greensmith "
-        "et al. 2004.",
+        "By definition: with one episode the variance can be neither estimated nor averaged away; "
+        "Greensmith et al. 2004.",
         0.92,
         batch_of_one_episode,
         (*SYMPTOMS, "step-size-too-large", "step-size-too-small", "too-few-episodes"),
@@ -279,10 +279,9 @@ RULES = (
             "risen": 0.3,
             "updates": 10,
         },
-        "Haarnoja et al. 2017: the best policy under a bonus c is ∝ exp(A/c), near uniform where "
-        "c reaches the spread of the action values, a part of the unit spread of normalised "
-        "advantages; usual are 0 to 0.01 (Mnih et al. 2016, "
-        "Schulman et al. 2017).",
+        "Haarnoja et al. 2017: the best policy under a bonus c is ∝ exp(A/c). It is nearly uniform "
+        "if c is as large as the spread of the action values, which is below the unit spread of "
+        "normalised advantages. Usual are 0 to 0.01 (Mnih et al. 2016, Schulman et al. 2017).",
         0.92,
         entropy_bonus_too_large,
         (*SYMPTOMS, "step-size-too-large", "step-size-too-small"),
@@ -298,10 +297,10 @@ RULES = (
             "first": 5,
             "weight_step": 0.01,
         },
-        "Schulman et al. 2015 hold the KL at 0.01, Schulman et al. 2017 at 0.003 to 0.03; at 0.5 "
+        "Schulman et al. 2015 hold the KL at 0.01, Schulman et al. 2017 at 0.003 to 0.03. At 0.5 "
         "nats the probability of an action changes by a factor e on average. Adam and RMSProp move "
-        "each weight by about the step size: 0.01, thirty times what Schulman et al. 2017 use, is "
-        "a twentieth of a weight a minibatch.",
+        "each weight by about the step size. A step size of 0.01 is thirty times that of Schulman "
+        "et al. 2017, and moves a weight by a twentieth of its size a minibatch.",
         0.88,
         step_size_too_large,
         SYMPTOMS,
@@ -309,8 +308,8 @@ RULES = (
     Rule(
         "step-size-too-small",
         {"typical": 1e-4, "updates": 3, "still": 8, "frozen": 1e-6},
-        "A hundredth of the usual KL of 0.01 is a tenth of the usual step. An adapted step rises "
-        "2.25-fold in KL an update, 700-fold in eight.",
+        "A hundredth of the usual KL of 0.01 is a tenth of the usual step. Where the step size "
+        "adapts, the KL rises 2.25-fold an update, 700-fold in eight.",
         0.86,
         step_size_too_small,
         SYMPTOMS,
@@ -318,8 +317,8 @@ RULES = (
     Rule(
         "entropy-collapsed",
         {"share_of_greatest": 0.03, "noise": 0.02, "progress": 0.9},
-        "Mnih et al. 2016 on premature convergence; below 3 % of the greatest entropy of two "
-        "actions the rarer one has a probability below 0.3 %.",
+        "Mnih et al. 2016 describe premature convergence. At 3 % of the greatest entropy of two "
+        "actions, the rarer one has a probability of 0.3 %.",
         0.7,
         entropy_collapsed,
         ("return-collapsed",),
@@ -327,23 +326,25 @@ RULES = (
     Rule(
         "return-collapsed",
         {"updates": 10, "kept": 0.25, "spreads": 2.0},
-        "Three quarters of what was gained are gone, and both are more than two standard "
-        "deviations of an episode's return; the mean of a hundred episodes has a tenth of one.",
+        "Three quarters of the gain are lost. Both the gain and the loss are more than two "
+        "standard deviations of an episode's return; the mean of a hundred episodes has a standard "
+        "error of a tenth of one.",
         0.45,
         return_collapsed,
     ),
     Rule(
         "batch-below-noise-scale",
         {"steps": 512, "times": 10},
-        "McCandlish et al. 2018: cos = (1 + B/N)^(−1/2), 0.3 where the noise scale B is ten times "
-        "the batch N. Batches of thousands of steps do learn below it, smaller ones rarely.",
+        "McCandlish et al. 2018: cos = (1 + B/N)^(−1/2), which is 0.3 if the noise scale B is ten "
+        "times the batch N. Batches of thousands of steps do learn below their noise scale, "
+        "smaller ones rarely.",
         0.5,
         batch_below_noise_scale,
     ),
     Rule(
         "too-few-episodes",
         {"episodes": 10},
-        "The standard error of a mean of ten is a third of the spread.",
+        "The standard error of a mean of ten returns is a third of their standard deviation.",
         0.3,
         too_few_episodes,
     ),

@@ -9,7 +9,7 @@ from policygrad.diagnostics.findings import Finding
 
 Thresholds = Mapping[str, float]
 EVERYTHING = ("*",)
-# what many causes bring about, and what is no cause where one of those is found
+# findings that many causes bring about; left out where such a cause is found
 SYMPTOMS = (
     "entropy-collapsed",
     "return-collapsed",
@@ -23,7 +23,7 @@ SYMPTOMS = (
 
 
 class Found(NamedTuple):
-    """What a test found: a `Finding` less what the rule itself knows."""
+    """What a test found: the fields of a `Finding` that differ from run to run."""
 
     cause: str
     evidence: str
@@ -40,9 +40,9 @@ class Rule:
         thresholds: by name; the test reads them and holds no number of its own.
         source: a paper, or the reason for the thresholds.
         weight: of its findings, in (0, 1].
-        test: what was found, or None.
-        explains: names of the rules whose findings are consequences of this one and are left out
-            where this one holds; "*" for all that stand below it.
+        test: looks at an examination; returns what was found, or None.
+        explains: names of the rules whose findings are consequences of this rule's finding, and
+            are left out if it is reported; "*" for all rules after it in `RULES`.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Rule:
     explains: tuple[str, ...] = ()
 
     def __call__(self, examination: Examination) -> Finding | None:
-        """The finding, or None where nothing speaks for it."""
+        """The finding, or None if the test found nothing."""
         found = self.test(examination, self.thresholds)
         if found is None:
             return None
@@ -63,5 +63,5 @@ class Rule:
         )
 
     def silences(self, other: "Rule") -> bool:
-        """Whether what the other rule finds is a consequence of what this one finds."""
+        """Whether the other rule's finding is a consequence of this rule's finding."""
         return other is not self and (other.name in self.explains or self.explains == EVERYTHING)

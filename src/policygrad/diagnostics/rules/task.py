@@ -7,7 +7,7 @@ from policygrad.diagnostics.rules.rule import EVERYTHING, SYMPTOMS, Found, Rule,
 
 
 def observations_not_finite(e: Examination, t: Thresholds) -> Found | None:
-    """An observation is NaN or infinite, now or when training stopped."""
+    """An observation is NaN or infinite, in a fresh episode or when training stopped."""
     seen = e.sample.observations_not_finite if e.sample else 0
     stopped = e.failure if e.failure and "observation" in e.failure.split(" of ")[0] else None
     if seen < t["numbers"] and not stopped:
@@ -16,12 +16,12 @@ def observations_not_finite(e: Examination, t: Thresholds) -> Found | None:
         "The environment returns observations that are NaN or infinite.",
         _where(seen, "observed numbers", e.sample, stopped),
         {"observations_not_finite": seen},
-        "Mend the environment's observation; a simulation that diverged should end its episode.",
+        "Correct the environment's observation. A simulation that diverged should end its episode.",
     )
 
 
 def rewards_not_finite(e: Examination, t: Thresholds) -> Found | None:
-    """A reward is NaN or infinite, now or when training stopped."""
+    """A reward is NaN or infinite, in a fresh episode or when training stopped."""
     seen = e.sample.rewards_not_finite if e.sample else 0
     stopped = e.failure if e.failure and "in the reward" in e.failure else None
     if seen < t["rewards"] and not stopped:
@@ -30,8 +30,8 @@ def rewards_not_finite(e: Examination, t: Thresholds) -> Found | None:
         "The environment returns rewards that are NaN or infinite.",
         _where(seen, "rewards", e.sample, stopped),
         {"rewards_not_finite": seen},
-        "Mend the environment's reward: look for divisions by zero, roots and logarithms of "
-        "negative numbers. No flag of train makes up for it.",
+        "Correct the environment's reward: look for divisions by zero, and for roots and "
+        "logarithms of negative numbers. No flag of train can repair it.",
     )
 
 
@@ -48,7 +48,7 @@ def _where(seen: int, what: str, sample: Sample | None, stopped: str | None) -> 
 
 
 def rewards_zero(e: Examination, t: Thresholds) -> Found | None:
-    """No reward was ever anything but zero."""
+    """Every reward is zero, in fresh episodes and in training."""
     s = e.sample
     if s is None or not max(abs(s.rewards.least), abs(s.rewards.most)) <= t["reward"]:
         return None
@@ -60,13 +60,14 @@ def rewards_zero(e: Examination, t: Thresholds) -> Found | None:
         f"All rewards of {s.steps:,} steps in {s.episodes} fresh episodes are 0"
         + (", and so was every mean return in training." if len(returns) else "."),
         {"steps": s.steps, "episodes": s.episodes},
-        "Give the environment a reward that the policy meets by chance: a wrapper that loses it, a "
-        "goal too far to be found, or a shaped reward that is missing. No flag of train helps.",
+        "Give the environment a reward that the policy can earn by chance. Look for a wrapper that "
+        "drops the reward, for a goal that is too far away, and for a shaped reward that is "
+        "missing. No flag of train helps.",
     )
 
 
 def rewards_constant(e: Examination, t: Thresholds) -> Found | None:
-    """Every episode earned the same, always: equal rewards and equal lengths."""
+    """All episodes have equal rewards and equal lengths, and the mean return never changed."""
     s = e.sample
     if s is None or s.episodes < t["episodes"] or s.rewards.std > t["spread"]:
         return None
@@ -77,8 +78,8 @@ def rewards_constant(e: Examination, t: Thresholds) -> Found | None:
     if len(returns) and returns.max() - returns.min() > t["spread"]:
         return None  # it differed while the policy was worse: the task is solved
     return Found(
-        "Every episode earns the same return: the reward is constant and tells no good action from "
-        "a bad one.",
+        "Every episode earns the same return: the reward is constant and does not distinguish good "
+        "actions from bad ones.",
         f"All {s.steps:,} rewards in {s.episodes} fresh episodes are {s.rewards.mean:g}, every "
         f"episode has {s.lengths.most:.0f} steps, and the mean return never changed in training.",
         {"reward": s.rewards.mean, "length": s.lengths.most},
@@ -88,7 +89,7 @@ def rewards_constant(e: Examination, t: Thresholds) -> Found | None:
 
 
 def observations_constant(e: Examination, t: Thresholds) -> Found | None:
-    """The policy sees the same in every step."""
+    """No observed number changes from step to step."""
     s = e.sample
     if s is None or s.lengths.most < t["steps"] or not s.observation_components:
         return None
@@ -99,13 +100,13 @@ def observations_constant(e: Examination, t: Thresholds) -> Found | None:
         f"None of {s.observation_components} observed numbers changed in {s.steps:,} steps of "
         f"{s.episodes} fresh episodes.",
         {"components": s.observation_components, "steps": s.steps},
-        "Mend the environment's observation (a wrapper that returns zeros, a buffer that is not "
-        "written). No flag of train makes up for it.",
+        "Correct the environment's observation: look for a wrapper that returns zeros, or a buffer "
+        "that is not written. No flag of train can repair it.",
     )
 
 
 def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
-    """Returns of a size that a critic cannot fit; or that only the running scale hides."""
+    """Returns are too large or too small for a critic, or only reward scaling makes them fit."""
     s = e.sample
     if s is None or not s.discounted_size > 0:
         return None
@@ -128,7 +129,7 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
     if scaled:
         change = (
             f"Multiply the rewards by about {factor:.0e} in the environment, and keep "
-            "--scale-rewards on, which alone makes up for them now."
+            "--scale-rewards on, which is all that corrects their size now."
         )
     else:
         change = (
@@ -137,7 +138,7 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
         )
     return Found(
         "The rewards are out of scale: "
-        + ("they are enormous." if size > 1 else "they are minute."),
+        + ("they are far too large." if size > 1 else "they are far too small."),
         f"Rewards lie between {least:.3g} and {most:.3g} and the discounted return to go has the "
         f"size {size:.3g}, {outside}; reward scaling is {'on' if scaled else 'off'}.",
         {"discounted_size": size, "least_reward": least, "most_reward": most},
@@ -157,7 +158,7 @@ def critic_network(e: Examination) -> bool:
 
 
 def observations_unnormalised(e: Examination, t: Thresholds) -> Found | None:
-    """Raw inputs of a size that saturates or starves tanh units."""
+    """Observations are not normalised, and too large or too small for tanh units."""
     s = e.sample
     if s is None or "policy" in e.objects or e.settings.get("normalise_observations", True):
         return None
@@ -165,16 +166,16 @@ def observations_unnormalised(e: Examination, t: Thresholds) -> Found | None:
     if not (most > t["most"] or most < t["least"]):
         return None
     return Found(
-        "The observations are not normalised, and of a size that the network reads badly.",
+        "The observations are not normalised, and their size is wrong for the network.",
         f"The root mean squares of the observed numbers reach from {least:.3g} to {most:.3g}, and "
-        "they enter tanh units as they are.",
+        "the numbers go into tanh units unchanged.",
         {"least_size": least, "most_size": most},
         "Train with --normalise-observations.",
     )
 
 
 def actions_saturated(e: Examination, t: Thresholds) -> Found | None:
-    """Noise so wide that the environment sees little but the bounds."""
+    """The policy's noise is so wide that most actions are clipped to a bound."""
     s = e.sample
     least = t["squashed_noise"] if e.settings.get("tanh_gaussian") else t["noise"]
     if s is None or not (s.at_bounds >= t["share"] and s.action_noise >= least):
@@ -187,8 +188,8 @@ def actions_saturated(e: Examination, t: Thresholds) -> Found | None:
     else:
         change = "Train with --tanh-gaussian, or with a tenth of the --step-size."
     return Found(
-        "The actions are saturated at their bounds: the policy's noise is wider than they are, and "
-        "most of what it does is cut off.",
+        "The actions are saturated at their bounds: the policy's noise is wider than the bounds, "
+        "and most actions are clipped.",
         f"{s.at_bounds:.0%} of the action components in {s.episodes} fresh episodes are at a "
         f"bound; the noise has a standard deviation of {s.action_noise:.3g} half ranges.",
         {"at_bounds": s.at_bounds, "action_noise": s.action_noise, "log_std": log_std},
@@ -197,13 +198,13 @@ def actions_saturated(e: Examination, t: Thresholds) -> Found | None:
 
 
 def mean_action_saturated(e: Examination, t: Thresholds) -> Found | None:
-    """Most probable actions beyond the bounds nearly always, and nothing learned by it."""
+    """Nearly all most probable actions lie beyond a bound, and the return did not rise by it."""
     s = e.sample
     if s is None or s.mean_at_bounds < t["share"] or at_its_best(e, t["progress"]):
         return None
     return Found(
-        "The actions are saturated at their bounds: the policy's mean lies beyond them, where all "
-        "actions are one and the same.",
+        "The actions are saturated at their bounds: the policy's mean lies beyond a bound, where "
+        "all actions are the same to the environment.",
         f"{s.mean_at_bounds:.0%} of the most probable action components in {s.episodes} fresh "
         f"episodes lie at a bound or beyond it; the mean return is {s.returns.mean:.4g}.",
         {"mean_at_bounds": s.mean_at_bounds, "at_bounds": s.at_bounds},
@@ -228,7 +229,7 @@ def at_its_best(e: Examination, progress: float) -> bool:
 
 
 def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
-    """Episodes cut so short that nearly all of the return lies behind the cut."""
+    """Episodes are truncated so early that most of the return's weight lies after the limit."""
     s = e.sample
     if s is None or s.truncated < t["share"] or "estimator" in e.objects:
         return None
@@ -245,7 +246,7 @@ def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
         and e.settings.get("estimator") in ("gae", "td", "n-step")
     ):
         return Found(
-            "Time limits dominate, and are taken for the end of the task, though the policy does "
+            "Time limits dominate. They are treated as the end of the task, but the policy does "
             "not see the time that is left.",
             f"{seen}, where γ^length is still {behind:.2f}; --time-limit is terminates.",
             numbers,
@@ -253,10 +254,10 @@ def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
         )
     if not ends and behind > t["weight"]:
         return Found(
-            "Time limits dominate: episodes are cut long before the discount has faded, so that "
-            "returns are mostly the critic's guess of what lies behind the limit.",
-            f"{seen}, where γ^length is still {behind:.2f}: that share of the return's weight lies "
-            "behind the limit.",
+            "Time limits dominate: episodes are truncated long before γ^t has become small, so "
+            "that returns are mostly the critic's estimate of what comes after the limit.",
+            f"{seen}, where γ^length is still {behind:.2f}: that share of the return's weight "
+            "comes after the limit.",
             numbers,
             f"Raise the environment's time limit to {3 / (1 - min(discount, 0.999)):.0f} steps or "
             f"more, or train with --discount {max(0.0, 1 - 3 / max(length, 3)):.2f}.",
@@ -268,7 +269,7 @@ RULES = (
     Rule(
         "observations-not-finite",
         {"numbers": 1},
-        "Any: the action that answers a NaN is one, and so is the reward of that.",
+        "One NaN in an observation makes the action NaN, and then the reward.",
         1.0,
         observations_not_finite,
         EVERYTHING,
@@ -276,7 +277,7 @@ RULES = (
     Rule(
         "rewards-not-finite",
         {"rewards": 1},
-        "Any: one NaN makes every weight NaN.",
+        "One NaN in a reward makes every weight of the batch NaN.",
         1.0,
         rewards_not_finite,
         EVERYTHING,
@@ -284,7 +285,7 @@ RULES = (
     Rule(
         "rewards-zero",
         {"reward": 0.0},
-        "Definition: ∇J = 0 for every policy.",
+        "By definition: if every reward is zero, ∇J = 0 for every policy.",
         1.0,
         rewards_zero,
         EVERYTHING,
@@ -292,7 +293,7 @@ RULES = (
     Rule(
         "observations-constant",
         {"steps": 2},
-        "Definition: a function of a constant is a constant.",
+        "By definition: a function of a constant observation is constant.",
         1.0,
         observations_constant,
         EVERYTHING,
@@ -300,8 +301,8 @@ RULES = (
     Rule(
         "rewards-constant",
         {"episodes": 8, "spread": 0.0},
-        "Definition: the return of every episode seen is one number, and so is that of its mean. "
-        "It may be the consequence of any setting that keeps the policy from the goal.",
+        "By definition: all episodes have the same return, so no action is seen to be better. It "
+        "may be the consequence of any setting that keeps the policy from the goal.",
         0.75,
         rewards_constant,
         (*SYMPTOMS, "step-size-too-small"),
@@ -310,8 +311,8 @@ RULES = (
         "rewards-unscaled",
         {"least": 1e-2, "most": 300.0, "most_scaled": 1e5},
         "van Hasselt et al. 2016: a network whose outputs begin at size 1 and move by Adam's steps "
-        "fits targets of about that size. With scaling on nothing is lost before the digits of "
-        "float32 are: above 1e5 they resolve about 0.01 of reward.",
+        "fits targets of about that size. With scaling on, the digits of float32 are the limit: "
+        "above 1e5 they resolve about 0.01 of reward.",
         0.95,
         rewards_unscaled,
         (*SYMPTOMS, "critic-not-trained", "lambda-too-low", "step-size-too-small"),
@@ -319,9 +320,10 @@ RULES = (
     Rule(
         "actions-saturated",
         {"share": 0.5, "noise": 1.5, "squashed_noise": 0.8},
-        "A Gaussian around the middle leaves the bounds in half of the draws where its standard "
-        "deviation is 1.5 half ranges; one squashed by tanh has at most 1. Narrower noise at a "
-        "bound is a mean there, which may be right. Fujita & Maeda 2018 on what clipping does.",
+        "Half of the draws of a Gaussian around the middle leave the bounds if its standard "
+        "deviation is 1.5 half ranges. A Gaussian squashed by tanh has at most 1. With narrower "
+        "noise it is the mean that lies at a bound, which may be right. Fujita & Maeda 2018 "
+        "describe what clipping does.",
         0.87,
         actions_saturated,
         (*SYMPTOMS, "step-size-too-small"),
@@ -329,8 +331,8 @@ RULES = (
     Rule(
         "mean-action-saturated",
         {"share": 0.95, "progress": 0.9},
-        "Beyond a bound the environment's response to an action is flat, so that the gradient "
-        "holds noise alone; policies that switch between the bounds and earn by it are left alone.",
+        "Beyond a bound the environment's response to an action is flat, so the gradient is only "
+        "noise. Policies that switch between the bounds and whose return rose are not reported.",
         0.5,
         mean_action_saturated,
         ("return-collapsed",),
@@ -338,8 +340,8 @@ RULES = (
     Rule(
         "observations-unnormalised",
         {"least": 0.01, "most": 10.0},
-        "LeCun et al. 1998: inputs of unit variance; a tanh unit with orthogonal weights is "
-        "saturated beyond inputs of about 3.",
+        "LeCun et al. 1998: inputs should have unit variance. A tanh unit with orthogonal weights "
+        "is saturated by inputs above about 3.",
         0.8,
         observations_unnormalised,
         SYMPTOMS,
@@ -347,7 +349,7 @@ RULES = (
     Rule(
         "time-limit-dominates",
         {"share": 0.9, "weight": 0.8, "weight_ended": 0.05},
-        "Pardo et al. 2018; γ^length is the weight of what the limit hides.",
+        "Pardo et al. 2018; γ^length is the weight of what comes after the limit.",
         0.6,
         time_limit_dominates,
     ),

@@ -14,7 +14,7 @@ ADAM = 1e-3  # the default critic's step size, which the advice names
 
 
 def discount_too_low(e: Examination, t: Thresholds) -> Found | None:
-    """The discount forgets what an action leads to long before the episode ends."""
+    """The horizon 1/(1 − γ) is short, and episodes are many horizons long."""
     if e.sample is None or "estimator" in e.objects:
         return None
     discount = float(e.settings.get("discount", 0.99))
@@ -23,8 +23,8 @@ def discount_too_low(e: Examination, t: Thresholds) -> Found | None:
     if horizon > t["horizon"] or length < t["episodes_horizons"] * horizon:
         return None
     return Found(
-        "The discount is too low for a task this long: what an action leads to is forgotten before "
-        "it arrives.",
+        "The discount is too low for a task this long: rewards that an action leads to later count "
+        "for almost nothing.",
         f"--discount is {discount:g}, a horizon of 1/(1 − γ) = {horizon:.3g} steps, while episodes "
         f"last up to {length:.0f} (mean {e.sample.lengths.mean:.0f}).",
         {"discount": discount, "horizon": horizon, "longest_episode": length},
@@ -33,7 +33,7 @@ def discount_too_low(e: Examination, t: Thresholds) -> Found | None:
 
 
 def discount_too_high(e: Examination, t: Thresholds) -> Found | None:
-    """A discount of nearly one in a task that goes on: values grow without bound."""
+    """γ is nearly 1 and most episodes are truncated early: values grow very large."""
     s = e.sample
     if s is None or "estimator" in e.objects or s.truncated < t["truncated"]:
         return None
@@ -46,8 +46,8 @@ def discount_too_high(e: Examination, t: Thresholds) -> Found | None:
     if horizon < max(t["horizon"], t["horizons_episode"] * s.lengths.mean):
         return None
     return Found(
-        "The discount is too high: the task goes on behind its time limit, and the critic has to "
-        "sum rewards of a future that no episode shows.",
+        "The discount is too high: the task goes on after its time limit, and the critic has to "
+        "predict rewards of a future that no episode shows.",
         f"--discount is {discount:g}, a horizon of {horizon:.3g} steps; {s.truncated:.0%} of the "
         f"episodes are truncated, after {s.lengths.mean:.0f} steps, and bootstrap there.",
         {"discount": discount, "horizon": float(horizon), "length": s.lengths.mean},
@@ -57,7 +57,7 @@ def discount_too_high(e: Examination, t: Thresholds) -> Found | None:
 
 
 def _effective_lambda(e: Examination) -> tuple[float, str] | None:
-    """How far rewards are trusted over the critic, and the setting that says so."""
+    """λ, or what corresponds to it, and the setting that it follows from."""
     settings = e.settings
     if "estimator" in e.objects:
         return None
@@ -74,7 +74,7 @@ def _effective_lambda(e: Examination) -> tuple[float, str] | None:
 
 
 def lambda_too_low(e: Examination, t: Thresholds) -> Found | None:
-    """Advantages that are the critic's opinion, of a critic that does not know the returns."""
+    """λ is small, and the critic explains little of the variance of the returns."""
     found = _effective_lambda(e)
     if found is None or e.sample is None or found[0] >= t["lambda"]:
         return None
@@ -87,8 +87,8 @@ def lambda_too_low(e: Examination, t: Thresholds) -> Found | None:
     return Found(
         f"λ is too low: the advantages rest on a critic that is {'un' if untrained else 'badly '}"
         "trained.",
-        f"{found[1]}, so that rewards beyond the next ones count only by the critic's word; the "
-        f"critic explains {known} of the variance of the returns that fresh episodes show.",
+        f"{found[1]}, so that later rewards count only through the critic's values; the critic "
+        f"explains {known} of the variance of the returns of fresh episodes.",
         {"lambda": found[0], "critic_explains": explains},
         f"Train with --estimator gae --gae-lambda 0.95{also}.",
     )
@@ -98,7 +98,7 @@ CRITIC_NOT_TRAINED = {"step_size": 1e-6, "gap": 5e-3, "explained": 0.0, "updates
 
 
 def critic_not_trained(e: Examination, t: Thresholds) -> Found | None:
-    """A critic that its fit leaves as it was."""
+    """The critic's step size is (almost) zero, or its fit changes nothing."""
     before, after = e.metric("explained_variance_before"), e.metric("explained_variance_after")
     gaps = (after - before)[np.isfinite(after - before)]
     gap = float(np.median(gaps)) if len(gaps) else float("nan")
@@ -111,16 +111,16 @@ def critic_not_trained(e: Examination, t: Thresholds) -> Found | None:
     still = uses and len(gaps) >= t["updates"] and gap < t["gap"] and poor
     if not (named or still):
         return None
-    seen = f"--critic-step-size is {step_size:g}" if critic_network(e) else "A fit changes nothing"
+    seen = f"--critic-step-size is {step_size:g}" if critic_network(e) else "Fits change nothing"
     if len(gaps):
         seen += (
-            f"; the explained variance is {explained:.3g} before the fit of an update, and the fit "
-            f"changes it by {gap:.1g} in the median"
+            f"; in the median update the explained variance is {explained:.3g} before the fit, and "
+            f"the fit changes it by {gap:.1g}"
         )
     if np.isfinite(known):
         seen += f"; on fresh episodes it is {known:.3g}"
     return Found(
-        "The critic is not trained: its step size is (next to) zero.",
+        "The critic is not trained: its step size is zero or almost zero.",
         f"{seen}.",
         {"critic_step_size": step_size, "gap": gap, "explained_variance": explained,
          "critic_explains": known},
@@ -129,13 +129,13 @@ def critic_not_trained(e: Examination, t: Thresholds) -> Found | None:
 
 
 def _late(x: np.ndarray) -> np.ndarray:
-    """The last third, and what is finite of it."""
+    """The finite entries of the last third."""
     x = x[-(len(x) // 3 or 1) :]
     return x[np.isfinite(x)]
 
 
 def critic_explains_nothing(e: Examination, t: Thresholds) -> Found | None:
-    """A critic that is worse than a constant, on batches to come as on fresh episodes."""
+    """The critic predicts worse than a constant, on the next batch and on fresh episodes."""
     before = _late(e.metric("explained_variance_before"))
     known = e.sample.critic_explains if e.sample else float("nan")
     if e.updates < t["updates"] or not len(before):
@@ -161,7 +161,7 @@ def critic_explains_nothing(e: Examination, t: Thresholds) -> Found | None:
 
 
 def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
-    """A critic that knows the batch it was fitted to and not the next one."""
+    """The critic predicts the batch it was fitted to, and not the next one."""
     before = _late(e.metric("explained_variance_before"))
     after = _late(e.metric("explained_variance_after"))
     if e.updates < t["updates"] or not len(before) or not len(after):
@@ -173,7 +173,7 @@ def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
         return None
     epochs = int(e.settings.get("critic_epochs", 10))
     return Found(
-        "The critic overfits: it learns each batch by heart and does not know the next one.",
+        "The critic overfits: it fits each batch closely and does not predict the next one.",
         f"Explained variance is {early:.3g} before the fit and {late:.3g} after it, in the median "
         f"of the last third of {e.updates} updates.",
         {"before": early, "after": late, "critic_epochs": epochs},
@@ -183,7 +183,7 @@ def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
 
 
 def baseline_hurts(e: Examination, t: Thresholds) -> Found | None:
-    """A baseline with which the gradient is noisier than without."""
+    """The gradient has more variance with the baseline than without."""
     c = e.comparison
     if c is None or WITHOUT not in c.estimators or c.reference != WITH:
         return None
@@ -196,12 +196,12 @@ def baseline_hurts(e: Examination, t: Thresholds) -> Found | None:
         f"On {c.episodes} fresh episodes it multiplies the gradient's variance by "
         f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}].",
         {"times": ratio.value, "times_low": ratio.low, "times_high": ratio.high},
-        "Train with --baseline linear-features, or mend the critic: --critic-step-size 0.001.",
+        "Train with --baseline linear-features, or with --critic-step-size 0.001.",
     )
 
 
 def lambda_far_from_best(e: Examination, t: Thresholds) -> Found | None:
-    """Another λ points far better at the true gradient, beyond the intervals."""
+    """With another λ the gradient points far better at the true gradient, beyond the intervals."""
     c = e.comparison
     flags = [] if c is None else [name for name in c.estimators if name.startswith(LAMBDA_FLAG)]
     if c is None or not flags or IN_USE not in c.estimators:
@@ -225,8 +225,8 @@ RULES = (
     Rule(
         "discount-too-low",
         {"horizon": 5.0, "episodes_horizons": 8.0},
-        "γ^(8/(1−γ)) < 0.001: a thousandth of what the last of eight horizons brings is seen; "
-        "usual are 0.9 to 0.999.",
+        "γ^(8/(1−γ)) < 0.001: rewards eight horizons ahead count less than a thousandth; usual are "
+        "0.9 to 0.999.",
         0.84,
         discount_too_low,
         (*SYMPTOMS, "lambda-too-low"),
@@ -234,8 +234,8 @@ RULES = (
     Rule(
         "lambda-too-low",
         {"lambda": 0.5, "explained": 0.8},
-        "Schulman et al. 2016: λ < 1 is biased by what the critic gets wrong, and 0.9 to 0.99 "
-        "served best.",
+        "Schulman et al. 2016: with λ < 1 the critic's errors bias the gradient; 0.9 to 0.99 did "
+        "best.",
         0.82,
         lambda_too_low,
         (*SYMPTOMS, "critic-not-trained"),
@@ -243,8 +243,8 @@ RULES = (
     Rule(
         "critic-not-trained",
         CRITIC_NOT_TRAINED,
-        "A thousandth of the usual Adam step of 1e-3; or a fit that adds less than 0.005 to an "
-        "explained variance below that of a constant.",
+        "The step size is below a thousandth of the usual 1e-3; or the fit adds less than 0.005 to "
+        "an explained variance below that of a constant.",
         0.8,
         critic_not_trained,
         SYMPTOMS,
@@ -252,7 +252,7 @@ RULES = (
     Rule(
         "discount-too-high",
         {"truncated": 0.5, "horizon": 500.0, "horizons_episode": 20.0},
-        "γ^length > 0.95: each episode shows a twentieth of its return; Pardo et al. 2018.",
+        "γ^length > 0.95: an episode shows a twentieth of the return; Pardo et al. 2018.",
         0.6,
         discount_too_high,
         ("time-limit-dominates", "critic-explains-nothing", "critic-overfits"),
@@ -260,8 +260,8 @@ RULES = (
     Rule(
         "baseline-hurts",
         {"share": 0.2},
-        "Greensmith et al. 2004: a baseline may add variance; a fifth of it, beyond a 95 % "
-        "interval.",
+        "Greensmith et al. 2004: a baseline may add variance. Here it adds a fifth or more, beyond "
+        "a 95 % interval.",
         0.55,
         baseline_hurts,
         ("critic-explains-nothing",),
@@ -269,24 +269,24 @@ RULES = (
     Rule(
         "critic-explains-nothing",
         {"updates": 10, "explained": -0.1, "returns_vary": 0.1},
-        "Zero is what a constant explains; below it the critic adds variance. Where returns vary "
-        "by less than a tenth of their size, as in a solved task, there is nothing to explain.",
+        "A constant explains zero; below zero the critic adds variance. If returns vary by less "
+        "than a tenth of their size, as in a solved task, there is nothing to explain.",
         0.5,
         critic_explains_nothing,
     ),
     Rule(
         "critic-overfits",
         {"updates": 10, "gap": 0.6, "before": 0.2, "after": 0.5, "returns_vary": 0.1},
-        "A fit that gains 0.6 of explained variance, of which the next batch keeps little; in "
-        " healthy runs of ten updates and more it gained 0.3 at most.",
+        "The fit gains 0.6 of explained variance or more, and the next batch keeps little of it. "
+        "In healthy runs of ten updates and more the fit gained 0.3 at most.",
         0.45,
         critic_overfits,
     ),
     Rule(
         "lambda-far-from-best",
         {"times": 2.0},
-        "Bias and variance measured on the same episodes against rewards to go, which no critic "
-        "biases; a cosine twice as large is worth a batch four times as large.",
+        "Bias and variance are measured on the same episodes, against rewards to go, which no "
+        "critic biases. A cosine twice as large is worth a batch four times as large.",
         0.4,
         lambda_far_from_best,
     ),
