@@ -4,8 +4,8 @@
     python examples/answers.py --only baseline       one section, printed
     python examples/answers.py --out DIRECTORY       somewhere else than docs/
 
-Nothing in the page's exact part is typed in: each number is computed here, and each picture drawn.
-What was measured along training follows it, and is left as it is.
+Every number in the page's exact part is computed here, and every picture is drawn here. The last
+section, on what was measured along training, is kept as it is.
 """
 
 # ruff: noqa: E501 (the prose of the page is as wide as it reads well)
@@ -76,14 +76,14 @@ def approximations(figures: Path) -> str:
     ends = [np.min, np.median, np.max]
     rows = [[name, *(float(f(x)) for f in ends)] for name, x in (("(i)", one), ("(ii)", two))]
     worst = [[n, m.variance, m.diagonal, s] for n, m, s in zip(lengths, sparse, share, strict=True)]
-    return f"""It depends on the task. Approximation (i) is D in Var = D + C − B: it leaves out the covariance C between
-the terms of different times, and the squared gradient B. Over {MDPS} random MDPs of 4 states:
+    return f"""It depends on the task. Approximation (i) is D in Var = D + C − B. It leaves out C, the covariance between
+the terms of different times, and B, the squared norm of the gradient. Over {MDPS} random MDPs of 4 states:
 
 {table(["approximation / Var", "least", "median", "greatest"], rows)}
 
-With one shared parameter and a reward that only a whole run of right actions earns
-(`gallery.sparse_credit`), all scores agree whenever there is anything to weigh. With one step there is no C, and
-(i) overstates the variance by the B that it leaves out; the longer the run, the more C is what it leaves out:
+In `gallery.sparse_credit` all states share one parameter, and a reward is earned only if every action of a run is
+right. All scores of such a run have the same sign, so C is large. With one step there is no C, and (i) overstates the
+variance by B. The more steps, the more (i) understates the variance by leaving out C:
 
 {table(["steps", "Var", "(i)", "(i) / Var"], worst)}"""
 
@@ -121,15 +121,14 @@ def baseline(figures: Path) -> str:
     two.set(xlabel="log₂ of Var(b = V) / Var(b = 0)", ylabel="random MDPs")
     figure.savefig(figures / "baseline.png", dpi=120)
     worse = int(np.sum(ratio > 1))
-    return f"""No. E[R_t | s_t] minimises approximation (ii) and not the variance. On the short corridor it loses to a
-constant:
+    return f"""No. E[R_t | s_t] minimises approximation (ii), not the variance. On the short corridor a constant is better:
 
 {table(["baseline", "Var"], [[k, v] for k, v in corridor.items()])}
 
-In a two-armed bandit with rewards 1 and 0 and p = {1 / (1 + np.exp(-1.0)):.4f}, b = V =
-{value.objective:.4f} leaves a variance of {left:.4f}; the weights swapped,
-b* = {float(swapped.coefficients):.4f}, leave none. And in {worse} of {MDPS} random MDPs the value function
-is worse than no baseline at all, by up to a factor of {ratio.max():.2f}."""
+Take a two-armed bandit with rewards 1 and 0, whose first arm has the probability p = {1 / (1 + np.exp(-1.0)):.4f}.
+The baseline b = V = {value.objective:.4f} leaves a variance of {left:.4f}. The best baseline weighs the rewards by the
+other arm's probability, b* = {float(swapped.coefficients):.4f}, and leaves no variance. In {worse} of {MDPS} random MDPs
+the value function is worse than no baseline at all, by up to a factor of {ratio.max():.2f}."""
 
 
 def _value_against_none(task: gallery.Task) -> float:
@@ -168,16 +167,16 @@ def expectations(figures: Path) -> str:
         ["Var after / Var before, greatest", float(max(ratios))],
     ]
     off = np.linalg.norm(wrong.bias) / np.linalg.norm(wrong.gradient)
-    return f"""Yes, in expectation, by the tower rule, as long as what replaces the term is exact. R_t − V replaced by
-r_t + V(s_{{t+1}}) − V(s_t), over {MDPS} random MDPs:
+    return f"""Yes, in expectation, by the tower rule, if the expectation that replaces a term is exact. Here R_t − V is
+replaced by r_t + V(s_{{t+1}}) − V(s_t), over {MDPS} random MDPs:
 
 {table(["", "value"], rows)}
 
-D, the sum of the second moments of the single terms, can only fall, as conditioning removes spread from each
-one. The variance of the sum is not bound by that argument, as C may rise by more; yet it rises seldom and
-little: in none of these, and in {int(rises.sum())} of {SHARED} smaller random MDPs whose states share one
-parameter, by {100 * (shared.max() - 1):.1f} % at most. With a critic that is wrong the mean moves: with
-V/2 on the chain, the bias of TD is {off:.2f} of ‖∇J‖."""
+D is the sum of the second moments of the single terms. It can only fall, because an expectation has less spread than
+what it is the expectation of. The variance of the sum may rise, if C rises by more. That is rare and small: the
+variance rose in none of these MDPs, and in {int(rises.sum())} of {SHARED} smaller random MDPs whose states share one
+parameter, by {100 * (shared.max() - 1):.1f} % at most. If the critic is wrong, the mean changes: with V/2 on the
+chain, the bias of TD is {off:.2f} of ‖∇J‖."""
 
 
 def _shared(seed: int) -> gallery.Task:
@@ -221,13 +220,13 @@ def exchange(figures: Path) -> str:
     axes.set_xticks(place, [r[0] for r in rows], fontsize=7)
     axes.legend()
     figure.savefig(figures / "exchange.png", dpi=120)
-    return f"""No. It needs a support that does not depend on θ, and a dominated ∇p_θ f. With f(x) = x at θ = {theta:g}, the
-log-derivative trick integrated numerically:
+    return f"""No. The exchange needs a support that does not depend on θ, and a dominated ∇p_θ f. For f(x) = x at θ = {theta:g}
+the log-derivative trick, integrated numerically, gives:
 
 {table(["distribution", "support", "∂E[x]/∂θ", "E[x ∂log p/∂θ]"], rows)}
 
-Uniform(0, θ) even has the wrong sign: its mass at the moving end is never seen by the score. A softmax
-policy on a finite MDP has a fixed support and finite sums, so there the exchange is always allowed."""
+For Uniform(0, θ) even the sign is wrong: the score knows nothing of the mass at the moving end. A softmax policy on a
+finite MDP has a fixed support and finite sums, so there the exchange is always allowed."""
 
 
 def forms(figures: Path) -> str:
@@ -272,13 +271,13 @@ def forms(figures: Path) -> str:
         ["Var of (ii)", exact[1]],
         ["Var of (iii)", exact[2]],
     ]
-    return f"""(ii) and (iii) are the same random variable, summed in another order; (i) shares only their mean. Over all
-{len(paths.probabilities):,} trajectories of a random MDP, each sent through the training code:
+    return f"""(ii) and (iii) are the same random variable, summed in another order. (i) has the same mean, but is another
+random variable. Over all {len(paths.probabilities):,} trajectories of a random MDP, each sent through the training code:
 
 {table(["", "value"], rows)}
 
-From (i) to (ii) linearity is not enough: that a reward is uncorrelated with the scores of later actions is
-causality."""
+Linearity of the expectation alone does not lead from (i) to (ii). It also takes causality: a reward is uncorrelated
+with the scores of later actions."""
 
 
 def _tiny(x: float) -> str:
@@ -329,13 +328,14 @@ def discount(figures: Path) -> str:
     right.legend()
     figure.savefig(figures / "discount.png", dpi=120)
     header = ["γ", "dropped: bias / ‖∇J‖", "dropped: Var", "kept: bias / ‖∇J‖", "kept: Var"]
-    return f"""Bias against the undiscounted objective, for less variance. On the chain, with the reward at the far end:
+    return f"""It costs bias against the undiscounted objective, and buys less variance. On the chain, whose reward is at the
+far end:
 
 {table(header, rows)}
 
-Dropping γ^t gives a direction that is no function's gradient, and it may lead away from the very objective
-that γ defines. On `gallery.discounted_counterexample` at γ = ½ the gradient climbs to J =
-{best.objective:.4f}, and the usual direction ends at J = {curve[-1]:.4f}, having started at {curve[0]:.4f}."""
+Dropping γ^t gives a direction that is not the gradient of any function. It may even lower the objective that γ
+defines. On `gallery.discounted_counterexample` at γ = ½ both start at J = {curve[0]:.4f}. The gradient climbs to J =
+{best.objective:.4f}, and the usual direction ends at J = {curve[-1]:.4f}."""
 
 
 def parallel(figures: Path) -> str:
@@ -358,8 +358,8 @@ def parallel(figures: Path) -> str:
     axes.set(xlabel="parallel actors", ylabel="variance of their mean")
     axes.legend()
     figure.savefig(figures / "parallel.png", dpi=120)
-    return f"""No. Independent actors divide every part of the variance by their number, C with the rest, because C is
-between the steps of ONE trajectory. On `gallery.sparse_credit(10)`:
+    return f"""No. Independent actors divide every part of the variance by their number, C included, because C is between the
+steps of ONE trajectory. On `gallery.sparse_credit(10)`:
 
 {table(["actors", "Var", "(i)", "C", "(i) / Var"], rows)}"""
 
@@ -371,9 +371,9 @@ SECTIONS: dict[str, Section] = {
 
 INTRODUCTION = """# Answers
 
-The open questions of Daniel Seita's post of 2017 and of its readers, each settled by exact computation on
-finite MDPs with `policygrad.tabular`; the first two also as measured [in practice](#in-practice), along
-training. Variances are those of one episode. All but the last section and its figures is written by
+The open questions of Daniel Seita's post of 2017 and of its readers. Each is settled by exact computation on finite
+MDPs with `policygrad.tabular`. The first two were also measured along training ([in practice](#in-practice)).
+Variances are those of one episode. This command writes all but the last section:
 
     python examples/answers.py
 """
