@@ -113,7 +113,7 @@ def test_noise_scale_over_training_shows_what_was_monitored(examination):
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
     assert lines["noise scale B"] == [[2, 3], [3, 4], [4, 5]]
     assert lines["batch in use"] == [[x, 1] for x in range(1, 6)]
-    assert [x for x, _ in lines["beyond what the batch can tell"]] == [5]
+    assert [x for x, _ in lines["too large for the batch to measure"]] == [5]
     bare = replace(examination, metrics={"env_steps": np.arange(5.0)})
     assert "noise_scale_over_training" not in figures_of(bare)
 

@@ -1,4 +1,4 @@
-"""Measuring: how noisy a policy gradient is, where its noise comes from, and what would help."""
+"""Diagnostics: how noisy a policy gradient is, where its noise comes from, and what would help."""
 
 from policygrad.diagnostics.baseline_quality import BaselineQuality, judge_baseline
 from policygrad.diagnostics.comparison import (

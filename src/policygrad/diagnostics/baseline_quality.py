@@ -1,12 +1,13 @@
 """How good a baseline is: what it explains, what it removes, and how far it is from the best.
 
-The variance is a parabola in the baseline (the controls w_t z_t 1[s_t = s] are uncorrelated), so
-that no second baseline has to be run: with the episode's own estimate ĝ and any change δ(s, t),
+The variance is a parabola in the baseline, because the controls w_t z_t 1[s_t = s] are
+uncorrelated. No second baseline has to be run: for an episode's estimate ĝ and a change δ(s, t),
 
     Var(b + δ) − Var(b) = E Σ_t [w_t² ‖z_t‖² δ_t² − 2 w_t (z_t·ĝ) δ_t].
 
-All below are this with some δ: −b for none, c − b for the best constant c, and the best δ of a
-class for the distance from the optimum, νᵀM⁻¹ν with ν = E Σ w_t (z_t·ĝ) φ_t, M = E Σ w_t²‖z_t‖²φφᵀ.
+Everything below is this with some δ: δ = −b for no baseline, δ = c − b for the best constant c,
+and the best δ of a class for the distance from the optimum. That distance is νᵀM⁻¹ν with
+ν = E Σ w_t (z_t·ĝ) φ_t and M = E Σ w_t²‖z_t‖²φφᵀ.
 """
 
 from collections.abc import Callable
@@ -33,18 +34,18 @@ Features = Callable[..., Array]
 
 @dataclass(frozen=True)
 class BaselineQuality:
-    """A baseline judged; variances are those of ONE episode's gradient.
+    """How good a baseline is; variances are those of ONE episode's gradient.
 
     Attributes:
         episodes: N.
         variance: trΣ with the baseline.
         explained_variance: 1 − Var(G_t − b_t)/Var(G_t) over steps: how well it predicts.
-        removed_from_none: Var(0) − Var(b); negative where it hurts.
+        removed_from_none: Var(0) − Var(b); negative if the baseline adds variance.
         removed_from_constant: Var(best constant) − Var(b).
         excess: Var(b) − Var(b + best δ of the class): what the class could still remove.
-        excess_ratio: `excess` by `variance`.
-        per_parameter: what one constant a parameter could still remove (Peters & Schaal 2008), a
-            control variate rather than a baseline.
+        excess_ratio: `excess` divided by `variance`.
+        per_parameter: the variance that one constant for each parameter could still remove (Peters
+            & Schaal 2008). Such constants are a control variate, not a baseline.
     """
 
     episodes: int
@@ -75,31 +76,34 @@ def judge_baseline(
     Args:
         policy: observation -> distribution, at the parameters that acted.
         estimator: with a baseline that is a function of observation and time, or none at all.
-        state: what it has fitted, on OTHER episodes: a baseline that knows its own returns looks
-            better than it is.
+        state: what the estimator has fitted, on OTHER episodes. A baseline that was fitted to these
+            episodes looks better than it is.
         episodes: as in `gradient_noise`.
-        features: (observation, time) -> `[p]`, of the class that is searched for a better
-            baseline; None takes 1, s, s²/2, t, t², t³.
+        features: (observation, time) -> `[p]`; a better baseline is searched among their linear
+            combinations. None takes 1, s, s²/2, t, t², t³.
         groups: K; memory holds K·p² numbers and 3·K gradients.
 
     Returns:
         `BaselineQuality`.
 
     Raises:
-        UserError: leave-one-out, no function of the state; `normalise_advantages`.
+        UserError: leave-one-out, which is not a function of the state; `normalise_advantages`.
 
-    Bias: none in what is removed; the optima have the noise of their own coefficients taken out
-    by pairs of groups, which leaves O(1/N).
+    Bias: none in the variance that is removed. In the optima, the noise of the fitted coefficients
+    is removed by pairs of groups, which leaves O(1/N).
 
     Source: theory of the variance's parabola; Greensmith et al. 2004, Peters & Schaal 2008.
     """
     if estimator.baseline is not None and not isinstance(estimator.baseline, StateBaseline):
         raise UserError(
-            f"{type(estimator.baseline).__name__} is no function of observation and time, so that "
-            "it has no distance from the best one; use compare_estimators"
+            f"{type(estimator.baseline).__name__} is no function of observation and time, so its "
+            "distance from the best baseline is not defined; use compare_estimators"
         )
     if estimator.normalise_advantages:
-        raise UserError("normalise_advantages rescales the baseline; judge it without")
+        raise UserError(
+            "the estimator has normalise_advantages=True, which rescales the baseline; give it "
+            "normalise_advantages=False"
+        )
     if features is None:
         features = _with_one(linear_features().features)
     reduce = _ReduceBaseline(features)
@@ -132,7 +136,7 @@ def _details(estimator: Estimator, state: Any, batch: Any) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class _ReduceBaseline:
-    """What the parabola is made of, of every episode."""
+    """The terms of the parabola, for every episode."""
 
     features: Features
 
@@ -193,7 +197,7 @@ def _spread(squares: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.nda
 
 
 def _present(k: int) -> np.ndarray:
-    """`[1 + K, K]`: which groups a row is over."""
+    """`[1 + K, K]`: which groups each row takes the mean over."""
     return np.concatenate([np.ones((1, k)), 1 - np.eye(k)])
 
 
@@ -219,7 +223,7 @@ def _reach(sums: GroupSums, metric: Float[np.ndarray, "R p p"]) -> _Reach:
 
 
 def _reach_apart(sums: GroupSums, metric: Float[np.ndarray, "R d"]) -> _Reach:
-    """The same for a diagonal metric: every parameter by itself."""
+    """νᵀM⁻¹ν for a diagonal M: every parameter separately."""
     x = sums.sums["control"] / sums.counts[:, None]
     present = _present(len(x))
     inverse = np.divide(1.0, metric, out=np.zeros_like(metric), where=metric > 0)

@@ -1,7 +1,7 @@
 """Estimators compared on the same episodes at the same parameters: variance, bias, and their sum.
 
-The same episodes and the same groups serve every estimator, so that what is common cancels: the
-bias is measured from the differences of the two estimates episode by episode.
+Every estimator is measured on the same episodes in the same groups, so that noise that is common
+to two estimators cancels. The bias is measured from their differences, episode by episode.
 """
 
 import math
@@ -46,14 +46,14 @@ class Compared:
 
     Attributes:
         variance: trΣ.
-        variance_ratio: trΣ by that of the reference; paired.
-        squared_bias: ‖E ĝ − G‖², G the reference's mean; unbiased, so that it may come out below
-            zero.
-        bias: its root.
+        variance_ratio: trΣ divided by that of the reference, from the same episodes.
+        squared_bias: ‖E ĝ − G‖², with G the reference's mean. The estimate is unbiased, so it may
+            be below zero.
+        bias: the root of `squared_bias`.
         mean_squared_error: of a batch of N: squared bias (at least 0) + trΣ/N.
-        cosine: ⟨E ĝ, G⟩ / (‖G‖ √(‖E ĝ‖² + trΣ/N)), about the mean cosine of a batch of N with G:
-            the error that is left where only the direction counts. NaN, and from −1 to 1, where
-            ‖G‖ or ‖E ĝ‖ may be zero.
+        cosine: ⟨E ĝ, G⟩ / (‖G‖ √(‖E ĝ‖² + trΣ/N)), approximately the mean cosine of a batch of N
+            with G: how well the direction is estimated. If ‖G‖ or ‖E ĝ‖ may be zero, the value is
+            NaN and its interval is from −1 to 1.
     """
 
     variance: Measured
@@ -112,12 +112,12 @@ def compare_estimators(
 
     Args:
         policy: observation -> distribution, at the parameters that acted.
-        candidates: name -> estimator and state, fitted on OTHER episodes than these: fitted on the
-            same ones a baseline or critic knows each sample, which shows as bias.
+        candidates: name -> estimator and state, fitted on OTHER episodes than these. A baseline or
+            critic that was fitted to these episodes depends on each sample, which biases it.
         episodes: as in `gradient_noise`.
         batch_episodes: N.
-        reference: the candidate that is taken as unbiased; None adds undiscounted rewards to go
-            without baseline, "reference", time limits ending the task.
+        reference: name of the candidate that counts as unbiased. None adds one, "reference":
+            undiscounted rewards to go without a baseline, whose time limits end the task.
         groups: K; memory holds K gradients an estimator.
         rows: as in `gradient_noise`.
 
@@ -126,7 +126,7 @@ def compare_estimators(
 
     Raises:
         UserError: an unknown reference; `normalise_advantages`, which scales every estimator
-            by a number of its own, so that none could be compared.
+            by a different number, so that they could not be compared.
 
     Bias: none in variance and squared bias, where the reference has none.
 
@@ -151,7 +151,7 @@ def compare_estimators(
 def compare_gradients(
     gradients: Mapping[str, Any], *, reference: str, batch_episodes: int, groups: int = GROUPS
 ) -> Comparison:
-    """The same from per-episode gradients `[N, d]` that someone else computed, by estimator.
+    """`compare_estimators` for per-episode gradients `[N, d]` from another source, by estimator.
 
     >>> rng = np.random.default_rng(0)
     >>> exact, noise = rng.normal(1.0, 1.0, (400, 2)), rng.normal(0.0, 3.0, (400, 2))
@@ -200,7 +200,7 @@ def _check_reference(candidates: Mapping[str, Any], reference: str) -> None:
 
 @dataclass(frozen=True)
 class _ReducePairs:
-    """By estimator, of every episode: ĝ, ‖ĝ‖², and ĝ · ĝ of the reference."""
+    """For every episode and estimator: ĝ, ‖ĝ‖², and ĝ · ĝ of the reference."""
 
     reference: int
 
@@ -270,12 +270,12 @@ def _cosine(
     covariance: Float[np.ndarray, " R"],
     batch_episodes: int,
 ) -> Measured:
-    """The cosine of E ĝ with G, which the bias turns, by √(ρ/(ρ + 1/N)), which the noise shrinks.
+    """The cosine of E ĝ with G, multiplied by √(ρ/(ρ + 1/N)), ρ = ‖E ĝ‖²/trΣ.
 
-    ρ = ‖E ĝ‖²/trΣ. Below 45° the angle comes from the squared norm sin² of E ĝ − β G,
-    β = ⟨E ĝ, G⟩/‖G‖², since a cosine of almost 1 cannot be exceeded; above, sin² says little of a
-    cosine of almost 0, which is taken as it is. One parameter has no angle. Where G or E ĝ may
-    be zero nothing is known.
+    The first factor is what the bias costs, the second what the noise costs. Below 45° the angle is
+    computed from sin², a squared norm of E ĝ − β G with β = ⟨E ĝ, G⟩/‖G‖², because a cosine cannot
+    exceed 1. Above 45° the cosine itself is used, because sin² says little about a cosine near 0.
+    With one parameter there is no angle. If G or E ĝ may be zero, nothing is known.
     """
     n, d = m.n, own.shape[2]
 
@@ -319,7 +319,7 @@ def _cosine(
 
 
 def _signed(x: Measured, by: float) -> Measured:
-    """x with the sign of another number."""
+    """x, or −x if the other number is negative."""
     return x if by >= 0 else Measured(-x.value, -x.high, -x.low)
 
 
@@ -328,7 +328,7 @@ def _cosine_of(squared_sine: float) -> float:
 
 
 def _product(one: Measured, other: Measured) -> Measured:
-    """Of two numbers from 0 to 1, errors independent: Zou & Donner's lower end, of logarithms."""
+    """The product of two numbers in [0, 1] with independent errors; Zou & Donner's lower end."""
 
     value = one.value * other.value
     if value <= 0 or min(one.low, other.low) <= 0:

@@ -1,18 +1,18 @@
 """The cosine of gradient estimates with the truth and with each other, against the batch's size.
 
-Measured. For unit vectors û of independent batches E[û·û'] = ‖E û‖², whatever their distribution:
-the mean over pairs of disjoint batches is a squared norm like any other. Where E û points along G,
-its root is the mean cosine with the true gradient.
+Measured. For unit vectors û of independent batches E[û·û'] = ‖E û‖², whatever their distribution.
+The mean over pairs of disjoint batches is therefore estimated like any other squared norm. If E û
+points along G, its root is the mean cosine with the true gradient.
 
-Predicted. Noise along G changes an estimate's length, not its direction. With f the share of trΣ
-that lies along G, a batch of N has the component x ~ N(‖G‖, f·trΣ/N) along G and (1 − f)·trΣ/N
-squared across it, so that
+Predicted. Noise along G changes an estimate's length, not its direction. Let f be the share of trΣ
+that lies along G. A batch of N then has the component x ~ N(‖G‖, f·trΣ/N) along G, and a component
+of squared length (1 − f)·trΣ/N across it, so that
 
     cos(N) = E[x / √(x² + (1 − f)·trΣ/N)].
 
-At f = 0 this is (1 + B/N)^(−1/2) of McCandlish et al. 2018, B = trΣ/‖G‖²; with one parameter f = 1
-and the cosine is that of a sign. Noise is taken as normal; where few episodes hold most of it, see
-`lengths`.
+At f = 0 this is (1 + B/N)^(−1/2) of McCandlish et al. 2018, B = trΣ/‖G‖². With one parameter f = 1,
+and the cosine is a sign. The noise is assumed to be normal. If few episodes hold most of the
+variance, the prediction of `lengths` is better.
 """
 
 from dataclasses import dataclass
@@ -40,22 +40,23 @@ _NORMAL = ndtri(_MIDDLES)
 _TANGENT = np.tan(np.pi * (_MIDDLES - 0.5))
 _COSINE = np.cos(np.pi * (_MIDDLES - 0.5))
 _COSINE /= _COSINE.sum()
-_LITTLE = 0.3  # share along, below which the mean over x is the smoother of the two
+_LITTLE = 0.3  # the share f below which the mean over x is the more accurate form
 
 
 @dataclass(frozen=True)
 class CosineCurve:
-    """Cosines against the size of the batch; arrays over sizes.
+    """Cosines against the size of the batch. Every attribute holds one entry for each size.
 
     Attributes:
-        episodes: `[n]`, sizes: one episode, N / K, and twice as many each time up to N / 16.
-        between: of two independent batches, the mean over disjoint pairs.
-        between_by_length: `[n]`, predicted from the moments of episodes by the length of their
-            gradients (`lengths`); no interval.
-        between_predicted: the square of `with_truth_predicted`.
-        with_truth: of a batch and the true gradient: the root of `between`.
-        with_truth_predicted: from norm and variance alone, noise taken as normal; its interval is
-            that of their ratio and of the share along G.
+        episodes: `[n]`, the sizes: one episode, N / K, and then twice as many each time, to N / 16.
+        between: the cosine of two independent batches, measured as a mean over disjoint pairs.
+        between_by_length: `[n]`, the same, predicted from the lengths of the episodes' gradients
+            (`lengths`); it has no interval.
+        between_predicted: the same, predicted with normal noise: the square of
+            `with_truth_predicted`.
+        with_truth: the cosine of a batch with the true gradient: the root of `between`.
+        with_truth_predicted: the same, predicted from norm and variance alone, with normal noise.
+            Its interval follows from those of their ratio and of the share along G.
     """
 
     episodes: Float[np.ndarray, " n"]
@@ -73,14 +74,14 @@ def cosine_curve(
     signal_to_noise: Measured,
     along: Measured,
 ) -> CosineCurve:
-    """Measured from disjoint batches, each of them some groups; predicted from the noise.
+    """The curve measured from disjoint batches, each of several groups, and predicted.
 
     Args:
-        sums: of `direction` and `directed`.
-        products: of the groups' gradients.
-        classes: of all episodes.
+        sums: group sums of `direction` and `directed`.
+        products: inner products of the groups' summed gradients.
+        classes: of all episodes, by length of gradient.
         signal_to_noise: of one episode.
-        along: f.
+        along: f, the share of trΣ along G.
     """
     directions = sums.sums["direction"]
     d = directions.shape[1]
@@ -89,7 +90,7 @@ def cosine_curve(
     counts = sums.counts
     while len(counts) >= LEAST_BATCHES:
         sizes.append(float(counts.mean()))
-        # every batch's sum as one unit vector
+        # the sum of every batch, scaled to a unit vector
         length = np.sqrt(np.diagonal(products))
         inverse = np.where(length > 0, 1 / np.where(length > 0, length, 1.0), 0.0)
         unit = products * inverse * inverse[:, None]
@@ -112,7 +113,7 @@ def cosine_curve(
 
 
 def predicted_cosine(signal_to_noise: Any, episodes: Any, along: Any = 0.0) -> np.ndarray:
-    """The mean cosine of a batch with the true gradient; arguments of like shapes.
+    """The mean cosine of a batch with the true gradient. Arguments are broadcast.
 
     Args:
         signal_to_noise: ‖G‖/√trΣ of one episode.
@@ -129,8 +130,8 @@ def predicted_cosine(signal_to_noise: Any, episodes: Any, along: Any = 0.0) -> n
     across = np.sqrt(1 - along)
     x = snr + np.sqrt(along) * _NORMAL
     little = np.mean(x / np.maximum(np.hypot(x, across), 1e-300), axis=-1)
-    # by parts, E[2Φ((snr − across·t)/√f) − 1] over t of density (t² + 1)^(−3/2)/2: as steep as a
-    # sign where nearly all noise lies along G, which the mean over x cannot follow
+    # integrated by parts: E[2Φ((snr − across·t)/√f) − 1], with t of density (t² + 1)^(−3/2)/2. If
+    # nearly all noise lies along G this is as steep as a sign, which the mean over x cannot follow
     signs = 2 * ndtr((snr - across * _TANGENT) / np.sqrt(np.maximum(along, _LITTLE))) - 1
     return np.where(along[..., 0] < _LITTLE, little, signs @ _COSINE)
 
@@ -138,7 +139,7 @@ def predicted_cosine(signal_to_noise: Any, episodes: Any, along: Any = 0.0) -> n
 def predicted_curve(
     signal_to_noise: Measured, along: Measured, episodes: Float[np.ndarray, " n"]
 ) -> Measured:
-    """`predicted_cosine` at these sizes, with the errors of both that it follows from."""
+    """`predicted_cosine` at these sizes, with an interval from those of both arguments."""
     s, f = signal_to_noise, along
     value = predicted_cosine(s.value, episodes, f.value)
     return errors_of_both(
@@ -161,7 +162,7 @@ def signal_needed(
     def lacking(log_signal: np.ndarray, cosine: np.ndarray, share: np.ndarray) -> np.ndarray:
         return predicted_cosine(np.exp(log_signal / 2), 1.0, share) - cosine
 
-    # where all noise lies across G and where all lies along it; the rest hardly leaves the two
+    # the solutions for f = 0 and for f = 1; those for other f lie between them, or nearly
     ends = np.log([cosines**2 / (1 - cosines**2), ndtri((1 + cosines) / 2) ** 2])
     bracket = ends.min(axis=0) - 1, ends.max(axis=0) + 1
     found = find_root(lacking, bracket, args=(cosines, along[:, None]), tolerances={"xatol": 1e-9})
@@ -169,10 +170,11 @@ def signal_needed(
 
 
 def episodes_for(needed: Measured, signal_to_noise: Measured) -> Measured:
-    """Episodes that have N·SNR² = `needed`; at least 1.
+    """The number of episodes N with N·SNR² = `needed`; at least 1.
 
     Args:
-        needed: its interval is that of the share along G; decreasing or not.
+        needed: with the values at both ends of the interval of the share along G as `low` and
+            `high`, in either order.
         signal_to_noise: of one episode.
     """
 
@@ -181,7 +183,7 @@ def episodes_for(needed: Measured, signal_to_noise: Measured) -> Measured:
 
     m, s = needed, signal_to_noise
     value = log_episodes(m.value, s.value)
-    if not np.isfinite(value):  # no noise, or no signal that could be told from it
+    if not np.isfinite(value):  # no noise, or no signal that can be told from the noise
         ends = log_episodes(m.value, s.high), log_episodes(m.value, s.low)
         found = Measured(value, *ends)
     else:
@@ -196,12 +198,14 @@ def episodes_for(needed: Measured, signal_to_noise: Measured) -> Measured:
 def share_along(counts: np.ndarray, products: Float[np.ndarray, "K K"], dimension: int) -> Measured:
     """f = uᵀΣu / trΣ with u = G/‖G‖, each group projected on the mean of the others.
 
-    Both from the same groups, whose luck cancels; K groups know it to some √(2/K) of itself,
-    however many episodes they hold. The mean Ḡ that they are projected on has a noise S of its own,
+    Numerator and denominator come from the same groups, so that their errors partly cancel. The
+    relative error is about √(2/K) for K groups, however many episodes they hold. The mean Ḡ that
+    the groups are projected on has noise, with the covariance S:
 
-        E ḠᵀΣḠ / trΣ = f‖G‖² + tr(S²)/trS,
+        E ḠᵀΣḠ / trΣ = f‖G‖² + tr(S²)/trS.
 
-    which is taken off, and turns u by an angle that moves f in proportion to Σu across u.
+    The second term is subtracted. The noise also turns u; that changes f in proportion to the part
+    of Σu across u, and is part of the interval.
 
     Args:
         counts: `[K]`, episodes of each group.
@@ -209,7 +213,7 @@ def share_along(counts: np.ndarray, products: Float[np.ndarray, "K K"], dimensio
         dimension: d.
     """
     if dimension == 1:
-        return Measured(1.0, 1.0, 1.0)  # there is nowhere else
+        return Measured(1.0, 1.0, 1.0)  # with one parameter, all variance lies along G
     k = len(counts)
     means = products / counts / counts[:, None]
     with_others = means.sum(axis=1) - np.diagonal(means)
@@ -232,7 +236,7 @@ def share_along(counts: np.ndarray, products: Float[np.ndarray, "K K"], dimensio
 
 
 def _paired(x: Float[np.ndarray, "K n"]) -> Float[np.ndarray, "K/2 n"]:
-    """Rows put together, two into one, as `GroupSums.merged` does; an odd one stays out."""
+    """Sums of pairs of rows, k with k + K/2; with an odd number, the last row is left out."""
     half = len(x) // 2
     return x[:half] + x[half : 2 * half]
 
@@ -243,9 +247,9 @@ def _mean_product(
     """‖E û‖² of unit vectors, by pairs: (‖Σû‖² − Σ‖û‖²)/(n(n − 1)), from 0 to 1.
 
     Args:
-        products: of sums over groups.
-        counts: `[K]`, unit vectors of each.
-        directed: `[K]`, those that are not zero.
+        products: inner products of sums over groups.
+        counts: `[K]`, the number of unit vectors in each group.
+        directed: `[K]`, how many of them are not zero.
         dimension: d.
     """
     means = GroupSums(counts, {"directed": directed}).means()
@@ -260,7 +264,7 @@ def _mean_product(
 
 
 def _of_signs(value: float, mean: float, n: float) -> Measured:
-    """(2p − 1)² of signs, by Wilson's interval of p: all alike is no proof that p = 1."""
+    """(2p − 1)² of signs, by Wilson's interval of p. Equal signs do not prove that p = 1."""
     t2 = float(ndtri(0.975)) ** 2
     centre = mean / (1 + t2 / n)
     half = np.sqrt(t2 / n * (1 - mean**2 + t2 / n)) / (1 + t2 / n)

@@ -35,7 +35,7 @@ from policygrad.gradients.estimators import Estimator, EstimatorState
 
 @dataclass(frozen=True)
 class Decomposition:
-    """The variance of ONE episode's gradient, taken apart; g_t = Ψ_t z_t.
+    """The parts of the variance of ONE episode's gradient; g_t = Ψ_t z_t.
 
     The estimates obey Var = D + C − B exactly.
 
@@ -43,7 +43,7 @@ class Decomposition:
         variance: trΣ.
         diagonal: D = Σ_t E‖g_t‖², the post's approximation (i).
         cross: C = 2 Σ_{t<k} E[g_t·g_k]; may be negative.
-        squared_mean: B = ‖E ĝ‖²; unbiased, so that it may come out below zero.
+        squared_mean: B = ‖E ĝ‖². The estimate is unbiased, so it may be below zero.
         factored: F = Σ_t E‖z_t‖² E Ψ_t², the post's approximation (ii).
         diagonal_ratio, cross_ratio, factored_ratio: D/Var, C/Var and F/Var.
     """
@@ -65,7 +65,7 @@ class DecomposedVariance:
     Attributes:
         episodes: N.
         total: over all parameters.
-        parts: by parameter group; C and F of the groups add up too.
+        parts: by parameter group. All of Var, D, C, B and F are sums over the groups.
         by_step: E‖g_t‖² of every time step, `[T]`; D is their sum.
         alive: `[T]`, share of the episodes that reach the step.
     """
@@ -94,8 +94,8 @@ def decompose_variance(
     D = Σ_t E‖g_t‖², C = 2 Σ_{t<k} E[g_t·g_k], B = ‖E ĝ‖², F = Σ_t E‖z_t‖² E Ψ_t².  [E8]
 
     Args:
-        policy, estimator, state, episodes, groups: as in `gradient_noise`. It takes the length of
-            every step's own score, and so a few times as long.
+        policy, estimator, state, episodes, groups: as in `gradient_noise`. The length of every
+            step's score is computed, so it takes a few times as long.
 
     Returns:
         `DecomposedVariance`; intervals over episodes.
@@ -103,7 +103,7 @@ def decompose_variance(
     Raises:
         UserError: segments, or fewer than two episodes.
 
-    Bias: none in Var, D, C, B and F (an episode that is over counts 0); O(1/N) in ratios.
+    Bias: none in Var, D, C, B and F (steps after the end of an episode count 0); O(1/N) in ratios.
 
     Source: the post, E8.
     """
@@ -116,7 +116,7 @@ def decompose_variance(
 
 
 def reduce_steps(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Array]:
-    """ĝ and ‖ĝ‖² of every episode, and by time ‖g_t‖², ‖z_t‖² and Ψ_t²."""
+    """ĝ and ‖ĝ‖² of every episode; ‖g_t‖², ‖z_t‖² and Ψ_t² of every time step."""
     tree = scores.episode_gradients(policy, episodes, psi)
     leaves = scores.score_squares(policy, episodes)
     z = jnp.stack(jax.tree.leaves(leaves), axis=-1)  # [T, m, P]
@@ -130,13 +130,13 @@ def reduce_steps(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, A
 
 
 def _decomposition(sums: GroupSums, parts: tuple[Part, ...]) -> DecomposedVariance:
-    # by step and part: all but the gradients, whose products say enough
+    # the gradients are left out: their products suffice
     means = GroupSums(sums.counts, {k: v for k, v in sums.sums.items() if k != "gradient"}).means()
     products = products_of(sums.sums["gradient"], parts)
     second = means["square"]
     steps = means["diagonal"]
     n = means.n[:, None]
-    # unbiased: the same episode's two factors come out as D
+    # unbiased: the products of two factors of one episode, which sum to D, are subtracted
     product = np.einsum("rtp,rt->rp", means["score"], means["weight"])
     factored = (n * product - steps.sum(axis=1)) / np.maximum(n - 1, 1)
 

@@ -1,4 +1,4 @@
-"""What the doctor looks at: settings, metrics, and what fresh episodes with the policy measure."""
+"""What the doctor looks at: settings, metrics, and measurements of fresh episodes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,12 +22,12 @@ from policygrad.spaces.actions import box_scale
 from policygrad.spaces.encoding import ACTION_MASK
 from policygrad.spaces.records import space_from_json, space_to_json
 
-EDGE = 0.99  # of the half range: closer to a bound than this is at it
+EDGE = 0.99  # of the half range: an action beyond this counts as being at the bound
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A number's distribution. NaN where nothing was seen."""
+    """The distribution of a quantity. All NaN if nothing was seen."""
 
     mean: float
     std: float
@@ -36,7 +36,7 @@ class Spread:
 
     @classmethod
     def of(cls, x: np.ndarray) -> "Spread":
-        """Of the finite entries."""
+        """The distribution of the finite entries of x."""
         x = np.asarray(x, np.float64).ravel()
         x = x[np.isfinite(x)]
         if not x.size:
@@ -46,7 +46,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Sample:
-    """N fresh episodes with the policy as it is now, raw: nothing normalised, nothing scaled.
+    """N fresh episodes with the newest policy; observations and rewards are raw.
 
     Attributes:
         episodes, steps: N, and transitions in all of them.
@@ -56,22 +56,21 @@ class Sample:
         rewards: of the rewards of single steps.
         rewards_not_finite: how many are NaN or infinite.
         discounted_size: root mean square of the discounted return to go, over steps.
-        observation_components: how many numbers the policy sees; one-hot ones are not counted.
+        observation_components: how many numbers the policy sees; one-hot parts count as one.
         constant_components: how many of them never change.
-        observation_size: root mean squares of the components, the least and the most of those that
-            change.
+        observation_size: the root mean squares of the components that change.
         observations_not_finite: how many numbers are NaN or infinite.
         truncated: share of the episodes that ended by truncation.
         entropy: mean over steps, nats.
-        greatest_entropy: the logarithm of the number of actions; NaN where they are not finite.
+        greatest_entropy: the logarithm of the number of actions; NaN for continuous actions.
         action_noise: root mean square of sampled minus most probable action, in half ranges of the
-            bounds; NaN where there are none.
+            bounds; NaN for discrete actions.
         at_bounds: share of action components that reach the environment at a bound.
-        mean_at_bounds: the same, had the most probable action been taken.
-        critic_explains: explained variance of the discounted return to go by the critic (or the
-            baseline) as it is now; NaN without one.
-        returns_vary: standard deviation of the same returns to go by their root mean square: where
-            it is small there is nothing to explain.
+        mean_at_bounds: the same share for the most probable actions.
+        critic_explains: explained variance of the discounted return to go by the newest critic (or
+            baseline); NaN without one.
+        returns_vary: standard deviation of the same returns to go, divided by their root mean
+            square. If it is small there is nothing to explain.
     """
 
     episodes: int
@@ -97,7 +96,7 @@ class Sample:
 
     @property
     def sound(self) -> bool:
-        """No NaN and no infinity in what the environment gave."""
+        """Whether the environment returned no NaN and no infinity."""
         return self.rewards_not_finite == 0 and self.observations_not_finite == 0
 
 
@@ -110,17 +109,18 @@ class Examination:
         settings: of the run by name, as in `TrainConfig`.
         objects: which of policy, estimator, optimiser and env were passed as objects, so that the
             settings do not describe them.
-        metrics: name -> `[U]`, one number an update; NaN where there was none yet.
+        metrics: name -> `[U]`, one number an update; NaN where an update had none.
         env_steps: steps trained.
-        failure: why training stopped by itself; None where it did not.
+        failure: why training stopped by itself; None if it did not.
         time_limit: of the environment, steps.
-        sample: measured on fresh episodes; None where the environment could not be run.
-        noise: of the gradient of one episode, by the run's estimator; None where not measured.
-        comparison: the run's estimator ("in use") among others, for the batch in use; rewards to go
-            with its baseline ("with baseline") and without.
-        decomposition: the variance by steps and parameters; None where not asked for.
-        foretold: returns to go of all steps, and what the baseline said; None where not asked for
-            or without one. Not part of the JSON.
+        sample: measured on fresh episodes; None if the environment could not be run.
+        noise: of the gradient of one episode, by the run's estimator; None if not measured.
+        comparison: the run's estimator ("in use") and others, for the batch in use. Among them are
+            rewards to go with the run's baseline ("with baseline") and without ("without
+            baseline").
+        decomposition: the variance by steps and parameters; None if it was not asked for.
+        foretold: returns to go of all steps, and the baseline's predictions of them; None if they
+            were not asked for, or without a baseline. Not part of the JSON.
         notes: what could not be looked at, and why.
     """
 
@@ -150,7 +150,7 @@ class Examination:
 
     @property
     def batch_episodes(self) -> float:
-        """Episodes' worth of steps in one batch, the newest; NaN where it is not known."""
+        """The size of the newest batch, in episodes of mean length; NaN if it is not known."""
         given = self.settings.get("batch_episodes")
         if given == "adaptive":
             sizes = self.metric("batch_episodes")
@@ -162,19 +162,19 @@ class Examination:
         return float(self.settings.get("batch_steps") or 2048) / max(self.sample.lengths.mean, 1.0)
 
     def metric(self, name: str) -> Float[np.ndarray, " U"]:
-        """One number an update; none where it was not recorded."""
+        """A metric, one number an update; empty if it was not recorded."""
         return self.metrics.get(name, np.zeros(0))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         found = to_json(self)
         if self.comparison is not None:
-            found["comparison"] = self.comparison.to_json()  # which says what is best
+            found["comparison"] = self.comparison.to_json()  # with the names of the best
         return found
 
 
 def series_of(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Lines of metrics as one array a name; NaN for null and for what a line lacks."""
+    """Lines of metrics as one array for each name; NaN for null and for a missing name."""
     names = {
         name: None for row in rows for name, x in row.items() if not isinstance(x, (str, bool))
     }
@@ -194,15 +194,15 @@ def measure(
     discount: float,
     judged: tuple[Float[np.ndarray, "T B"], Float[np.ndarray, "T B"]] | None = None,
 ) -> Sample:
-    """What whole episodes say about environment and policy.
+    """Measure environment and policy on whole episodes.
 
     Args:
-        policy: observation -> distribution, which acted.
+        policy: observation -> distribution; the policy that acted.
         observation_space, action_space: of the environment.
-        episodes: a column each; their rewards raw.
-        unfinished: `[N]` flags of those that were stopped at the cap on steps.
-        discount: γ, of what is expected of a step.
-        judged: `[T, N]` each, returns to go and what the run subtracts from them.
+        episodes: one column each, with raw rewards.
+        unfinished: `[N]`, which episodes were stopped at the cap on steps.
+        discount: γ of the discounted return to go.
+        judged: `[T, N]` each: returns to go, and what the run subtracts from them.
     """
     valid = np.asarray(episodes.valid)
     rewards = np.where(valid, np.asarray(episodes.rewards, np.float64), 0.0)
@@ -216,7 +216,7 @@ def measure(
     explains = vary = float("nan")
     if judged is not None:
         targets, baseline = (np.asarray(x, np.float64)[valid] for x in judged)
-        with np.errstate(invalid="ignore"):  # a critic that answers NaN
+        with np.errstate(invalid="ignore"):  # the critic may return NaN
             vary = float(targets.std() / max(np.sqrt(np.mean(targets**2)), 1e-30))
             explains = float(1 - np.var(targets - baseline) / max(np.var(targets), 1e-30))
     truncated = np.asarray(episodes.truncated & ~np.asarray(episodes.terminated))
@@ -252,7 +252,7 @@ def _to_go(rewards: Float[Array, "T B"], discount: float) -> Float[Array, "T B"]
 
 
 def _measured(space: spaces.Space, observations: Any) -> list[np.ndarray]:
-    """`[T, B, k]` arrays of the parts that are measurements; masks and one-hot parts are not."""
+    """`[T, B, k]` arrays, one for each part of the observations; action masks are left out."""
     match space:
         case spaces.Dict():
             parts = [(space[k], observations[k]) for k in space if k != ACTION_MASK]
@@ -261,7 +261,7 @@ def _measured(space: spaces.Space, observations: Any) -> list[np.ndarray]:
         case spaces.Box():
             x = np.asarray(observations, np.float64)
             return [x.reshape(*x.shape[:2], -1)]
-        case _:  # a number that names a state
+        case _:  # a discrete part: one number
             x = np.asarray(observations, np.float64)
             return [x.reshape(*x.shape[:2], -1)]
     return [x for part, value in parts for x in _measured(part, value)]
@@ -270,7 +270,7 @@ def _measured(space: spaces.Space, observations: Any) -> list[np.ndarray]:
 def _observations(
     space: spaces.Space, observations: Any, valid: np.ndarray
 ) -> tuple[int, int, Spread, int]:
-    """How many components, how many constant ones, their sizes, and how many are not finite."""
+    """The number of components, how many are constant, their sizes, how many are not finite."""
     rows = np.concatenate([x[valid] for x in _measured(space, observations)], axis=1)
     finite = np.isfinite(rows)
     highest = rows.max(axis=0, where=finite, initial=-np.inf)
@@ -292,7 +292,7 @@ def _entropy_and_mode(policy: Any, observations: Any) -> tuple[Array, Any]:
 def _actions(
     policy: Any, space: spaces.Space, episodes: Trajectories, valid: np.ndarray
 ) -> tuple[float, float, float, Any]:
-    """Mean entropy, its greatest value, noise of a Box's actions, and the modes."""
+    """Mean entropy, the greatest possible entropy, the noise of Box actions, and the modes."""
     entropies, modes = _entropy_and_mode(policy, episodes.observations)
     entropy = float(np.mean(np.asarray(entropies, np.float64)[valid]))
     greatest = deviation = float("nan")
@@ -310,7 +310,7 @@ def _actions(
 
 
 def _at_bounds(space: spaces.Space, actions: Any, valid: np.ndarray) -> float:
-    """Share of action components at (or cut off at) a finite bound."""
+    """Share of action components that lie at a finite bound or beyond it."""
     if not isinstance(space, spaces.Box):
         return 0.0
     _, half = box_scale(space_from_json(space_to_json(space)))  # type: ignore[arg-type]

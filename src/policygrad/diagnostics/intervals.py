@@ -1,21 +1,21 @@
 """Sums over groups of episodes, and the 95 % intervals that follow from them.
 
-Nothing here keeps a gradient. Episode i goes to group i mod K, and every quantity is a function θ
-of sums over groups, so that leaving a group out costs a subtraction. The delete-a-group jackknife
-is the bootstrap over episodes to first order; it needs no resampling, and keeps K sums whatever N
-is.
+No single gradient is kept. Episode i goes to group i mod K. Every quantity is a function θ of sums
+over groups, so that leaving a group out costs one subtraction. To first order the delete-a-group
+jackknife is the bootstrap over episodes. It needs no resampling, and it keeps K sums whatever N is.
 
-What makes it cover:
+Three things make the intervals cover:
 
-    few        Student's t, with the degrees of freedom that the standard error itself has by
-               Satterthwaite's (1946) rule: se² of K numbers of kurtosis κ has the relative variance
-               (κ − 1)/K, hence 2K/(κ − 1) degrees, K − 1 at most.
-    skewness   Variances and products have long tails. The third moment of the pseudo-values goes
-               into the ends by Hall's (1992) transformation of the studentised statistic.
-    norms      X = ‖Ḡ‖² exceeds ‖G‖² by trS, S the covariance of Ḡ. X is a weighted sum of squares,
-               and nothing near normal where noise dominates: an interval holds every θ = ‖G‖² at
-               which X, of mean θ + trS and variance 2 trS² + 4 θ λ, is not improbable by Wilson and
-               Hilferty's cube root. The jackknife has λ; the groups' Gram matrix has trS².
+    few groups  Student's t, with the degrees of freedom of the standard error by Satterthwaite's
+                (1946) rule. se² of K numbers of kurtosis κ has the relative variance (κ − 1)/K,
+                hence 2K/(κ − 1) degrees of freedom, at most K − 1.
+    skewness    Variances and products have long tails. The third moment of the pseudo-values goes
+                into the ends by Hall's (1992) transformation of the studentised statistic.
+    norms       X = ‖Ḡ‖² exceeds ‖G‖² by trS, where S is the covariance of Ḡ. X is a weighted sum of
+                squares, and far from normal if noise dominates. The interval holds every θ = ‖G‖²
+                at which X, of mean θ + trS and variance 2 trS² + 4 θ λ, is not improbable by Wilson
+                and Hilferty's cube root. λ comes from the jackknife, trS² from the Gram matrix of
+                the groups.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class Measured:
     high: Any
 
     def map(self, increasing: Any) -> "Measured":
-        """An increasing function of it; decreasing ones swap the ends themselves."""
+        """The same after an increasing function. (For a decreasing one, swap the ends.)"""
         return Measured(increasing(self.value), increasing(self.low), increasing(self.high))
 
     def covers(self, truth: Any) -> Any:
@@ -55,12 +55,12 @@ class Measured:
         return bool(inside) if np.ndim(inside) == 0 else inside
 
     def to_json(self) -> Any:
-        """Plain data; None stands for a number that is infinite or not defined."""
+        """Plain data; None in place of a number that is infinite or not defined."""
         return to_json(self)
 
 
 def to_json(record: Any) -> Any:
-    """Any record of the diagnostics as plain data; None for what is infinite or not defined."""
+    """Any record of the diagnostics as plain data; None in place of NaN and infinity."""
     if dataclasses.is_dataclass(record):
         return {
             f.name: to_json(getattr(record, f.name))
@@ -83,9 +83,9 @@ class GroupSums:
     """Sums over the episodes of each of K groups.
 
     Attributes:
-        counts: `[K]`, episodes.
+        counts: `[K]`, the number of episodes in each group.
         sums: name -> `[K, ...]`, float64.
-        classes: name -> sums over all episodes by another class than the group.
+        classes: name -> `[CLASSES, ...]`, sums over the episodes of each class of length.
     """
 
     counts: Float[np.ndarray, " K"]
@@ -103,8 +103,10 @@ class GroupSums:
         return GroupSums(self.counts + other.counts, sums, classes)
 
     def folded(self) -> "GroupSums":
-        """Those that are not empty, and half as many while they are too small to be alike and many
-        enough to halve."""
+        """The groups that are not empty, merged in pairs while they are many and small.
+
+        Many: at least 32. Small: fewer than 8 episodes each on average.
+        """
         present = self.counts > 0
         sums = {k: v[present] for k, v in self.sums.items()}
         groups = GroupSums(self.counts[present], sums, self.classes)
@@ -115,7 +117,7 @@ class GroupSums:
         return groups
 
     def _halved(self) -> "GroupSums":
-        """Group k put together with k + K/2; where K is odd, three with each other."""
+        """Group k merged with group k + K/2; if K is odd, the last group joins the first pair."""
         half = len(self.counts) // 2
 
         def merge(x: np.ndarray) -> np.ndarray:
@@ -127,7 +129,7 @@ class GroupSums:
         return GroupSums(merge(self.counts), sums, self.classes)
 
     def means(self) -> "Means":
-        """Means over all episodes, and over those outside each group."""
+        """Means over all episodes, and over the episodes outside each group."""
         n = self.counts.sum() - np.append(0.0, self.counts)
 
         def leave_out(x: np.ndarray) -> np.ndarray:
@@ -141,10 +143,10 @@ class GroupSums:
 
 @dataclass(frozen=True)
 class Means:
-    """Means: row 0 over all episodes, row k over those outside group k.
+    """Means: row 0 over all episodes, row k over the episodes outside group k.
 
     Attributes:
-        n: `[1 + K]`, episodes that each row is over.
+        n: `[1 + K]`, the number of episodes behind each row.
         of: name -> `[1 + K, ...]`.
     """
 
@@ -159,7 +161,7 @@ class Means:
 
         Args:
             values: the quantity, row by row; row 0 is the estimate.
-            over: what it can be; positive intervals do not go below 0.
+            over: its range; "positive" intervals do not go below 0.
         """
         value = values[0]
         spread, skew, t = standard_error(values, self.n)
@@ -174,7 +176,7 @@ class Means:
 
         Args:
             values: `[1 + K]`, ‖x̄‖² less its noise, row by row, or a multiple of it.
-            noise: trS, what was taken off (in the same multiple).
+            noise: trS, what was subtracted (in the same multiple).
             concentration: tr(S²)/(trS)², from one over the dimension to 1; see `concentration`.
         """
         value = float(values[0])
@@ -182,19 +184,19 @@ class Means:
         x = max(value + noise, 0.0)
         if not np.all(np.isfinite([spread, value, noise, concentration])):
             return Measured(value, 0.0, math.inf)
-        # λ is at most trS; where x is next to nothing, the quotient is of rounding errors
+        # λ is at most trS; if x is almost zero, the quotient holds only rounding errors
         along = min(float(spread) ** 2 / (4 * x), 4 * noise) if x > 0 else 0.0
         square = concentration * noise**2
         low = _where_improbable(x, t, noise, square, along)
-        # below the mean of pure noise the lower tail would promise too much
+        # if x is below the mean of pure noise, the lower tail would make the interval too short
         high = _where_improbable(max(x, noise), -t, noise, square, along)
         return Measured(value, min(low, max(value, 0.0)), max(high, value))
 
 
 def total_of(one: Measured, other: Measured) -> Measured:
-    """The sum of two positive numbers, errors independent; Zou & Donner's (2008) upper end.
+    """The sum of two positive numbers with independent errors; Zou & Donner's (2008) upper end.
 
-    The lower one is the sum of both: theirs is too high where one of them may be zero.
+    The lower end is the sum of both lower ends; theirs is too high if one number may be zero.
     """
     value = one.value + other.value
     away = math.hypot(one.high - one.value, other.high - other.value)
@@ -202,7 +204,7 @@ def total_of(one: Measured, other: Measured) -> Measured:
 
 
 def errors_of_both(value: Any, *causes: Any) -> Measured:
-    """A number with independent errors, each given by the two values that it alone would lead to.
+    """A number with independent errors. Each error is given by the two values it alone leads to.
 
     The distances add in squares, below and above (Zou & Donner 2008).
     """
@@ -212,7 +214,7 @@ def errors_of_both(value: Any, *causes: Any) -> Measured:
 
 
 def share(parts: Float[np.ndarray, " K"], wholes: Float[np.ndarray, " K"]) -> tuple[float, float]:
-    """Σ parts / Σ wholes over groups alike, and its standard error, the quotient linearised."""
+    """Σ parts / Σ wholes over groups, and its standard error by linearising the quotient."""
     k, whole = len(parts), float(wholes.mean())
     if whole <= 0:
         return 0.0, math.inf
@@ -225,8 +227,8 @@ def squares_of_sums(products: Float[np.ndarray, "... K K"]) -> Float[np.ndarray,
     """‖·‖² of the sum over all groups, and of the sums over all but one; R = 1 + K.
 
     Args:
-        products: x_j · x_k of sums over groups. All that is asked of a gradient's length follows
-            from them, so that K² numbers stand for K gradients.
+        products: x_j · x_k of sums over groups. The lengths of all gradients here follow from
+            them, so that K² numbers suffice in place of K gradients.
     """
     total, of_group = products.sum(axis=(-2, -1)), products.sum(axis=-1)
     own = np.diagonal(products, axis1=-2, axis2=-1)
@@ -237,8 +239,8 @@ def squares_of_sums(products: Float[np.ndarray, "... K K"]) -> Float[np.ndarray,
 def concentration(products: Float[np.ndarray, "K K"], counts: np.ndarray, dimension: int) -> float:
     """tr(S²)/(trS)² of the covariance S of a mean, from the products of its groups' sums.
 
-    1 where the noise has one direction, 1/d where it is alike in d. Without the part that a
-    finite number of groups adds.
+    It is 1 if the noise has one direction, and 1/d if it is equal in d directions. What a finite
+    number of groups adds is subtracted.
 
     Args:
         products: x_j · x_k of sums over groups.
@@ -249,7 +251,7 @@ def concentration(products: Float[np.ndarray, "K K"], counts: np.ndarray, dimens
     share = counts / counts.sum()
     if dimension == 1 or k < 3:
         return 1.0
-    centre = np.eye(k) - share[:, None]  # sums less their group's share of the whole
+    centre = np.eye(k) - share[:, None]  # subtracts from each sum its group's share of the whole
     about = centre @ products @ centre.T
     trace = np.trace(about)
     if trace <= 0:
@@ -259,12 +261,12 @@ def concentration(products: Float[np.ndarray, "K K"], counts: np.ndarray, dimens
 
 
 def student(degrees: Any) -> Any:
-    """How many standard errors of so many degrees of freedom an interval reaches to each side."""
+    """The half width of a 95 % interval, in standard errors, with so many degrees of freedom."""
     return stdtrit(np.maximum(degrees, 1), 0.975)
 
 
 def _unskewed(t: float, skew: Any) -> Any:
-    """Where the studentised mean of numbers of this skewness has its quantile; t without any.
+    """The quantile of the studentised mean of numbers with this skewness; t without skewness.
 
     The inverse of g(T) = T + a/3·T² + a²/27·T³ + a/6 (Hall 1992), for a mean's own skewness a.
     """
@@ -273,7 +275,7 @@ def _unskewed(t: float, skew: Any) -> Any:
 
 
 def _where_improbable(x: float, t: float, noise: float, square: float, along: float) -> float:
-    """θ ≥ 0 at which x lies t deviations above its mean θ + noise; 0 where none does."""
+    """θ ≥ 0 at which x lies t deviations above its mean θ + noise; 0 if there is none."""
 
     def away(theta: float) -> float:
         mean, variance = theta + noise, 2 * square + 4 * theta * along
@@ -309,17 +311,19 @@ def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def standard_error(values: np.ndarray, n: np.ndarray) -> tuple[Any, Any, Any]:
-    """Of row 0, by leaving out groups of any sizes (Busing, Meijer & van der Leeden 1999).
+    """The standard error of row 0, by leaving out groups of unequal sizes.
 
     se² = (1/K) Σ_k (τ_k − τ̄)²/(h_k − 1), τ_k = h_k θ − (h_k − 1) θ_(k), h_k = N/n_k.
 
     Returns:
-        The standard error; the skewness of the estimate, which is that of the pseudo-values by √K;
-        and how many standard errors an interval reaches to each side.
+        The standard error; the skewness of the estimate, which is that of the pseudo-values divided
+        by √K; and the half width of the interval in standard errors.
+
+    Source: Busing, Meijer & van der Leeden 1999.
     """
     k = len(values) - 1
     shape = np.shape(values[0])
-    if k < 3:  # two groups leave one episode each, perhaps, which has no spread
+    if k < 3:  # with two groups, one may hold a single episode, which has no variance
         return np.full(shape, np.inf), np.zeros(shape), np.full(shape, student(1))
     rest = n[1:].reshape(-1, *[1] * (values.ndim - 1))
     sizes = n[0] - rest

@@ -1,21 +1,22 @@
-"""The cosine that follows where few episodes hold most of the variance.
+"""A prediction of the cosine for the case that few episodes hold most of the variance.
 
-Episodes are told apart by the length of their gradient: a class holds those whose ‖ĝ‖² lies within
-the same factor of two. Of every class c three things matter: its share p_c of the episodes, the
+Episodes are classified by the length of their gradient: a class holds those whose ‖ĝ‖² lies within
+the same factor of two. Three numbers of every class c are used: its share p_c of the episodes, the
 mean μ_c of its gradients, and their mean squared length q_c. A batch of N draws n_c episodes of
-each class, and its mean gradient is normal given these: around M = Σ n_c μ_c / N, of variances
+each class. Given the n_c, its mean gradient is assumed to be normal around M = Σ n_c μ_c / N, with
+the variances
 
-    Σ n_c v_c / N²  along M,    Σ n_c (q_c − ‖μ_c‖² − v_c) / N²  across it,
+    Σ n_c v_c / N²  along M,    Σ n_c (q_c − ‖μ_c‖² − v_c) / N²  across it.
 
-v_c in proportion to q_c, so that all classes together have the share f of trΣ along G. The mean
-direction of such a batch points along M, and two independent batches have, on average, the cosine
+v_c is proportional to q_c, such that all classes together have the share f of trΣ along G. The mean
+direction of such a batch points along M. Two independent batches have, on average, the cosine
 
     ‖E û‖²,   û = M/‖M‖ · E[x / √(x² + across)],   x ~ N(‖M‖, along).
 
-An episode by itself is as long as its class says, û = ĝ/√q_c, and no noise need be normal.
+For a single episode û = ĝ/√q_c, and nothing is assumed to be normal.
 
-Most batches hold none of the few long gradients: they point better than trΣ says. And what short
-gradients have in common need not lie along G, which the long ones make.
+Most batches hold none of the few long gradients. Such batches point better than trΣ predicts. The
+mean of the short gradients need not lie along G, to which the long ones contribute most.
 """
 
 from typing import Any, NamedTuple
@@ -24,13 +25,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtri
 
-CLASSES = 64  # factors of two, of which those 2^63 apart share a class, and one of nothing
+CLASSES = 64  # 63 by powers of two (modulo 63), and one for gradients of zero
 DRAWS = 2000
 _NORMAL = ndtri((np.arange(16) + 0.5) / 16)
 
 
 def class_of(square: Any, xp: Any) -> Any:
-    """The class of every ‖ĝ‖², by NumPy or JAX's NumPy."""
+    """The class of every ‖ĝ‖². `xp` is NumPy or JAX's NumPy."""
     return xp.where(square > 0, xp.frexp(square)[1] % (CLASSES - 1), CLASSES - 1)
 
 
@@ -38,9 +39,9 @@ class LengthClasses(NamedTuple):
     """Sums over the episodes of each class of length.
 
     Attributes:
-        counts: `[L]`, episodes.
-        gradient: `[L, d]`, of ĝ.
-        square: `[L]`, of ‖ĝ‖².
+        counts: `[L]`, the number of episodes.
+        gradient: `[L, d]`, the sum of ĝ.
+        square: `[L]`, the sum of ‖ĝ‖².
     """
 
     counts: Float[np.ndarray, " L"]
@@ -49,7 +50,7 @@ class LengthClasses(NamedTuple):
 
 
 class _Terms(NamedTuple):
-    """Of each class: p, q, μ·μ' with every other, v, and the variance across."""
+    """For each class: p, q, the products μ·μ' with all classes, v, and the variance across M."""
 
     shares: Float[np.ndarray, " L"]
     square: Float[np.ndarray, " L"]
@@ -66,13 +67,14 @@ def cosines_by_length(
 ) -> Float[np.ndarray, " n"]:
     """E[û·û'] of two independent batches.
 
-    By 2,000 draws of a batch's classes, always the same; their error is below 0.01.
+    It is a mean over 2,000 draws of the classes in a batch. The draws are the same in every call;
+    their error is below 0.01.
 
     Args:
         classes: of all episodes.
-        signal_to_noise: ‖G‖/√trΣ; where it is 0, so are the cosines.
+        signal_to_noise: ‖G‖/√trΣ; if it is 0, so are the cosines.
         along: f, the share of trΣ along G.
-        sizes: 1, some N, and twice as many each time.
+        sizes: 1, then some N, and twice as many each time.
     """
     if signal_to_noise <= 0 or not np.isfinite(signal_to_noise):
         return np.full(len(sizes), 1.0 if signal_to_noise > 0 else 0.0)
@@ -96,11 +98,11 @@ def _terms(classes: LengthClasses, signal_to_noise: float, along: float) -> _Ter
     variance = p @ q / (1 + signal_to_noise**2)
     norm = signal_to_noise * np.sqrt(variance)
     total = gradient.sum(axis=0)
-    # by pairs of different episodes, whose noise does not meet: with G, and with each other
+    # from pairs of different episodes, whose noise is independent: with G, and between classes
     component = (gradient @ total - square) / counts / max(n - 1, 1) / norm
     products = gradient @ gradient.T / counts / counts[:, None]
     own = (np.diagonal(products) * counts - q) / np.maximum(counts - 1, 1)
-    # a class's own by its pairs, of which one episode has none; never less than along G
+    # ‖μ_c‖² from pairs within the class (none for one episode); at least its component along G
     np.fill_diagonal(products, np.clip(own, np.minimum(component**2, q), q))
     inside, between = along * variance, p @ (component - norm) ** 2
     v = q * max(inside - between, 0.0) / (p @ q)
@@ -109,7 +111,7 @@ def _terms(classes: LengthClasses, signal_to_noise: float, along: float) -> _Ter
 
 
 def _squared_mean(terms: _Terms, drawn: Float[np.ndarray, "R L"]) -> float:
-    """‖E û‖² over rows, each the classes of a batch's episodes."""
+    """‖E û‖² over rows; each row holds the numbers of a batch's episodes in every class."""
     share = drawn / drawn.sum(axis=1, keepdims=True)
     per_episode = share / drawn.sum(axis=1, keepdims=True)
     along, across = (per_episode @ v for v in (terms.along, terms.across))

@@ -1,7 +1,7 @@
-"""The noise of the gradient that an update was made from, as training goes along.
+"""The noise of the gradient that an update was made from, measured during training.
 
-On the device only moments are taken, which columns add to one after the other; the ratios that
-follow from them are taken on the host, in 64 bits.
+The device computes moments only, adding one column after the other. The host computes the ratios
+that follow from them, in 64 bits.
 """
 
 import math
@@ -17,13 +17,13 @@ from policygrad.gradients.scores import column_moments
 
 
 class GradientMoments(NamedTuple):
-    """What is kept of the gradients of a batch's N columns: whole episodes, or lanes of segments.
+    """Moments of the gradients of a batch's N columns: whole episodes, or lanes of segments.
 
     Attributes:
         columns: `[]`, N.
         square: `[]`, ‖Ḡ‖² of their mean, the batch's gradient.
         mean_square: `[]`, the mean of ‖ĝ_n‖².
-        product: `[]`, Ḡ · G', G' being the gradient that was monitored before.
+        product: `[]`, Ḡ · G', with G' the last monitored gradient.
         last_square: `[]`, ‖G'‖²; 0 before the first.
     """
 
@@ -34,7 +34,7 @@ class GradientMoments(NamedTuple):
     last_square: Float[Array, ""]
 
     def variance_and_norm(self) -> tuple[float, float]:
-        """trΣ of one column's gradient, and ‖G‖²; both unbiased, so that ‖G‖² may be negative."""
+        """trΣ of one column's gradient, and ‖G‖². Both are unbiased, so ‖G‖² may be negative."""
         square, mean_square, n = map(float, (self.square, self.mean_square, self.columns))
         variance, norm2 = variance_and_norm(square, mean_square, n)  # type: ignore[arg-type]
         return float(variance), float(norm2)
@@ -47,11 +47,11 @@ def gradient_moments(
 
     Args:
         policy, trajectories, weights: as `policy_gradient` takes them.
-        last: the gradient that was monitored before; zeros before the first.
+        last: the last monitored gradient; zeros before the first.
 
-    Bias: columns count as independent and alike. They are where each is an episode; lanes of
-    segments begin in states of their own, whose differences count as noise. What a batch shares
-    through normalised advantages or leave-one-out is left out.
+    Bias: columns count as independent and identically distributed. Whole episodes are. Lanes of
+    segments begin in different states, and their differences count as noise. The dependence between
+    columns that normalised advantages or leave-one-out cause is left out.
 
     Source: McCandlish et al. 2018.
     """
@@ -66,7 +66,7 @@ def gradient_moments(
 
 
 def nothing_measured() -> GradientMoments:
-    """In place of the moments of an update that is not monitored."""
+    """Moments for an update that is not monitored: all zero."""
     zero = jnp.zeros(())
     return GradientMoments(jnp.int32(0), zero, zero, zero, zero)
 
@@ -80,8 +80,8 @@ def noise_metrics(moments: GradientMoments, steps: int) -> dict[str, float | Non
 
     Returns:
         `signal_to_noise`, ‖G‖/√(trΣ/N); `noise_scale`, trΣ/‖G‖² in environment steps; and
-        `gradient_cosine`, of this and the last monitored gradient. None for what is infinite or
-        not defined: the noise scale where ‖G‖² may be zero, the first cosine.
+        `gradient_cosine`, of this and the last monitored gradient. None for a number that is
+        infinite or not defined: the noise scale if ‖G‖² is not positive, and the first cosine.
     """
     variance, norm2 = moments.variance_and_norm()
     n = float(moments.columns)

@@ -1,4 +1,4 @@
-"""How noisy the gradient is: variance, signal to noise, noise scale, and the batch it takes."""
+"""How noisy the gradient is: variance, signal to noise, noise scale, and episodes needed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -52,14 +52,14 @@ class Noise:
 
     Attributes:
         parameters: d.
-        squared_norm: ‖G‖², G = E ĝ; unbiased, so that it may come out below zero.
+        squared_norm: ‖G‖², G = E ĝ. The estimate is unbiased, so it may be below zero.
         norm: ‖G‖.
         variance: trΣ, the trace of the covariance. A batch of N divides it by N.
         signal_to_noise: ‖G‖/√trΣ. A batch of N multiplies it by √N.
-        noise_scale: B = trΣ/‖G‖², episodes; infinite where the norm may be zero.
-        along: share of trΣ along G, which changes the estimate's length and not its direction; from
-            0 to 1 where G may be zero.
-        episodes_for: cosine -> episodes a batch takes to have it with G, on average.
+        noise_scale: B = trΣ/‖G‖², episodes; infinite if the estimate of the norm is zero.
+        along: share of trΣ along G. This share changes the estimate's length and not its direction.
+            Its interval is from 0 to 1 if G may be zero.
+        episodes_for: cosine -> episodes that a batch needs to have this cosine with G on average.
     """
 
     parameters: int
@@ -74,7 +74,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class GradientNoise:
-    """What N per-episode gradients say about the noise of the estimate.
+    """The noise of a gradient estimate, measured from N per-episode gradients.
 
     Attributes:
         episodes: N.
@@ -111,11 +111,11 @@ def gradient_noise(
     Args:
         policy: observation -> distribution, at the parameters that acted.
         estimator: what weighs each score.
-        state: what it has fitted, on other episodes than these.
-        episodes: whole episodes, or batches of them one after another; memory is that of a batch.
+        state: what the estimator has fitted, on other episodes than these.
+        episodes: whole episodes, or an iterable of batches of them; one batch at a time is in
+            memory.
         groups: K of the jackknife; memory holds 2·K gradients.
-        rows: steps that are differentiated at a time; where it holds all of them, one shape
-            compiles.
+        rows: steps that are differentiated at a time. If all steps fit, only one shape is compiled.
 
     Returns:
         `GradientNoise`; every quantity with its 95 % interval over episodes.
@@ -123,8 +123,8 @@ def gradient_noise(
     Raises:
         UserError: segments, or fewer than two episodes.
 
-    Bias: none in `variance` and `squared_norm`; ratios have that of a quotient, O(1/N). With a
-    leave-one-out baseline the estimates of a batch depend on each other, which is left out.
+    Bias: none in `variance` and `squared_norm`; ratios have the bias of a quotient, O(1/N). With a
+    leave-one-out baseline the episodes of a batch depend on each other; this is left out.
 
     Source: McCandlish et al. 2018, with ‖G‖² less its own noise.
     """
@@ -139,7 +139,7 @@ def gradient_noise(
 def noise_of_gradients(
     gradients: Mapping[str, Any] | Any, *, groups: int = GROUPS
 ) -> GradientNoise:
-    """The same from per-episode gradients that someone else computed.
+    """`gradient_noise` for per-episode gradients from another source.
 
     Args:
         gradients: `[N, d]`, or name -> `[N, ...]` by parameter group; one row an episode.
@@ -149,7 +149,7 @@ def noise_of_gradients(
         `GradientNoise`.
 
     Raises:
-        UserError: fewer than two rows, groups of different length, or numbers that are not finite.
+        UserError: fewer than two rows, groups of different lengths, or a number that is not finite.
 
     Bias: as in `gradient_noise`.
 
@@ -165,7 +165,7 @@ def noise_of_gradients(
 
 
 def as_rows(named: Mapping[str, Any]) -> tuple[Float[np.ndarray, "N d"], tuple[Part, ...]]:
-    """Per-episode gradients as one matrix, and where its groups lie."""
+    """Per-episode gradients as one matrix, and the columns of each parameter group."""
     arrays = {k: _numbers(k, v) for k, v in named.items()}
     lengths = {k: len(v) if v.ndim else 0 for k, v in arrays.items()}
     if not lengths or len(set(lengths.values())) != 1 or min(lengths.values()) < 2:
@@ -173,7 +173,7 @@ def as_rows(named: Mapping[str, Any]) -> tuple[Float[np.ndarray, "N d"], tuple[P
             f"gradients need one row an episode, at least 2 and equally many of each, got {lengths}"
         )
     for name, array in arrays.items():
-        wrong = ~(np.abs(array) < 1e140)  # NaN, infinite, or with a square that may be
+        wrong = ~(np.abs(array) < 1e140)  # NaN, infinite, or so large that its square may be
         if wrong.any():
             bad = np.argwhere(wrong)[0]
             raise UserError(f"gradient {name!r} of episode {bad[0]} is {array[tuple(bad)]}")
@@ -212,7 +212,7 @@ def _group(flat: np.ndarray, parts: tuple[Part, ...], groups: int) -> GroupSums:
 
 
 def reduce_gradients(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Any]:
-    """ĝ, ‖ĝ‖² by part, and ĝ/‖ĝ‖ of every episode; ĝ and ‖ĝ‖² by class of length too."""
+    """For every episode ĝ, ‖ĝ‖² by part, and ĝ/‖ĝ‖; and ĝ and ‖ĝ‖² by class of length."""
     tree = scores.episode_gradients(policy, episodes, psi)
     return _rows(flatten(tree), by_part(tree), jnp)
 
@@ -234,7 +234,7 @@ def _rows(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
 
 
 def noise_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> GradientNoise:
-    """The record, from sums of `gradient`, `square`, `direction` and `directed`."""
+    """The result, from group sums of `gradient`, `square`, `direction` and `directed`."""
     gradient, squares = sums.sums["gradient"], sums.sums["square"]
     products = with_total(products_of(gradient, parts))
     second = with_total(squares.T).T
@@ -272,20 +272,20 @@ def products_of(
 
 
 def with_total(parts: Float[np.ndarray, "P ..."]) -> Float[np.ndarray, "1+P ..."]:
-    """The sum over all parts, and then the parts."""
+    """The sum over all parts, followed by the parts."""
     return np.concatenate([parts.sum(axis=0, keepdims=True), parts])
 
 
 def variance_and_norm(
     squared: np.ndarray, second: np.ndarray, n: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """trΣ and ‖G‖², unbiased, of ‖Ḡ‖² and the mean of ‖ĝ‖², so that their sum is the latter."""
+    """Unbiased trΣ and ‖G‖² from ‖Ḡ‖² and the mean of ‖ĝ‖²; their sum is that mean."""
     variance = np.maximum(second - squared, 0.0) * n / np.maximum(n - 1, 1)
     return variance, squared - variance / n
 
 
 def norm_by_variance(norm2: Any, variance: Any) -> Any:
-    """‖G‖²/trΣ: one over the noise scale. Infinite without noise, 0 without either."""
+    """‖G‖²/trΣ, one over the noise scale. Infinite without noise; 0 without noise and signal."""
     with np.errstate(all="ignore"):
         return np.where(variance > 0, np.divide(norm2, variance), np.where(norm2 > 0, np.inf, 0.0))
 
@@ -298,7 +298,7 @@ def _noise(
     ratio = norm_by_variance(norm2, variance)
     alike = concentration(products, means.n[0] - means.n[1:], d)
     snr = means.squared_norm(ratio, 1 / means.n[0], alike).map(_root)
-    if means["square"][0, part] == 0:  # nothing but zeros: neither signal nor noise is known
+    if means["square"][0, part] == 0:  # all gradients are zero: neither signal nor noise is known
         snr = Measured(0.0, 0.0, float("inf"))
     squared_norm = means.squared_norm(norm2, variance[0] / means.n[0], alike)
     return Noise(

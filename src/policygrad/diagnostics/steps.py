@@ -1,4 +1,4 @@
-"""One step's variance by its source: the rest of the trajectory, the action, the state."""
+"""The variance of one step, split by its source: what follows, the action, the state."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -26,13 +26,13 @@ BRANCHES = 4  # two actions, two continuations of each
 
 @dataclass(frozen=True)
 class StepSplit:
-    """The variance of one step's term g = Ψ z, a step being any of those the policy visits.
+    """The variance of one step's term g = Ψ z, over all steps that the policy visits.
 
     Attributes:
-        states: how many were branched from.
-        trajectory: Σ_τ = E Var_τ(g), of what follows the action.
-        action: Σ_a = E_s Var_a(E_τ g), of the choice of action.
-        state: Σ_s = Var_s(E_{a,τ} g), of where the step is; may come out below zero.
+        states: the number of states that were branched from.
+        trajectory: Σ_τ = E Var_τ(g), from what follows the action.
+        action: Σ_a = E_s Var_a(E_τ g), from the choice of the action.
+        state: Σ_s = Var_s(E_{a,τ} g), from the state of the step. The estimate may be below zero.
         variance: their sum.
     """
 
@@ -58,28 +58,28 @@ def split_by_step(
     max_steps: int | None = None,
     batch: int = 256,
 ) -> StepSplit:
-    """Var g = Σ_τ + Σ_a + Σ_s of one step, by going back to states and trying again.
+    """Var g = Σ_τ + Σ_a + Σ_s of one step, by returning to states and continuing again.
 
-    From each of the states two actions are drawn and each is followed twice: products of what is
-    drawn independently have the squares of the conditional means as their expectation.
+    In each state two actions are drawn, and each is followed twice. The product of two independent
+    continuations has the square of their conditional mean as its expectation.
 
     Args:
         policy, estimator, state: as in `gradient_noise`.
-        environment: compiled; its state is a value, so that it can be gone back to.
+        environment: compiled. Its state is a value, so that it can be returned to.
         key: consumed.
-        states: how many, at least 2, and rounded up to whole batches; each is one step, drawn
-            uniformly, of an episode of its own.
+        states: how many, at least 2; rounded up to whole batches. Each state is drawn uniformly
+            from the steps of a separate episode.
         max_steps: cap on an episode; None for the environment's time limit, else 10,000.
-        batch: states at a time: memory is that of four times as many episodes.
+        batch: states at a time; memory holds four times as many episodes.
 
     Returns:
         `StepSplit`; intervals over states.
 
     Raises:
         UserError: fewer than 2 states; a Gymnasium environment, which cannot be reset to a state;
-            an estimator whose weights are not of what follows the step.
+            an estimator whose weights depend on more than what follows the step.
 
-    Bias: none, but O(1/states) of a quotient.
+    Bias: only that of a quotient, O(1/states).
 
     Source: Tucker et al. 2018, eq. 4.
     """
@@ -104,14 +104,15 @@ def split_by_step(
 def _check(estimator: Estimator, environment: Any) -> None:
     if not isinstance(environment, CompiledEnvironment):
         raise UserError(
-            f"the split by step goes back to states, which {type(environment).__name__} cannot be "
-            "reset to; use a compiled environment, such as gymnax/CartPole-v1"
+            f"the split by step returns to earlier states, and {type(environment).__name__} cannot "
+            "be reset to a state; use a compiled environment, such as gymnax/CartPole-v1"
         )
     own_batch = estimator.baseline is not None and estimator.baseline.couples_episodes
     if estimator.form.whole_episodes or own_batch or estimator.normalise_advantages:
         raise UserError(
-            f"the split by step needs weights of what follows a step; {estimator.form} with these "
-            "options reads the whole episode or batch; use reward_to_go or gae"
+            f"the split by step needs weights that depend only on what follows a step; "
+            f"{estimator.form} with these options reads the whole episode or batch; use "
+            "reward_to_go or gae"
         )
 
 
@@ -119,7 +120,7 @@ def _check(estimator: Estimator, environment: Any) -> None:
 def _branch(
     same: Same, policy: Any, estimator: Any, state: Any, key: Any, batch: int, limit: int
 ) -> tuple[dict[str, Array], Array]:
-    """Sums over groups, of steps weighted by their episode's length."""
+    """Sums over groups of steps, each step weighted by the length of its episode."""
     visit_key, act_key, go_key = jax.random.split(key, 3)
     visited, lengths, running = _visit(same.environment, policy, visit_key, batch, limit)
     twice: LaneState = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), visited)
@@ -154,7 +155,7 @@ def _branch(
 def _visit(
     environment: CompiledEnvironment, policy: Any, key: PRNGKeyArray, batch: int, limit: int
 ) -> tuple[LaneState, Array, Array]:
-    """A uniform step of each of some episodes, their lengths, and which did not end."""
+    """One uniformly drawn step of each episode, the lengths, and which episodes did not end."""
     reset_key, act_key, environment_key, keep_key = jax.random.split(key, 4)
     lanes = start_lanes(environment, reset_key, batch)
 
@@ -163,7 +164,7 @@ def _visit(
 
     def step(carry: Any) -> Any:
         t, lanes, alive, kept, lengths = carry
-        # the (t + 1)-th step replaces what is kept with probability 1/(t + 1)
+        # step number t + 1 replaces the kept one with probability 1/(t + 1)
         draw = jax.random.uniform(jax.random.fold_in(keep_key, t), (batch,)) * (t + 1) < 1
         kept = _choose(alive & draw, lanes, kept)
         actions, _ = act(policy, lane_keys(act_key, t, batch), lanes.observations)
@@ -188,7 +189,7 @@ def _split(sums: GroupSums) -> StepSplit:
     trajectory, action, state = (
         m[k] / length for k in ("trajectory", "given_action", "given_state")
     )
-    # ‖E g‖² by pairs of different groups
+    # ‖E g‖² from pairs of different groups
     x = sums.sums["gradient"] / sums.counts[:, None]
     present = np.concatenate([np.ones((1, len(x))), 1 - np.eye(len(x))])
     k = present.sum(axis=1)

@@ -1,9 +1,9 @@
-"""From whole episodes to group sums, episode by episode: memory is that of a batch.
+"""From whole episodes to group sums, episode by episode; memory holds one batch.
 
-A batch is cut into chunks of episodes of like length, and the chunks are shared out between two
-threads, each with sums of its own: a chunk is one core's work, and who takes which follows from the
-batch alone, so that results are the same on every number of cores. A GPU takes a chunk's episodes
-at once, as many as its memory should hold gradients of.
+A batch is cut into chunks of episodes of similar length. Two threads process the chunks, each with
+sums of its own. A chunk is the work of one core. Which thread takes which chunk follows from the
+batch alone, so results do not depend on the number of cores. A GPU takes the episodes of a chunk at
+once, as many as a fixed amount of memory can hold gradients of.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,15 +32,15 @@ Reduce = Callable[[Any, Trajectories, PyTree], dict[str, Any]]
 # steps that are sent to the device at a time
 ROWS = 32_768
 THREADS = 2
-BYTES = 2**28  # of what is made of episodes, where they are taken at once
+BYTES = 2**28  # for the rows of episodes that are taken at once
 
 
 class Classed(NamedTuple):
-    """Rows that are summed by a class of their own, in place of their episode's group.
+    """Rows that are summed by class instead of by the group of their episode.
 
     Attributes:
-        of: `[m]`, from 0 to `CLASSES` − 1.
-        rows: `[m, ...]`; or their sums, `[CLASSES, ...]`, where `of` is None.
+        of: `[m]`, the class of each row, from 0 to `CLASSES` − 1.
+        rows: `[m, ...]`; or, if `of` is None, their sums `[CLASSES, ...]`.
     """
 
     of: Any
@@ -48,12 +48,12 @@ class Classed(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some episodes of a batch, of like length.
+    """Some episodes of a batch, of similar length.
 
     Attributes:
-        height: T, the rows that hold all of them.
-        columns: `[m]`, where they lie in the batch; from `episodes` on only to fill the shape.
-        episodes: how many there are, m or less.
+        height: T, the number of rows that hold all of them.
+        columns: `[m]`, their columns in the batch; entries from `episodes` on only fill the shape.
+        episodes: how many episodes there are, at most m.
     """
 
     height: int
@@ -70,16 +70,16 @@ def stream(
     groups: int = GROUPS,
     rows: int = ROWS,
 ) -> GroupSums:
-    """Sums over groups of what `reduce` makes of every episode.
+    """Sums over groups of the rows that `reduce` computes from every episode.
 
     Args:
         policy: passed on to `reduce`.
-        episodes: whole episodes, or batches of them one after another.
+        episodes: whole episodes, or an iterable of batches of them.
         weigh: batch -> pytree of `[..., T, B]`: the weights, which may depend on the whole batch.
-        reduce: `(policy, trajectories, weights) -> name -> [m, ...]`, a row an episode, or
-            `Classed` rows. Compiled; equal values compile once.
+        reduce: `(policy, trajectories, weights) -> name -> [m, ...]`, one row an episode, or
+            `Classed` rows. It is compiled once for each value of `reduce`.
         groups: K.
-        rows: T·m of a chunk, about; where it holds a batch, one shape compiles.
+        rows: T·m of a chunk, about. If a batch fits, only one shape is compiled.
 
     Raises:
         UserError: segments in place of whole episodes, or fewer than two episodes or groups.
@@ -108,13 +108,13 @@ def stream(
 
 
 def check_groups(groups: int) -> None:
-    """Raise UserError unless there are two or more."""
+    """Raise UserError unless there are two groups or more."""
     if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 2:
         raise UserError(f"groups must be a whole number, at least 2, got {groups!r}")
 
 
 def grouped(counts: np.ndarray, sums: dict[str, Any]) -> GroupSums:
-    """Sums in float64, those over groups apart from those over classes.
+    """Sums in float64; those over groups and those over classes are separated.
 
     Raises:
         NonFiniteError: a sum that is NaN or infinite.
@@ -122,8 +122,8 @@ def grouped(counts: np.ndarray, sums: dict[str, Any]) -> GroupSums:
     for name, x in sums.items():
         if not np.all(np.isfinite(x.rows if isinstance(x, Classed) else x)):
             raise NonFiniteError(
-                f"the sum of {name} over the episodes is NaN or infinite; so is a reward, an "
-                "observation, a number of policy or critic, or it overflows"
+                f"the sum of {name} over the episodes is NaN or infinite: a reward, an observation "
+                "or a parameter of the policy or the critic is, or the sum overflows"
             )
     of_groups = {k: v for k, v in sums.items() if not isinstance(v, Classed)}
     of_classes = {k: v.rows for k, v in sums.items() if isinstance(v, Classed)}
@@ -135,7 +135,7 @@ def grouped(counts: np.ndarray, sums: dict[str, Any]) -> GroupSums:
 
 
 def zeros_for(rows: dict[str, Any], groups: int) -> dict[str, Any]:
-    """What rows of these shapes are added to."""
+    """Zeros that rows of these shapes can be added to."""
 
     def zeros(x: Any) -> Any:
         if isinstance(x, Classed):
@@ -151,12 +151,12 @@ def add_rows(
     groups: Int[Array, " m"],
     count: Int[Array, ""] | None = None,
 ) -> dict[str, Any]:
-    """Sums with every row, or the first `count`, added to its episode's group, or its own class."""
+    """The sums with every row, or the first `count`, added to its group or its class."""
 
     def add(total: Array, index: Array, x: Array) -> Array:
-        if count is not None:  # behind the end, what is added is dropped
+        if count is not None:  # an index past the end drops the row
             index = jnp.where(jnp.arange(len(index)) < count, index, len(total))
-        # what is by step may be shorter than the longest episode's
+        # rows by step may be shorter than those of the longest episode
         return total.at[(index, *(slice(n) for n in x.shape[1:]))].add(x)
 
     def one(total: Any, x: Any) -> Any:
@@ -177,7 +177,7 @@ def _sums(
     first: int,
     rows: int,
 ) -> dict[str, Any]:
-    """Sums over the episodes of a batch, of which the first has this number."""
+    """Sums over the episodes of a batch; its first episode has the number `first`."""
     batch, extra = jax.tree.map(np.asarray, (batch, extra))
     valid = np.asarray(batch.valid)
     todo = chunks(valid, rows)
@@ -205,12 +205,12 @@ def _sums(
 
 
 def one_by_one() -> bool:
-    """Whether episodes are taken so where JAX computes: a core's near cache holds one gradient."""
+    """Whether episodes are taken one by one: on a CPU, whose near cache holds one gradient."""
     return jax.default_backend() == "cpu"
 
 
 def _bytes_of_one(zeros: dict[str, Any]) -> int:
-    """What is made of one episode, at most: a row of the sums."""
+    """Bytes of the rows of one episode."""
     return sum(x.nbytes // len(x) for x in jax.tree.leaves(zeros))
 
 
@@ -230,7 +230,7 @@ def _accumulate(
     groups: Int[Array, " m"],
     count: Int[Array, ""],
 ) -> dict[str, Any]:
-    """Sums with the first `count` episodes of a chunk added, at once or one by one."""
+    """The sums with the first `count` episodes of a chunk added, at once or one by one."""
 
     def column(x: Array, i: Array, axis: int) -> Array:
         return jax.lax.dynamic_slice_in_dim(x, i, 1, axis)
@@ -247,9 +247,10 @@ def _accumulate(
 
 
 def chunks(valid: Bool[np.ndarray, "T N"], rows: int, most: int = 2**31) -> list[Chunk]:
-    """A batch in chunks of episodes of like length, `most` of them in one, the longest first.
+    """A batch in chunks of at most `most` episodes of similar length, the longest first.
 
-    The rows of a chunk are a power of two, times 1 or 1.5, so that few shapes ever compile.
+    The number of rows of a chunk is a power of two, times 1 or 1.5, so that few shapes are
+    compiled.
     """
     heights = _heights(valid.sum(axis=0), len(valid))
     if valid.size <= rows:
@@ -269,7 +270,7 @@ def chunks(valid: Bool[np.ndarray, "T N"], rows: int, most: int = 2**31) -> list
 def cut(
     batch: Trajectories, extra: PyTree, height: int, columns: Int[np.ndarray, " m"]
 ) -> tuple[Trajectories, PyTree]:
-    """Some columns of a batch, and of what else is known of every step, `[..., T, N]`."""
+    """Some columns of a batch, and of further arrays `[..., T, N]` of every step."""
     part = jax.tree.map(lambda x: x[:height, columns], batch)
     part = replace(
         part,
@@ -280,7 +281,7 @@ def cut(
 
 
 def _heights(lengths: Int[np.ndarray, " N"], most: int) -> Int[np.ndarray, " N"]:
-    """The rows that each episode is given: its length padded, at most those that there are."""
+    """The number of rows for each episode: its padded length, at most `most`."""
     sizes = [padded_length(1)]
     while sizes[-1] < most:
         sizes.append(padded_length(sizes[-1] + 1))
@@ -294,7 +295,7 @@ def weights_of(estimator: Estimator, state: EstimatorState, trajectories: Trajec
 
 
 class Part(NamedTuple):
-    """One leaf of the parameters: its name, and where it lies in the flat gradient."""
+    """One leaf of the parameters: its name, and its columns in the flat gradient."""
 
     name: str
     start: int
@@ -312,7 +313,7 @@ def parts_of(policy: Any) -> tuple[Part, ...]:
 
 
 def flatten(gradients: PyTree) -> Float[Array, "m d"]:
-    """Gradients with a leading axis m as one vector each."""
+    """Gradients with a leading axis m, as one flat vector each."""
     return jnp.concatenate([g.reshape(len(g), -1) for g in jax.tree.leaves(gradients)], axis=1)
 
 

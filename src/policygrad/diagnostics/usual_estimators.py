@@ -30,8 +30,8 @@ def usual_estimators(
     """Total return, rewards to go under every baseline, n steps, GAE over λ, discounts, γ^t kept.
 
     Args:
-        horizon: of the baseline that depends on time alone, steps.
-        discount: γ, of all but those that are there to vary it.
+        horizon: steps of the baseline that depends on time alone.
+        discount: γ of all estimators, except those that vary γ.
         discounts: further γ, of rewards to go and of GAE at λ = 0.95.
         lambdas: of GAE.
         steps: n.
@@ -39,7 +39,7 @@ def usual_estimators(
         epochs: passes of the value network over a batch.
 
     Returns:
-        name -> estimator, as `train` takes it. Those with a critic share one for each discount.
+        name -> estimator, as `train` takes it. Estimators of equal γ share one critic.
 
     Raises:
         ValueError: a discount, λ or n out of range.
@@ -80,11 +80,12 @@ def usual_estimators(
 def line_up(
     policy: Any, fitting: Trajectories, key: PRNGKeyArray, *, epochs: int = 40, **which: Any
 ) -> dict[str, Fitted]:
-    """The usual estimators, each fitted to the same episodes from nothing.
+    """The usual estimators, each fitted to the same episodes, beginning untrained.
 
     Args:
-        policy: for baselines that weigh steps by their scores.
-        fitting: whole episodes that baselines and critics are fitted to. Compare on others.
+        policy: read by baselines that weigh steps by their scores.
+        fitting: whole episodes that baselines and critics are fitted to. Compare the estimators on
+            other episodes.
         key: consumed.
         epochs, which: of `usual_estimators`, all but `horizon`.
 
@@ -112,7 +113,7 @@ def line_up(
 def fit(
     estimator: Estimator, policy: Any, fitting: Trajectories, key: PRNGKeyArray
 ) -> EstimatorState:
-    """The estimator's state, fitted to these episodes from nothing. The key is consumed."""
+    """The estimator's state, fitted to these episodes. The key is consumed."""
     init_key, fit_key = jax.random.split(key)
     observation = jax.tree.map(lambda x: x[0, 0], fitting.observations)
     state = estimator.init(init_key, observation)

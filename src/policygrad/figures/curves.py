@@ -1,4 +1,4 @@
-"""Pictures of runs. Matplotlib is imported here and nowhere else, when a picture is drawn."""
+"""Learning curves of runs. Matplotlib is imported when a figure is drawn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PANELS = (
 
 
 def preload() -> None:
-    """Import what drawing takes: in a thread beside the first compilation it costs no time."""
+    """Import matplotlib early: in a thread, while the first program compiles, it costs no time."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
 
@@ -32,10 +32,11 @@ def learning_curve(runs: list[Path], labels: list[str] | None = None) -> Figure:
 
     Args:
         runs: run directories.
-        labels: one a run; None names several after their directories, one by what it ran.
+        labels: one a run. With None, several runs are named after their directories, and a single
+            run after its environment and seed.
 
     Raises:
-        RunError: a directory that holds no run, or whose metrics are damaged.
+        RunError: a directory holds no run, or its metrics are damaged.
     """
     from matplotlib.figure import Figure
 
@@ -71,14 +72,14 @@ def learning_curve(runs: list[Path], labels: list[str] | None = None) -> Figure:
 
 
 def name_of(directory: RunDirectory) -> str:
-    """What a run ran: environment and seed."""
+    """The environment and the seed of a run."""
     config = directory.read_config()
     env = config.get("env") or directory.path.resolve().name
     return f"{env}, seed {config.get('config', {}).get('seed', '?')}"
 
 
 def series(metrics: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Environment steps and values of one metric, without the lines that lack it."""
+    """Environment steps and values of one metric, from the lines that have it."""
     rows = [(m["env_steps"], m[name]) for m in metrics if m.get(name) is not None]
     if not rows:
         return np.zeros(0), np.zeros(0)
@@ -95,5 +96,5 @@ def steps_label(x: float) -> str:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure to a file; the name's ending says in which format."""
+    """Write a figure to a file. The ending of the name selects the format."""
     figure.savefig(path)

@@ -1,4 +1,4 @@
-"""Figures of the laboratory; matplotlib is imported when one is drawn."""
+"""Figures of the laboratory. Matplotlib is imported when one is drawn."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ COLOURS = ("#0b5fa5", "#c2571a", "#2e7d4f", "#8a3a8f")
 
 
 def new_figure(columns: int = 1, width: float = 4.8, height: float = 3.6) -> "tuple[Figure, Any]":
-    """A figure without a window, and its axes: one, or an array of them."""
+    """A figure without a window, and its axes: one, or an array of several."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, height), layout="constrained")
@@ -28,7 +28,7 @@ def new_figure(columns: int = 1, width: float = 4.8, height: float = 3.6) -> "tu
 
 
 def bias_against_variance(lineup: Lineup, rows: Sequence[Row]) -> "Figure":
-    """On the left GAE over λ, a curve for each critic; on the right the variance of every row.
+    """Left: GAE over λ, one curve for each critic. Right: the variance of every row.
 
     Args:
         lineup: the task.
@@ -71,7 +71,7 @@ def _draw_lambdas(axes: "Axes", lineup: Lineup) -> None:
     for (name, varied), colour in zip(curves.items(), COLOURS, strict=False):
         try:
             bias, variance = lambda_curve(varied)
-        except ValueError:  # without γ^t it may have no finite variance
+        except ValueError:  # with γ^t dropped the variance may be infinite
             continue
         bias = np.where(bias < 1e-10 * norm, 0.0, bias / norm)
         axes.plot(bias, variance, "o-", color=colour, markersize=4, linewidth=1.2, label=name)
@@ -111,7 +111,7 @@ def _draw_variances(axes: "Axes", rows: Sequence[Row]) -> None:
 
 
 def _scale_variance(set_scale: Callable[..., Any], variances: Any) -> float | None:
-    """A logarithmic axis where the variances differ much; the least that is not rounding error."""
+    """Use a logarithmic axis if the variances differ tenfold; the least one above rounding."""
     numbers = np.asarray(variances)
     positive = numbers[numbers > 1e-9 * numbers.max(initial=0.0)]
     if not positive.size or positive.max() < 10 * positive.min():

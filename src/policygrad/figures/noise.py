@@ -1,4 +1,4 @@
-"""Figures of what was measured; matplotlib is imported when one is drawn."""
+"""Figures of gradient diagnostics. Matplotlib is imported when one is drawn."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -41,14 +41,15 @@ def _counts(axis: Any) -> None:
 def cosine_against_episodes(
     noise: GradientNoise, batch_episodes: float | None = None, axes: "Axes | None" = None
 ) -> "Figure":
-    """The cosine of two batches of N episodes: measured with its interval, and predicted.
+    """The cosine of two batches of N episodes: measured with its interval, and predicted twice.
 
-    Predicted by length of gradient (`lengths`), and from norm and variance alone with normal noise.
+    One prediction is by length of gradient (`lengths`), the other from norm and variance alone,
+    with normal noise.
 
     Args:
         noise: as `gradient_noise` measured it.
-        batch_episodes: the batch in use, marked where it is known.
-        axes: to draw into; None makes a figure.
+        batch_episodes: the batch in use; marked if it is given and finite.
+        axes: to draw into; None makes a new figure.
     """
     curve, snr = noise.cosines, noise.total.signal_to_noise
     if axes is None:
@@ -81,7 +82,7 @@ def cosine_against_episodes(
     axes.set_yticks(np.linspace(0, 1, 6))
     if marked and batch_episodes is not None:
         axes.plot([batch_episodes] * 2, [-0.03, 1.0], color=GREY, linestyle=":", linewidth=1.2)
-        right = batch_episodes**2 > most  # in the right half, where the name goes to the left
+        right = batch_episodes**2 > most  # in the right half, the label goes to the left
         axes.annotate(
             "batch in use", (batch_episodes, 1.0), xytext=(-3 if right else 3, 0),
             textcoords="offset points", fontsize=8, color=GREY, va="top",
@@ -95,9 +96,9 @@ def cosine_against_episodes(
 def bias_variance_plane(comparison: Comparison) -> "Figure":
     """Every estimator by its squared bias and by the variance of the batch in use.
 
-    Lines are the 95 % intervals of the bias. One that may be zero is a hollow point at the left
-    edge. The least mean squared error is marked, and said to be open where another's interval
-    reaches below its own upper end.
+    Lines are the 95 % intervals of the squared bias. A bias that may be zero is a hollow point at
+    the left edge. The estimator of least mean squared error is marked. The mark says "not surely"
+    if the interval of another estimator's error begins below the upper end of the least one's.
     """
     rows = list(comparison.estimators.items())
     figure, axes = _figure(7.6, max(3.8, 2.2 + 0.24 * len(rows)))
@@ -144,22 +145,22 @@ def bias_variance_plane(comparison: Comparison) -> "Figure":
 
 
 def _decades(ends: list[float]) -> tuple[float, float]:
-    """Whole decades around these numbers, with room beside them."""
+    """The lowest and the highest decade around these numbers, with some margin."""
     low = np.floor(np.log10(0.3 * min(ends, default=1.0)))
     high = np.ceil(np.log10(1.2 * max(ends, default=1.0)))
     return 10.0**low, 10.0**high
 
 
 def _surely_best(comparison: Comparison) -> bool:
-    """Whether no other estimator's error may be as small as the largest that the best may have."""
+    """Whether every other estimator's error is larger than the upper end of the best one's."""
     errors = {name: x.mean_squared_error for name, x in comparison.estimators.items()}
     most = errors.pop(comparison.best).high
     return all(x.low > most for x in errors.values())
 
 
 def _spread_out(heights: Float[np.ndarray, " n"], apart: float) -> Float[np.ndarray, " n"]:
-    """Falling heights moved as little as it takes to lie so far apart."""
-    groups: list[list[float]] = []  # [mean, how many] of those that touch
+    """Move falling heights as little as needed so that neighbours are this far apart."""
+    groups: list[list[float]] = []  # [mean, count] of neighbours that touch
     for height in heights:
         groups.append([float(height), 1])
         while len(groups) > 1:
@@ -171,7 +172,7 @@ def _spread_out(heights: Float[np.ndarray, " n"], apart: float) -> Float[np.ndar
 
 
 def variance_by_step(found: DecomposedVariance) -> "Figure":
-    """E‖g_t‖² of every time step with its interval, and the share of episodes that get there."""
+    """E‖g_t‖² of every time step with its interval, and the share of episodes that reach it."""
     figure, axes = _figure()
     reached = max(int((found.alive > 0).sum()), 1)
     width = -(-reached // 100)
@@ -186,7 +187,7 @@ def variance_by_step(found: DecomposedVariance) -> "Figure":
     alive = binned(found.alive)
     axes.fill_between(t, low, high, color=BLUE, alpha=0.2, linewidth=0)
     axes.plot(t, value, color=BLUE, linewidth=1.4)
-    # few episodes reach the last steps, whose intervals would squeeze the rest
+    # few episodes reach the last steps; their wide intervals would compress the rest
     known = high[(alive >= 0.05) & np.isfinite(high)]
     top = known.max() if known.size and known.max() > 0 else 1.0
     axes.set_ylim(0, 1.2 * top)
@@ -204,7 +205,7 @@ def variance_by_step(found: DecomposedVariance) -> "Figure":
 
 
 def variance_by_component(found: DecomposedVariance) -> "Figure":
-    """D, C and B of the whole, and the variance of every group of parameters."""
+    """The parts of the total variance, and the variance of every group of parameters."""
     parts = list(found.parts.items())[:24]
     figure, axes = _figure(5.4, 1.7 + 0.24 * (4 + len(parts)))
     whole = found.total
@@ -234,7 +235,7 @@ def variance_by_component(found: DecomposedVariance) -> "Figure":
 def baseline_against_return(
     returns: Float[np.ndarray, " n"], baseline: Float[np.ndarray, " n"]
 ) -> "Figure":
-    """What the baseline foretold of each step's return, and the mean of the returns it foretold.
+    """The return of each step against the baseline's prediction, and the mean return of each bin.
 
     Args:
         returns: `[n]`, returns to go of steps.
@@ -246,13 +247,13 @@ def baseline_against_return(
         baseline[shown], returns[shown], ".", color=BLUE, alpha=0.25, markersize=3, mew=0,
         label="a step",
     )  # fmt: skip
-    # a few far ones would squeeze the rest
+    # a few far points would compress the rest
     limits = np.array([np.quantile(x, [0.005, 0.995]) for x in (baseline, returns)])
     margin = 0.08 * max(float(np.ptp(limits, axis=1).max()), 1e-9)
     low, high = float(limits.min()) - margin, float(limits.max()) + margin
     axes.set_xlim(limits[0, 0] - margin, limits[0, 1] + margin)
     axes.set_ylim(limits[1, 0] - margin, limits[1, 1] + margin)
-    axes.plot([low, high], [low, high], color=GREY, linewidth=1, label="foretold exactly")
+    axes.plot([low, high], [low, high], color=GREY, linewidth=1, label="exact prediction")
     edges = np.unique(np.quantile(baseline, np.linspace(0, 1, 13)))
     if len(edges) > 2:
         bins = np.clip(np.searchsorted(edges, baseline, side="right") - 1, 0, len(edges) - 2)
@@ -261,7 +262,7 @@ def baseline_against_return(
             x = np.bincount(bins, baseline, len(edges) - 1) / counts
             y = np.bincount(bins, returns, len(edges) - 1) / counts
         axes.plot(x, y, "o-", color=ORANGE, markersize=4, linewidth=1.4, label="mean return")
-    _titled(axes, "What the baseline foretells", "baseline", "return to go")
+    _titled(axes, "What the baseline predicts", "baseline", "return to go")
     axes.legend(fontsize=8, frameon=False, loc="best", markerscale=1.5)
     return figure
 
@@ -275,8 +276,8 @@ def noise_scale_over_training(
 
     Args:
         env_steps: trained after each update.
-        noise_scale: environment steps; NaN where it was not measured, infinite where the batch
-            told no signal from its noise.
+        noise_scale: environment steps; NaN where it was not measured, infinite if no signal could
+            be told from the noise of the batch.
         batch: steps of each update.
     """
     figure, axes = _figure()
@@ -290,7 +291,7 @@ def noise_scale_over_training(
     if beyond.any():
         axes.plot(
             env_steps[beyond], np.full(beyond.sum(), 0.98), "^", color=ORANGE, markersize=4,
-            transform=axes.get_xaxis_transform(), label="beyond what the batch can tell",
+            transform=axes.get_xaxis_transform(), label="too large for the batch to measure",
         )  # fmt: skip
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
     _titled(axes, "Gradient noise scale over training", "environment steps", "steps of a batch")

@@ -1,4 +1,4 @@
-"""A diagnosis as files: one page that opens anywhere, every figure, and every number."""
+"""A diagnosis as files: one page, its figures, and a JSON file with every number."""
 
 import base64
 import html
@@ -40,22 +40,24 @@ td.number { text-align: right; } .table { overflow-x: auto; }
 """
 CAPTIONS = {
     "cosine_against_episodes": "The cosine of the gradients of two independent batches: measured "
-    "between disjoint batches with 95\u00a0% intervals, and foretold twice: from episodes by the "
-    "length of their gradients, and from norm and variance alone.",
-    "bias_variance_plane": "Estimators on the same episodes. Left and down is better; bias is "
-    "against rewards to go less the run's baseline, discounted as in training.",
-    "variance_by_step": "How large each step's own term is, with 95\u00a0% intervals.",
-    "variance_by_component": "The variance taken apart, and by group of parameters. Lines are "
-    "95\u00a0% intervals.",
-    "baseline_against_return": "Where the baseline is right on average, the means lie on the line. "
+    "between disjoint batches with 95\u00a0% intervals, and predicted twice: from the lengths of "
+    "the episodes' gradients, and from norm and variance alone.",
+    "bias_variance_plane": "Estimators on the same episodes. Further left and further down is "
+    "better. The bias is measured against rewards to go less the run's baseline, discounted as in "
+    "training.",
+    "variance_by_step": "The size of the term of each time step, with 95\u00a0% intervals.",
+    "variance_by_component": "The parts of the variance, and the variance of every group of "
+    "parameters. Lines are 95\u00a0% intervals.",
+    "baseline_against_return": "If the baseline is right on average, the means lie on the line. "
     "Rewards are scaled as in training.",
     "noise_scale_over_training": "A batch far below the noise scale is mostly noise; far above it, "
-    "most of its steps are wasted. Triangles: no signal could be told from the noise of the batch.",
+    "most steps add little. Triangles: no signal could be told from the noise of the "
+    "batch.",
 }
 
 
 def figures_of(examination: Examination) -> dict[str, "Figure"]:
-    """name -> figure, of everything that was measured."""
+    """name -> figure, for everything that was measured."""
     found: dict[str, Figure] = {}
     x = examination
     if x.noise is not None:
@@ -67,7 +69,7 @@ def figures_of(examination: Examination) -> dict[str, "Figure"]:
         found["baseline_against_return"] = plots.baseline_against_return(*x.foretold)
     signal, steps = x.metric("signal_to_noise"), x.metric("env_steps")
     if np.isfinite(signal).any():
-        # a monitored update without signal has a noise scale beyond what could be measured
+        # a monitored update without signal has a noise scale that is too large to be measured
         scale = np.where(signal == 0, np.inf, x.metric("noise_scale"))
         found["noise_scale_over_training"] = plots.noise_scale_over_training(
             steps, scale, np.diff(steps, prepend=0.0)
@@ -82,16 +84,16 @@ def write_report(
 ) -> list[Path]:
     """Write `report.html`, its figures as PNG files, and `report.json` with every number.
 
-    The page holds its pictures itself and fetches nothing: no script, no font, no network.
+    The page contains its pictures. It loads nothing: no script, no font, no network.
 
     Args:
-        folder: made where it does not exist.
-        name: what was looked at, for the heading.
+        folder: made if it does not exist.
+        name: the heading: the run or the environment that was looked at.
         findings: most likely cause first.
-        examination: what they follow from.
+        examination: what the findings follow from.
 
     Returns:
-        The files, the page first.
+        The files that were written, the page first.
 
     Raises:
         UserError: the folder cannot be written.
@@ -109,7 +111,7 @@ def write_report(
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for picture in CAPTIONS:  # of a report that was written here before
+        for picture in CAPTIONS:  # remove those of an older report
             (folder / f"{picture}.png").unlink(missing_ok=True)
         for file, data in files.items():
             (folder / file).write_bytes(data)
@@ -121,7 +123,7 @@ def write_report(
 def page(
     name: str, findings: Sequence[Finding], examination: Examination, pictures: Mapping[str, bytes]
 ) -> str:
-    """The page as text.
+    """The page as HTML text.
 
     Args:
         name, findings, examination: as in `write_report`.

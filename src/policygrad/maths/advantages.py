@@ -17,11 +17,11 @@ def td_residuals(
 ) -> Float[Array, " T"]:
     """How much better a step turned out than the value function expected.
 
-    δ_t = r_t + γ V(s_{t+1}) − V(s_t), with V(s_{t+1}) = 0 where step t terminated.  [E12, GAE]
+    δ_t = r_t + γ V(s_{t+1}) − V(s_t), with V(s_{t+1}) = 0 if step t terminated.  [E12, GAE]
 
     Args:
         rewards: `[T]`.
-        values: `[T]`; value of each step's own state.
+        values: `[T]`; value of each step's state.
         next_values: `[T]`; value of the true successor of each step, truncated or not.
         terminated: `[T]`.
         discount: γ in [0, 1], or `[T]`.
@@ -29,7 +29,7 @@ def td_residuals(
     Returns:
         `[T]`, in units of reward. Differentiable.
 
-    Bias: an unbiased sample of the advantage A = Q − V when the values are the policy's own.
+    Bias: an unbiased sample of the advantage A = Q − V when the values are the policy's true ones.
 
     Source: Schulman et al. 2016, eq. 10; E12.
 
@@ -53,21 +53,21 @@ def gae(
 ) -> Float[Array, " T"]:
     """Generalised advantage estimation.
 
-    Â_t = Σ_l (γλ)^l δ_{t+l}, computed as Â_t = δ_t + γλ Â_{t+1}; every end of an episode, and the
-    last step, ends the sum.  [GAE]
+    Â_t = Σ_l (γλ)^l δ_{t+l}, computed as Â_t = δ_t + γλ Â_{t+1}. The sum stops at the end of an
+    episode and at the last step.  [GAE]
 
     Args:
         rewards, values, next_values, terminated: `[T]`, as in `td_residuals`.
-        truncated: `[T]`; a truncated step bootstraps from its successor, and ends the sum.
+        truncated: `[T]`; a truncated step bootstraps from its successor, and the sum stops there.
         discount: γ in [0, 1], or `[T]`.
         gae_lambda: λ in [0, 1].
 
     Returns:
         `[T]`, in units of reward. Differentiable; as weights of scores they must be held constant.
 
-    Bias: none as an advantage when the values are the policy's own; none in the gradient's mean at
-    λ = 1 where nothing bootstraps, whatever the values. Otherwise λ < 1 trades the values' error
-    for a shorter, less noisy sum.
+    Bias: none as an advantage when the values are the policy's true ones. None in the gradient's
+    mean, whatever the values, if λ = 1 and no step bootstraps. Otherwise λ < 1 adds the values'
+    error, and makes the sum shorter and less noisy.
 
     Source: Schulman et al. 2016, eq. 16; GAE.
 

@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """The mean, and its 95 % interval by Student's t; one value has no finite interval."""
+    """The mean, and its 95 % interval by Student's t. For one value the interval is infinite."""
     values = np.asarray(values, np.float64)
     mean, n = float(values.mean()), len(values)
     if n < 2:
@@ -18,8 +18,8 @@ def mean_interval(values: np.ndarray) -> tuple[float, tuple[float, float]]:
 
 
 def interquartile_mean(values: Any) -> Any:
-    """IQM: the mean over the middle half of the last axis; a quarter is cut off at either end,
-    rounded down (Agarwal et al. 2021)."""
+    """IQM: the mean over the middle half of the last axis. A quarter of the values, rounded down,
+    is left out at each end (Agarwal et al. 2021)."""
     ordered = np.sort(np.asarray(values, np.float64), axis=-1)
     cut = ordered.shape[-1] // 4
     return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
@@ -28,7 +28,7 @@ def interquartile_mean(values: Any) -> Any:
 def iqm_interval(values: Any, resamples: int = 10_000) -> tuple[float, tuple[float, float]]:
     """The IQM over runs, and its 95 % percentile bootstrap interval, resampling runs.
 
-    The resamples are the same every time. One value has no finite interval.
+    The resamples are the same in every call. For one value the interval is infinite.
 
     >>> iqm_interval([1.0, 2.0, 3.0, 100.0])[0]
     2.5

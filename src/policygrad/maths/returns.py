@@ -17,13 +17,13 @@ Discount = float | Float[Array, ""] | Float[Array, " T"]
 
 
 def discounted_return(rewards: Float[Array, " T"], discount: Discount) -> Float[Array, ""]:
-    """The return of a trajectory, the random variable whose mean is the objective.
+    """The return of a trajectory. Its mean over trajectories is the objective.
 
     R(τ) = Σ_t γ^t r_t, and J(θ) = E R(τ).  [E0]
 
     Args:
-        rewards: `[T]`; `rewards[t]` follows action t. Rows behind the end must be zero.
-        discount: γ in [0, 1], or `[T]`, where `discount[t]` multiplies all that follows step t.
+        rewards: `[T]`; `rewards[t]` follows action t. Rows after the end must be zero.
+        discount: γ in [0, 1], or `[T]`: `discount[t]` then multiplies everything after step t.
 
     Returns:
         `[]`, in units of reward. Differentiable in both arguments.
@@ -39,7 +39,7 @@ def discounted_return(rewards: Float[Array, " T"], discount: Discount) -> Float[
 
 
 def discount_factors(like: Float[Array, " T"], discount: Discount) -> Float[Array, " T"]:
-    """γ^t for t = 0…T−1; with a `[T]` discount, the product of those before step t.
+    """γ^t for t = 0…T−1; with a `[T]` discount, the product of its entries before step t.
 
     >>> discount_factors(jnp.zeros(3), 0.5).tolist()
     [1.0, 0.5, 0.25]
@@ -50,7 +50,7 @@ def discount_factors(like: Float[Array, " T"], discount: Discount) -> Float[Arra
 
 
 def as_floats(rewards: Array, *others: Array | float) -> tuple[Array, ...]:
-    """`[T]` arrays of one floating-point type, the rewards' own unless they are integers."""
+    """`[T]` arrays of one floating-point type: that of the rewards, or float for integers."""
     dtype = jnp.result_type(rewards, float)
     return tuple(
         jnp.broadcast_to(jnp.asarray(x, dtype), jnp.shape(rewards)) for x in (rewards, *others)
@@ -60,7 +60,7 @@ def as_floats(rewards: Array, *others: Array | float) -> tuple[Array, ...]:
 def segment_ends(
     terminated: Bool[Array, " T"], truncated: Bool[Array, " T"]
 ) -> tuple[Bool[Array, " T"], Bool[Array, " T"]]:
-    """Which steps end for good, and which bootstrap from their successor instead of going on."""
+    """Which steps end the task, and which bootstrap from their successor instead of going on."""
     terminated = jnp.asarray(terminated, bool)
     bootstraps = jnp.asarray(truncated, bool).at[-1].set(True) & ~terminated
     return terminated, bootstraps
@@ -80,8 +80,8 @@ def returns_to_go(
 
     Args:
         rewards: `[T]`.
-        next_values: `[T]`; value of the true successor of step t, read where the step is truncated
-            or the last, and not terminated. Zeros make a truncation an end.
+        next_values: `[T]`; value of the true successor of step t. It is read if the step is
+            truncated or the last one, and not terminated. Zeros make a truncation an end.
         terminated: `[T]`.
         truncated: `[T]`.
         discount: γ in [0, 1], or `[T]`.
@@ -89,8 +89,8 @@ def returns_to_go(
     Returns:
         `[T]`, in units of reward. Differentiable.
 
-    Bias: an unbiased sample of Q_t at γ = 1 where no step bootstraps; γ < 1 is the post's biased
-    approximation of the undiscounted gradient (E10), and a bootstrap adds the error of its value.
+    Bias: an unbiased sample of Q_t at γ = 1 if no step bootstraps. γ < 1 is the post's biased
+    approximation of the undiscounted gradient (E10). A bootstrap adds the error of its value.
 
     Source: the post, reward to go and discount; E5, E10.
 
@@ -112,7 +112,7 @@ def n_step_returns(
     discount: Discount,
     n: int,
 ) -> Float[Array, " T"]:
-    """n rewards, then the value of the state that they lead to.
+    """The return of n rewards and the value of the state after them.
 
     G_t = r_t + γ r_{t+1} + … + γ^{n−1} r_{t+n−1} + γ^n V(s_{t+n}), cut at the segment's ends.
     Computed as G^(1)_t = r_t + γ v'_t and G^(k+1)_t = r_t + γ G^(k)_{t+1}.  [E13]
@@ -128,7 +128,7 @@ def n_step_returns(
     Raises:
         ValueError: n is below 1.
 
-    Bias: exact when `next_values` are the policy's own; otherwise γ^n times their error.
+    Bias: exact when `next_values` are the policy's true values; otherwise γ^n times their error.
 
     Source: the post, advantages with V in place of the tail; E13.
 
@@ -168,9 +168,9 @@ def lambda_returns(
         gae_lambda: λ in [0, 1], or `[T]`, one for each step.
 
     Returns:
-        `[T]`, in units of reward: `gae` plus the value of each step's own state. Differentiable.
+        `[T]`, in units of reward: `gae` plus the value of each step's state. Differentiable.
 
-    Bias: exact when `next_values` are the policy's own, or λ = 1 and nothing bootstraps.
+    Bias: exact when `next_values` are the policy's true values, or λ = 1 and no step bootstraps.
 
     Source: Schulman et al. 2016, eq. 16, with V added back; GAE.
 

@@ -1,11 +1,11 @@
-"""The run directory: where everything about a run is, and how it is written and found again.
+"""The run directory: the files of a run, and how they are written and read.
 
-config.json                       what was asked for
+config.json                       the settings
 metrics.jsonl                     one line an update
-summary.json                      how it ended
-failure.json                      why it ended, where a number was not finite
+summary.json                      how the run ended
+failure.json                      why training stopped on a number that was not finite
 policy.safetensors, policy.json   the policy, with what it applies to raw observations
-checkpoints/STEPS/                state.safetensors, state.json: all that resuming takes
+checkpoints/STEPS/                state.safetensors, state.json: all that resuming needs
 learning_curve.png
 """
 
@@ -29,7 +29,7 @@ OWN_FILES = (CONFIG, METRICS, SUMMARY, f"{POLICY}.safetensors", CHECKPOINTS)
 
 
 class RunDirectory:
-    """One run's files.
+    """The files of one run.
 
     Attributes:
         path: the directory.
@@ -40,7 +40,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path) -> "RunDirectory":
-        """An empty run directory; UserError where the path holds a run or cannot be one."""
+        """Make an empty run directory; UserError if the path holds a run or cannot be written."""
         cls.check_free(path)
         try:
             (path / CHECKPOINTS).mkdir(parents=True)
@@ -50,7 +50,7 @@ class RunDirectory:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """UserError where a path holds a run or is no directory."""
+        """UserError if a path holds a run or is a file."""
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {path} is a file; name a directory")
         if any((path / name).exists() for name in OWN_FILES):
@@ -61,7 +61,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
-        """An existing run; RunError where there is none."""
+        """Open an existing run; RunError if there is none."""
         if not path.is_dir():
             raise RunError(f"no run at {path}: there is no such directory")
         if not (path / CONFIG).exists():
@@ -69,36 +69,36 @@ class RunDirectory:
         return cls(path)
 
     def write_json(self, name: str, data: dict[str, Any]) -> None:
-        """Write one JSON file, whole or not at all."""
+        """Write one JSON file atomically: it appears whole or not at all."""
         text = json.dumps(finite(data), indent=1) + "\n"
         storage.write_atomically(self.path / name, text.encode())
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Write `config.json`, with a checksum of itself."""
+        """Write `config.json`, with a checksum of its content."""
         body = finite({"format": storage.FORMAT, **config})
         self.write_json(CONFIG, {**body, "checksum": storage.checksum(body)})
 
     def read_config(self) -> dict[str, Any]:
-        """What `config.json` holds."""
+        """The content of `config.json`."""
         return storage.read_checked_json(self.path / CONFIG)
 
     def read_summary(self) -> dict[str, Any]:
-        """What `summary.json` holds."""
+        """The content of `summary.json`."""
         return storage.read_json(self.path / SUMMARY)
 
     def write_failure(self, message: str, env_steps: int) -> None:
-        """Note why training stopped by itself."""
+        """Write down why training stopped by itself."""
         self.write_json(FAILURE, {"message": message, "env_steps": env_steps})
 
     def read_failure(self) -> str | None:
-        """Why training stopped by itself; None where it did not."""
+        """Why training stopped by itself; None if it did not."""
         if not (self.path / FAILURE).exists():
             return None
         message = storage.read_json(self.path / FAILURE).get("message")
         return message if isinstance(message, str) else None
 
     def clear_failure(self) -> None:
-        """Forget a failure: the run goes on."""
+        """Remove `failure.json`, because the run goes on."""
         (self.path / FAILURE).unlink(missing_ok=True)
 
     def has_metrics(self) -> bool:
@@ -107,7 +107,7 @@ class RunDirectory:
         return path.exists() and path.stat().st_size > 0
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; a last line that a kill cut short is left out."""
+        """The lines of `metrics.jsonl`, without a last line that is incomplete."""
         path = self.path / METRICS
         try:
             lines = path.read_bytes().splitlines()
@@ -118,7 +118,7 @@ class RunDirectory:
             try:
                 row = json.loads(line)
                 if not isinstance(row, dict) or not isinstance(row.get("env_steps"), int):
-                    raise ValueError("no metrics of an update")
+                    raise ValueError("it does not hold the metrics of an update")
             except (ValueError, RecursionError) as error:
                 if number == len(lines) and rows:
                     break
@@ -133,7 +133,7 @@ class RunDirectory:
     def save_checkpoint(
         self, env_steps: int, arrays: dict[str, np.ndarray], data: dict[str, Any], keep: int
     ) -> None:
-        """Write a checkpoint, which appears whole or not at all, and drop the oldest."""
+        """Write a checkpoint atomically, and remove the oldest beyond `keep`."""
         root = self.path / CHECKPOINTS
         final = root / f"{env_steps:012d}"
         if final.exists():
@@ -156,7 +156,7 @@ class RunDirectory:
         return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
     def newest_checkpoint(self) -> Path:
-        """The newest complete checkpoint; RunError where there is none."""
+        """The newest complete checkpoint; RunError if there is none."""
         found = self.checkpoints()
         if not found:
             raise RunError(f"{self.path} has no checkpoint")
@@ -164,7 +164,7 @@ class RunDirectory:
 
 
 def finite(value: Any) -> Any:
-    """Plain data for JSON, with null for what JSON has no number for."""
+    """Plain data for JSON, with None in place of NaN and infinity."""
     if isinstance(value, dict):
         return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -177,7 +177,7 @@ def finite(value: Any) -> Any:
 
 
 def seed_directories(path: Path) -> list[Path]:
-    """The runs `seed-0`, `seed-1`… of a directory that holds the seeds of one run; else none."""
+    """The runs `seed-0`, `seed-1`… in a directory of many seeds; empty for any other directory."""
     if (path / CONFIG).exists() or not path.is_dir():
         return []
     found = [p for p in path.glob("seed-*") if p.name[5:].isdigit() and (p / CONFIG).exists()]
@@ -185,7 +185,7 @@ def seed_directories(path: Path) -> list[Path]:
 
 
 def fresh_directory(parent: Path, name: str) -> Path:
-    """`parent/name`, or the first `parent/name-2`, `-3`… that does not exist."""
+    """`parent/name`, or the first of `parent/name-2`, `-3`… that does not exist yet."""
     path, number = parent / name, 2
     while path.exists():
         path, number = parent / f"{name}-{number}", number + 1
@@ -193,10 +193,10 @@ def fresh_directory(parent: Path, name: str) -> Path:
 
 
 class MetricsFile:
-    """`metrics.jsonl`, a line an update, flushed as it is written."""
+    """`metrics.jsonl`: one line an update, flushed at once."""
 
     def __init__(self, path: Path, keep_until_update: int | None = None) -> None:
-        """Begin a file, or continue one behind the update that was resumed from."""
+        """Begin a file, or continue one after the update that the run was resumed from."""
         if keep_until_update is not None and path.exists():
             kept = []
             for line in path.read_bytes().splitlines():

@@ -7,10 +7,10 @@ from policygrad.environments.catalogue import require_extra
 
 
 class Sink(Protocol):
-    """Takes one line of metrics an update."""
+    """Receives the metrics of each update."""
 
     def write(self, metrics: dict[str, Any]) -> None:
-        """Take the metrics of one update."""
+        """Write the metrics of one update."""
         ...
 
     def close(self) -> None:
@@ -49,7 +49,7 @@ class WandbSink:
 
 
 def check(*, tensorboard: bool, wandb: bool) -> None:
-    """UserError where a sink that was asked for needs an extra that is missing."""
+    """UserError if a sink that was asked for needs a package that is not installed."""
     if tensorboard:
         require_extra("tensorboardX", "--tensorboard", "tensorboard")
     if wandb:

@@ -1,8 +1,8 @@
-"""Arrays and JSON on disk: a safetensors file and the JSON that vouches for it. Never a pickle.
+"""Arrays and JSON on disk: a safetensors file, and a JSON file with its checksum. Never a pickle.
 
-Both are written under temporary names, flushed to the disk and renamed. The JSON comes last and
-holds the checksums of the arrays and of itself, so that an interrupted write, a flipped bit or a
-foreign file is noticed, and named, before anything is read from it.
+Both files are written under temporary names, flushed to the disk and renamed. The JSON file is
+written last. It holds the checksums of the arrays and of itself. An interrupted write, a flipped
+bit or a file from elsewhere is therefore noticed before anything is read, and the error names it.
 """
 
 import hashlib
@@ -24,15 +24,15 @@ FORMAT = 1
 
 
 def pair(stem: Path) -> tuple[Path, Path]:
-    """The arrays' file and the JSON file of a stem, which may itself contain dots."""
+    """The paths of the arrays and of the JSON for a stem. The stem may contain dots."""
     return stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
 
 
 def save(stem: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
     """Write `stem.safetensors` and `stem.json`.
 
-    An older pair of that name is made incomplete first, so that no moment exists at which the two
-    files belong to different pairs and pass as one.
+    The JSON file of an older pair is removed first. At no moment can two files that do not belong
+    together be read as a pair.
     """
     tensors = safetensors.numpy.save({k: np.asarray(v, order="C") for k, v in arrays.items()})
     body = {"format": FORMAT, "sha256": hashlib.sha256(tensors).hexdigest(), **data}
@@ -47,7 +47,8 @@ def load(stem: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read a pair back.
 
     Raises:
-        RunError: a file that is missing, damaged, foreign, or of a newer format; it names the file.
+        RunError: a file is missing, damaged, of another program, or of a newer format. The message
+            names the file.
     """
     tensors_path, path = pair(stem)
     body = read_checked_json(path)
@@ -67,7 +68,7 @@ def load(stem: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; RunError names the file where it is none."""
+    """Read a JSON object from a file; RunError, which names the file, if it holds none."""
     try:
         body = json.loads(path.read_bytes())
     except OSError as error:
@@ -80,7 +81,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_checked_json(path: Path) -> dict[str, Any]:
-    """A JSON object of this format whose checksum matches, without the checksum."""
+    """Read a JSON object, check its format and its checksum, and return it without the checksum."""
     body = read_json(path)
     version = body.get("format")
     if not isinstance(version, int) or version > FORMAT:
@@ -94,13 +95,13 @@ def read_checked_json(path: Path) -> dict[str, Any]:
 
 
 def checksum(body: dict[str, Any]) -> str:
-    """Of everything in a JSON object."""
+    """The checksum of a JSON object."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even if the machine stops."""
+    """Write a file so that it appears whole or not at all, even if the machine stops."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -114,7 +115,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Flush a directory, so that a rename in it survives a stop of the machine."""
+    """Flush a directory, so that a rename in it is kept even if the machine stops."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -150,14 +151,14 @@ def from_arrays(
     """A pytree of the structure of `like` with the saved arrays in it.
 
     Args:
-        like: the structure; its leaves that are no arrays are kept.
+        like: the structure; its leaves that are not arrays are kept.
         arrays: as `load` returned them.
         prefix: as given to `to_arrays`.
-        source: named in errors.
-        shapes: insist on the shapes and types of `like`.
+        source: the file that errors name.
+        shapes: whether shapes and types must be those of `like`.
 
     Raises:
-        RunError: an array is missing, superfluous, or of another shape or type.
+        RunError: an array is missing, is not in `like`, or has another shape or type.
     """
     saved = {
         k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(prefix + "/")
@@ -166,7 +167,7 @@ def from_arrays(
     if missing := sorted(expected.keys() - saved.keys()):
         raise RunError(f"{source} lacks {prefix}/{missing[0]}: it was saved from another network")
     if extra := sorted(saved.keys() - expected.keys()):
-        raise RunError(f"{source} holds {prefix}/{extra[0]}, for which there is no place here")
+        raise RunError(f"{source} holds {prefix}/{extra[0]}, which is not expected here")
 
     def restored(path: Any, leaf: Any) -> Any:
         if not is_array(leaf):

@@ -1,7 +1,7 @@
 """Action distributions: unbatched pytrees that score, sample and compare. Callers `vmap`.
 
-Every one offers `log_prob(action)`, `sample(key)`, `mode()`, `entropy()` and `kl(other)`, in nats;
-`sample` consumes its key. Differentiable in their parameters, but for `sample` and `mode`.
+Each distribution has `log_prob(action)`, `sample(key)`, `mode()`, `entropy()` and `kl(other)`, in
+nats. `sample` consumes its key. All but `sample` and `mode` are differentiable in the parameters.
 """
 
 from policygrad.maths.distributions.categorical import (

@@ -14,8 +14,8 @@ def masked_log_softmax(
 ) -> Float[Array, "... n"]:
     """log-softmax over the permitted entries; the others get the dtype's most negative number.
 
-    A mask that permits nothing is no distribution. So that no NaN arises inside compiled code it
-    is read as one that permits everything, and the rollout, which sees it, refuses the record.
+    A mask that permits nothing describes no distribution. Compiled code reads it as a mask that
+    permits everything, so that no NaN arises there; the rollout refuses its record.
     """
     if mask is None:
         return jax.nn.log_softmax(logits)
@@ -27,7 +27,7 @@ def masked_log_softmax(
 def _expectation(
     log_probs: Float[Array, "... n"], values: Float[Array, "... n"]
 ) -> Float[Array, "..."]:
-    """Σ p · values with 0 · (anything) = 0, so that forbidden actions add nothing, NaN included."""
+    """Σ p · values, where p = 0 gives 0 whatever the value: forbidden actions add nothing."""
     probs = jnp.exp(log_probs)
     return jnp.sum(jnp.where(probs > 0, probs * jnp.where(probs > 0, values, 0.0), 0.0), axis=-1)
 
@@ -129,11 +129,11 @@ class MultiCategorical:
 class Bernoulli:
     """k independent coin flips; the action is a vector of 0 and 1.
 
-    log π(a) = Σ_i log σ(±logits_i), the sign that of a_i.
+    log π(a) = Σ_i log σ(±logits_i), with + where a_i = 1.
 
     Attributes:
         logits: `[k]`, log-odds of 1.
-        mask: `[k]`, True where 1 is permitted; where False the action is 0. None permits all.
+        mask: `[k]`, True where 1 is permitted; elsewhere the action is 0. None permits all.
     """
 
     logits: Float[Array, " k"]

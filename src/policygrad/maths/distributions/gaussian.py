@@ -53,23 +53,24 @@ class DiagonalGaussian:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ClippedGaussian:
-    """A Gaussian whose draws are clipped to bounds before anything sees them.
+    """A Gaussian whose samples are clipped to bounds where they enter the environment.
 
-    A draw beyond a bound has the probability of its tail in place of a density, as every draw there
-    is the same action:
+    All samples beyond a bound are the same action to the environment. That action has the
+    probability of the whole tail in place of a density:
 
-        log π(a) = log Φ((low − μ)/σ)   where a ≤ low,
-                   log Φ((μ − high)/σ)  where a ≥ high,
+        log π(a) = log Φ((low − μ)/σ)   if a ≤ low,
+                   log Φ((μ − high)/σ)  if a ≥ high,
                    log N(a; μ, σ)       between them.
 
-    Its score is the expectation of the Gaussian's given the clipped action, so that the policy
-    gradient has the same mean and less variance (Fujita & Maeda 2018); and no noise moves a mean
-    that is far beyond a bound. `sample` gives the draw before the clipping. Entropy and KL are the
-    Gaussian's: the KL bounds that of the clipped actions from above.
+    Its score is the expectation of the Gaussian's score given the clipped action. The policy
+    gradient therefore has the same mean and less variance (Fujita & Maeda 2018), and noise does
+    not move a mean that lies far beyond a bound. `sample` returns the sample before the clipping.
+    Entropy and KL are those of the Gaussian; its KL is an upper bound on that of the clipped
+    actions.
 
     Attributes:
         mean, log_std: `[k]` (or any shape), of the Gaussian before the clipping.
-        low, high: of the same shape, the bounds; infinite where there is none.
+        low, high: the bounds, of the same shape; infinite where there is no bound.
 
     >>> d = ClippedGaussian(jnp.zeros(1), jnp.zeros(1), low=-jnp.ones(1), high=jnp.ones(1))
     >>> [round(float(d.log_prob(jnp.full(1, a))), 4) for a in (0.5, 1.0, 3.0)]
@@ -114,13 +115,13 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TanhGaussian:
-    """tanh of a diagonal Gaussian: actions inside (−1, 1), with the density that belongs to them.
+    """tanh of a diagonal Gaussian: actions inside (−1, 1), with their own density.
 
     log π(a) = log N(u; μ, σ) − Σ_i log(1 − tanh²u_i), u = artanh(a).
 
-    The mode is tanh(μ): the image of the Gaussian's mode, as is usual, not the density's own peak.
-    Its entropy has no closed form; it is computed by 32-point Gauss–Hermite quadrature, to about
-    2e-4 nats at σ = 2 and 3e-3 at σ = 3.
+    `mode` is tanh(μ), the image of the Gaussian's mode, as is usual; it is not the peak of the
+    density. The entropy has no closed form. It is computed by 32-point Gauss–Hermite quadrature,
+    with an error of about 2e-4 nats at σ = 2 and 3e-3 at σ = 3.
 
     Attributes:
         mean, log_std: `[k]`, of the Gaussian before the tanh.

@@ -1,4 +1,4 @@
-"""What every distribution offers."""
+"""The interface of a distribution."""
 
 from typing import Any, Protocol
 
