@@ -22,7 +22,7 @@ from policygrad.rollout.host import Actor, run_episodes
 from policygrad.rollout.segments import advance, start_lanes
 from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
-from policygrad.spaces.records import same_kind
+from policygrad.spaces import space_of
 from policygrad.training.session import Run
 
 DEFAULT_LIMIT = 10_000
@@ -143,7 +143,7 @@ def check_spaces(agent: Agent, environment: Any) -> None:
     """UserError unless the environment has the spaces that the policy was made for."""
     for name in ("observation_space", "action_space"):
         ours, theirs = getattr(agent, name), getattr(environment, name)
-        if not same_kind(ours, theirs):
+        if not space_of(ours).fits(space_of(theirs)):
             raise UserError(
                 f"the policy's {name.replace('_', ' ')} is {ours}, the environment's is {theirs}"
             )

@@ -11,7 +11,7 @@ from policygrad.core.modules import split
 from policygrad.policies.agent import Agent
 from policygrad.policies.normaliser import ObservationNormaliser
 from policygrad.policies.space_policy import action_parameters, network_policy
-from policygrad.spaces.actions import to_environment
+from policygrad.spaces import action_space_of
 from tests.spaces.test_spaces import NESTED
 from tests.spaces.test_spaces import SPACES as OBSERVATIONS
 
@@ -58,7 +58,7 @@ def test_policy_scores_what_the_environment_sees(low, high):
     distribution = policy(jnp.zeros(2))
     assert type(distribution) is distributions.ClippedGaussian
     raw = jnp.linspace(-4.0, 4.0, 81)
-    seen = np.array([to_environment(space, np.asarray(x)[None])[0] for x in raw])
+    seen = np.array([action_space_of(space).to_environment(np.asarray(x)[None])[0] for x in raw])
     log_probs = np.array([distribution.log_prob(x[None]) for x in raw])
     for bound in (low, high):
         at = np.isclose(seen, bound)

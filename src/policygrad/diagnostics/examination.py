@@ -18,9 +18,7 @@ from policygrad.diagnostics.decomposition import DecomposedVariance
 from policygrad.diagnostics.intervals import to_json
 from policygrad.diagnostics.noise import GradientNoise
 from policygrad.maths.returns import returns_to_go
-from policygrad.spaces.actions import box_scale
-from policygrad.spaces.encoding import ACTION_MASK
-from policygrad.spaces.records import space_from_json, space_to_json
+from policygrad.spaces import Box, Space, space_of
 
 EDGE = 0.99  # of the half range: an action beyond this counts as being at the bound
 
@@ -209,10 +207,9 @@ def measure(
     finite = np.where(np.isfinite(rewards), rewards, 0.0)
     lengths = valid.sum(axis=0)
     to_go = np.asarray(_to_go(jnp.asarray(finite, jnp.float32), discount), np.float64)
-    components, constant, sizes, bad = _observations(
-        observation_space, episodes.observations, valid
-    )
-    entropy, greatest, deviation, modes = _actions(policy, action_space, episodes, valid)
+    observations, actions = space_of(observation_space), space_of(action_space)
+    components, constant, sizes, bad = _observations(observations, episodes.observations, valid)
+    entropy, greatest, deviation, modes = _actions(policy, actions, episodes, valid)
     explains = vary = float("nan")
     if judged is not None:
         targets, baseline = (np.asarray(x, np.float64)[valid] for x in judged)
@@ -237,8 +234,8 @@ def measure(
         entropy=entropy,
         greatest_entropy=greatest,
         action_noise=deviation,
-        at_bounds=_at_bounds(action_space, episodes.actions, valid),
-        mean_at_bounds=_at_bounds(action_space, modes, valid),
+        at_bounds=_at_bounds(actions, episodes.actions, valid),
+        mean_at_bounds=_at_bounds(actions, modes, valid),
         critic_explains=explains,
         returns_vary=vary,
     )
@@ -251,27 +248,12 @@ def _to_go(rewards: Float[Array, "T B"], discount: float) -> Float[Array, "T B"]
     return jax.vmap(lambda r: returns_to_go(r, zero, no, no, discount=discount), 1, 1)(rewards)
 
 
-def _measured(space: spaces.Space, observations: Any) -> list[np.ndarray]:
-    """`[T, B, k]` arrays, one for each part of the observations; action masks are left out."""
-    match space:
-        case spaces.Dict():
-            parts = [(space[k], observations[k]) for k in space if k != ACTION_MASK]
-        case spaces.Tuple():
-            parts = list(zip(space, observations, strict=True))
-        case spaces.Box():
-            x = np.asarray(observations, np.float64)
-            return [x.reshape(*x.shape[:2], -1)]
-        case _:  # a discrete part: one number
-            x = np.asarray(observations, np.float64)
-            return [x.reshape(*x.shape[:2], -1)]
-    return [x for part, value in parts for x in _measured(part, value)]
-
-
 def _observations(
-    space: spaces.Space, observations: Any, valid: np.ndarray
+    space: Space, observations: Any, valid: np.ndarray
 ) -> tuple[int, int, Spread, int]:
     """The number of components, how many are constant, their sizes, how many are not finite."""
-    rows = np.concatenate([x[valid] for x in _measured(space, observations)], axis=1)
+    parts = [np.asarray(x, np.float64) for x in space.parts(observations)]
+    rows = np.concatenate([x.reshape(*x.shape[:2], -1)[valid] for x in parts], axis=1)
     finite = np.isfinite(rows)
     highest = rows.max(axis=0, where=finite, initial=-np.inf)
     changing = highest != rows.min(axis=0, where=finite, initial=np.inf)
@@ -290,30 +272,22 @@ def _entropy_and_mode(policy: Any, observations: Any) -> tuple[Array, Any]:
 
 
 def _actions(
-    policy: Any, space: spaces.Space, episodes: Trajectories, valid: np.ndarray
+    policy: Any, space: Space, episodes: Trajectories, valid: np.ndarray
 ) -> tuple[float, float, float, Any]:
     """Mean entropy, the greatest possible entropy, the noise of Box actions, and the modes."""
     entropies, modes = _entropy_and_mode(policy, episodes.observations)
     entropy = float(np.mean(np.asarray(entropies, np.float64)[valid]))
-    greatest = deviation = float("nan")
-    match space:
-        case spaces.Discrete():
-            greatest = float(np.log(space.n))
-        case spaces.MultiDiscrete():
-            greatest = float(np.sum(np.log(space.nvec)))
-        case spaces.MultiBinary():
-            greatest = float(np.log(2) * np.prod(space.shape))
-        case spaces.Box():
-            away = np.asarray(episodes.actions, np.float64) - np.asarray(modes, np.float64)
-            deviation = float(np.sqrt(np.mean(away[valid] ** 2)))
-    return entropy, greatest, deviation, modes
+    deviation = float("nan")
+    if isinstance(space, Box):
+        away = np.asarray(episodes.actions, np.float64) - np.asarray(modes, np.float64)
+        deviation = float(np.sqrt(np.mean(away[valid] ** 2)))
+    return entropy, space.greatest_entropy, deviation, modes
 
 
-def _at_bounds(space: spaces.Space, actions: Any, valid: np.ndarray) -> float:
+def _at_bounds(space: Space, actions: Any, valid: np.ndarray) -> float:
     """Share of action components that lie at a finite bound or beyond it."""
-    if not isinstance(space, spaces.Box):
+    if not isinstance(space, Box):
         return 0.0
-    _, half = box_scale(space_from_json(space_to_json(space)))  # type: ignore[arg-type]
-    bounded = (np.abs(space.low) < 1e30) & (np.abs(space.high) < 1e30) & (half > 0)
-    outside = (np.abs(np.asarray(actions, np.float64)) >= EDGE) & bounded
+    _, half = space.scale
+    outside = (np.abs(np.asarray(actions, np.float64)) >= EDGE) & space.bounded & (half > 0)
     return float(np.mean(outside[valid]))

@@ -31,8 +31,7 @@ from policygrad.rollout import host
 from policygrad.rollout.collectors import Same, collect_compiled_episodes
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.policy_files import load
-from policygrad.spaces.encoding import ObservationEncoder
-from policygrad.spaces.records import example_observation, space_to_json
+from policygrad.spaces import ObservationEncoder, space_of
 from policygrad.training import entry
 from policygrad.training.building import build_estimator
 from policygrad.training.config import TrainConfig
@@ -285,12 +284,12 @@ class Judge:
         """From the newest checkpoint."""
         if estimator is None:
             estimator = build_estimator(config, environment.time_limit)
-        encode = ObservationEncoder(space_to_json(environment.observation_space))
+        observations = space_of(environment.observation_space)
+        encode = ObservationEncoder(observations)
         estimator = jax.tree.map(jnp.asarray, estimator.bind(encode))
-        example = example_observation(environment.observation_space)
         stem = directory.newest_checkpoint() / "state"
         arrays, _ = storage.load(stem)
-        like = estimator.init(jax.random.key(0), example)
+        like = estimator.init(jax.random.key(0), observations.example())
         state = storage.from_arrays(like, arrays, "state/estimator", stem)
         mean_square = float(arrays["state/reward_scale/mean_square"])
         scaled = config.scale_rewards and mean_square > 0

@@ -20,7 +20,7 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Array
 
 from policygrad.core.errors import UserError
-from policygrad.spaces.records import record_dtype
+from policygrad.spaces import record_dtype
 
 
 class Pool(VectorEnv):

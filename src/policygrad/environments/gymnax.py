@@ -11,8 +11,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad.core.errors import UnsupportedSpaceError, UserError
 from policygrad.environments.protocol import Step
-from policygrad.spaces.actions import to_environment
-from policygrad.spaces.records import check_action_space, check_observation_space
+from policygrad.spaces import action_space_of, observation_space_of
 
 
 class GymnaxEnvironment:
@@ -30,8 +29,8 @@ class GymnaxEnvironment:
             _call_with_params(environment.observation_space, self.params)
         )
         self.action_space = to_gymnasium(_call_with_params(environment.action_space, self.params))
-        check_observation_space(self.observation_space)
-        check_action_space(self.action_space)
+        observation_space_of(self.observation_space)  # refuses what no policy reads
+        self._actions = action_space_of(self.action_space)
         self._raw = all(
             callable(getattr(environment, name, None))
             for name in ("step_env", "reset_env", "is_truncated")
@@ -68,7 +67,7 @@ class GymnaxEnvironment:
         return state, observation
 
     def step(self, key: PRNGKeyArray, state: PyTree, action: PyTree) -> Step:
-        action = to_environment(self.action_space, action, jnp)
+        action = self._actions.to_environment(action, jnp)
         if self._raw:
             observation, state, reward, terminated, _ = self.environment.step_env(
                 key, state, action, self.params

@@ -13,8 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.environments.replay import ReplayLog
-from policygrad.spaces.actions import to_environment
-from policygrad.spaces.records import check_action_space, check_observation_space, record_dtype
+from policygrad.spaces import action_space_of, observation_space_of, record_dtype
 
 
 class LaneStep(NamedTuple):
@@ -54,8 +53,8 @@ class Lanes:
         owned: bool = True,
         replays: bool = True,
     ) -> None:
-        check_observation_space(vector.single_observation_space)
-        check_action_space(vector.single_action_space)
+        observation_space_of(vector.single_observation_space)  # refuses what no policy reads
+        self._actions = action_space_of(vector.single_action_space)
         self.vector = vector
         self.num_envs: int = vector.num_envs
         self.observation_space = vector.single_observation_space
@@ -85,7 +84,7 @@ class Lanes:
         self._steps += 1
         try:
             observations, rewards, terminated, truncated, info = self.vector.step(
-                to_environment(self.action_space, actions)
+                self._actions.to_environment(actions)
             )
         except EnvironmentFailure:
             raise

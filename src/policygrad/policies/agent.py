@@ -1,5 +1,6 @@
 """A policy together with the spaces that it acts between."""
 
+from functools import cached_property
 from typing import Any
 
 import equinox as eqx
@@ -8,7 +9,7 @@ from gymnasium import spaces
 from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad.maths.distributions import Distribution
-from policygrad.spaces.actions import to_environment
+from policygrad.spaces import ActionSpace, action_space_of
 
 
 class Agent:
@@ -47,4 +48,8 @@ class Agent:
             A NumPy array (or integer) inside the action space.
         """
         action = self._act(self.policy, observation, key)
-        return to_environment(self.action_space, np.asarray(action))
+        return self._actions.to_environment(np.asarray(action))
+
+    @cached_property
+    def _actions(self) -> ActionSpace:
+        return action_space_of(self.action_space)

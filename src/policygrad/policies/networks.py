@@ -6,17 +6,23 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from policygrad.spaces.encoding import flat
 
 
 class MLP(eqx.Module):
-    """A multilayer perceptron, `[inputs] -> [outputs]`, linear at the end."""
+    """A multilayer perceptron, `[inputs] -> [outputs]`, linear at the end.
+
+    What goes in may be a pytree of arrays, which are read as one vector.
+    """
 
     weights: tuple[Float[Array, "out in"], ...]
     biases: tuple[Float[Array, " out"], ...]
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
-    def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+    def __call__(self, features: PyTree) -> Float[Array, " outputs"]:
+        x = flat(features)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = self.activation(weight @ x + bias)
         return self.weights[-1] @ x + self.biases[-1]

@@ -1,7 +1,7 @@
 """Running statistics of observations, and the normaliser in front of a network."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,83 +23,156 @@ class RunningStatistics(NamedTuple):
 
     Attributes:
         rows_seen: `[]`, the number of rows seen.
-        mean: `[f]`.
-        variance: `[f]`, of the population (divided by rows_seen). One before anything was seen.
+        mean: pytree of `[*f]`, in most cases one vector. None in place of what is not kept up.
+        variance: like the mean, of the population (divided by rows_seen). One before anything was
+            seen.
     """
 
     rows_seen: Float[Array, ""]
-    mean: Float[Array, "*f"]
-    variance: Float[Array, "*f"]
+    mean: PyTree
+    variance: PyTree
 
     @classmethod
     def init(cls, shape: tuple[int, ...]) -> "RunningStatistics":
-        """Statistics of nothing: mean 0, variance 1."""
-        # made by NumPy: each shape that JAX fills would be a compilation of its own at start-up
-        zero, zeros, ones = (np.float32(0), np.zeros(shape, np.float32), np.ones(shape, np.float32))
-        return cls(jnp.asarray(zero), jnp.asarray(zeros), jnp.asarray(ones))
+        """Statistics of nothing, mean 0 and variance 1, for rows of one shape."""
+        return cls.of(jax.ShapeDtypeStruct(shape, np.float32))
 
-    def update(self, rows: Float[Array, "n *f"], valid: Bool[Array, " n"]) -> "RunningStatistics":
-        """Take in the valid rows, by the parallel update of Chan, Golub & LeVeque (1979)."""
-        weight = valid.astype(rows.dtype).reshape(-1, *[1] * (rows.ndim - 1))
+    @classmethod
+    def of(cls, example: PyTree) -> "RunningStatistics":
+        """Statistics of nothing, for rows whose arrays have the shapes of these."""
+
+        # made by NumPy: each shape that JAX fills would be a compilation of its own at start-up
+        def filled(value: float) -> PyTree:
+            return jax.tree.map(lambda x: jnp.asarray(np.full(x.shape, value, np.float32)), example)
+
+        return cls(jnp.asarray(np.float32(0)), filled(0), filled(1))
+
+    def update(self, rows: PyTree, valid: Bool[Array, " n"]) -> "RunningStatistics":
+        """Take in the valid rows, by the parallel update of Chan, Golub & LeVeque (1979).
+
+        Args:
+            rows: pytree of `[n, *f]`, of the mean's structure.
+            valid: `[n]`.
+        """
+        weight = valid.astype(self.rows_seen.dtype)
         seen = jnp.sum(weight)
-        rows = jnp.where(weight > 0, rows, 0.0)
-        mean = jnp.sum(rows, axis=0) / jnp.maximum(seen, 1)
-        variance = jnp.sum(weight * (rows - mean) ** 2, axis=0) / jnp.maximum(seen, 1)
         count = self.rows_seen + seen
         new, old = seen / jnp.maximum(count, 1), self.rows_seen / jnp.maximum(count, 1)
-        delta = mean - self.mean
-        updated = RunningStatistics(
+
+        def moments(x: Array, mean: Array, variance: Array) -> tuple[Array, Array]:
+            w = weight.reshape(-1, *[1] * (x.ndim - 1))
+            x = jnp.where(w > 0, x, 0.0)
+            batch_mean = jnp.sum(x, axis=0) / jnp.maximum(seen, 1)
+            batch_variance = jnp.sum(w * (x - batch_mean) ** 2, axis=0) / jnp.maximum(seen, 1)
+            delta = batch_mean - mean
+            return mean + delta * new, old * variance + new * batch_variance + old * new * delta**2
+
+        leaves, structure = jax.tree.flatten(rows)
+        means, variances = jax.tree.leaves(self.mean), jax.tree.leaves(self.variance)
+        updated = [moments(*of_leaf) for of_leaf in zip(leaves, means, variances, strict=True)]
+        statistics = RunningStatistics(
             count,
-            self.mean + delta * new,
-            old * self.variance + new * variance + old * new * delta**2,
+            structure.unflatten([mean for mean, _ in updated]),
+            structure.unflatten([variance for _, variance in updated]),
         )
-        return jax.tree.map(lambda a, b: jnp.where(seen > 0, a, b), updated, self)
+        return jax.tree.map(lambda a, b: jnp.where(seen > 0, a, b), statistics, self)
+
+
+Flag = bool | tuple[bool, ...]  # of an array as a whole, or of each entry of a vector
 
 
 class ObservationNormaliser(eqx.Module):
-    """Raw observation -> normalised float vector. Put one in front of any network.
+    """Raw observation -> normalised arrays, or one vector. Put one in front of any network.
 
     x ↦ clip((x − mean) / √(variance + 1e−8), ±clip). The statistics are carried, not
     differentiated, and `update_statistics` updates them after each batch was used.
 
     Attributes:
-        statistics: carried running statistics of the encoded observations.
-        encode: observation -> `[f]`; static.
-        normalised: `[f]` flags; entries that are not (one-hot ones, say) pass unchanged; static.
+        statistics: carried running statistics of what the encoder gives; of arrays that are not
+            normalised none are kept.
+        encode: observation -> a pytree of arrays, or one vector `[f]`; static.
+        normalised: a flag for each array; or a flag for each entry of it, where some entries (the
+            one-hot ones, say) pass unchanged; static.
         clip: bound of what comes out; static.
     """
 
     statistics: Carried[RunningStatistics]
-    encode: Callable[[PyTree], Float[Array, " f"]] = eqx.field(static=True)
-    normalised: tuple[bool, ...] | None = eqx.field(static=True, default=None)
+    encode: Callable[[PyTree], PyTree] = eqx.field(static=True)
+    normalised: tuple[Flag, ...] = eqx.field(static=True)
     clip: float = eqx.field(static=True, default=10.0)
 
     @classmethod
-    def of(cls, observation: PyTree, encode: Callable | None = None) -> "ObservationNormaliser":
-        """For observations like this one. An encoder may name what it does not want normalised."""
+    def of(
+        cls, observation: PyTree, encode: Callable | None = None, *, normalise: bool = True
+    ) -> "ObservationNormaliser":
+        """For observations like this one.
+
+        Args:
+            observation: an example; its numbers do not matter.
+            encode: observation -> a pytree of arrays; None flattens into one vector. Its attribute
+                `normalised`, if it has one, names what is not normalised: a flag for each array,
+                or for each entry of the one vector.
+            normalise: False passes everything on as the encoder gives it.
+
+        Raises:
+            ValueError: the encoder's flags do not belong to what it gives.
+        """
         encode = encode or flatten_observation
-        shape = jax.eval_shape(encode, observation).shape
-        normalised = getattr(encode, "normalised", None)
-        return cls(Carried(RunningStatistics.init(shape)), encode, normalised)
+        leaves, structure = jax.tree.flatten(jax.eval_shape(encode, observation))
+        shapes = [leaf.shape for leaf in leaves]
+        flags = _flags(getattr(encode, "normalised", None), shapes) if normalise else ()
+        flags = flags or (False,) * len(shapes)
+        kept = [x if _any(flag) else None for x, flag in zip(leaves, flags, strict=True)]
+        return cls(Carried(RunningStatistics.of(structure.unflatten(kept))), encode, flags)
 
     @property
     def normalises(self) -> bool:
-        """Whether any entry is normalised at all."""
-        return self.normalised is None or any(self.normalised)
+        """Whether anything is normalised at all."""
+        return any(map(_any, self.normalised))
 
-    def __call__(self, observation: PyTree) -> Float[Array, " f"]:
+    def __call__(self, observation: PyTree) -> PyTree:
         _, mean, variance = jax.lax.stop_gradient(self.statistics.value)
-        x = self.encode(observation)
-        z = jnp.clip((x - mean) / jnp.sqrt(variance + 1e-8), -self.clip, self.clip)
-        return z if self.normalised is None else jnp.where(np.array(self.normalised), z, x)
+        leaves, structure = jax.tree.flatten(self.encode(observation))
+        means, variances = structure.flatten_up_to(mean), structure.flatten_up_to(variance)
+
+        def one(x: Array, mean: Array, variance: Array, flag: Flag) -> Array:
+            if not _any(flag):
+                return x
+            z = jnp.clip((x - mean) / jnp.sqrt(variance + 1e-8), -self.clip, self.clip)
+            return z if flag is True else jnp.where(np.array(flag), z, x)
+
+        of_leaves = zip(leaves, means, variances, self.normalised, strict=True)
+        return structure.unflatten([one(*of_leaf) for of_leaf in of_leaves])
 
     def update(self, observations: PyTree, valid: Bool[Array, "T B"]) -> "ObservationNormaliser":
         """The normaliser after seeing the valid ones of observations `[T, B, ...]`."""
-        rows = jax.vmap(jax.vmap(self.encode))(observations)
-        statistics = self.statistics.value.update(
-            rows.reshape(-1, rows.shape[-1]), valid.reshape(-1)
-        )
+        encoded = jax.vmap(jax.vmap(self.encode))(observations)
+        leaves, structure = jax.tree.flatten(encoded)
+        rows = [
+            x.reshape(-1, *x.shape[2:]) if _any(flag) else None
+            for x, flag in zip(leaves, self.normalised, strict=True)
+        ]
+        statistics = self.statistics.value.update(structure.unflatten(rows), valid.reshape(-1))
         return eqx.tree_at(lambda m: m.statistics, self, Carried(statistics))
+
+
+def _any(flag: Flag) -> bool:
+    return flag if isinstance(flag, bool) else any(flag)
+
+
+def _flags(given: Any, shapes: list[tuple[int, ...]]) -> tuple[Flag, ...]:
+    """A flag for each array, or for each entry of the one vector, from what an encoder names."""
+    if given is None:
+        return (True,) * len(shapes)
+    flags = tuple(bool(flag) for flag in given)
+    if len(flags) == len(shapes):
+        return flags
+    if shapes == [(len(flags),)]:
+        return (flags,)
+    raise ValueError(
+        f"the encoder's `normalised` holds {len(flags)} flags, and it gives arrays of the shapes "
+        f"{shapes}: name a flag for each array, or for each entry of one vector"
+    )
 
 
 def update_statistics(module: PyTree, observations: PyTree, valid: Bool[Array, "T B"]) -> PyTree:

@@ -7,6 +7,7 @@ with a `__call__`.
 from collections.abc import Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
@@ -23,25 +24,28 @@ from policygrad.maths.distributions import (
 )
 from policygrad.policies.networks import MLP, mlp
 from policygrad.policies.normaliser import ObservationNormaliser
-from policygrad.spaces.actions import action_bounds
-from policygrad.spaces.encoding import ObservationEncoder, action_mask
-from policygrad.spaces.records import (
-    check_action_space,
-    check_observation_space,
-    example_observation,
-    space_from_json,
-    space_to_json,
+from policygrad.spaces import (
+    ActionSpace,
+    Box,
+    Discrete,
+    MultiBinary,
+    MultiDiscrete,
+    ObservationEncoder,
+    action_mask,
+    action_space_of,
+    flat,
+    observation_space_of,
 )
 
 
 class NetworkPolicy(eqx.Module):
-    """raw observation -> normaliser -> MLP -> distribution.
+    """raw observation -> normaliser -> network -> distribution.
 
     Attributes:
         normaliser: encodes and normalises observations; its statistics are carried.
-        network: `[f] -> [outputs]`.
+        network: what the normaliser gives -> `[outputs]`.
         log_std: `[k]`, state-independent, of a Gaussian policy; None for discrete ones.
-        action_space: as JSON; static.
+        action_space: static.
         squash: whether a Gaussian is squashed by tanh; static.
         clipped: whether a Gaussian scores actions as the environment's bounds clip them; static.
     """
@@ -49,29 +53,32 @@ class NetworkPolicy(eqx.Module):
     normaliser: ObservationNormaliser
     network: MLP
     log_std: Float[Array, " k"] | None
-    action_space: str = eqx.field(static=True)
+    action_space: ActionSpace = eqx.field(static=True)
     squash: bool = eqx.field(static=True, default=False)
     clipped: bool = eqx.field(static=True, default=False)
 
     def __call__(self, observation: PyTree) -> Distribution:
         outputs = self.network(self.normaliser(observation))
         mask = action_mask(observation)
-        space = space_from_json(self.action_space)
-        match space:
-            case spaces.Discrete():
+        match self.action_space:
+            case Discrete():
                 return Categorical(outputs, mask)
-            case spaces.MultiDiscrete():
-                return MultiCategorical.from_logits(outputs, tuple(space.nvec.flat), mask)
-            case spaces.MultiBinary():
+            case MultiDiscrete(sizes=sizes):
+                return MultiCategorical.from_logits(outputs, tuple(sizes.flat), mask)
+            case MultiBinary():
                 return Bernoulli(outputs, mask)
-        assert isinstance(space, spaces.Box)
+            case Box() as box:
+                return self._gaussian(box, outputs)
+        raise TypeError(f"no distribution over {self.action_space}")
+
+    def _gaussian(self, box: Box, outputs: Float[Array, " k"]) -> Distribution:
         assert self.log_std is not None
-        mean = outputs.reshape(space.shape)
-        log_std = self.log_std.reshape(space.shape)
+        mean = outputs.reshape(box.shape)
+        log_std = self.log_std.reshape(box.shape)
         if self.squash:
             return TanhGaussian(mean, log_std)
         if self.clipped:
-            return ClippedGaussian(mean, log_std, *map(jnp.asarray, action_bounds(space)))
+            return ClippedGaussian(mean, log_std, *map(jnp.asarray, box.clipping_bounds))
         return DiagonalGaussian(mean, log_std)
 
 
@@ -103,32 +110,22 @@ def network_policy(
     Raises:
         UnsupportedSpaceError: for any other space.
     """
-    check_observation_space(observation_space)
-    check_action_space(action_space)
-    encode = ObservationEncoder(space_to_json(observation_space))
-    example = example_observation(observation_space)
-    normaliser = ObservationNormaliser.of(example, encode)
-    inputs = len(encode.normalised)
-    if not normalise_observations:
-        normaliser = ObservationNormaliser(normaliser.statistics, encode, (False,) * inputs)
-    outputs = action_parameters(action_space)
-    gaussian = isinstance(action_space, spaces.Box)
+    observations, actions = observation_space_of(observation_space), action_space_of(action_space)
+    normaliser = ObservationNormaliser.of(
+        observations.example(), ObservationEncoder(observations), normalise=normalise_observations
+    )
+    inputs = jax.eval_shape(lambda x: flat(normaliser(x)), observations.example()).size
+    gaussian = isinstance(actions, Box)
     return NetworkPolicy(
         normaliser,
-        mlp(key, inputs, outputs, hidden, last_scale=0.01),
-        jnp.asarray(np.full(outputs, log_std, np.float32)) if gaussian else None,
-        space_to_json(action_space),
+        mlp(key, inputs, actions.parameters, hidden, last_scale=0.01),
+        jnp.asarray(np.full(actions.parameters, log_std, np.float32)) if gaussian else None,
+        actions,
         squash and gaussian,
         clipped and gaussian,
     )
 
 
 def action_parameters(space: spaces.Space) -> int:
-    """How many network outputs a distribution over this action space takes."""
-    match space:
-        case spaces.Discrete():
-            return int(space.n)
-        case spaces.MultiDiscrete():
-            return int(space.nvec.sum())
-    assert space.shape is not None
-    return int(np.prod(space.shape))
+    """How many network outputs a distribution over this (Gymnasium) action space takes."""
+    return action_space_of(space).parameters

@@ -24,6 +24,7 @@ from policygrad.environments.replay import ReplayLog, episode_seed, restore
 from policygrad.rollout import envpool as pooled
 from policygrad.rollout import episodes as episodes_
 from policygrad.rollout import host, segments
+from policygrad.spaces import action_space_of
 
 
 class Collector(Protocol):
@@ -166,7 +167,7 @@ class PoolSegments:
         def collect(shape: PolicyShape, arrays: tuple, state: Any, key: PRNGKeyArray) -> Any:
             return pooled.collect_segment(
                 step,
-                self.action_space,
+                action_space_of(self.action_space),
                 shape.policy(arrays),
                 state,
                 key,

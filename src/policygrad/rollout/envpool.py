@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from gymnasium import spaces
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.envpool import Pool
 from policygrad.rollout.segments import StepRow, roll
-from policygrad.spaces.actions import to_environment
+from policygrad.spaces import ActionSpace
 
 
 class PoolState(NamedTuple):
@@ -44,7 +43,7 @@ def start(pool: Pool, observations: PyTree) -> tuple[PoolState, Callable]:
 
 def collect_segment(
     step_pool: Callable,
-    action_space: spaces.Space,
+    action_space: ActionSpace,
     policy: Callable,
     state: PoolState,
     key: PRNGKeyArray,
@@ -69,7 +68,7 @@ def collect_segment(
 
     def step(_: Array, state: PoolState, actions: PyTree) -> tuple[PoolState, StepRow]:
         handle, (successors, rewards, terminated, truncated) = step_pool(
-            state.handle, to_environment(action_space, actions, jnp)
+            state.handle, action_space.to_environment(actions, jnp)
         )
         valid = ~state.ended
         terminated, truncated = terminated & valid, truncated & valid

@@ -12,7 +12,7 @@ from policygrad.policies.agent import Agent
 from policygrad.policies.space_policy import NetworkPolicy, network_policy
 from policygrad.runs import storage
 from policygrad.runs.directory import CONFIG, POLICY, RunDirectory
-from policygrad.spaces.records import space_from_json, space_to_json
+from policygrad.spaces import space_from_json, space_of
 
 
 def policy_to_files(
@@ -20,8 +20,8 @@ def policy_to_files(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arrays of a policy, and the JSON from which `load` builds its structure again."""
     data: dict[str, Any] = {
-        "observation_space": space_to_json(observation_space),
-        "action_space": space_to_json(action_space),
+        "observation_space": space_of(observation_space).to_json(),
+        "action_space": space_of(action_space).to_json(),
         "class": f"{type(policy).__module__}.{type(policy).__qualname__}",
         "network": None,
     }
@@ -54,8 +54,8 @@ def load(path: str | Path, *, like: Any = None) -> Agent:
     tensors, description = storage.pair(stem)
     arrays, data = storage.load(stem)
     try:
-        observation_space = space_from_json(data["observation_space"])
-        action_space = space_from_json(data["action_space"])
+        observation_space = space_from_json(data["observation_space"]).to_gymnasium()
+        action_space = space_from_json(data["action_space"]).to_gymnasium()
         network = data["network"]
         if like is None and network is not None:
             like = network_policy(jax.random.key(0), observation_space, action_space, **network)

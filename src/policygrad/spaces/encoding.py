@@ -1,75 +1,38 @@
-"""Raw observations of a space as the numbers that a network reads; action masks."""
+"""What a network reads of a raw observation, and the mask of actions beside it."""
 
-import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from gymnasium import spaces
 from jaxtyping import Array, Bool, Float, PyTree
 
-from policygrad.core.errors import UnsupportedSpaceError
-from policygrad.spaces.records import (
-    space_from_json,
-)
-
-ACTION_MASK = "action_mask"
+from policygrad.spaces.nested import ACTION_MASK
+from policygrad.spaces.space import Space
 
 
 @dataclass(frozen=True)
 class ObservationEncoder:
-    """A raw observation of a space -> one float vector.
-
-    Box and MultiBinary are flattened, Discrete and MultiDiscrete one-hot, Dict and Tuple
-    concatenated. The entry `action_mask` of a Dict is left out: it speaks of actions.
+    """A raw observation of a space -> the arrays that a network reads, in their own shapes.
 
     Attributes:
-        space: the observation space, as JSON.
+        space: whose observations it reads.
     """
 
-    space: str
+    space: Space
 
-    def __call__(self, observation: PyTree) -> Float[Array, " f"]:
-        return jnp.concatenate(_encode(space_from_json(self.space), observation))
+    def __call__(self, observation: PyTree) -> PyTree:
+        return self.space.features(observation)
 
-    @cached_property
+    @property
     def normalised(self) -> tuple[bool, ...]:
-        """`[f]`: which entries are measurements, to be normalised; one-hot entries are not."""
-        return tuple(_measured(space_from_json(self.space)))
+        """A flag for each array: whether it holds measurements, to be normalised."""
+        return self.space.measured
 
 
-def _encode(space: spaces.Space, x: Any) -> list[Float[Array, " f"]]:
-    match space:
-        case spaces.Discrete():
-            return [jax.nn.one_hot(jnp.asarray(x) - int(space.start), int(space.n))]
-        case spaces.MultiDiscrete():
-            index = jnp.ravel(jnp.asarray(x) - np.broadcast_to(space.start, space.nvec.shape))
-            return [jax.nn.one_hot(i, int(n)) for i, n in zip(index, space.nvec.flat, strict=True)]
-        case spaces.Dict():
-            return [f for k, p in space.items() if k != ACTION_MASK for f in _encode(p, x[k])]
-        case spaces.Tuple():
-            return [f for p, v in zip(space, x, strict=True) for f in _encode(p, v)]
-    return [jnp.ravel(jnp.asarray(x)).astype(jnp.float32)]
-
-
-def _measured(space: spaces.Space) -> list[bool]:
-    match space:
-        case spaces.Box():
-            return [True] * math.prod(space.shape)
-        case spaces.MultiBinary():
-            return [False] * math.prod(space.shape)
-        case spaces.Discrete():
-            return [False] * int(space.n)
-        case spaces.MultiDiscrete():
-            return [False] * int(space.nvec.sum())
-        case spaces.Dict():
-            return [f for k, p in space.items() if k != ACTION_MASK for f in _measured(p)]
-        case spaces.Tuple():
-            return [f for p in space for f in _measured(p)]
-    raise UnsupportedSpaceError(f"observation space {space} is not supported")
+def flat(features: PyTree) -> Float[Array, " f"]:
+    """Features of whatever shapes as one vector, leaf after leaf."""
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(features)]
+    return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves)
 
 
 def action_mask(observation: PyTree) -> Bool[Array, " n"] | None:

@@ -15,8 +15,7 @@ from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines import Baseline, StateBaseline
 from policygrad.gradients.estimators import Estimator
 from policygrad.policies.space_policy import NetworkPolicy, network_policy
-from policygrad.spaces.encoding import ObservationEncoder
-from policygrad.spaces.records import space_to_json
+from policygrad.spaces import ObservationEncoder, space_of
 from policygrad.training.config import TrainConfig
 
 
@@ -150,7 +149,7 @@ def build_algorithm(
     """The algorithm that a configuration names; an estimator or optimiser passed in wins."""
     if estimator is None:
         estimator = build_estimator(config, time_limit)
-    encode = ObservationEncoder(space_to_json(observation_space))
+    encode = ObservationEncoder(space_of(observation_space))
     estimator = estimator.bind(encode)
     frame: dict[str, Any] = {
         # arrays, so that another value of a number compiles nothing anew

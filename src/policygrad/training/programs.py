@@ -23,8 +23,7 @@ from policygrad.devices.sharing import AXIS, all_lanes
 from policygrad.diagnostics.monitor import GradientMoments, gradient_moments, nothing_measured
 from policygrad.rollout.collectors import Same
 from policygrad.rollout.segments import LaneState, collect_segment
-from policygrad.spaces.actions import clipped_fraction
-from policygrad.spaces.records import space_from_json
+from policygrad.spaces import Space, clipped_fraction
 from policygrad.training.soundness import is_sound
 from policygrad.training.tally import EpisodeTally
 
@@ -87,13 +86,13 @@ class Segments(NamedTuple):
 
     Attributes:
         environment, steps: what, and how far.
-        action_space: as JSON.
+        action_space: of the environment.
         processors: the devices that lanes and rows are shared between; None for one.
     """
 
     environment: Same
     steps: int
-    action_space: str
+    action_space: Space
     processors: Mesh | None = None
 
 
@@ -104,13 +103,12 @@ def keys_of(run_key: PRNGKeyArray, update: Int[Array, ""] | int) -> tuple[Any, A
 
 
 def step(
-    algorithm: Any, action_space: str, learner: Learner, trajectories: Trajectories, key: Any
+    algorithm: Any, action_space: Space, learner: Learner, trajectories: Trajectories, key: Any
 ) -> tuple[Learner, Any, Report]:
     """One update but for its refit, and what that takes. Pure; the key is consumed."""
     state, refit, info = algorithm.step(learner.state, trajectories, key)
     tally = learner.tally.update(trajectories)
-    space = space_from_json(action_space)
-    clipped = clipped_fraction(space, trajectories.actions, trajectories.valid)
+    clipped = clipped_fraction(action_space, trajectories.actions, trajectories.valid)
     report = Report(
         info | {"clipped_fraction": clipped},
         is_sound(trajectories),

@@ -32,7 +32,7 @@ from policygrad.rollout.collectors import CompiledEpisodes, CompiledSegments, Ho
 from policygrad.runs import MetricsFile, RunDirectory, sinks, storage
 from policygrad.runs.directory import CURVE, SUMMARY
 from policygrad.runs.policy_files import policy_to_files
-from policygrad.spaces.records import example_observation, space_to_json
+from policygrad.spaces import space_of
 from policygrad.training import programs as learning
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_algorithm, build_policy
@@ -173,7 +173,7 @@ class Session:
             episodes=None if config.batch_episodes is None else config.columns,
             max_episode_steps=config.max_episode_steps,
         )
-        example = example_observation(environment.observation_space)
+        example = space_of(environment.observation_space).example()
         state = algorithm.init(state_key, policy, example, config.columns)
         learner = Learner(state, EpisodeTally.init(config.columns))
         if config.measures_noise:
@@ -256,7 +256,7 @@ class Session:
         started = time.perf_counter()
         _, update_key = keys_of(self.run_key, self.updates)
         before = self.learner
-        space = space_to_json(self.collector.action_space)
+        space = space_of(self.collector.action_space)
         learner, rest, report = step_once(self.algorithm, space, before, trajectories, update_key)
         if self.config.monitors(self.updates + 1):
             gradient, moments = watch_once(self.algorithm, before, trajectories)
@@ -531,7 +531,7 @@ def segments_of(collector: Collector) -> Segments | None:
     return Segments(
         collector.environment,
         steps,
-        space_to_json(collector.action_space),
+        space_of(collector.action_space),
         processors(lanes, lanes * steps),
     )
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool
 
 from policygrad.core.errors import EnvironmentFailure, NonFiniteError
 from policygrad.core.trajectories import Trajectories, lost_cuts
-from policygrad.spaces.encoding import ACTION_MASK
+from policygrad.spaces import ACTION_MASK
 
 
 def is_sound(trajectories: Trajectories) -> Bool[Array, ""]:

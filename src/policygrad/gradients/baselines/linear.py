@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.baselines.base import Encode, Regression, weighted_mean
 from policygrad.policies.normaliser import flatten_observation
+from policygrad.spaces import flat
 
 
 class LinearState(NamedTuple):
@@ -44,7 +45,7 @@ class LinearFeatures(Regression):
 
     def features(self, observation: PyTree, time: Int[Array, ""]) -> Float[Array, " p"]:
         """`[p]`: s, s²/2, t, t², t³ (the 1 is the intercept)."""
-        s = (self.encode or flatten_observation)(observation)
+        s = flat((self.encode or flatten_observation)(observation))
         t = jnp.asarray(time, s.dtype) / 100
         return jnp.concatenate([s, s**2 / 2, jnp.stack([t, t**2, t**3])])
 

@@ -16,6 +16,7 @@ from policygrad.devices.chunks import flat_rows, sum_in_chunks
 from policygrad.gradients.baselines.base import Encode, Regression
 from policygrad.policies.networks import MLP, mlp
 from policygrad.policies.normaliser import ObservationNormaliser, update_statistics
+from policygrad.spaces import flat
 
 _start_adam = jax.jit(optax.adam(1.0).init)  # one function, so that it compiles once a shape
 
@@ -46,7 +47,7 @@ class ValueNetwork(Regression):
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> ValueState:
         normaliser = ObservationNormaliser.of(observation, self.encode)
-        inputs = jax.eval_shape(normaliser, observation).shape[0]
+        inputs = jax.eval_shape(lambda x: flat(normaliser(x)), observation).size
         network = mlp(key, inputs, 1, self.hidden)
         params: Any = network  # a pytree of arrays, which optax's types do not foresee
         return ValueState(normaliser, network, _start_adam(params))
@@ -76,20 +77,20 @@ class ValueNetwork(Regression):
         data = inputs, targets.reshape(-1), weights.reshape(-1)
         optimiser = self._optimiser()
 
-        def loss(network: MLP, rows: tuple[Array, Array, Array]) -> Float[Array, ""]:
+        def loss(network: MLP, rows: tuple[PyTree, Array, Array]) -> Float[Array, ""]:
             x, y, w = rows
             return 0.5 * jnp.sum(w * (jax.vmap(network)(x)[:, 0] - y) ** 2)
 
         def minibatch(carry, rows: Int[Array, " m"]):
             network, optimiser_state = carry
-            batch = data if len(rows) == len(inputs) else jax.tree.map(lambda x: x[rows], data)
+            batch = data if len(rows) == targets.size else jax.tree.map(lambda x: x[rows], data)
             total = sum_in_chunks(partial(jax.grad(loss), network), batch)
             weight = jnp.maximum(jnp.sum(batch[2]), 1e-12)
             gradient = jax.tree.map(lambda g: g / weight.astype(g.dtype), total)
             updates, optimiser_state = optimiser.update(gradient, optimiser_state)
             return (eqx.apply_updates(network, updates), optimiser_state), None
 
-        rows = shuffled_minibatches(key, len(inputs), self.epochs, self.minibatches)
+        rows = shuffled_minibatches(key, targets.size, self.epochs, self.minibatches)
         (network, optimiser_state), _ = jax.lax.scan(
             minibatch, (state.network, state.optimiser), rows
         )

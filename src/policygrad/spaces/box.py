@@ -1,0 +1,156 @@
+"""Boxes: numbers between bounds."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import gymnasium
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from policygrad.spaces.space import ActionSpace, Space, record_dtype
+
+Bounds = float | tuple[Any, ...]  # one number where all are equal, else nested tuples
+
+LARGEST_BOUND = 1e30  # what lies beyond it is a way of writing that there is no bound
+
+
+@dataclass(frozen=True)
+class Box(ActionSpace):
+    """Numbers between bounds.
+
+    Actions are read as fractions of the half range around its middle, −1…1 where both bounds are
+    finite, and clipped to the bounds on their way to the environment: there and nowhere else, so
+    that log-probabilities stay those of the action that was sampled.
+
+    Attributes:
+        shape, dtype: of the arrays.
+        low, high: one number, or nested tuples of the shape; they may be infinite.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    low: Bounds
+    high: Bounds
+
+    @classmethod
+    def of(cls, space: gymnasium.spaces.Box) -> "Box":
+        """From Gymnasium's."""
+        low, high = (_compact(bounds.astype(float)) for bounds in (space.low, space.high))
+        return cls(tuple(space.shape), str(space.dtype), low, high)
+
+    @classmethod
+    def from_description(cls, data: dict[str, Any]) -> "Box":
+        """From plain data."""
+        low, high = (_numbers(data[name]) for name in ("low", "high"))
+        return cls(tuple(data["shape"]), str(np.dtype(data["dtype"])), low, high)
+
+    def description(self) -> dict[str, Any]:
+        bounds = {"low": _plain(self.low), "high": _plain(self.high)}
+        return {"kind": "Box", "shape": self.shape, "dtype": self.dtype, **bounds}
+
+    def to_gymnasium(self) -> gymnasium.spaces.Box:
+        low, high = (x.copy() for x in self.limits)
+        return gymnasium.spaces.Box(low, high, self.shape, np.dtype(self.dtype).type)  # pyright: ignore[reportArgumentType]
+
+    def example(self) -> np.ndarray:
+        return np.zeros(self.shape, record_dtype(self.dtype))
+
+    def features(self, observation: PyTree) -> Float[Array, "..."]:
+        return jnp.asarray(observation).reshape(self.shape).astype(jnp.float32)
+
+    @property
+    def measured(self) -> tuple[bool, ...]:
+        return (True,)
+
+    def parts(self, values: PyTree) -> list[Array]:
+        return [values]
+
+    @property
+    def greatest_entropy(self) -> float:
+        return math.nan
+
+    def fits(self, other: Space) -> bool:
+        return isinstance(other, Box) and self.shape == other.shape
+
+    # ----- as an action space
+
+    @property
+    def parameters(self) -> int:
+        return math.prod(self.shape)
+
+    @cached_property
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Low and high, `[*shape]`, in the environment's own type."""
+        return (self._array(self.low), self._array(self.high))
+
+    def _array(self, bounds: Bounds) -> np.ndarray:
+        return np.broadcast_to(np.array(bounds), self.shape).astype(self.dtype)
+
+    @cached_property
+    def bounded(self) -> Bool[np.ndarray, "*shape"]:
+        """Where both bounds are finite, and not as good as infinite."""
+        low, high = (x.astype(np.float64) for x in self.limits)
+        return (np.abs(low) < LARGEST_BOUND) & (np.abs(high) < LARGEST_BOUND)
+
+    @cached_property
+    def scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Middle and half range, `[*shape]` in 64 bits; 0 and 1 where a bound is missing."""
+        low, high = (x.astype(np.float64) for x in self.limits)
+        low, high = np.where(self.bounded, low, -1.0), np.where(self.bounded, high, 1.0)
+        return (low + high) / 2, (high - low) / 2
+
+    @cached_property
+    def clipping_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where actions are clipped, in the policy's units: −1 and 1 where both bounds are finite.
+
+        `[*shape]` each, in 32 bits; infinite where there is no bound, or where both are one number,
+        so that no action changes anything.
+        """
+        middle, half = self.scale
+        free = half == 0
+        low, high = ((bound - middle) / np.where(free, 1, half) for bound in self.limits)
+        return (
+            np.where(free, -np.inf, low).astype(np.float32),
+            np.where(free, np.inf, high).astype(np.float32),
+        )
+
+    def to_environment(self, actions: Any, xp: Any = np) -> Any:
+        middle, half = self.scale
+        dtype = np.dtype(self.dtype)
+        if xp is not np:  # in 32 bits, where the nearest number may lie outside the bounds
+            dtype = record_dtype(self.dtype)
+            middle, half = middle.astype(dtype), half.astype(dtype)
+        return xp.clip(middle + half * actions, *self.limits).astype(dtype)
+
+
+def clipped_fraction(space: Space, actions: Any, valid: Any) -> Float[Array, ""]:
+    """`[]`: the share of action components `[T, B, ...]` that the environment's bounds cut off."""
+    if not isinstance(space, Box):
+        return jnp.zeros(())
+    middle, half = (x.astype(np.float32) for x in space.scale)
+    low, high = space.limits
+    raw = middle + half * actions
+    outside = ((raw < low) | (raw > high)).reshape(*valid.shape, -1)
+    rows = jnp.mean(outside, axis=2, dtype=jnp.float32)
+    return jnp.sum(jnp.where(valid, rows, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
+def _compact(bounds: np.ndarray) -> Bounds:
+    if bounds.size and np.all(bounds == bounds.flat[0]):
+        return float(bounds.flat[0])
+    return _numbers(bounds.tolist())
+
+
+def _numbers(bounds: Any) -> Bounds:
+    """Nested lists of numbers (infinities may be text) as nested tuples."""
+    return tuple(map(_numbers, bounds)) if isinstance(bounds, list) else float(bounds)
+
+
+def _plain(bounds: Bounds) -> Any:
+    """As JSON holds them: infinities as text, which JSON lacks."""
+    if isinstance(bounds, tuple):
+        return [_plain(x) for x in bounds]
+    return bounds if math.isfinite(bounds) else str(bounds)

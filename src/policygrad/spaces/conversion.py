@@ -1,0 +1,86 @@
+"""Into our records: from Gymnasium's spaces and from JSON, and which of them are supported."""
+
+import json
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from policygrad.core.errors import UnsupportedSpaceError
+from policygrad.spaces.box import Box
+from policygrad.spaces.choices import Discrete, MultiBinary, MultiDiscrete
+from policygrad.spaces.nested import Dict, Tuple
+from policygrad.spaces.space import ActionSpace, Space
+
+SUPPORTED_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
+SUPPORTED_ACTIONS = "Discrete, MultiDiscrete, MultiBinary, and Box of floating-point numbers"
+
+
+def space_of(space: gymnasium.Space, what: str = "space") -> Space:
+    """The record of a Gymnasium space.
+
+    Args:
+        space: Gymnasium's.
+        what: names it in the error.
+
+    Raises:
+        UnsupportedSpaceError: the space, or a part of it, is of another kind.
+    """
+    match space:
+        case gymnasium.spaces.Box():
+            return Box.of(space)
+        case gymnasium.spaces.Discrete():
+            return Discrete.of(space)
+        case gymnasium.spaces.MultiDiscrete():
+            return MultiDiscrete.of(space)
+        case gymnasium.spaces.MultiBinary():
+            return MultiBinary.of(space)
+        case gymnasium.spaces.Dict():
+            return Dict(tuple((k, space_of(v, what)) for k, v in sorted(space.items())))
+        case gymnasium.spaces.Tuple():
+            return Tuple(tuple(space_of(v, what) for v in space))
+    raise UnsupportedSpaceError(
+        f"{what} {space} is not supported; supported are {SUPPORTED_OBSERVATIONS}"
+    )
+
+
+def observation_space_of(space: gymnasium.Space) -> Space:
+    """The record of a space that a policy reads; UnsupportedSpaceError where it cannot."""
+    return space_of(space, "observation space")
+
+
+def action_space_of(space: gymnasium.Space) -> ActionSpace:
+    """The record of a space that a policy acts in; UnsupportedSpaceError where it cannot."""
+    try:
+        record = space_of(space)
+    except UnsupportedSpaceError:
+        record = None
+    whole_numbers = isinstance(record, Box) and not np.issubdtype(record.dtype, np.floating)
+    if not isinstance(record, ActionSpace) or whole_numbers:
+        raise UnsupportedSpaceError(
+            f"action space {space} is not supported; supported are {SUPPORTED_ACTIONS}"
+        )
+    return record
+
+
+def space_from_json(text: str) -> Space:
+    """The record whose `to_json` wrote this text."""
+    return _from_description(json.loads(text))
+
+
+def _from_description(data: dict[str, Any]) -> Space:
+    match data["kind"]:
+        case "Box":
+            return Box.from_description(data)
+        case "Discrete":
+            return Discrete.from_description(data)
+        case "MultiDiscrete":
+            return MultiDiscrete.from_description(data)
+        case "MultiBinary":
+            return MultiBinary.from_description(data)
+        case "Dict":
+            parts = sorted(data["spaces"].items())
+            return Dict(tuple((k, _from_description(v)) for k, v in parts))
+        case "Tuple":
+            return Tuple(tuple(_from_description(v) for v in data["spaces"]))
+    raise UnsupportedSpaceError(f"unknown kind of space {data['kind']!r}")
