@@ -160,7 +160,7 @@ def test_a_plot_is_drawn(capsys, tmp_path):
         (["short-corridor", "--theta", "1,2"], "--theta has 2 numbers.*needs 1"),
         (["short-corridor", "--theta", "x"], "--theta must be numbers, got 'x'"),
         (["short-corridor", "--theta", "nan"], "theta must be finite"),
-        (["short-corridor", "--theta", "40"], "all but never reaches it"),
+        (["short-corridor", "--theta", "40"], "to reach it; give the MDP a horizon"),
         (["short-corridor", "--discount", "1.5"], "discount must be between 0 and 1"),
         (["short-corridor", "--n", "0"], "n must be a whole number"),
         (["short-corridor", "--n", "100000", "--estimator", "n-step"], "n=100000 is too large"),

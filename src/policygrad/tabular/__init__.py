@@ -1,4 +1,4 @@
-"""The exact laboratory: on a finite MDP every estimator's mean and covariance can be computed."""
+"""The exact laboratory: mean and covariance of every estimator on a finite MDP, computed."""
 
 from policygrad.tabular import gallery
 from policygrad.tabular.as_environment import TabularEnvironment, as_environment, from_gymnasium

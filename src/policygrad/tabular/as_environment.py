@@ -1,4 +1,4 @@
-"""Between the laboratory and everything else: reading Gymnasium's models, and acting in an MDP."""
+"""Conversions: a Gymnasium environment's model to an MDP, and an MDP to an environment."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,20 +13,21 @@ from policygrad.tabular.mdp import FiniteMDP, Sparse
 
 
 def from_gymnasium(env: Any, *, horizon: int | None = None) -> FiniteMDP:
-    """The MDP that a Gymnasium environment carries as its model: FrozenLake, CliffWalking, Taxi.
+    """The MDP of a Gymnasium environment with a model: FrozenLake, CliffWalking, Taxi.
 
     Args:
         env: an environment, wrapped or not, with `P[s][a] = [(p, s', r, terminated), …]` and
             `initial_state_distrib`.
-        horizon: of the MDP; None for no limit. A `TimeLimit` wrapper is not read: whether it is
-            part of the task is for the caller to say.
+        horizon: of the MDP; None for no limit. A `TimeLimit` wrapper is not read: the caller
+            decides whether the limit is part of the task.
 
     Returns:
-        A sparse `FiniteMDP` with the environment's states. Those that only a terminated transition
-        enters become absorbing; should one also be entered alive, an absorbing state is added.
+        A sparse `FiniteMDP` with the environment's states. A state that is entered by terminated
+        transitions only becomes absorbing. If a state is entered both by terminated and by other
+        transitions, an absorbing state is added, to which its terminated transitions lead.
 
     Raises:
-        ValueError: it carries no model.
+        ValueError: the environment has no model.
 
     >>> from_gymnasium(gymnasium.make("FrozenLake-v1")).absorbing.sum().item()
     5
@@ -35,7 +36,7 @@ def from_gymnasium(env: Any, *, horizon: int | None = None) -> FiniteMDP:
     model, initial = getattr(inner, "P", None), getattr(inner, "initial_state_distrib", None)
     if model is None or initial is None:
         raise ValueError(
-            f"{type(inner).__name__} carries no model: it has no P and initial_state_distrib"
+            f"{type(inner).__name__} carries no model: it lacks P or initial_state_distrib"
         )
     rows = [[_merged(model[s][a]) for a in sorted(model[s])] for s in sorted(model)]
     initial = np.asarray(initial, np.float64)
@@ -65,7 +66,7 @@ Row = list[tuple[float, int, float, bool]]
 
 
 def _merged(row: Any) -> Row:
-    """Transitions that agree in all but their probability, as one."""
+    """The transitions, with those that differ in their probability alone merged."""
     merged: dict[tuple[int, float, bool], float] = {}
     for p, successor, reward, terminated in row:
         key = int(successor), float(reward), bool(terminated)
@@ -74,7 +75,7 @@ def _merged(row: Any) -> Row:
 
 
 def _entered(rows: list[list[Row]], initial: np.ndarray) -> tuple[set[int], set[int]]:
-    """States reached by a terminated transition, and states that an episode goes on from."""
+    """States that a terminated transition enters, and states from which an episode goes on."""
     living = {int(s) for s in np.flatnonzero(initial)}
     ending: set[int] = set()
     waiting = list(living)
@@ -90,7 +91,7 @@ def _entered(rows: list[list[Row]], initial: np.ndarray) -> tuple[set[int], set[
 
 
 class TabularState(NamedTuple):
-    """Where an episode is."""
+    """State and time of a running episode."""
 
     state: Int[Array, ""]
     time: Int[Array, ""]
@@ -98,7 +99,7 @@ class TabularState(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TabularEnvironment:
-    """An MDP to act in: pure, unbatched, without auto-reset. Made by `as_environment`.
+    """An MDP as a compiled environment: pure, unbatched, no auto-reset. Made by `as_environment`.
 
     The horizon is part of the task: its last step is terminated, never truncated.
 
@@ -143,11 +144,11 @@ def as_environment(mdp: FiniteMDP) -> TabularEnvironment:
     """An MDP as an environment in JAX, for rollouts and trainers.
 
     Args:
-        mdp: that no episode starts over in.
+        mdp: no episode may start in an absorbing state.
 
     Returns:
-        `reset(key)` and `step(key, state, action)`. A random reward is its mean ± its standard
-        deviation, with probability one half each, as in enumeration.
+        An environment with `reset(key)` and `step(key, state, action)`. A random reward is its mean
+        plus or minus its standard deviation, with probability one half each, as in enumeration.
 
     Raises:
         ValueError: an episode may start in an absorbing state.

@@ -1,4 +1,4 @@
-"""Following the exact gradient to the optimum, so that training curves have a truth beside them."""
+"""Following the exact gradient to the optimum, for comparison with training curves."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,18 +16,19 @@ from policygrad.tabular.precision import in_float64
 from policygrad.tabular.solution import Solution, solve
 
 Method = Literal["gradient", "natural", "policy_iteration"]
-_ENOUGH = 1e-4  # of the gain that the slope promises (Armijo)
+_ENOUGH = 1e-4  # share of the gain that the slope predicts (Armijo)
 _SMALLEST_STEP = 1e-14
 
 
 @dataclass(frozen=True)
 class Ascent:
-    """A climb.
+    """The result of an ascent.
 
     Attributes:
-        policy: the last one.
-        objectives: `[n + 1]`, J before the first iteration and after every one; never falls.
-        converged: the gradient (or the improvement, in policy iteration) vanished.
+        policy: the last policy.
+        objectives: `[n + 1]`, J before the first iteration and after every iteration; it never
+            falls.
+        converged: whether the gradient (for policy iteration, the improvement) vanished.
     """
 
     policy: TabularPolicy
@@ -56,14 +57,14 @@ def ascend(
     θ ← θ + α ∇J, or θ + α F⁺∇J; α halves until J gains enough, and doubles after every success.
 
     Args:
-        mdp: with or without a horizon; policy iteration without one.
+        mdp: with or without a horizon; for policy iteration, without.
         policy: where to start.
         discount: γ of the objective.
-        method: "gradient", "natural", "policy_iteration" (which leaves the policy's class, and
-            returns the best deterministic policy).
+        method: "gradient", "natural" or "policy_iteration". Policy iteration leaves the policy's
+            class, and returns the best deterministic policy.
         step_size: the first α; positive.
-        iterations: the most to make.
-        tolerance: stop where ‖∇J‖ ≤ tolerance · (1 + |J|).
+        iterations: the largest number of iterations.
+        tolerance: stop if ‖∇J‖ ≤ tolerance · (1 + |J|).
 
     Returns:
         `Ascent`.
@@ -71,7 +72,7 @@ def ascend(
     Raises:
         ValueError: an unknown method, policy iteration under a horizon, γ = 1 without absorption.
 
-    Bias: none; a local optimum of the policy's class.
+    Bias: none. The result is a local optimum of the policy's class.
 
     Source: E0; Kakade 2001 for the natural gradient.
     """
@@ -108,7 +109,7 @@ def _line_search(
     direction: Float[np.ndarray, " d"],
     step: float,
 ) -> tuple[SoftmaxPolicy | FunctionPolicy, Solution, float] | None:
-    """The first of step, step/2, … that gains enough; None where rounding leaves no gain."""
+    """The first of step, step/2, … that gains enough; None if rounding leaves no gain."""
     slope = float(start.gradient @ direction)
     theta, unravel = ravel_pytree(jax.tree.map(jnp.asarray, policy.theta))
     while step > _SMALLEST_STEP:
@@ -133,7 +134,7 @@ def _policy_iteration(
     for _ in range(iterations):
         q = solution.action_values
         best = np.argmax(q, axis=1)
-        if chosen is not None:  # a tie must not move it, or it would go round for ever
+        if chosen is not None:  # a tie must not change the policy, or the iteration would never end
             rows = np.arange(mdp.states)
             better = q[rows, best] > q[rows, chosen] + 1e-12 * (1 + np.abs(q[rows, chosen]))
             converged = not better.any()

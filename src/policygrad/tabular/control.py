@@ -29,12 +29,12 @@ class OptimalBaseline:
     """The best baseline of a family, and what it achieves.
 
     Attributes:
-        family: which.
+        family: its name.
         values: `[T, S]` (`[S]` without a horizon), b on every state; `[d]`, one constant a
             parameter, for `per_parameter`.
-        coefficients: of the family: `[]`, `[T]`, `[S]`, `[T, S]`, one a feature, or `[d]`. Zero
-            where a state is never visited, as nothing is at stake there.
-        curvature: K, like `values`; what a unit of squared error costs.
+        coefficients: of the family: `[]`, `[T]`, `[S]`, `[T, S]`, one a feature, or `[d]`. Zero for
+            a state that is never visited, where the baseline does not matter.
+        curvature: K, of the shape of `values`: the variance that a unit of squared error adds.
         variance: trace of the estimator's covariance with this baseline.
     """
 
@@ -45,10 +45,10 @@ class OptimalBaseline:
     variance: float
 
     def baseline(self) -> Table:
-        """The same as a baseline that an estimator takes.
+        """The values as a baseline for an estimator.
 
         Raises:
-            ValueError: one number a parameter is not a baseline of states.
+            ValueError: the family is "per_parameter", which is not a baseline of states.
         """
         if self.family == "per_parameter":
             raise ValueError("per_parameter is a control variate, not a baseline of states")
@@ -71,10 +71,10 @@ def optimal_baseline(
 
     Args:
         mdp, policy: as in `moments`.
-        estimator: its own baseline is set aside; its critic is kept.
+        estimator: its baseline is ignored; its critic is kept.
         family: "constant", "time", "state", "state_time", "linear" in `features`, or
             "per_parameter": one constant for each entry of the gradient.
-        state: of its critic, where that was fitted.
+        state: of its critic, if the critic was fitted.
         features: `[S, f]` or `[T, S, f]`, for "linear" alone.
 
     Returns:
@@ -82,9 +82,9 @@ def optimal_baseline(
         the best stationary one.
 
     Raises:
-        ValueError: an unknown family, one that needs a horizon, or features that do not fit.
+        ValueError: an unknown family, a family that needs a horizon, or features of a wrong shape.
 
-    Bias: none; it leaves the estimator's mean as it is.
+    Bias: none; a baseline does not change the estimator's mean.
 
     Source: Greensmith et al. 2004, Peters & Schaal 2008 (per parameter), with the cross-time terms.
     """
@@ -110,18 +110,20 @@ def excess_variance(
     estimator: Estimator,
     state: EstimatorState | None = None,
 ) -> float:
-    """What an estimator's own baseline costs above the optimal one.
+    """By how much the variance with the estimator's baseline exceeds that with the optimal one.
 
     Σ K_{t,s} (b_t(s) − b*_t(s))² = Var(b) − Var(b*).
 
     Args:
-        mdp, policy, estimator, state: as in `moments`; the baseline a function of state and time.
+        mdp, policy, estimator, state: as in `moments`. The baseline must be a function of state and
+            time.
 
     Returns:
-        Variance of one trajectory's estimate; above the best stationary baseline without a horizon.
+        Variance of one trajectory's estimate above the least possible. Without a horizon the least
+        is that of the best stationary baseline.
 
     Raises:
-        ValueError: leave-one-out or all-action, which have no such baseline.
+        ValueError: leave-one-out or all-action, whose baseline is not such a function.
 
     Bias: none.
 
@@ -170,7 +172,7 @@ def _project(
     mdp: FiniteMDP,
     features: Float[np.ndarray, "*T S f"] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The family's best member on every state, and its coefficients."""
+    """The best member of the family on every state, and its coefficients."""
     if family == "linear":
         return _linear(k, n, mdp, features)
     if features is not None:

@@ -1,6 +1,7 @@
 """The oracle: every trajectory of a small MDP, one after another, with its probability.
 
-Slow, obvious and independent of the recursions elsewhere; the tests hold everything else to it.
+It is slow, simple and independent of the recursions elsewhere. The tests compare everything else
+with it.
 """
 
 from dataclasses import dataclass
@@ -20,10 +21,10 @@ class Enumeration:
 
     Attributes:
         probabilities: `[N]`, summing to 1.
-        states: `[N, T + 1]`; actions, rewards, valid: `[N, T]`. Rows behind an absorption are not
-            valid: their state is the absorbing one, their action and reward 0.
-        log_probs: `[N, T]`, log π(a_t|s_t); 0 where not valid.
-        terminated: `[N, T]`, the episode's last step.
+        states: `[N, T + 1]`; actions, rewards, valid: `[N, T]`. Steps after absorption are not
+            valid: they stay in the absorbing state, with action 0 and reward 0.
+        log_probs: `[N, T]`, log π(a_t|s_t); 0 for steps that are not valid.
+        terminated: `[N, T]`, True at the last step of the episode.
     """
 
     probabilities: Float[np.ndarray, " N"]
@@ -35,12 +36,12 @@ class Enumeration:
 
     @property
     def terminated(self) -> Bool[np.ndarray, "N T"]:
-        """The last valid step of each."""
+        """The last valid step of each trajectory."""
         following = np.concatenate([self.valid[:, 1:], np.zeros_like(self.valid[:, :1])], axis=1)
         return self.valid & ~following
 
     def trajectories(self) -> Trajectories:
-        """The record that a rollout would have returned: column n is trajectory n."""
+        """The trajectories as a rollout's record: column n is trajectory n."""
         steps = self.valid.shape[1]
         nothing = np.zeros_like(self.valid.T)
         times = np.broadcast_to(np.arange(steps)[:, None], nothing.shape)
@@ -64,14 +65,14 @@ class Enumeration:
 def enumerate_trajectories(
     mdp: FiniteMDP, policy: TabularPolicy, *, limit: int = 2_000_000
 ) -> Enumeration:
-    """Every trajectory of positive probability; random rewards take their two values.
+    """Every trajectory of positive probability. A random reward takes two values.
 
     p(τ) = p_0(s_0) Π_t π(a_t|s_t) P(s_{t+1}|s_t, a_t).  [E2]
 
     Args:
         mdp: with a horizon.
         policy: anything that can be tabulated.
-        limit: the most trajectories to list.
+        limit: the largest number of trajectories.
 
     Returns:
         NumPy arrays, float64.

@@ -1,6 +1,6 @@
-"""Small tasks, each there to show one thing, with the policy that shows it.
+"""Small tasks. Each one shows one thing, with a policy that shows it.
 
-Every function returns a `Task`: the MDP, and a softmax policy at θ = 0 unless told otherwise.
+Every function returns a `Task`: the MDP, and a softmax policy, at θ = 0 unless it says otherwise.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ def _one_logit(states: int) -> SoftmaxPolicy:
 def two_armed_bandit(first: float = 1.0, second: float = 0.0) -> Task:
     """One choice between two fixed rewards.
 
-    Shows that the value is not the optimal baseline: b* = (1−p) Q₁ + p Q₂ swaps the probabilities
-    and leaves no variance at all; b = V leaves some.
+    Shows that the value is not the optimal baseline. b* = (1−p) Q₁ + p Q₂ swaps the probabilities
+    and leaves no variance at all. b = V leaves some.
     """
     transitions = np.zeros((2, 2, 2))
     transitions[:, :, 1] = 1.0
@@ -40,10 +40,10 @@ def two_armed_bandit(first: float = 1.0, second: float = 0.0) -> Task:
 
 
 def short_corridor() -> Task:
-    """Three states that look alike, the middle one with left and right exchanged; −1 a step.
+    """Three states that look the same; in the middle one left and right are exchanged; −1 a step.
 
-    Shows aliasing: the best policy is stochastic, p(right) = 2 − √2, and V^π as a baseline loses to
-    a constant. Sutton & Barto 2018, Example 13.1. Action 1 is right.
+    Shows aliasing: the best policy is stochastic, p(right) = 2 − √2, and V^π is a worse baseline
+    than a constant. Sutton & Barto 2018, Example 13.1. Action 1 is right.
     """
     transitions = np.zeros((4, 2, 4))
     for state, action, successor in (
@@ -63,9 +63,9 @@ def short_corridor() -> Task:
 
 
 def chain(length: int = 5, slip: float = 0.1) -> Task:
-    """Walk right to a reward of 1 at the far end; every step costs 0.05 and may slip backwards.
+    """Walk right to a reward of 1 at the far end. Every step costs 0.05 and may slip backwards.
 
-    Shows how bias is traded for variance along λ, with a critic that is good near the goal alone.
+    Shows how λ trades bias for variance, if the critic is good near the goal only.
     """
     checks.positive("length", length)
     checks.unit_interval("slip", slip)
@@ -89,7 +89,7 @@ _MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left
 
 
 def _grid(rows: int, columns: int, slip: float) -> tuple[np.ndarray, np.ndarray]:
-    """Successors and probabilities `[S, 4, 3]`: the move, or with `slip` one to either side."""
+    """Successors and probabilities `[S, 4, 3]`: the move, or with `slip` one to each side."""
     states = rows * columns
     successors = np.zeros((states, 4, 3), int)
     for state in range(states):
@@ -113,7 +113,7 @@ def _end(successors: np.ndarray, probabilities: np.ndarray, state: int) -> None:
 def gridworld(rows: int = 4, columns: int = 4, slip: float = 0.1, horizon: int = 20) -> Task:
     """From one corner of a grid to the other, −0.1 a step and 1 at the goal.
 
-    Shows sparse transitions at work: three successors an action, however large the grid.
+    Shows sparse transitions: three successors for each action, however large the grid.
     """
     checks.unit_interval("slip", slip)
     successors, probabilities = _grid(rows, columns, slip)
@@ -130,8 +130,8 @@ def gridworld(rows: int = 4, columns: int = 4, slip: float = 0.1, horizon: int =
 def cliff(rows: int = 3, columns: int = 6, horizon: int = 30) -> Task:
     """Along the edge of a cliff: −1 a step, −20 for a fall, which ends the episode.
 
-    Shows a heavy tail: rare large losses dominate the variance, and a baseline per state that
-    knows where the edge is removes much of it.
+    Shows a heavy tail: rare large losses dominate the variance. A baseline that depends on the
+    state knows where the edge is, and removes much of it.
     """
     successors, probabilities = _grid(rows, columns, 0.0)
     start, goal = (rows - 1) * columns, rows * columns - 1
@@ -158,8 +158,8 @@ def random_mdp(
 ) -> Task:
     """Dirichlet transitions, Gaussian rewards, and a Gaussian θ.
 
-    Shows what is typical: no structure to exploit, so that D/Var stays near 1. With `successors`
-    the transitions are sparse, that many for each state and action.
+    Shows the typical case: there is no structure, so D/Var stays near 1. With `successors` the
+    transitions are sparse, with that many successors for each state and action.
     """
     for name, value in (("states", states), ("actions", actions)):
         checks.positive(name, value)
@@ -181,9 +181,9 @@ def random_mdp(
 def discounted_counterexample() -> Task:
     """Two steps that share one logit: action 1 earns +1 first and −1.5 afterwards.
 
-    Shows the cost of dropping γ^t: at γ = 0.5 the objective is J = p (1 − 0.75), best at p = 1,
-    while the usual direction is proportional to 1 − 1.5 and leads to p = 0, the worst policy there
-    is. A smaller sibling of the example of Nota & Thomas 2020.
+    Shows the cost of dropping γ^t. At γ = 0.5 the objective is J = p (1 − 0.75), best at p = 1. The
+    usual direction is proportional to 1 − 1.5 and leads to p = 0, the worst policy. It is a smaller
+    version of the example of Nota & Thomas 2020.
     """
     transitions = np.zeros((3, 2, 3))
     transitions[0, :, 1] = transitions[1, :, 2] = transitions[2, :, 2] = 1.0
@@ -193,13 +193,13 @@ def discounted_counterexample() -> Task:
 
 
 def sparse_credit(steps: int = 10) -> Task:
-    """One shared logit, and a reward of 1 only when every one of `steps` actions was right.
+    """One shared logit, and a reward of 1 only if every one of `steps` actions was right.
 
-    Shows approximation (i) failing: whenever there is a reward all scores agree, so that the
-    cross-time covariance C, which it leaves out, is `steps` − 1 times as large as what it keeps.
+    Shows approximation (i) failing. Whenever there is a reward all scores are equal, so that the
+    cross-time covariance C, which (i) leaves out, is `steps` − 1 times as large as D.
     """
     checks.positive("steps", steps)
-    end = steps  # reached by success or by the first wrong action
+    end = steps  # reached by success, or by the first wrong action
     transitions = np.zeros((steps + 1, 2, steps + 1))
     rewards = np.zeros((steps + 1, 2))
     for state in range(steps):
@@ -223,5 +223,5 @@ TASKS: dict[str, Callable[[], Task]] = {
     "sparse-credit": sparse_credit,
 }
 
-# γ that shows what a task is there to show, where that is not 1
+# the γ at which a task shows its point, if that is not 1
 DISCOUNTS = {"discounted-counterexample": 0.5}

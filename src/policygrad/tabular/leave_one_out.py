@@ -1,8 +1,8 @@
-"""What leave-one-out adds: a baseline made of the k−1 other episodes of the batch.
+"""The moments with a leave-one-out baseline, made of the k−1 other episodes of the batch.
 
-Given one episode, its baseline β_t has mean E[G_t] and variance Var(G_t)/(k−1), and is independent
-of the episode; as scores of different times are uncorrelated, only the variance at each t matters.
-The episodes then depend on each other:
+The baseline β_t of an episode is independent of that episode. It has mean E[G_t] and variance
+Var(G_t)/(k−1). As scores of different times are uncorrelated, only the variance at each t matters.
+The episodes of a batch depend on each other:
 
     Cov(ĝ_i, ĝ_j) = (k−1)⁻² Σ_{t,s} w_t w_s E[z_t G_s] E[z_s G_t]ᵀ,
 
@@ -26,7 +26,7 @@ def with_batch_baseline(problem: Problem, episodes: int, *, whole_return: bool) 
     Args:
         problem: with a baseline of zero.
         episodes: k.
-        whole_return: b estimates E[R], one number, instead of E[G_t] at each t.
+        whole_return: whether b estimates E[R], one number, instead of E[G_t] at each t.
     """
     tables = problem.tables
     mean, square = _mean_returns(problem)
@@ -39,7 +39,7 @@ def with_batch_baseline(problem: Problem, episodes: int, *, whole_return: bool) 
 
 @jax.jit
 def _mean_returns(problem: Problem) -> tuple[Float[Array, "*T"], Float[Array, "*T"]]:
-    """E[G_t] and E[G_t²], an episode that is over counting 0; E[R] and E[R²] without a horizon."""
+    """E[G_t] and E[G_t²], 0 after the end of an episode. Without a horizon, E[R] and E[R²]."""
     if problem.finite:
         (returns, _), p = finite_returns(problem), occupancies(problem)
     else:
@@ -50,7 +50,7 @@ def _mean_returns(problem: Problem) -> tuple[Float[Array, "*T"], Float[Array, "*
 
 @partial(jax.jit, static_argnames="with_covariance")
 def between_episodes(problem: Problem, *, with_covariance: bool) -> Array:
-    """(k−1)² Cov(ĝ_i, ĝ_j) for returns to go over T steps: its trace, or the matrix."""
+    """(k−1)² Cov(ĝ_i, ĝ_j) for returns to go over T steps: the trace, or the matrix."""
     returns, given = finite_returns(problem)
     p_t = occupancies(problem)
     (pi, scores), omega = problem.policy, problem.targets.omega

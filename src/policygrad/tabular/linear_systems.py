@@ -1,4 +1,4 @@
-"""The linear systems behind an infinite horizon."""
+"""The linear systems that an infinite horizon leads to."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 T = TypeVar("T")
 
-# squaring a stable matrix 60 times leaves nothing: powers up to 2^60
+# squaring a stable matrix 60 times (its power 2^60) gives zero
 _DOUBLINGS = 60
 
 
@@ -23,7 +23,7 @@ def fixed_point(
 
 
 def nilpotent(apply: Callable[[T], T], zero: T, times: int) -> T:
-    """The fixed point of an affine map whose linear part vanishes at that power."""
+    """The fixed point of an affine map whose linear part is zero at the power `times`."""
     return jax.lax.fori_loop(0, times, lambda _, x: apply(x), zero)
 
 

@@ -19,7 +19,7 @@ from policygrad.tabular.policy import TabularPolicy
 from policygrad.tabular.problem import AnyEstimator, all_action, check_exact
 from policygrad.tabular.solution import Solution, solve
 
-# name -> how a row of the table calls it
+# name -> label of its row in the table
 ESTIMATORS = {
     "total-return": "total return",
     "reward-indexed": "reward-indexed",
@@ -38,7 +38,7 @@ BASELINES = {
     "value": "b = V",
     "optimal": "optimal b",
 }
-_WITH_CRITIC = ("n-step", "gae", "td")  # whose own baseline is the critic
+_WITH_CRITIC = ("n-step", "gae", "td")  # their default baseline is the critic
 _TD, _TO_GO = ("td", "value"), ("reward-to-go", "value")
 _USUAL = (
     ("total-return", "none"),
@@ -58,7 +58,7 @@ _USUAL = (
 
 @dataclass(frozen=True)
 class Lineup:
-    """A task, and the settings that its estimators share.
+    """A task, and settings that its estimators share.
 
     Attributes:
         mdp, policy: the task.
@@ -90,34 +90,34 @@ class Lineup:
         return solve(self.mdp, self.policy, discount=self.discount)
 
     def usual(self) -> dict[str, AnyEstimator]:
-        """The estimators that the post speaks of, by label; those that exist on this task.
+        """The post's estimators that have an exact form on this task, by label.
 
-        Beside them are TD with a critic that is half of V and, where γ < 1, the usual direction,
-        which drops γ^t.
+        Also TD with a critic that is half of V and, if γ < 1, the usual direction, which drops γ^t.
 
         Raises:
-            ValueError: none exists; why the first does not.
+            ValueError: none has an exact form. The message says why the first one has none.
         """
         table = self._existing(_USUAL)
         extra = [("TD, critic V/2", replace(self, critic_scale=self.critic_scale / 2), _TD)]
         if self.discount < 1 and self.discounted_states:
             extra.append(("usual direction, b = V", replace(self, discounted_states=False), _TO_GO))
         for label, varied, pair in extra:
-            with contextlib.suppress(ValueError):  # it does not exist here
+            with contextlib.suppress(ValueError):  # it has no exact form on this task
                 table[label] = varied.estimator(*pair)
         return table
 
     def chosen(
         self, names: Sequence[str] = (), subtracted: Sequence[str] = ()
     ) -> dict[str, AnyEstimator]:
-        """Each estimator with each baseline, by label; those that exist on this task.
+        """The pairs of an estimator and a baseline that have an exact form here, by label.
 
         Args:
-            names: keys of `ESTIMATORS`; none: all.
-            subtracted: keys of `BASELINES`; none: all.
+            names: keys of `ESTIMATORS`; empty for all.
+            subtracted: keys of `BASELINES`; empty for all.
 
         Raises:
-            ValueError: an unknown name, or not one of the pairs exists; why the first does not.
+            ValueError: an unknown name, or no pair has an exact form. The message then says why the
+                first one has none.
         """
         pairs = [(e, b) for e in names or ESTIMATORS for b in subtracted or BASELINES]
         return self._existing(pairs)
@@ -147,13 +147,13 @@ class Lineup:
         return made
 
     def label(self, name: str, baseline: str) -> str:
-        """How a row calls the pair."""
+        """The label of the pair's row."""
         own = "value" if name in _WITH_CRITIC else "none"
         called = ESTIMATORS[name].format(n=self.n, gae_lambda=self.gae_lambda)
         return called if baseline == own else f"{called}, {BASELINES[baseline]}"
 
     def _existing(self, pairs: Iterable[tuple[str, str]]) -> dict[str, AnyEstimator]:
-        """Label -> estimator, of the pairs that exist; where none does, why the first does not."""
+        """Label -> estimator, for the pairs with an exact form; ValueError if there are none."""
         table: dict[str, AnyEstimator] = {}
         refusal = None
         for pair in pairs:
@@ -196,11 +196,11 @@ class Lineup:
             case "optimal":
                 family = "state" if self.mdp.horizon is None else "state_time"
                 return optimal_baseline(self.mdp, self.policy, bare, family).baseline()
-        # an estimator with a critic subtracts it anyway
+        # an estimator with a critic subtracts the critic
         return baselines.table(self.solution.values) if bare.critic is None else None
 
     def _mean_values(self) -> Table:
-        """E[V_t(s_t)] over the episodes that reach t."""
+        """E[V_t(s_t)] over the episodes that reach t, as a baseline."""
         if self.mdp.horizon is None:
             raise ValueError("baseline time-dependent needs a horizon, and this MDP has none")
         solution = self.solution

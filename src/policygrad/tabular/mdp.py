@@ -1,11 +1,11 @@
 """A finite Markov decision process, validated once, and the arrays that every computation reads.
 
 Transitions are dense, `[S, A, S]`, or sparse: K successors for each state and action, as indices
-and probabilities `[S, A, K]`. An edge is one (state, action, successor slot); all that is computed
-elsewhere is sums over edges, so cost follows their number.
+and probabilities `[S, A, K]`. An edge is one (state, action, successor slot). Every computation is
+a sum over edges, so the cost is proportional to their number.
 
-A state is absorbing when every action stays in it with certainty and without reward: the episode
-is over there. Nothing is earned in it, its scores count for nothing, and V and b are zero.
+A state is absorbing if every action stays in it with certainty and without reward: the episode is
+over there. Its rewards and scores are zero, and so are V and b.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 _TOLERANCE = 1e-9
 _BLOCK = 8
-_LONGEST = 1e8  # mean steps of an episode: beyond, float64 leaves too few digits
+_LONGEST = 1e8  # mean steps of an episode; with more, float64 leaves too few digits
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Sparse:
     """Transitions with at most K successors for each state and action.
 
     Attributes:
-        successors: `[S, A, K]`, state indices. A slot that is not needed repeats any state with
-            probability 0.
+        successors: `[S, A, K]`, state indices. An unused slot holds any state, with probability
+            0.
         probabilities: `[S, A, K]`.
     """
 
@@ -37,15 +37,15 @@ class Sparse:
 
 
 class Edges(NamedTuple):
-    """The MDP as the computations read it: a pytree of float64 arrays.
+    """The arrays of an MDP that the computations read: a pytree in float64.
 
     Attributes:
-        weights: `[S, A, K]`, transition probabilities; zero out of absorbing states.
+        weights: `[S, A, K]`, transition probabilities; zero for transitions from absorbing states.
         rewards: `[S, A, K]`, mean reward of each transition.
-        variances: `[S, A, K]`, its variance.
-        initial: `[S]`.
+        variances: `[S, A, K]`, variance of the reward of each transition.
+        initial: `[S]`, the distribution of s_0.
         alive: `[S]`, 0 in absorbing states and 1 elsewhere.
-        successors: `[S, A, K]` state indices; None when dense, slot k being state k.
+        successors: `[S, A, K]` state indices; None if dense, where slot k is state k.
     """
 
     weights: Float[Array, "S A K"]
@@ -60,21 +60,22 @@ class Edges(NamedTuple):
 class FiniteMDP:
     """A finite MDP.
 
-    J(θ) = E Σ_t γ^t r_t over T steps, or until absorption; γ belongs to the question that is asked
-    of it, not to the MDP.  [E0]
+    J(θ) = E Σ_t γ^t r_t over T steps, or until absorption. γ is not part of the MDP; it is given
+    where a question about the MDP is asked.  [E0]
 
     Args:
         transitions: `[S, A, S]`, P(s'|s,a), or `Sparse`.
         rewards: `[S, A]`, or of the shape of the transition probabilities, r(s,a,s').
         initial: `[S]`, the distribution of s_0.
-        horizon: T, the number of steps, whose end is the end of the task; None for no limit.
-        reward_variance: a number or an array like `rewards`, the variance of the reward given
-            (s, a, s'), independent of the future. Moments depend on nothing else of its law; where
-            a law is needed (enumeration, sampling) it is mean ± standard deviation, half each.
+        horizon: T, the number of steps, after which the task ends; None for no limit.
+        reward_variance: a number or an array like `rewards`: the variance of the reward given
+            (s, a, s'), independent of the future. Moments depend on mean and variance only.
+            Enumeration and sampling use the mean plus or minus the standard deviation, with
+            probability one half each.
 
     Raises:
-        ValueError: shapes disagree, a row that is no distribution, NaN, a horizon below 1; the
-            message names the place and the value.
+        ValueError: shapes disagree, a row is not a distribution, a number is NaN, or the horizon is
+            below 1. The message names the place and the value.
 
     >>> mdp = FiniteMDP([[[0.0, 1.0]], [[0.0, 1.0]]], [[3.0], [0.0]], [1.0, 0.0])
     >>> mdp.absorbing.tolist()
@@ -133,7 +134,7 @@ class FiniteMDP:
 
     @property
     def absorbing(self) -> Bool[np.ndarray, " S"]:
-        """`[S]`, where the episode is over."""
+        """`[S]`, True for states where the episode is over."""
         return np.asarray(self.edges.alive) == 0
 
     @property
@@ -144,7 +145,7 @@ class FiniteMDP:
         return np.asarray(self.edges.successors)
 
     def stuck(self, probabilities: ArrayLike) -> Int[np.ndarray, " n"]:
-        """States that a policy visits, and from which it never reaches an absorbing one."""
+        """States that a policy visits and from which it never reaches an absorbing state."""
         used = (np.asarray(self.edges.weights) * np.asarray(probabilities)[:, :, None]) > 0
         from_, _, _ = np.nonzero(used)
         to = self.successors[used]
@@ -153,15 +154,15 @@ class FiniteMDP:
         return np.flatnonzero(visited & ~ends)
 
     def require_absorption(self, probabilities: ArrayLike, what: str, instead: str) -> None:
-        """Refuse what has no finite value where, without a horizon, the policy may never end.
+        """Raise ValueError if there is no horizon and the policy may never reach absorption.
 
         Args:
-            probabilities: `[S, A]`.
-            what: needs absorption.
-            instead: what else the caller may do than give the MDP a horizon.
+            probabilities: `[S, A]`, the policy.
+            what: the quantity that needs absorption; named in the error.
+            instead: what the caller may do other than give the MDP a horizon.
 
         Raises:
-            ValueError: names a state that is visited and never left for an absorbing one.
+            ValueError: names a visited state from which no absorbing state is reached.
         """
         if self.horizon is not None:
             return
@@ -174,12 +175,12 @@ class FiniteMDP:
         steps = self._mean_steps(np.asarray(probabilities))
         if not 0 <= steps <= _LONGEST:
             raise ValueError(
-                f"{what} needs absorption, and this policy all but never reaches it (more than "
-                f"{_LONGEST:g} steps on average); give the MDP a horizon, or {instead}"
+                f"{what} needs absorption, and this policy takes more than {_LONGEST:g} steps on "
+                f"average to reach it; give the MDP a horizon, or {instead}"
             )
 
     def _mean_steps(self, probabilities: Float[np.ndarray, "S A"]) -> float:
-        """Mean length of an episode; rounding error where it is beyond 1 / the machine epsilon."""
+        """Mean length of an episode; only rounding error if it exceeds 1 / machine epsilon."""
         moves = (probabilities[:, :, None] * np.asarray(self.edges.weights)).reshape(-1)
         from_ = np.repeat(np.arange(self.states), moves.size // self.states)
         chain = np.zeros((self.states, self.states))
@@ -197,7 +198,7 @@ class FiniteMDP:
 
 
 def _reaching(marked: np.ndarray, from_: np.ndarray, to: np.ndarray) -> np.ndarray:
-    """States with a path along edges from_ → to into a marked one."""
+    """States with a path along edges from_ → to into a marked state."""
     while True:
         grown = marked.copy()
         grown[from_[marked[to]]] = True
@@ -264,7 +265,7 @@ def _on_edges(name: str, values: object, shape: tuple[int, ...]) -> Float[np.nda
 
 
 def on_successors(edges: Edges, values: Float[Array, "S *d"]) -> Float[Array, "S A K *d"]:
-    """Values of states, laid on the edges that lead to them (dense: as one broadcast row)."""
+    """The value of each edge's successor (dense: one broadcast row)."""
     return values[None, None] if edges.successors is None else values[edges.successors]
 
 
@@ -273,8 +274,8 @@ def pull(edges: Edges, weights: Float[Array, "S A K"], values: Array) -> Array:
     flat = values.reshape(len(values), -1)
     if edges.successors is None:
         return (weights.sum(axis=1) @ flat).reshape(values.shape)
-    # A few slots at a time: their gathers fuse into one sum, so that nothing of size [S, A, K, d]
-    # is stored. All of them in one expression fall out of the cache, and compile ever longer.
+    # A few slots at a time: their gathers fuse into one sum, so that no array [S, A, K, d] is
+    # stored. All slots in one expression would leave the cache, and take long to compile.
     slots = _in_blocks(edges.successors.reshape(len(flat), -1))
     shares = _in_blocks(weights.reshape(len(flat), -1))
 
@@ -302,7 +303,7 @@ def push(edges: Edges, weights: Float[Array, "S A K *d"]) -> Float[Array, "S *d"
 
 
 def push_values(edges: Edges, weights: Float[Array, "S A K"], values: Array) -> Array:
-    """`[S, …]`: Σ over the edges into each state of weight × value of the state they leave."""
+    """`[S, …]`: Σ over the edges into each state of weight × value of the state they come from."""
     flat = values.reshape(len(values), -1)
     if edges.successors is None:
         return (weights.sum(axis=1).T @ flat).reshape(values.shape)

@@ -27,12 +27,12 @@ from policygrad.tabular.to_go import Whole
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance of the gradient estimate of ONE trajectory; a batch of N divides by N.
+    """Mean and variance of the gradient estimate of ONE trajectory. A batch of N divides by N.
 
-    With leave-one-out over k episodes, whose estimates depend on each other, the variance is k
-    times that of the batch's mean, so that the same division holds.
+    With leave-one-out the estimates of the k episodes depend on each other. The variance is then k
+    times that of the batch's mean, so that dividing by N still holds.
 
-    Var = D + C + between − B, exactly; `between` is zero but for leave-one-out.
+    Var = D + C + between − B, exactly. `between` is zero except for leave-one-out.
 
     Attributes:
         mean: `[d]`, E ĝ.
@@ -42,8 +42,8 @@ class Moments:
         cross: C = 2 Σ_{t<k} E[g_t·g_k].
         squared_mean: B = ‖E ĝ‖².
         between: (k−1) tr Cov(ĝ_i, ĝ_j) over the episodes of a leave-one-out batch.
-        approximation_i: Σ_t E‖z_t(R_t − b)‖²: D by another name.  [E8]
-        approximation_ii: Σ_t E‖z_t‖² E(R_t − b)², a finished episode counting 0; NaN for the
+        approximation_i: Σ_t E‖z_t(R_t − b)‖², which is D.  [E8]
+        approximation_ii: Σ_t E‖z_t‖² E(R_t − b)², where steps after the end count 0; NaN for the
             all-action estimator, which samples no score.  [E8]
         gradient: `[d]`, ∇J of the objective that the bias is measured against.
         episodes: k; 1 without leave-one-out.
@@ -71,17 +71,17 @@ class Moments:
         return self.mean - self.gradient
 
     def episodes_for_cosine(self, cosine: float = 0.9) -> float:
-        """Episodes a batch needs so that its estimate has about this cosine with ∇J.
+        """Episodes that a batch needs so that its estimate has about this cosine with ∇J.
 
-        cos ≈ ⟨E ĝ, ∇J⟩ / (‖∇J‖ √(‖E ĝ‖² + Var/N)), solved for N: at least 1, and infinite where
-        the bias alone keeps the estimate from it, or where the gradient is zero.
+        cos ≈ ⟨E ĝ, ∇J⟩ / (‖∇J‖ √(‖E ĝ‖² + Var/N)), solved for N. At least 1; infinite if the bias
+        alone makes this cosine impossible, or if the gradient is zero.
         """
         norm = float(np.linalg.norm(self.gradient))
         if norm == 0:
             return float("inf")
         along = float(self.mean @ self.gradient) / norm / cosine
         room = along**2 - self.squared_mean
-        # no room: the direction of the mean itself is further from the gradient than asked
+        # the mean itself is further from the gradient than the cosine allows
         if along <= 0 or room <= 1e-12 * self.squared_mean:
             return float("inf")
         return max(self.variance / room, float(self.episodes))
@@ -98,26 +98,26 @@ def moments(
     episodes: int = 2,
     objective_discount: float | None = None,
 ) -> Moments:
-    """The exact mean and covariance of an estimator, the same that training takes.
+    """The exact mean and covariance of an estimator. Training takes the same estimators.
 
     Var ĝ = D + C − B, D = Σ_t E‖g_t‖², C = 2 Σ_{t<k} E[g_t·g_k], B = ‖E ĝ‖².  [E8]
 
     Args:
-        mdp: its horizon is the end of the task: V and b are zero there, as in absorbing states.
+        mdp: at its horizon the task ends: V and b are zero there, as in absorbing states.
         policy: anything that can be tabulated.
         estimator: from `policygrad.estimators`, or `all_action`.
-        state: the fitted baseline and critic; None where they hold their own numbers.
-        covariance: also the full matrix.
-        episodes: k of leave-one-out, at least 2; read by it alone.
-        objective_discount: γ of the objective whose gradient the bias is measured against; None:
-            the estimator's own.
+        state: the fitted baseline and critic; None if their numbers are given, as in a table.
+        covariance: whether to compute the full matrix too.
+        episodes: k of leave-one-out, at least 2; not read otherwise.
+        objective_discount: γ of the objective whose gradient the bias is measured against; None for
+            the estimator's γ.
 
     Returns:
         `Moments`, in NumPy float64.
 
     Raises:
-        ValueError: an estimator without an exact form, a table that does not fit, γ = 1 without
-            absorption, fewer than 2 episodes for leave-one-out.
+        ValueError: an estimator without an exact form, a table of a wrong shape, γ = 1 without
+            absorption, or fewer than 2 episodes for leave-one-out.
 
     Bias: none; every number is exact to rounding.
 

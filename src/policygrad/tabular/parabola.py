@@ -4,8 +4,8 @@ The controls w_t z_t 1(s_t = s) are uncorrelated with each other, so
 
     Var(b) = Var(b*) + Σ K_{t,s} (b_t(s) − b*_t(s))²,   K_{t,s} = w_t² P(s_t = s) E_a‖z‖²,
 
-with b* = N / K. N has three parts: of the step's own return, of the scores that follow, and of the
-scores before it.
+with b* = N / K. N has three parts: from the return of the step itself, from later scores, and from
+earlier scores.
 """
 
 from functools import partial
@@ -24,19 +24,19 @@ from policygrad.tabular.recursions import Returns
 
 
 class Parabola(NamedTuple):
-    """Var(b) = Var(0) + Σ K b² − 2 Σ N b; `[T, S]` or `[S]` each, with `d` where by parameter."""
+    """K and N in Var(b) = Var(0) + Σ K b² − 2 Σ N b; `[T, S]` or `[S]`, by parameter with `d`."""
 
     curvature: Float[Array, "*T S"]
     slope: Float[Array, "*T S"]
 
 
 def parabola(problem: Problem, *, whole_return: bool, by_parameter: bool) -> Parabola:
-    """K and N of every state (and time), whatever the problem's own baseline is.
+    """K and N of every state (and time).
 
     Args:
         problem: an estimator without a baseline.
-        whole_return: of the total return, instead of a return to go.
-        by_parameter: for every entry of the gradient apart, instead of the trace.
+        whole_return: whether the return is the total return, instead of a return to go.
+        by_parameter: whether to give every entry of the gradient separately, instead of the trace.
     """
     choices = {
         (False, True): _to_go_finite,
@@ -47,7 +47,7 @@ def parabola(problem: Problem, *, whole_return: bool, by_parameter: bool) -> Par
     return choices[whole_return, problem.finite](problem, by_parameter=by_parameter)
 
 
-# Σ_a of something times a score: over parameters too, unless by parameter
+# Σ_a of something times a score; summed over parameters too, unless by parameter
 
 
 def _squares(problem: Problem, weights: Float[Array, "S A"], by_parameter: bool) -> Array:
@@ -89,7 +89,7 @@ def _to_go_slope(
     past: Float[Array, "S p d"],
     by_parameter: bool,
 ) -> Parabola:
-    """K and N of one step (or summed over time): own return, later scores, earlier scores."""
+    """K and N of one step (or summed over time): this return, later and earlier scores."""
     pi, omega = problem.policy.probabilities, problem.targets.omega
     own = _squares(problem, pi * given.first[..., -1], by_parameter)
     own = own + omega * _with_successor(problem, problem.moves, later, by_parameter)

@@ -1,8 +1,9 @@
 """Policies on a finite MDP: softmax in a table or in features, or any function of parameters.
 
-To the laboratory a policy is its probabilities π(a|s) and its scores ∇_θ log π(a|s). The scores of
-one parameter per state and action live in their own state's block, which is what keeps a large
-table cheap: `OwnBlock` stores `[S, A, A]` where `Dense` stores `[S, A, d]`.
+The laboratory reads two things from a policy: its probabilities π(a|s) and its scores
+∇_θ log π(a|s). With one parameter for each state and action, a score is zero outside the block of
+its state. `OwnBlock` stores that block alone, `[S, A, A]`, where `Dense` stores `[S, A, d]`. This
+keeps large tables cheap.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from policygrad.tabular.precision import in_float64
 
 
 class Dense(NamedTuple):
-    """Scores as they are, `z[s, a]` in R^d."""
+    """Scores stored in full, `z[s, a]` in R^d."""
 
     z: Float[Array, "S A d"]
 
@@ -44,13 +45,13 @@ class Dense(NamedTuple):
 
 
 class OwnBlock(NamedTuple):
-    """Scores of one parameter per state and action: zero outside the state's own A entries."""
+    """Scores with one parameter per state and action: zero outside the A entries of the state."""
 
     block: Float[Array, "S A A"]
 
     @property
     def z(self) -> Float[Array, "S A d"]:
-        """The same, written out."""
+        """The same scores, stored in full."""
         states, actions, _ = self.block.shape
         own = jnp.eye(states)[:, None, :, None]
         return (own * self.block[:, :, None, :]).reshape(states, actions, states * actions)
@@ -80,11 +81,11 @@ Scores = Dense | OwnBlock
 
 
 class Tabulated(NamedTuple):
-    """A policy as the laboratory reads it.
+    """Probabilities and scores of a policy.
 
     Attributes:
         probabilities: `[S, A]`.
-        scores: z(s, a); zero in absorbing states, where nobody acts.
+        scores: z(s, a); zero in absorbing states, where no action matters.
     """
 
     probabilities: Float[Array, "S A"]
@@ -92,7 +93,7 @@ class Tabulated(NamedTuple):
 
 
 class TabularPolicy(Protocol):
-    """Anything that can be tabulated on an MDP."""
+    """A policy that can be tabulated on an MDP."""
 
     def probabilities_on(self, mdp: FiniteMDP) -> Float[Array, "S A"]:
         """`[S, A]`, differentiable in the policy's parameters."""
@@ -108,12 +109,12 @@ class TabularPolicy(Protocol):
 class SoftmaxPolicy:
     """π(a|s) ∝ exp(θᵀφ(s,a)); without features, one parameter per state and action.
 
-    It is also a module, observation (the state's index) -> `Categorical`, so that the training path
-    runs it: θ is differentiated, the features are carried.
+    It is also a module, observation (the state's index) -> `Categorical`, so that it can be
+    trained: θ is differentiated, and the features are carried.
 
     Args:
-        theta: `[d]`; without features `[S, A]`, or flat `[S·A]` where only the laboratory reads it.
-        features: `[S, A, d]`, φ; use `SoftmaxPolicy.of`, which wraps them as carried.
+        theta: `[d]`; without features `[S, A]`, or flat `[S·A]` if only the laboratory reads it.
+        features: `[S, A, d]`, φ. `SoftmaxPolicy.of` takes them as a plain array.
 
     >>> SoftmaxPolicy.of(np.zeros((3, 2)))(0).log_probs.shape
     (2,)
@@ -124,7 +125,7 @@ class SoftmaxPolicy:
 
     @classmethod
     def of(cls, theta: Any, features: Any = None) -> "SoftmaxPolicy":
-        """From arrays, validated.
+        """A policy from arrays, which are checked.
 
         Raises:
             ValueError: shapes disagree, or a value is not finite.
@@ -185,11 +186,11 @@ class SoftmaxPolicy:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FunctionPolicy:
-    """Any differentiable function θ → π[S, A]; its scores come from autodiff.
+    """Any differentiable function θ → π[S, A]. Automatic differentiation computes its scores.
 
     Args:
         theta: pytree of floating-point arrays, θ.
-        function: θ -> `[S, A]`, rows that are distributions.
+        function: θ -> `[S, A]`, each row a distribution.
     """
 
     theta: PyTree

@@ -1,4 +1,4 @@
-"""The laboratory's boundary: float64 inside, NumPy outside, no global flag touched."""
+"""The boundary of the laboratory: float64 inside, NumPy outside. No global flag is set."""
 
 import functools
 from collections.abc import Callable
@@ -25,14 +25,14 @@ def in_float64(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _widened(tree: Any) -> Any:
-    """Float32 arrays as float64; the same object where there are none."""
+    """Float32 arrays as float64; the same object if there are none."""
     if not any(map(_is_narrow, jax.tree.leaves(tree))):
         return tree
     return jax.tree.map(lambda x: np.asarray(x, np.float64) if _is_narrow(x) else x, tree)
 
 
 def _is_narrow(x: Any) -> bool:
-    # a traced array is somebody's own program, whose precision is theirs
+    # a traced array belongs to the caller's program, which chooses its precision
     return (
         isinstance(x, (np.ndarray, jax.Array))
         and not isinstance(x, Tracer)

@@ -1,4 +1,4 @@
-"""How an estimator reads on a finite MDP: its numbers and its tables.
+"""An estimator on a finite MDP, as numbers and tables that the recursions read.
 
 The return that Ψ_t starts from is the last of p coupled returns,
 
@@ -25,7 +25,7 @@ from policygrad.maths.returns import Scalar
 from policygrad.tabular.mdp import Edges, FiniteMDP, between_states
 from policygrad.tabular.policy import TabularPolicy, Tabulated
 
-# of 8 bytes each, several times over
+# numbers of 8 bytes each, of which several such arrays are needed
 _MOST_NUMBERS = 50_000_000
 
 
@@ -36,7 +36,7 @@ class Targets(NamedTuple):
         discount: γ.
         omega: factor between the weights of successive scores: γ where γ^t is kept, else 1.
         coupling: `[p, p]`, Λ.
-        trace: `[p, p]`, Λ/ω, given apart since ω may be 0.
+        trace: `[p, p]`, Λ/ω, stored separately because ω may be 0.
         bootstrap: `[p]`, ν.
     """
 
@@ -48,12 +48,12 @@ class Targets(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """Baseline and critic on every state, zero where an episode is over; `[S]` without a horizon.
+    """Baseline and critic on every state, zero in absorbing states; `[S]` without a horizon.
 
     Attributes:
         baseline: `[T, S]`, b_t(s).
         next_values: `[T, S]`, V_{t+1}(s); zero at the horizon.
-        noise: `[T]`, variance of a baseline made of other episodes; else zero.
+        noise: `[T]`, variance of a leave-one-out baseline; zero for any other.
     """
 
     baseline: Float[Array, "*T S"]
@@ -81,7 +81,7 @@ class Problem(NamedTuple):
 
     @property
     def chain(self) -> Float[Array, "S S"]:
-        """P_π, nothing leaving an absorbing state."""
+        """P_π, with no transitions from absorbing states."""
         return between_states(self.edges, self.moves)
 
 
@@ -108,7 +108,7 @@ def all_action(
     critic: StateBaseline | None = None,
     discounted_states: bool = False,
 ) -> AllAction:
-    """Sum over the actions instead of sampling them.
+    """The estimator that sums over all actions instead of sampling one.
 
     ĝ = Σ_t Σ_a ∇π(a|s_t) Q_t(s_t, a).  [E11, E13]
 
@@ -118,12 +118,12 @@ def all_action(
         discounted_states: keep the factor γ^t.
 
     Returns:
-        An estimator for `moments`; a baseline would cancel exactly.
+        An estimator for `moments`. It takes no baseline: a baseline would cancel exactly.
 
     Raises:
         ValueError: discount out of range.
 
-    Bias: none beyond the discount's with the exact Q; else γ times V's error.
+    Bias: with the exact Q, only that of the discount. Otherwise also γ times V's error.
 
     Source: the post, E13; Sutton et al. 2000.
     """
@@ -140,10 +140,10 @@ def problem_of(
     estimator: AnyEstimator,
     state: EstimatorState | None,
 ) -> Problem:
-    """Lay an estimator out on an MDP; leave-one-out reads as no baseline here.
+    """The numbers and tables of an estimator on an MDP. Leave-one-out counts as no baseline here.
 
     Raises:
-        ValueError: no exact form exists; the message says why.
+        ValueError: there is no exact form. The message says why.
     """
     tabulated = policy.tabulate(mdp)
     check_exact(mdp, tabulated, estimator)
@@ -156,7 +156,7 @@ def problem_of(
 
 
 def check_exact(mdp: FiniteMDP, policy: Tabulated, estimator: AnyEstimator) -> None:
-    """Refuse an estimator whose moments do not exist, or do not follow from the recursions."""
+    """Raise ValueError if an estimator has no moments, or none that the recursions can compute."""
     if not isinstance(estimator, (Estimator, AllAction)):
         raise ValueError(f"expected an Estimator, got {type(estimator).__name__}")
     if isinstance(estimator, Estimator):
@@ -173,7 +173,7 @@ def check_exact(mdp: FiniteMDP, policy: Tabulated, estimator: AnyEstimator) -> N
 def _check_sampled(mdp: FiniteMDP, estimator: Estimator) -> None:
     if estimator.normalise_advantages:
         raise ValueError(
-            "normalise_advantages=True has no exact form: it divides by a batch's own spread"
+            "normalise_advantages=True has no exact form: it divides by the spread of a batch"
         )
     if estimator.form.whole_episodes and not is_total_return(estimator):
         raise ValueError(
@@ -223,7 +223,7 @@ def _targets(mdp: FiniteMDP, estimator: AnyEstimator) -> Targets:
 def _tables(mdp: FiniteMDP, estimator: AnyEstimator, state: EstimatorState | None) -> Tables:
     alive = np.asarray(mdp.edges.alive)
     given = EstimatorState(None, None) if state is None else state
-    # one row more than there are steps: the values of the successors
+    # one more row than steps: the last one holds the values of the final successors
     values = alive * _tabulate("critic", estimator.critic, given.critic, mdp)
     following = values if mdp.horizon is None else np.append(values[1:], 0 * values[:1], axis=0)
     if uses_leave_one_out(estimator):
@@ -231,7 +231,7 @@ def _tables(mdp: FiniteMDP, estimator: AnyEstimator, state: EstimatorState | Non
     elif estimator.baseline is None:
         baseline = values
     else:
-        assert isinstance(estimator.baseline, StateBaseline)  # as check_exact saw
+        assert isinstance(estimator.baseline, StateBaseline)  # check_exact has made sure of it
         baseline = alive * _tabulate("baseline", estimator.baseline, given.baseline, mdp)
     tables = baseline, following, np.zeros(baseline.shape[:-1])
     return Tables(*(jnp.asarray(x) for x in tables))

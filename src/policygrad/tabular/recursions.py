@@ -1,10 +1,11 @@
 """The moments' recursions over one step, shared by finite and infinite horizons.
 
-Everything is relative to its own time: S_t = z_t (G_t − b_t(s_t)) + ω S_{t+1} is the estimator from
-step t on as if it began there, and ω^{2t} weighs step t in the whole. So one step is the same map
-at every t: a horizon applies it T times, and without one its fixed point is a linear system.
+Everything is relative to the time of the step: S_t = z_t (G_t − b_t(s_t)) + ω S_{t+1} is the
+estimator from step t on, as if it began there, and ω^{2t} is the weight of step t in the whole. One
+step is therefore the same map at every t. With a horizon it is applied T times. Without one its
+fixed point is a linear system.
 
-Carried per state, with primes one step later and E over (a, s', r):
+For each state these are carried; primes are one step later, and E is over (a, s', r):
 
     h  = E[G],   G = u + Λ G'               h2 = E[G Gᵀ]
     m  = E[z (G − b) + ω S']                x  = E[G z (G − b) + ω G S']
@@ -30,14 +31,14 @@ class Returns(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What a step adds to the second moment of the whole.
+    """What one step adds to the second moments of the estimator.
 
     Attributes:
         diagonal: `[]`, D: Σ E‖g_t‖².
         cross: `[]`, C: 2 Σ_{t<k} E[g_t·g_k].
         factored: `[]`, approximation (ii).
         outer: `[S, A]`, weights of z zᵀ in E[ĝ ĝᵀ].
-        mixed: `[d, d]`, Σ z yᵀ, whose symmetric part is the rest of E[ĝ ĝᵀ]; None unless asked for.
+        mixed: `[d, d]`, Σ z yᵀ; its symmetric part is the rest of E[ĝ ĝᵀ]. None unless asked for.
     """
 
     diagonal: Float[Array, ""]
@@ -131,7 +132,7 @@ def future_pairs(
 def squared_weight(
     problem: Problem, baseline: Float[Array, " S"], noise: Float[Array, ""], given: Returns
 ) -> Float[Array, "S A"]:
-    """W2 = E[(G − b)² | s, a], b's own noise included; zero where the episode is over."""
+    """W2 = E[(G − b)² | s, a], the noise of b included; zero in absorbing states."""
     b = baseline[:, None]
     square = given.second[..., -1, -1] - 2 * b * given.first[..., -1] + b**2
     return square + noise * problem.edges.alive[:, None]
@@ -140,7 +141,7 @@ def squared_weight(
 def add_up(
     problem: Problem, outer: Float[Array, "S A"], pairs: list[Pair], with_covariance: bool
 ) -> Sums:
-    """D and C of one step, and its part of E[ĝ ĝᵀ]; approximation (ii) is left at zero."""
+    """D and C of one step, and its part of E[ĝ ĝᵀ]; `factored` is set to zero."""
     edges, scores = problem.edges, problem.policy.scores
     cross = jnp.sum(jnp.stack([jnp.sum(w * scores.dots(edges, v)) for w, v in pairs]))
     mixed = None
@@ -156,7 +157,7 @@ def add_up(
 
 
 def outer_product(scores: Scores, sums: Sums) -> Float[Array, "d d"]:
-    """E[ĝ ĝᵀ], from its sums over all steps."""
+    """E[ĝ ĝᵀ], from the sums over all steps."""
     flat = scores.z.reshape(-1, scores.z.shape[-1])
     mixed = sums.mixed
     assert mixed is not None
@@ -166,9 +167,9 @@ def outer_product(scores: Scores, sums: Sums) -> Float[Array, "d d"]:
 def past_scores_after(
     problem: Problem, p: Float[Array, " S"], e: Float[Array, "S p d"]
 ) -> Float[Array, "S p d"]:
-    """Scores of the past, each weighted by how much its return depends on this step's.
+    """Scores of earlier steps, each weighted by how much its return depends on that of step t.
 
-    e_t(s)[i] = E[Σ_{k<t} (w_k/w_t) z_k ∂G_k/∂G_t[i] 1(s_t = s)]; this is e one step later.
+    e_t(s)[i] = E[Σ_{k<t} (w_k/w_t) z_k ∂G_k/∂G_t[i] 1(s_t = s)]. Returned is e_{t+1}.
     """
     moved = push_values(problem.edges, problem.moves, e)
     moved = moved.at[:, -1].add(scores_into(problem, _visits(problem, p)))
@@ -185,7 +186,7 @@ def _visits(problem: Problem, p: Float[Array, " S"]) -> Float[Array, "S A K"]:
 
 
 def scores_into(problem: Problem, weights: Float[Array, "S A K"]) -> Float[Array, "S d"]:
-    """Σ over the edges into each state of weight × the score they leave with."""
+    """Σ over the edges into each state of weight × score of the edge's state and action."""
     edges, scores = problem.edges, problem.policy.scores
     if edges.successors is None:
         return jnp.einsum("sak,sad->kd", weights, scores.z)

@@ -1,4 +1,4 @@
-"""The table that a lecturer would project: one row an estimator, every number exact."""
+"""The table that `policygrad exact` prints: one row an estimator, every number exact."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ from policygrad.tabular.problem import AnyEstimator
 
 @dataclass(frozen=True)
 class Row:
-    """An estimator on a task; numbers of one trajectory.
+    """One row: an estimator on a task. Its numbers are those of one trajectory.
 
     Attributes:
         name: of the estimator.
         bias: ‖E ĝ − ∇J‖.
-        relative_bias: the same over ‖∇J‖; NaN where the gradient is zero.
+        relative_bias: `bias` divided by ‖∇J‖; NaN if the gradient is zero.
         variance, diagonal, cross, between, squared_mean: Var = D + C + between − B.
-        approximation_i, approximation_ii: the post's.  [E8]
-        episodes: that a batch needs for a cosine of 0.9 with ∇J; infinite where bias forbids it.
+        approximation_i, approximation_ii: those of the post.  [E8]
+        episodes: that a batch needs for a cosine of 0.9 with ∇J; infinite if the bias is too large.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Row:
     episodes: float
 
     def as_json(self) -> dict[str, str | float | None]:
-        """A dict that JSON can hold: None in place of NaN and infinity."""
+        """A dictionary for JSON, with None in place of NaN and infinity."""
         return {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in asdict(self).items()
@@ -54,7 +54,7 @@ def row(
     batch_episodes: int = 2,
     objective_discount: float | None = None,
 ) -> Row:
-    """One row of the table; arguments as in `moments`; `batch_episodes` is leave-one-out's k."""
+    """One row of the table. Arguments as in `moments`; `batch_episodes` is k of leave-one-out."""
     exact = moments(
         mdp,
         policy,
@@ -88,13 +88,14 @@ def rows(
     batch_episodes: int = 2,
     objective_discount: float | None = None,
 ) -> list[Row]:
-    """The table, one row for each named estimator.
+    """The rows of the table, one for each named estimator.
 
     Args:
         mdp, policy: the task.
-        chosen: name -> estimator, with numbers of their own (tables, constants).
+        chosen: name -> estimator, whose baselines and critics hold numbers (tables, constants).
         batch_episodes: k of leave-one-out.
-        objective_discount: γ of the objective behind the bias; None: each estimator's own.
+        objective_discount: γ of the objective that the bias is measured against; None for the γ of
+            each estimator.
 
     Returns:
         Rows in the order given.
@@ -128,7 +129,7 @@ COLUMNS = {
 
 
 def cells(row: Row, digits: int = 4) -> list[str]:
-    """A row in writing: its name, and a number for each of `COLUMNS`."""
+    """The cells of a row as text: its name, and a number for each of `COLUMNS`."""
     zero = 1e-11 * (row.diagonal + abs(row.cross) + row.squared_mean)
     rounding = {"bias": 1e-5 * math.sqrt(zero)}
     numbers = {key: getattr(row, key) for key in COLUMNS if key != "episodes"}
@@ -137,7 +138,7 @@ def cells(row: Row, digits: int = 4) -> list[str]:
 
 
 def as_text(table: Sequence[Row], digits: int = 4) -> str:
-    """The table in plain text, columns aligned."""
+    """The table as plain text with aligned columns."""
     lines = [["estimator", *COLUMNS.values()], *(cells(row, digits) for row in table)]
     first, *rest = ([*map(len, column)] for column in zip(*lines, strict=True))
     widths = [max(column) for column in rest]
@@ -148,12 +149,12 @@ def as_text(table: Sequence[Row], digits: int = 4) -> str:
 
 
 def number(x: float, digits: int = 4, zero: float = 0.0) -> str:
-    """A number to some significant digits, without an exponent below a million.
+    """A number with some significant digits; numbers below a million have no exponent.
 
     Args:
         x: the number.
         digits: how many.
-        zero: what is not larger is rounding error, and written 0.
+        zero: a number that is not larger than this is rounding error, and is written as 0.
     """
     if math.isnan(x):
         return "–"

@@ -17,7 +17,7 @@ from policygrad.tabular.precision import in_float64
 
 @dataclass(frozen=True)
 class Solution:
-    """What a policy is worth, exactly. Leading axis T under a horizon, none without.
+    """Exact values and gradients of a policy. With a horizon, arrays have a leading axis T.
 
     Attributes:
         objective: J = E Σ_t γ^t r_t.  [E0]
@@ -25,8 +25,8 @@ class Solution:
         action_values: `[T, S, A]` or `[S, A]`, Q(s, a).  [E11]
         occupancy: `[T, S]`, P(s_t = s); without a horizon `[S]`, Σ_t γ^t P(s_t = s).
         gradient: `[d]`, ∇J, which keeps γ^t.
-        usual_direction: `[d]`, the same without γ^t: no function's gradient where γ < 1.
-        discounted_visits: `[S, A]`, Σ_t γ^t P(s_t = s) π(a|s), which weighs the Fisher matrix.
+        usual_direction: `[d]`, the same with γ^t dropped; no function's gradient if γ < 1.
+        discounted_visits: `[S, A]`, Σ_t γ^t P(s_t = s) π(a|s), the weights of the Fisher matrix.
         scores: z(s, a).
     """
 
@@ -54,7 +54,7 @@ class Solution:
 
     @cached_property
     def natural_gradient(self) -> Float[np.ndarray, " d"]:
-        """`[d]`, F⁺ ∇J; the pseudo-inverse leaves directions alone that change no probability."""
+        """`[d]`, F⁺ ∇J. The pseudo-inverse ignores directions that change no probability."""
         if isinstance(self.scores, OwnBlock):  # block-diagonal: a small system a state
             block = np.asarray(self.scores.block)
             fisher = np.einsum("sa,sab,sac->sbc", self.discounted_visits, block, block)
@@ -71,7 +71,7 @@ def solve(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Solution
     V = r_π + γ P_π V;  ∇J = Σ_t γ^t Σ_s P(s_t = s) Σ_a ∇π(a|s) Q_t(s, a).  [E0, E11, E12]
 
     Args:
-        mdp: with a horizon (everything is then indexed by time) or without.
+        mdp: with a horizon, where everything is indexed by time, or without.
         policy: anything that can be tabulated.
         discount: γ in [0, 1]; 1 needs a horizon or certain absorption.
 
@@ -97,7 +97,7 @@ def solve(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Solution
         parts = _finite(edges, tabulated, gamma, jnp.zeros(mdp.horizon))
     j, v, q, occupancy, gradient, usual, visits = (np.asarray(x) for x in parts)
     if not (np.isfinite(j) and np.all(np.isfinite(gradient))):
-        raise ValueError(f"the values overflow: J = {j}")
+        raise ValueError(f"the values overflow float64: J = {j}; scale the rewards down")
     return Solution(float(j), v, q, occupancy, gradient, usual, visits, tabulated.scores)
 
 
@@ -158,7 +158,7 @@ def _finite(edges: Edges, policy: Tabulated, gamma: Array, times: Float[Array, "
 
 def _infinite(edges: Edges, policy: Tabulated, gamma: Array, absorbs: bool) -> tuple:
     parts = _discounted(edges, policy, gamma, gamma)
-    # without absorption the visits have no finite sum, and the usual direction none either
+    # without absorption the sum of the visits is infinite, and so is the usual direction
     visits = _discounted(edges, policy, gamma, jnp.ones(())) if absorbs else None
     usual = jnp.full_like(parts[4], jnp.nan) if visits is None else visits[4]
     return (*parts[:5], usual, parts[5])

@@ -26,14 +26,14 @@ def _whole(
     problem: Problem, mean: Array, diagonal: Array, cross: Array, half: Array | None
 ) -> Whole:
     outer = jnp.zeros_like(problem.policy.probabilities)
-    # approximation (ii) splits a sampled score from its return, and here none is sampled
+    # approximation (ii) needs a sampled score; this estimator samples none
     sums = Sums(diagonal, cross, jnp.full((), jnp.nan), outer, None)
     return Whole(mean, sums, None if half is None else half + half.T)
 
 
 @partial(jax.jit, static_argnames="with_covariance")
 def finite(problem: Problem, *, with_covariance: bool) -> Whole:
-    """T steps. The coupling is γ for the exact Q, and 0 for one reward and the critic."""
+    """T steps. The coupling is γ for the exact Q, and 0 for a reward plus the critic."""
     (pi, scores), omega = problem.policy, problem.targets.omega
     p_t = occupancies(problem)
     fading = omega ** (2 * jnp.arange(len(p_t)))

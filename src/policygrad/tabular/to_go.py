@@ -1,4 +1,4 @@
-"""Exact sums for the estimators whose weight is a return to go: over T steps, and without end."""
+"""Exact sums for estimators whose weight is a return to go, with and without a horizon."""
 
 from functools import partial
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from policygrad.tabular.recursions import Returns, Sums
 
 
 class Whole(NamedTuple):
-    """What the recursions leave of an estimator.
+    """Mean and sums of an estimator, as the recursions compute them.
 
     Attributes:
         mean: `[d]`.
@@ -28,7 +28,7 @@ class Whole(NamedTuple):
 
 
 def occupancies(problem: Problem) -> Float[Array, "T S"]:
-    """`[T, S]`, p_t(s); absorbing states hold what arrived in them at that step."""
+    """`[T, S]`, p_t(s). For an absorbing state, the probability of arriving in it at step t."""
 
     def forward(p: Array, _: None) -> tuple[Array, Array]:
         return step.visits_after(problem, p), p
@@ -38,7 +38,7 @@ def occupancies(problem: Problem) -> Float[Array, "T S"]:
 
 
 def empty_returns(problem: Problem) -> Returns:
-    """Those of a task that is over."""
+    """The returns after the end of the task: zero."""
     states, p = len(problem.edges.alive), len(problem.targets.bootstrap)
     return Returns(jnp.zeros((states, p)), jnp.zeros((states, p, p)))
 
@@ -93,7 +93,7 @@ def finite(problem: Problem, *, with_covariance: bool) -> Whole:
 
 
 def stationary_returns(problem: Problem) -> tuple[Returns, Returns]:
-    """`[S, p…]` and `[S, A, p…]`: the same without a horizon."""
+    """`[S, p…]` and `[S, A, p…]`: moments of the returns without a horizon."""
     next_values, kappa = problem.tables.next_values, problem.targets.coupling[0, 0]
 
     def returns(after: Returns) -> Returns:
@@ -143,7 +143,7 @@ def stationary(problem: Problem) -> Stationary:
 
 @partial(jax.jit, static_argnames="with_covariance")
 def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
-    """No horizon: the same step at its fixed point."""
+    """No horizon: the fixed point of the same step."""
     (pi, scores), omega = problem.policy, problem.targets.omega
     b, next_values, noise = problem.tables
     given, m, x, occupancy = stationary(problem)

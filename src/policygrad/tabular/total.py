@@ -1,8 +1,8 @@
 """Exact sums for the total return: every score times (R(τ) − b_t(s_t)).
 
-At step t the return is R = ρ + γ^t G: what was earned before, and what is still to come. Given s_t
-the two are independent, so the past enters by six numbers a state, E[γ^{jt} ρ^i 1(s_t = s)], and
-the future by three vectors, since E[Z'|s'] = E[Y'|s'] = 0 (E7):
+At step t the return is R = ρ + γ^t G, the rewards before t plus the rewards from t on. Given s_t
+the two are independent. The past enters as six numbers for each state, E[γ^{jt} ρ^i 1(s_t = s)].
+The future enters as three vectors, since E[Z'|s'] = E[Y'|s'] = 0 (E7):
 
     a = E[G Z],  c = E[G² Z],  e = E[G Y],   Z = z + Z',  Y = z b + Y',  G = r + γ G'.
 """
@@ -23,7 +23,7 @@ from policygrad.tabular.to_go import Whole, empty_returns, stationary_returns
 
 
 class Past(NamedTuple):
-    """Moments of what was earned before t, on each state: `[S]` each, E[γ^{jt} ρ^i 1(s_t = s)].
+    """Moments of the rewards before t, for each state: `[S]` each, E[γ^{jt} ρ^i 1(s_t = s)].
 
     The fields are named by i and j.
     """
@@ -45,7 +45,7 @@ class Future(NamedTuple):
 
 
 def past_at_start(problem: Problem) -> Past:
-    """Nothing earned yet."""
+    """The past at t = 0: no rewards yet."""
     p, nothing = problem.edges.initial, jnp.zeros_like(problem.edges.initial)
     return Past(p, p, p, nothing, nothing, nothing)
 
@@ -90,7 +90,7 @@ def past_matrix(problem: Problem) -> Float[Array, "6S 6S"]:
 def squared_weights(
     problem: Problem, b: Float[Array, " S"], noise: Float[Array, ""], past: Past, given: Returns
 ) -> Float[Array, "S A"]:
-    """π(a|s) E[(R − b)² 1(s_t = s) | a], a noisy b's variance included."""
+    """π(a|s) E[(R − b)² 1(s_t = s) | a], the variance of a noisy b included."""
     first, second = given.first[..., 0], given.second[..., 0, 0]
     before = past.rho2 - 2 * b * past.rho1 + (b**2 + noise) * past.rho0
     both = (past.rho1_gamma - b * past.rho0_gamma)[:, None] * first
