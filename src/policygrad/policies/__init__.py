@@ -5,6 +5,7 @@ default one for a pair of spaces; a user's own is any module with a `__call__`.
 """
 
 from policygrad.policies.agent import Agent
+from policygrad.policies.architectures import Architecture, FullyConnected
 from policygrad.policies.networks import MLP, mlp
 from policygrad.policies.normaliser import (
     ObservationNormaliser,
@@ -17,6 +18,8 @@ from policygrad.policies.space_policy import NetworkPolicy, action_parameters, n
 __all__ = [
     "MLP",
     "Agent",
+    "Architecture",
+    "FullyConnected",
     "NetworkPolicy",
     "ObservationNormaliser",
     "RunningStatistics",

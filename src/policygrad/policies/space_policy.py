@@ -7,7 +7,6 @@ with a `__call__`.
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
@@ -22,7 +21,7 @@ from policygrad.maths.distributions import (
     MultiCategorical,
     TanhGaussian,
 )
-from policygrad.policies.networks import MLP, mlp
+from policygrad.policies.architectures import Architecture, Network, build, chosen
 from policygrad.policies.normaliser import ObservationNormaliser
 from policygrad.spaces import (
     ActionSpace,
@@ -33,7 +32,6 @@ from policygrad.spaces import (
     ObservationEncoder,
     action_mask,
     action_space_of,
-    flat,
     observation_space_of,
 )
 
@@ -46,14 +44,16 @@ class NetworkPolicy(eqx.Module):
         network: what the normaliser gives -> `[outputs]`.
         log_std: `[k]`, state-independent, of a Gaussian policy; None for discrete ones.
         action_space: static.
+        architecture: of the network; static.
         squash: whether a Gaussian is squashed by tanh; static.
         clipped: whether a Gaussian scores actions as the environment's bounds clip them; static.
     """
 
     normaliser: ObservationNormaliser
-    network: MLP
+    network: Network
     log_std: Float[Array, " k"] | None
     action_space: ActionSpace = eqx.field(static=True)
+    architecture: Architecture = eqx.field(static=True)
     squash: bool = eqx.field(static=True, default=False)
     clipped: bool = eqx.field(static=True, default=False)
 
@@ -87,7 +87,8 @@ def network_policy(
     observation_space: spaces.Space,
     action_space: spaces.Space,
     *,
-    hidden: Sequence[int] = (64, 64),
+    hidden: Sequence[int] | None = None,
+    network: Architecture | None = None,
     log_std: float = -0.5,
     squash: bool = False,
     clipped: bool = False,
@@ -100,7 +101,9 @@ def network_policy(
         observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict or Tuple of these.
             A Dict may hold an `action_mask`, one flag an action.
         action_space: Discrete, MultiDiscrete, MultiBinary or Box.
-        hidden: sizes of the tanh layers.
+        hidden: sizes of the tanh layers, (64, 64) by default: short for
+            `network=FullyConnected(hidden)`.
+        network: the architecture of the network, a user's own too.
         log_std: initial log standard deviation, in units of half the action range (or of the action
             itself where the range is infinite).
         squash: tanh-Gaussian in place of Gaussian, for bounded Box actions.
@@ -109,18 +112,21 @@ def network_policy(
 
     Raises:
         UnsupportedSpaceError: for any other space.
+        ValueError: `hidden` and `network` both, or a network that is no architecture.
     """
+    architecture = chosen(network, hidden)
     observations, actions = observation_space_of(observation_space), action_space_of(action_space)
+    example, outputs = observations.example(), actions.parameters
     normaliser = ObservationNormaliser.of(
-        observations.example(), ObservationEncoder(observations), normalise=normalise_observations
+        example, ObservationEncoder(observations), normalise=normalise_observations
     )
-    inputs = jax.eval_shape(lambda x: flat(normaliser(x)), observations.example()).size
     gaussian = isinstance(actions, Box)
     return NetworkPolicy(
         normaliser,
-        mlp(key, inputs, actions.parameters, hidden, last_scale=0.01),
-        jnp.asarray(np.full(actions.parameters, log_std, np.float32)) if gaussian else None,
+        build(architecture, key, normaliser, example, outputs, last_scale=0.01),
+        jnp.asarray(np.full(outputs, log_std, np.float32)) if gaussian else None,
         actions,
+        architecture,
         squash and gaussian,
         clipped and gaussian,
     )

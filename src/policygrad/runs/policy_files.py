@@ -8,11 +8,14 @@ from gymnasium import spaces
 
 from policygrad.core.errors import RunError
 from policygrad.core.modules import is_array
+from policygrad.policies import architectures
 from policygrad.policies.agent import Agent
 from policygrad.policies.space_policy import NetworkPolicy, network_policy
 from policygrad.runs import storage
 from policygrad.runs.directory import CONFIG, POLICY, RunDirectory
 from policygrad.spaces import space_from_json, space_of
+
+SPACES = "observation_space", "action_space"
 
 
 def policy_to_files(
@@ -27,7 +30,7 @@ def policy_to_files(
     }
     if isinstance(policy, NetworkPolicy):
         data["network"] = {
-            "hidden": [len(bias) for bias in policy.network.biases[:-1]],
+            "architecture": architectures.describe(policy.architecture),
             "squash": policy.squash,
             "clipped": policy.clipped,
             "normalise_observations": policy.normaliser.normalises,
@@ -35,30 +38,38 @@ def policy_to_files(
     return storage.to_arrays(policy, "policy"), data
 
 
-def load(path: str | Path, *, like: Any = None) -> Agent:
+def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
     """A saved policy, ready to act on raw observations without an environment.
 
     Args:
         path: a run directory, a checkpoint directory, or a policy file.
+        network: the class of a user's own architecture, which is called with what its `to_json`
+            gave when the policy was saved; or the architecture itself. Needed where the policy was
+            made by `network_policy(network=...)` with an architecture that is not this library's.
         like: a policy of the user's own class with the structure that was saved; needed where the
-            policy is not one of this library's networks, whose structure is saved with them.
+            policy was not made by `network_policy`.
 
     Returns:
         An `Agent`: `agent(observation)` is the distribution, `agent.act(observation)` the action.
 
     Raises:
-        RunError: nothing there, or a file that is damaged, foreign, or of a newer format. Files are
-            read as arrays and JSON; nothing in them is ever executed.
+        RunError: nothing there, a file that is damaged, foreign, or of a newer format, or a class
+            that has to be passed. Files are read as arrays and JSON; nothing in them is executed,
+            and no class is imported by a name in them.
     """
     stem = _find(Path(path))
     tensors, description = storage.pair(stem)
     arrays, data = storage.load(stem)
     try:
-        observation_space = space_from_json(data["observation_space"]).to_gymnasium()
-        action_space = space_from_json(data["action_space"]).to_gymnasium()
-        network = data["network"]
-        if like is None and network is not None:
-            like = network_policy(jax.random.key(0), observation_space, action_space, **network)
+        spaces_of = [space_from_json(data[name]).to_gymnasium() for name in SPACES]
+        if like is None and data["network"] is not None:
+            like = _fresh(data["network"], spaces_of, network, description)
+        elif network is not None:
+            raise RunError(
+                f"{description} holds a policy of the class {data.get('class')}, got network="
+                f"{network!r}: an architecture goes with the policies of network_policy, and "
+                "without like="
+            )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{description} describes no policy: {error!r}") from error
     if like is None:
@@ -68,7 +79,19 @@ def load(path: str | Path, *, like: Any = None) -> Agent:
         )
     policy = storage.from_arrays(like, arrays, "policy", tensors)
     policy = jax.tree.map(lambda x: jax.numpy.asarray(x) if is_array(x) else x, policy)
-    return Agent(policy, observation_space, action_space)
+    return Agent(policy, *spaces_of)
+
+
+def _fresh(
+    saved: dict[str, Any], spaces_of: list[spaces.Space], network: Any, source: Path
+) -> NetworkPolicy:
+    """A policy of the saved structure, with weights of its own."""
+    settings = dict(saved)
+    if "hidden" in settings:  # as files were before there were architectures
+        hidden = {"hidden": settings.pop("hidden")}
+        settings["architecture"] = {"class": "FullyConnected", "settings": hidden}
+    architecture = architectures.restore(settings.pop("architecture"), network, source)
+    return network_policy(jax.random.key(0), *spaces_of, network=architecture, **settings)
 
 
 def _find(path: Path) -> Path:

@@ -17,6 +17,7 @@ from policygrad.gradients.baselines.network import ValueNetwork
 from policygrad.gradients.baselines.optimal import VarianceOptimal
 from policygrad.gradients.baselines.simple import Constant, LeaveOneOut, TimeDependent, Zero
 from policygrad.gradients.baselines.table import Table
+from policygrad.policies.architectures import Architecture, chosen
 
 __all__ = [
     "Baseline",
@@ -113,19 +114,22 @@ def linear_features(ridge: float = 1e-6, encode: Callable | None = None) -> Line
 
 
 def value_network(
-    hidden: Sequence[int] = (64, 64),
+    hidden: Sequence[int] | None = None,
     *,
+    network: Architecture | None = None,
     step_size: float = 1e-3,
     epochs: int = 5,
     minibatches: int = 8,
     encode: Callable | None = None,
 ) -> ValueNetwork:
-    """A tanh network of the normalised observation, fitted after it was used, every iteration.
+    """A network of the normalised observation, fitted after it was used, every iteration.
 
     b(s) ≈ E[R_t | s_t = s], by `epochs` passes of minibatch Adam on ½(b(s_t) − target_t)².  [E9]
 
     Args:
-        hidden: sizes of the hidden layers.
+        hidden: sizes of the tanh layers, (64, 64) by default: short for
+            `network=FullyConnected(hidden)`.
+        network: the architecture of the network, a user's own too.
         step_size: of Adam; positive.
         epochs: passes over each batch.
         minibatches: parts that each pass is cut into.
@@ -136,18 +140,18 @@ def value_network(
         A pointwise baseline that may bootstrap.
 
     Raises:
-        ValueError: a size or number that is not positive.
+        ValueError: a size or number that is not positive, `hidden` and `network` both, or a network
+            that is no architecture.
 
     Bias: none as a baseline (E7); as a critic, that of its error.
 
     Source: the post, E9; Schulman et al. 2016, section 5.
     """
-    for size in hidden:
-        whole("hidden", size)
+    architecture = chosen(network, hidden)
     positive("step_size", step_size)
     whole("epochs", epochs)
     whole("minibatches", minibatches)
-    return ValueNetwork(step_size, tuple(hidden), epochs, minibatches, encode)
+    return ValueNetwork(step_size, architecture, epochs, minibatches, encode)
 
 
 def table(values: ArrayLike) -> Table:

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from policygrad.core.modules import combine, split
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.chunks import flat_rows, sum_in_chunks
+from policygrad.devices.chunks import flat_rows, map_in_chunks, sum_in_chunks
 from policygrad.gradients.baselines.base import Encode, Regression
-from policygrad.policies.networks import MLP, mlp
+from policygrad.policies.architectures import Architecture, FullyConnected, Network, build
 from policygrad.policies.normaliser import ObservationNormaliser, update_statistics
-from policygrad.spaces import flat
 
 _start_adam = jax.jit(optax.adam(1.0).init)  # one function, so that it compiles once a shape
 
@@ -25,17 +25,17 @@ class ValueState(NamedTuple):
     """A fitted value function and what fits it."""
 
     normaliser: ObservationNormaliser
-    network: MLP
+    network: Network
     optimiser: optax.OptState
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ValueNetwork(Regression):
-    """b(s) = a tanh network of the normalised observation, fitted by minibatch Adam."""
+    """b(s) = a network of the normalised observation, fitted by minibatch Adam."""
 
     step_size: float | Float[Array, ""] = 1e-3
-    hidden: tuple[int, ...] = field(default=(64, 64), metadata={"static": True})
+    network: Architecture = field(default=FullyConnected(), metadata={"static": True})
     epochs: int = field(default=5, metadata={"static": True})
     minibatches: int = field(default=8, metadata={"static": True})
     encode: Callable[[PyTree], Array] | None = field(default=None, metadata={"static": True})
@@ -47,10 +47,8 @@ class ValueNetwork(Regression):
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> ValueState:
         normaliser = ObservationNormaliser.of(observation, self.encode)
-        inputs = jax.eval_shape(lambda x: flat(normaliser(x)), observation).size
-        network = mlp(key, inputs, 1, self.hidden)
-        params: Any = network  # a pytree of arrays, which optax's types do not foresee
-        return ValueState(normaliser, network, _start_adam(params))
+        network = build(self.network, key, normaliser, observation, 1)
+        return ValueState(normaliser, network, _start_adam(split(network)[0]))
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.step_size)
@@ -73,27 +71,27 @@ class ValueNetwork(Regression):
         normaliser = update_statistics(
             state.normaliser, trajectories.observations, trajectories.valid
         )
-        inputs = jax.vmap(normaliser)(flat_rows(trajectories.observations))
-        data = inputs, targets.reshape(-1), weights.reshape(-1)
+        data = flat_rows((map_in_chunks(normaliser, trajectories.observations), targets, weights))
         optimiser = self._optimiser()
+        learned, carried = split(state.network)
 
-        def loss(network: MLP, rows: tuple[PyTree, Array, Array]) -> Float[Array, ""]:
+        def loss(learned: PyTree, rows: tuple[PyTree, Array, Array]) -> Float[Array, ""]:
             x, y, w = rows
+            network: Any = combine(learned, carried)
             return 0.5 * jnp.sum(w * (jax.vmap(network)(x)[:, 0] - y) ** 2)
 
         def minibatch(carry, rows: Int[Array, " m"]):
-            network, optimiser_state = carry
+            learned, optimiser_state = carry
             batch = data if len(rows) == targets.size else jax.tree.map(lambda x: x[rows], data)
-            total = sum_in_chunks(partial(jax.grad(loss), network), batch)
+            total = sum_in_chunks(partial(jax.grad(loss), learned), batch)
             weight = jnp.maximum(jnp.sum(batch[2]), 1e-12)
             gradient = jax.tree.map(lambda g: g / weight.astype(g.dtype), total)
             updates, optimiser_state = optimiser.update(gradient, optimiser_state)
-            return (eqx.apply_updates(network, updates), optimiser_state), None
+            return (eqx.apply_updates(learned, updates), optimiser_state), None
 
         rows = shuffled_minibatches(key, targets.size, self.epochs, self.minibatches)
-        (network, optimiser_state), _ = jax.lax.scan(
-            minibatch, (state.network, state.optimiser), rows
-        )
+        (learned, optimiser_state), _ = jax.lax.scan(minibatch, (learned, state.optimiser), rows)
+        network: Any = combine(learned, carried)
         return ValueState(normaliser, network, optimiser_state)
 
 

@@ -1,0 +1,184 @@
+"""Architectures: the kind of network that stands between observations and what is said of them.
+
+An architecture is a frozen, hashable record: one for policy and critic alike. Its JSON is saved
+with a policy. A user's own is any frozen dataclass with the two methods of `Architecture`.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from policygrad.core.checks import whole
+from policygrad.core.errors import RunError
+from policygrad.policies.networks import MLP, mlp
+
+Network = Callable[[PyTree], Float[Array, " outputs"]]
+
+
+@runtime_checkable
+class Architecture(Protocol):
+    """How a network is built."""
+
+    def build(
+        self, key: PRNGKeyArray, example: PyTree, outputs: int, *, last_scale: float = 1.0
+    ) -> Network:
+        """A network with fresh weights. It is called on one observation's features, unbatched.
+
+        Args:
+            key: consumed.
+            example: features of one observation, zeros: floating-point arrays in the shapes of the
+                observation space's parts. A Box gives an array of its own shape, a Discrete its
+                one-hot vector, a Dict a dict of its entries, without the `action_mask`.
+            outputs: how many numbers the network returns.
+            last_scale: factor on the weights of the last layer. A policy's network is built with
+                0.01, so that it starts near uniform whatever it sees, and a critic's with 1.
+
+        Returns:
+            A pytree, features -> `[outputs]`. Its floating-point arrays are what is learned.
+        """
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: the keyword arguments that make an equal record."""
+        ...
+
+
+@dataclass(frozen=True)
+class FullyConnected:
+    """Tanh layers one after another, on the features read as one vector.
+
+    Attributes:
+        hidden: sizes of the tanh layers; none makes the network linear.
+
+    Raises:
+        ValueError: a size that is no whole number of at least 1.
+    """
+
+    hidden: Sequence[int] = (64, 64)
+
+    def __post_init__(self) -> None:
+        for size in self.hidden:
+            whole("hidden", size)
+        object.__setattr__(self, "hidden", tuple(int(size) for size in self.hidden))
+
+    def build(
+        self, key: PRNGKeyArray, example: PyTree, outputs: int, *, last_scale: float = 1.0
+    ) -> MLP:
+        inputs = sum(np.size(leaf) for leaf in jax.tree.leaves(example))
+        return mlp(key, inputs, outputs, self.hidden, last_scale=last_scale)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"hidden": list(self.hidden)}
+
+
+BUILT_IN: tuple[type, ...] = (FullyConnected,)
+
+
+def chosen(network: Architecture | None, hidden: Sequence[int] | None) -> Architecture:
+    """The architecture that an interface was given, as one or as the sizes of tanh layers.
+
+    Raises:
+        ValueError: both, or what is no architecture.
+    """
+    if network is None:
+        return FullyConnected() if hidden is None else FullyConnected(hidden)
+    if hidden is not None:
+        raise ValueError(
+            f"hidden={hidden} is short for network=FullyConnected({hidden}), got network={network} "
+            "too; give one"
+        )
+    if isinstance(network, type) or not isinstance(network, Architecture):
+        raise ValueError(
+            "network must be an architecture, such as FullyConnected(hidden=(64, 64)) or a frozen "
+            f"dataclass of your own with build and to_json, got {network!r}"
+        )
+    for what, check in (
+        ("be hashable (a frozen dataclass is)", hash),
+        ("give plain data by to_json()", lambda x: json.dumps(x.to_json())),
+    ):
+        try:
+            check(network)
+        except TypeError as error:
+            raise ValueError(f"the architecture {network!r} must {what}: {error}") from error
+    return network
+
+
+def build(
+    architecture: Architecture,
+    key: PRNGKeyArray,
+    encode: Callable[[PyTree], PyTree],
+    observation: PyTree,
+    outputs: int,
+    *,
+    last_scale: float = 1.0,
+) -> Network:
+    """A network for what an encoder makes of observations like this one. Consumes the key.
+
+    Raises:
+        ValueError: the network does not return `[outputs]`.
+    """
+    shapes = jax.eval_shape(encode, observation)
+    example = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    network = architecture.build(key, example, outputs, last_scale=last_scale)
+    returned = jax.eval_shape(lambda features: network(features), example)
+    if jax.tree.map(np.shape, returned) != (outputs,):
+        raise ValueError(
+            f"the network of {architecture} must return one array of shape [{outputs}], got "
+            f"{returned} for features of the shapes {jax.tree.map(np.shape, example)}"
+        )
+    return network
+
+
+def describe(architecture: Architecture) -> dict[str, Any]:
+    """What is saved of an architecture: the name of its class, and its JSON."""
+    return {"class": _name(type(architecture)), "settings": architecture.to_json()}
+
+
+def restore(description: dict[str, Any], own: Any, source: Any) -> Architecture:
+    """The architecture that `describe` described. No class is ever imported by its saved name.
+
+    Args:
+        description: as it was saved.
+        own: a user's own class, or any function of the saved keyword arguments, or the architecture
+            itself; None for those of this library.
+        source: named in errors.
+
+    Raises:
+        RunError: the class is not this library's and none was passed, or another was.
+    """
+    name, settings = description["class"], description["settings"]
+    built_in = {_name(kind): kind for kind in BUILT_IN}.get(name)
+    if own is None:
+        if built_in is None:
+            raise RunError(
+                f"{source} holds a network of the architecture {name}, which is not this "
+                f"library's: pass network={name.rpartition('.')[2]}, its class, or an instance"
+            )
+        own = built_in
+    if built_in is not None and built_in not in (own, type(own)):
+        raise RunError(f"{source} holds a network of this library's {name}, got network={own!r}")
+    if isinstance(own, Architecture) and not isinstance(own, type):
+        if json.loads(json.dumps(own.to_json())) != settings:
+            raise RunError(f"{source} holds a network of {name} with {settings}, got {own!r}")
+        return own
+    try:
+        return own(**{k: _hashable(v) for k, v in settings.items()})
+    except (TypeError, ValueError) as error:
+        raise RunError(
+            f"{source} holds a network of {name} with {settings}, of which {own!r} makes no "
+            f"architecture: {error}"
+        ) from error
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind in BUILT_IN else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _hashable(value: Any) -> Any:
+    """JSON's lists as tuples, so that a frozen record that holds them can be hashed."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
