@@ -4,22 +4,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
 
 from policygrad import environments
 from policygrad.core.errors import UserError
 from policygrad.devices.compiled_code import make_room
-from policygrad.environments.lanes import Lanes
-from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.maths.intervals import mean_interval
 from policygrad.policies.agent import Agent
-from policygrad.rollout.acting import act, act_greedily, lane_keys
-from policygrad.rollout.host import Actor, run_episodes
-from policygrad.rollout.segments import advance, start_lanes
+from policygrad.rollout.play import Played
+from policygrad.rollout.source import Engine, open_source
 from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
 from policygrad.spaces import space_of
@@ -47,6 +41,20 @@ class Returns:
     length_mean: float
     unfinished: int
     returns: list[float]
+
+    @classmethod
+    def of(cls, played: Played) -> "Returns":
+        """From what episodes came to."""
+        returns, lengths, unfinished = played
+        mean, interval = mean_interval(returns)
+        return cls(
+            mean,
+            interval,
+            len(returns),
+            float(np.mean(lengths)),
+            int(np.sum(unfinished)),
+            returns.tolist(),
+        )
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,7 @@ def evaluate(
     seed: int = 0,
     max_episode_steps: int | None = None,
     num_envs: int = 32,
+    engine: Engine | None = None,
 ) -> Evaluation:
     """Deterministic and stochastic returns of a policy, with intervals.
 
@@ -89,6 +98,7 @@ def evaluate(
         max_episode_steps: where an episode that does not end is stopped. None: the environment's
             own limit, or 10,000.
         num_envs: environments stepped together.
+        engine: opens `env` where it is an id; None takes the run's, or the one that the id names.
 
     Raises:
         UserError: no environment is known, or a number is out of range.
@@ -100,30 +110,31 @@ def evaluate(
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UserError(f"--max-episode-steps must be at least 1, got {max_episode_steps}")
     make_room()
-    agent, env, kwargs = _resolve(run, environments.choose_engine(env))
-    environment = environments.make(env, min(num_envs, episodes), kwargs=kwargs)
-    check_spaces(agent, environment)
-    limit = max_episode_steps or environment.time_limit or DEFAULT_LIMIT
+    agent, env, kwargs, engine = _resolve(run, environments.choose_engine(env), engine)
+    source = open_source(env, min(num_envs, episodes), engine=engine, kwargs=kwargs)
+    check_spaces(agent, source)
+    limit = max_episode_steps or source.time_limit or DEFAULT_LIMIT
     # training draws from the seed itself
     key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
-    if isinstance(environment, Lanes):
-        with_mode = [
-            _on_host(environment, agent, key, greedy, episodes, limit) for greedy in (1, 0)
-        ]
-        environment.close()
-    else:
-        with_mode = [
-            _compiled(environment, agent, key, greedy, episodes, limit) for greedy in (1, 0)
-        ]
-    return Evaluation(*with_mode, seed=seed, env=environments.describe(env))
+    greedy, sampled = (
+        Returns.of(
+            source.play(agent.policy, key, episodes=episodes, max_steps=limit, greedy=greedy)
+        )
+        for greedy in (True, False)
+    )
+    source.close()
+    return Evaluation(greedy, sampled, seed=seed, env=environments.describe(env))
 
 
-def _resolve(run: Any, env: Any) -> tuple[Agent, Any, dict[str, Any]]:
+def _resolve(
+    run: Any, env: Any, engine: Engine | None
+) -> tuple[Agent, Any, dict[str, Any], Engine | None]:
+    """The agent, and what opens its environment: the run's own where none is named."""
     kwargs: dict[str, Any] = {}
     if isinstance(run, Run):
         agent = run.agent
         if env is None:
-            env, kwargs = run.env, run.env_kwargs
+            env, kwargs, engine = run.env, run.env_kwargs, engine or run.engine
     elif isinstance(run, Agent):
         agent = run
     else:
@@ -131,12 +142,17 @@ def _resolve(run: Any, env: Any) -> tuple[Agent, Any, dict[str, Any]]:
         if env is None and (Path(run) / "config.json").exists():
             config = RunDirectory.open(Path(run)).read_config()
             env, kwargs = config.get("env"), config.get("env_kwargs") or {}
+            if engine is None and "engine" in config.get("objects", ()):
+                raise UserError(
+                    f"{run} was trained with an engine passed as an object; evaluate it in Python: "
+                    f"policygrad.evaluate({str(run)!r}, engine=...)"
+                )
     if env is None:
         raise UserError(
             "no environment to evaluate in: the policy names none; pass its id (--env ID, or env= "
             "in Python)"
         )
-    return agent, env, kwargs
+    return agent, env, kwargs, engine
 
 
 def check_spaces(agent: Agent, environment: Any) -> None:
@@ -147,65 +163,3 @@ def check_spaces(agent: Agent, environment: Any) -> None:
             raise UserError(
                 f"the policy's {name.replace('_', ' ')} is {ours}, the environment's is {theirs}"
             )
-
-
-def _returns(totals: np.ndarray, lengths: np.ndarray, unfinished: np.ndarray) -> Returns:
-    mean, interval = mean_interval(totals)
-    return Returns(
-        mean, interval, len(totals), float(lengths.mean()), int(unfinished.sum()), totals.tolist()
-    )
-
-
-def _on_host(
-    lanes: Lanes, agent: Agent, key: PRNGKeyArray, greedy: int, episodes: int, limit: int
-) -> Returns:
-    actor = Actor(agent.policy)
-    draw = actor.chooser(agent.policy) if greedy else actor.sampler(agent.policy, key)
-    seed = int(np.asarray(jax.random.key_data(key))[-1] >> 1)
-    totals, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
-    unfinished = np.zeros(episodes, bool)
-    for row, episode, _, _, capped in run_episodes(
-        lanes, draw, seed, episodes=episodes, max_steps=limit
-    ):
-        current = episode >= 0
-        totals[episode[current]] += row.step.rewards[current]
-        lengths[episode[current]] += 1
-        unfinished[episode[capped]] = True
-    return _returns(totals, lengths, unfinished)
-
-
-def _compiled(
-    environment: CompiledEnvironment,
-    agent: Agent,
-    key: PRNGKeyArray,
-    greedy: int,
-    episodes: int,
-    limit: int,
-) -> Returns:
-    @eqx.filter_jit
-    def play(policy: Any, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-        reset_key, act_key, environment_key = jax.random.split(key, 3)
-        lanes = start_lanes(environment, reset_key, episodes)
-        nothing = jnp.zeros(episodes)
-
-        def running(carry: Any) -> Array:
-            t, _, alive, *_ = carry
-            return (t < limit) & jnp.any(alive)
-
-        def step(carry: Any) -> Any:
-            t, lanes, alive, totals, lengths = carry
-            if greedy:
-                actions = act_greedily(policy, lanes.observations)
-            else:
-                actions, _ = act(policy, lane_keys(act_key, t, episodes), lanes.observations)
-            lanes, (_, rewards, terminated, truncated) = advance(
-                environment, lanes, jax.random.fold_in(environment_key, t), actions
-            )
-            totals, lengths = totals + jnp.where(alive, rewards, 0.0), lengths + alive
-            return t + 1, lanes, alive & ~(terminated | truncated), totals, lengths
-
-        start = (jnp.int32(0), lanes, nothing == 0, nothing, nothing)
-        _, _, alive, totals, lengths = jax.lax.while_loop(running, step, start)
-        return totals, lengths, alive
-
-    return _returns(*(np.asarray(x, np.float64) for x in play(agent.policy, key)))

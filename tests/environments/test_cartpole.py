@@ -6,7 +6,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorE
 
 from policygrad.environments.cartpole import CartPoleCopies
 from policygrad.environments.catalogue import make
-from policygrad.environments.lanes import Lanes
+from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 
 SEEDS = [3, 14, 159]
 
@@ -43,7 +43,7 @@ def test_a_reset_leaves_the_other_copies_alone():
 
 def test_the_id_is_stepped_by_copies_with_the_arguments_that_were_given():
     lanes = make("CartPole-v1", 2, kwargs={"sutton_barto_reward": True, "max_episode_steps": 7})
-    assert isinstance(lanes, Lanes)
+    assert isinstance(lanes, GymnasiumLanes)
     assert isinstance(lanes.vector.unwrapped, CartPoleCopies)
     assert lanes.seeds_each_lane
     lanes.start(0)

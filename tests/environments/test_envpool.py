@@ -6,7 +6,8 @@ from policygrad.core.errors import UserError
 from policygrad.core.trajectories import lost_cuts
 from policygrad.environments import catalogue
 from policygrad.environments.catalogue import choose_engine, make, split_engine
-from policygrad.rollout.collectors import HostSegments, PoolSegments
+from policygrad.rollout.envpool import PoolSegments
+from policygrad.rollout.host_source import HostSegments
 from policygrad.training.building import build_policy
 from policygrad.training.config import TrainConfig
 from tests.worlds import MLPPolicy
@@ -33,7 +34,7 @@ def test_missing_extra_says_how_to_get_it(monkeypatch):
 
 def test_choice_of_engine(monkeypatch):
     monkeypatch.setattr(catalogue.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(catalogue, "_envpool_ids", lambda: ["Acrobot-v1", "CartPole-v1"])
+    monkeypatch.setattr(catalogue.envpool, "ids", lambda: ["Acrobot-v1", "CartPole-v1"])
     assert choose_engine("Acrobot-v1") == "envpool/Acrobot-v1"
     assert choose_engine("MountainCar-v0") == "MountainCar-v0"
     assert choose_engine("CartPole-v1") == "CartPole-v1"  # vectorised by Gymnasium itself
@@ -99,7 +100,7 @@ class TestPool:
         ours, theirs = (make(f"envpool/{task}", 3, kwargs={"max_episode_steps": 15}) for _ in "ab")
         spaces = ours.observation_space, ours.action_space
         policy = build_policy(TrainConfig(), jax.random.key(0), *spaces)
-        pooled = PoolSegments(ours, 40, seed=5)
+        pooled = PoolSegments(ours, policy, 40, seed=5)
         host = HostSegments(theirs, policy, 40, seed=5)
         ended = 0
         for i in range(3):
@@ -118,8 +119,9 @@ class TestPool:
         np.testing.assert_array_equal(pooled._state.times, theirs.times)
 
     def test_a_policy_with_a_leaf_that_is_no_array_plays_like_any_other(self):
-        collector = PoolSegments(make("envpool/CartPole-v1", 2), 8, seed=3)
-        record = collector.collect(MLPPolicy(4, 2), jax.random.key(0))
+        policy = MLPPolicy(4, 2)
+        collector = PoolSegments(make("envpool/CartPole-v1", 2), policy, 8, seed=3)
+        record = collector.collect(policy, jax.random.key(0))
         assert record.actions.shape == (8, 2)
         assert np.isfinite(record.log_probs).all()
 
@@ -127,10 +129,10 @@ class TestPool:
         pool = make("envpool/CartPole-v1", 2, kwargs={"max_episode_steps": 3})
         pool.time_limit = 100
         policy = MLPPolicy(4, 2)
-        record = PoolSegments(pool, 16, seed=3).collect(policy, jax.random.key(0))
+        record = PoolSegments(pool, policy, 16, seed=3).collect(policy, jax.random.key(0))
         assert lost_cuts(record).all()
         pool.time_limit = 3
-        record = PoolSegments(pool, 16, seed=3).collect(policy, jax.random.key(0))
+        record = PoolSegments(pool, policy, 16, seed=3).collect(policy, jax.random.key(0))
         assert not lost_cuts(record).any()
 
     def test_a_restored_collector_begins_fresh_episodes(self):
@@ -138,11 +140,13 @@ class TestPool:
             TrainConfig(), jax.random.key(0),
             *(lambda e: (e.observation_space, e.action_space))(make("envpool/CartPole-v1", 2)),
         )  # fmt: skip
-        first, second = (PoolSegments(make("envpool/CartPole-v1", 2), 8, seed=3) for _ in "ab")
+        first, second = (
+            PoolSegments(make("envpool/CartPole-v1", 2), policy, 8, seed=3) for _ in "ab"
+        )
         first.collect(policy, jax.random.key(0))
         assert second.restore(first.snapshot()) is False
-        third = PoolSegments(make("envpool/CartPole-v1", 2), 8, seed=3)
+        third = PoolSegments(make("envpool/CartPole-v1", 2), policy, 8, seed=3)
         third.restore(first.snapshot())
         a, b = (c.collect(policy, jax.random.key(1)) for c in (second, third))
         np.testing.assert_array_equal(a.observations, b.observations)
-        np.testing.assert_array_equal(a.observations[0], second._lanes.observations)
+        np.testing.assert_array_equal(a.observations[0], second._environments.observations)

@@ -11,8 +11,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad import environments
 from policygrad.core.errors import UnsupportedSpaceError, UserError
+from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.gymnax import GymnaxEnvironment, to_gymnasium
-from policygrad.environments.lanes import Lanes
 from policygrad.environments.protocol import CompiledEnvironment
 from tests.worlds import (
     ROOT,
@@ -27,14 +27,14 @@ from tests.worlds import (
 
 def test_registered_id_with_a_vector_entry_point():
     lanes = environments.make("CartPole-v1", 3)
-    assert isinstance(lanes, Lanes)
+    assert isinstance(lanes, GymnasiumLanes)
     assert not isinstance(lanes.vector.unwrapped, SyncVectorEnv)
     assert (lanes.num_envs, lanes.time_limit) == (3, 500)
 
 
 def test_registered_id_without_one_gets_resets_of_our_own():
     lanes = environments.make("Acrobot-v1", 2)
-    assert isinstance(lanes, Lanes)
+    assert isinstance(lanes, GymnasiumLanes)
     assert isinstance(lanes.vector, SyncVectorEnv)
     assert lanes.seeds_each_lane
     assert lanes.time_limit == 500
@@ -46,7 +46,7 @@ def test_id_in_a_module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
     lanes = environments.make("far_away:Far-v0", 2, kwargs={"length": 7})
-    assert isinstance(lanes, Lanes)
+    assert isinstance(lanes, GymnasiumLanes)
     assert isinstance(lanes.vector, SyncVectorEnv)
     assert lanes.vector.envs[0].unwrapped.length == 7
 
@@ -59,7 +59,7 @@ def test_gymnax_id():
 
 def test_arguments_reach_the_environment():
     lanes = environments.make("Pendulum-v1", 1, kwargs={"g": 5.0})
-    assert isinstance(lanes, Lanes)
+    assert isinstance(lanes, GymnasiumLanes)
     assert isinstance(lanes.vector, SyncVectorEnv)
     assert lanes.vector.envs[0].unwrapped.g == 5.0
 
@@ -67,7 +67,7 @@ def test_arguments_reach_the_environment():
 @pytest.mark.parametrize("limit", [7, 1000])
 def test_time_limit_is_the_one_that_was_asked_for(limit):
     lanes = environments.make("Pendulum-v1", 1, kwargs={"max_episode_steps": limit})
-    assert isinstance(lanes, Lanes)
+    assert isinstance(lanes, GymnasiumLanes)
     assert lanes.time_limit == limit
 
 
@@ -82,7 +82,7 @@ def test_time_limit_is_the_one_that_was_asked_for(limit):
     ids=["class", "function", "spec", "vector environment"],
 )
 def test_objects_become_lanes(env):
-    assert isinstance(environments.make(env, 2), Lanes)
+    assert isinstance(environments.make(env, 2), GymnasiumLanes)
 
 
 def test_one_registered_environment_stands_for_its_copies():

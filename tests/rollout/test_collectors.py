@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from policygrad.core.errors import PolicygradError
 from policygrad.environments import replay
 from policygrad.environments.catalogue import make
-from policygrad.environments.lanes import Lanes
+from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.vectorise import vectorise
 from policygrad.policies.space_policy import network_policy
 from policygrad.rollout import host, make_collector, segments
@@ -30,7 +30,7 @@ def policy_for(env):
     return network_policy(KEY, env.observation_space, spaces.Discrete(2), hidden=(4,))
 
 
-def draw(t, observations):
+def draw(row, observations, times):
     return np.zeros(len(observations), np.int32), np.zeros(len(observations), np.float32)
 
 
@@ -44,7 +44,7 @@ Z, MEAN, STD = 4.5, 5.0, 4.0
 @pytest.mark.parametrize("mode", AutoresetMode, ids=lambda m: m.name)
 @pytest.mark.parametrize(("num_envs", "episodes"), [(8, 8), (3, 8), (8, 5), (1, 4)])
 def test_episodes_have_no_bias_towards_short_ones_on_host(num_envs, episodes, mode):
-    lanes = Lanes(SyncVectorEnv([Lottery] * num_envs, autoreset_mode=mode))
+    lanes = GymnasiumLanes(SyncVectorEnv([Lottery] * num_envs, autoreset_mode=mode))
     lengths = []
     for seed in range(1200 // episodes):
         record, _ = host.collect_episodes(lanes, draw, seed, episodes=episodes, max_steps=50)
@@ -74,7 +74,7 @@ def test_episodes_have_no_bias_towards_short_ones_compiled():
 
 
 def test_more_episodes_than_lanes_are_each_whole():
-    lanes = Lanes(vectorise(Lottery, 3))
+    lanes = GymnasiumLanes(vectorise(Lottery, 3))
     record, unfinished = host.collect_episodes(lanes, draw, 1, episodes=11, max_steps=50)
     lengths = record.valid.sum(axis=0)
     assert not unfinished.any()
@@ -103,7 +103,7 @@ def test_endless_episode_is_a_clear_error(env):
 
 
 def test_capped_episodes_are_recorded_up_to_the_cap():
-    lanes = Lanes(vectorise(Endless, 2))
+    lanes = GymnasiumLanes(vectorise(Endless, 2))
     record, unfinished = host.collect_episodes(lanes, draw, 0, episodes=5, max_steps=7)
     assert unfinished.all()
     np.testing.assert_array_equal(record.valid.sum(axis=0), 7)
@@ -164,7 +164,7 @@ def test_log_of_lanes_reset_by_themselves_stays_short(env, most):
     collector, policy = collector_of(env, steps=8)
     for i in range(50):
         collector.collect(policy, jax.random.key(i))
-    assert len(collector.snapshot()["actions"]) <= most
+    assert len(collector.snapshot()["lanes"]["actions"]) <= most
 
 
 def test_what_the_log_no_longer_holds_is_not_called_restored(monkeypatch):
@@ -174,7 +174,7 @@ def test_what_the_log_no_longer_holds_is_not_called_restored(monkeypatch):
     for i in range(3):
         ours.collect(policy, jax.random.key(i))
     kept = ours.snapshot()
-    assert (len(kept["actions"]), int(kept["first"])) == (0, 18)
+    assert len(kept["lanes"]["actions"]) == 0
     theirs, _ = collector_of(vector(), steps=6)
     assert theirs.restore(kept) is False
     np.testing.assert_array_equal(theirs.collect(policy, KEY).times[0], 0)
@@ -190,6 +190,6 @@ def test_kind_of_batch_is_one_of_two():
 
 def test_compiled_lanes_start_alike_for_the_same_key():
     environment = make(DuckLottery(), 8)
-    a, b = (segments.start_lanes(environment, KEY, 8) for _ in range(2))
+    a, b = (segments.start_lanes(environment, policy_for(Lottery()), KEY, 8) for _ in range(2))
     same_record(a, b)
     assert len(np.unique(a.observations)) == 2

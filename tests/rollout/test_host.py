@@ -7,13 +7,16 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad.core.errors import EnvironmentFailure
-from policygrad.environments.lanes import Lanes
+from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.vectorise import vectorise
 from policygrad.rollout import host
+from policygrad.spaces import action_space_of
 from tests.worlds import Chain, Drift, chain_vector
 
+ACTIONS = action_space_of(Chain().action_space)
 
-def draw(t, observations):
+
+def draw(row, observations, times):
     """One action, and none of chance."""
     lanes = len(observations)
     return np.ones(lanes, np.int32), np.zeros(lanes, np.float32)
@@ -47,7 +50,7 @@ class OneBuffer(gymnasium.vector.VectorWrapper):
 @pytest.mark.parametrize("mode", AutoresetMode, ids=lambda m: m.name)
 def test_record_is_the_same_where_an_environment_writes_over_all_that_it_gave(mode):
     def record(wrap):
-        lanes = Lanes(wrap(chain_vector(mode, 2, terminates=False)))
+        lanes = GymnasiumLanes(wrap(chain_vector(mode, 2, terminates=False)))
         lanes.start(0)
         return host.collect_segment(lanes, draw, 12)
 
@@ -60,7 +63,7 @@ def test_record_is_the_same_where_an_environment_writes_over_all_that_it_gave(mo
 def test_successors_of_episodes_that_are_stopped_are_their_own(mode):
     """The cap stops episodes on steps where none ends by itself; observations tell the time."""
     factories = [lambda n=n: Chain(n, terminates=False) for n in (3, 100)]
-    lanes = Lanes(SyncVectorEnv(factories, autoreset_mode=mode, copy=False))
+    lanes = GymnasiumLanes(SyncVectorEnv(factories, autoreset_mode=mode, copy=False))
     record, unfinished = host.collect_episodes(lanes, draw, 0, episodes=5, max_steps=5)
     assert 0 < unfinished.sum() < 5
     assert set(record.cut_times[0].tolist()) == {3, 5}
@@ -68,18 +71,18 @@ def test_successors_of_episodes_that_are_stopped_are_their_own(mode):
 
 
 def test_records_hold_at_most_32_bits():
-    lanes = Lanes(vectorise(Drift, 2))
+    lanes = GymnasiumLanes(vectorise(Drift, 2))
     lanes.start(0)
-    row = host.step_lanes(lanes, draw, 0)
+    row = host.step_lanes(lanes, ACTIONS, draw, 0)
     assert row.observations.dtype == row.step.successors.dtype == np.float32
     assert (row.step.rewards.dtype, row.times.dtype) == (np.float32, np.int32)
 
 
 def test_rows_keep_no_view_of_the_buffers_that_actions_came_in():
     given = jax.numpy.ones(2, jax.numpy.int32), jax.numpy.zeros(2)
-    lanes = Lanes(vectorise(Chain, 2))
+    lanes = GymnasiumLanes(vectorise(Chain, 2))
     lanes.start(0)
-    row = host.step_lanes(lanes, lambda t, observations: given, 0)
+    row = host.step_lanes(lanes, ACTIONS, lambda row, observations, times: given, 0)
     assert row.actions.base is None
     assert row.log_probs.base is None
     assert lanes.log.actions[0].base is None
@@ -102,7 +105,7 @@ def test_what_is_no_step_of_these_lanes_is_refused(name, value, found):
             given = dict(zip(names, self.env.step(actions), strict=True))
             return tuple((given | {name: value}).values())
 
-    lanes = Lanes(Wrong(chain_vector(AutoresetMode.NEXT_STEP)))
+    lanes = GymnasiumLanes(Wrong(chain_vector(AutoresetMode.NEXT_STEP)))
     lanes.start(0)
     with pytest.raises(EnvironmentFailure, match=found):
-        host.step_lanes(lanes, draw, 0)
+        host.step_lanes(lanes, ACTIONS, draw, 0)

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from policygrad import estimators
 from policygrad.core.trajectories import cut_mask
 from policygrad.environments.catalogue import make
-from policygrad.environments.lanes import Lanes
+from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.vectorise import vectorise
 from policygrad.gradients.baselines import value_network
 from policygrad.gradients.scores import policy_gradient
@@ -41,13 +41,13 @@ POLICY = chain_policy()
 
 
 def host_lanes(world, num_envs):
-    return Lanes(vectorise(partial(Chain, **world), num_envs))
+    return GymnasiumLanes(vectorise(partial(Chain, **world), num_envs))
 
 
 def segments_on_host(world, count):
     lanes = host_lanes(world, B)
     lanes.start(0)
-    actor = host.Actor(POLICY)
+    actor = host.Actor(POLICY, B)
     # both rollouts take the actions' key from the batch's key; there is no other chance here
     keys = [jax.random.split(jax.random.fold_in(KEY, i))[0] for i in range(count)]
     records = [host.collect_segment(lanes, actor.sampler(POLICY, k), T) for k in keys]
@@ -55,7 +55,7 @@ def segments_on_host(world, count):
 
 
 def segments_compiled(environment, count):
-    lanes = segments.start_lanes(environment, KEY, B)
+    lanes = segments.start_lanes(environment, POLICY, KEY, B)
     collect = jax.jit(partial(segments.collect_segment, environment, steps=T))
     records = []
     for i in range(count):
@@ -67,7 +67,7 @@ def segments_compiled(environment, count):
 def episodes_on_host(world):
     act_key = jax.random.split(KEY, 3)[1]
     record, unfinished = host.collect_episodes(
-        host_lanes(world, N), host.Actor(POLICY).sampler(POLICY, act_key), 0, episodes=N,
+        host_lanes(world, N), host.Actor(POLICY, N).sampler(POLICY, act_key), 0, episodes=N,
         max_steps=100,
     )  # fmt: skip
     assert not unfinished.any()
@@ -189,9 +189,9 @@ def test_segments_go_on_where_the_last_one_ended():
 @every_world
 def test_whole_episodes_do_not_depend_on_the_autoreset_mode(world, mode, copy):
     vector = SyncVectorEnv([partial(Chain, **world)] * N, autoreset_mode=mode, copy=copy)
-    actor, act_key = host.Actor(POLICY), jax.random.split(KEY, 3)[1]
+    actor, act_key = host.Actor(POLICY, N), jax.random.split(KEY, 3)[1]
     record, _ = host.collect_episodes(
-        Lanes(vector), actor.sampler(POLICY, act_key), 0, episodes=N, max_steps=100
+        GymnasiumLanes(vector), actor.sampler(POLICY, act_key), 0, episodes=N, max_steps=100
     )
     assert_same(record, episodes_on_host(world))
 
@@ -201,15 +201,15 @@ def test_whole_episodes_do_not_depend_on_the_autoreset_mode(world, mode, copy):
 def test_gradient_of_segments_does_not_see_reset_rows(world, mode):
     """A constant action, so that all modes tell the same episodes, some with rows between them."""
     vector = SyncVectorEnv([partial(Chain, **world)] * B, autoreset_mode=mode)
-    lanes = Lanes(vector)
+    lanes = GymnasiumLanes(vector)
     lanes.start(0)
     length = world["length"]
     rows = 4 * (length + 1) if mode == AutoresetMode.NEXT_STEP else 4 * length
     ones = np.ones(B, np.int32), np.full(B, -0.5, np.float32)
-    record = host.collect_segment(lanes, lambda t, o: ones, rows)
+    record = host.collect_segment(lanes, lambda row, o, times: ones, rows)
     plain = host_lanes(world, B)
     plain.start(0)
-    expected = host.collect_segment(plain, lambda t, o: ones, 4 * length)
+    expected = host.collect_segment(plain, lambda row, o, times: ones, 4 * length)
     estimator = estimators.gae(critic=value_network((8,)))
     state = estimator.init(KEY, Chain().observation_space.sample())
     got = [
@@ -230,7 +230,7 @@ def test_successors_outlive_a_buffer_that_the_environment_writes_over(mode):
         )
         ones = np.ones(2, np.int32), np.zeros(2, np.float32)
         return host.collect_episodes(
-            Lanes(vector), lambda t, o: ones, 0, episodes=4, max_steps=100
+            GymnasiumLanes(vector), lambda row, o, times: ones, 0, episodes=4, max_steps=100
         )[0]
 
     np.testing.assert_array_equal(record(False).cut_observations, record(True).cut_observations)
@@ -239,7 +239,7 @@ def test_successors_outlive_a_buffer_that_the_environment_writes_over(mode):
 def test_record_of_the_host_is_weighted_outside_compiled_code_too():
     lanes = host_lanes({"length": 3}, B)
     lanes.start(0)
-    record = host.collect_segment(lanes, host.Actor(POLICY).sampler(POLICY, KEY), T)
+    record = host.collect_segment(lanes, host.Actor(POLICY, B).sampler(POLICY, KEY), T)
     estimator = estimators.gae(critic=value_network((8,)))
     state = estimator.init(KEY, Chain().observation_space.sample())
     assert estimator.weights(state, record).psi.shape == (T, B)

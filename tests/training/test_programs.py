@@ -128,6 +128,6 @@ def test_pace_saves_after_every_update_where_that_is_asked_for():
 
 def test_lanes_keep_their_types_from_one_program_to_the_next():
     """A weak type that turns strong would compile everything twice."""
-    environment = make("gymnax/CartPole-v1", 2)
-    lanes = start_lanes(environment, jax.random.key(0), 2)
+    environment, policy = make("gymnax/CartPole-v1", 2), lambda observation: None
+    lanes = start_lanes(environment, policy, jax.random.key(0), 2)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(lanes))

@@ -13,13 +13,14 @@ from jaxtyping import Array, PRNGKeyArray
 from policygrad.core.errors import UserError
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, to_json
 from policygrad.diagnostics.streaming import flatten
-from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.environments.protocol import ById, CompiledEnvironment
 from policygrad.gradients import scores
 from policygrad.gradients.estimators import Estimator, EstimatorState
-from policygrad.rollout.acting import act, lane_keys
-from policygrad.rollout.collectors import Same, require_finished
+from policygrad.rollout.acting import lane_keys
+from policygrad.rollout.collectors import require_finished
 from policygrad.rollout.episodes import collect_episodes
-from policygrad.rollout.segments import LaneState, advance, start_lanes
+from policygrad.rollout.play import EpisodeStep, run_episodes
+from policygrad.rollout.segments import LaneState, act_in_lanes, choose, start_lanes
 
 BRANCHES = 4  # two actions, two continuations of each
 
@@ -88,7 +89,7 @@ def split_by_step(
             raise UserError(f"{name} must be a whole number, at least 2, got {count!r}")
     _check(estimator, environment)
     limit = max_steps or environment.time_limit or 10_000
-    same, total = Same(environment), None
+    same, total = ById(environment), None
     batch = min(batch, states)
     batches = -(-states // batch)
     for k in jax.random.split(key, batches):
@@ -118,16 +119,16 @@ def _check(estimator: Estimator, environment: Any) -> None:
 
 @eqx.filter_jit
 def _branch(
-    same: Same, policy: Any, estimator: Any, state: Any, key: Any, batch: int, limit: int
+    env: ById, policy: Any, estimator: Any, state: Any, key: Any, batch: int, limit: int
 ) -> tuple[dict[str, Array], Array]:
     """Sums over groups of steps, each step weighted by the length of its episode."""
     visit_key, act_key, go_key = jax.random.split(key, 3)
-    visited, lengths, running = _visit(same.environment, policy, visit_key, batch, limit)
+    visited, lengths, running = _visit(env.value, policy, visit_key, batch, limit)
     twice: LaneState = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), visited)
-    actions, _ = act(policy, lane_keys(act_key, 0, 2 * batch), twice.observations)
+    actions, _, _ = act_in_lanes(policy, twice, lane_keys(act_key, 0, 2 * batch))
     again = partial(jax.tree.map, lambda x: jnp.repeat(x, 2, axis=0))
     batch_of_four = collect_episodes(
-        same.environment,
+        env.value,
         policy,
         go_key,
         episodes=BRANCHES * batch,
@@ -157,30 +158,20 @@ def _visit(
 ) -> tuple[LaneState, Array, Array]:
     """One uniformly drawn step of each episode, the lengths, and which episodes did not end."""
     reset_key, act_key, environment_key, keep_key = jax.random.split(key, 4)
-    lanes = start_lanes(environment, reset_key, batch)
+    lanes = start_lanes(environment, policy, reset_key, batch)
 
-    def running(carry: Any) -> Array:
-        return (carry[0] < limit) & jnp.any(carry[2])
-
-    def step(carry: Any) -> Any:
-        t, lanes, alive, kept, lengths = carry
+    def keep(kept: tuple[LaneState, Array], step: EpisodeStep) -> tuple[LaneState, Array]:
+        visited, lengths = kept
         # step number t + 1 replaces the kept one with probability 1/(t + 1)
-        draw = jax.random.uniform(jax.random.fold_in(keep_key, t), (batch,)) * (t + 1) < 1
-        kept = _choose(alive & draw, lanes, kept)
-        actions, _ = act(policy, lane_keys(act_key, t, batch), lanes.observations)
-        step_key = jax.random.fold_in(environment_key, t)
-        lanes, (_, _, terminated, truncated) = advance(environment, lanes, step_key, actions)
-        return t + 1, lanes, alive & ~(terminated | truncated), kept, lengths + alive
+        chance = jax.random.uniform(jax.random.fold_in(keep_key, step.t), (batch,))
+        replaces = step.alive & (chance * (step.t + 1) < 1)
+        return choose(replaces, step.lanes, visited), lengths + step.alive
 
-    start = (jnp.int32(0), lanes, jnp.ones(batch, bool), lanes, jnp.zeros(batch, jnp.int32))
-    _, _, alive, kept, lengths = jax.lax.while_loop(running, step, start)
-    return kept, lengths, alive
-
-
-def _choose(which: Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(
-        lambda a, b: jnp.where(which.reshape(-1, *[1] * (b.ndim - 1)), a, b), new, old
+    nothing = lanes, jnp.zeros(batch, jnp.int32)
+    (visited, lengths), unfinished = run_episodes(
+        environment, policy, lanes, (act_key, environment_key), keep, nothing, max_steps=limit
     )
+    return visited, lengths, unfinished
 
 
 def _split(sums: GroupSums) -> StepSplit:

@@ -8,10 +8,13 @@ from policygrad.environments.catalogue import (
     require_extra,
     split_engine,
 )
+from policygrad.environments.lanes import Lanes, LaneStep
 from policygrad.environments.protocol import CompiledEnvironment
 
 __all__ = [
     "CompiledEnvironment",
+    "LaneStep",
+    "Lanes",
     "choose_engine",
     "describe",
     "make",

@@ -20,7 +20,44 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Array
 
 from policygrad.core.errors import UserError
+from policygrad.environments.gymnasium_lanes import GymnasiumLanes
+from policygrad.environments.names import nearest, require_extra
 from policygrad.spaces import record_dtype
+
+
+def ids() -> list[str]:
+    """The ids that EnvPool has."""
+    import envpool  # pyright: ignore[reportMissingImports]
+
+    return envpool.list_all_envs()
+
+
+def make_envpool(
+    name: str,
+    num_envs: int,
+    *,
+    processes: bool = False,
+    kwargs: dict[str, Any] | None = None,
+    first_lane: int = 0,
+) -> GymnasiumLanes:
+    """B lanes of one EnvPool id, which cannot be brought back to where they were.
+
+    Args:
+        name: without the engine before it.
+        num_envs: B.
+        processes: of no meaning here: a pool has threads of its own.
+        kwargs: EnvPool's settings of the environment.
+        first_lane: the number of the first lane, from which seeds follow.
+
+    Raises:
+        UserError: EnvPool is not installed, has no such id or does not take these settings.
+    """
+    require_extra("envpool", f"envpool/{name}")
+    known = ids()
+    if name not in known:
+        raise UserError(f"unknown environment envpool/{name}{nearest(name, known, 'envpool/')}")
+    pool = Pool(name, num_envs, kwargs or {}, first_lane)
+    return GymnasiumLanes(pool, pool.time_limit, replays=False)
 
 
 class Pool(VectorEnv):
@@ -30,13 +67,17 @@ class Pool(VectorEnv):
         name: an id of `envpool.list_all_envs()`.
         num_envs: B.
         kwargs: EnvPool's settings of the environment, such as `max_episode_steps`.
+        first_lane: the number of the first lane, from which seeds follow.
 
     Raises:
         UserError: EnvPool does not take these settings.
     """
 
-    def __init__(self, name: str, num_envs: int, kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, name: str, num_envs: int, kwargs: dict[str, Any], first_lane: int = 0
+    ) -> None:
         self.name, self.num_envs, self._kwargs = name, num_envs, kwargs
+        self._first_lane = first_lane
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self._pool = self._make([0] * num_envs)
         self.single_observation_space: spaces.Space = self._pool.observation_space
@@ -73,8 +114,8 @@ class Pool(VectorEnv):
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         if seed is not None:
             sequence = np.random.SeedSequence(seed)
-            seeds = sequence.generate_state(self.num_envs) >> 1  # C++ reads them as signed
-            self._pool = self._make([int(s) for s in seeds])
+            seeds = sequence.generate_state(self._first_lane + self.num_envs) >> 1  # signed in C++
+            self._pool = self._make([int(s) for s in seeds[self._first_lane :]])
         return self._pool.reset()
 
     def step(self, actions: Any) -> Any:

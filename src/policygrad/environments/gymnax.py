@@ -1,7 +1,9 @@
 """Environments with gymnax's functional interface, as `CompiledEnvironment`s."""
 
 import inspect
-from typing import Any
+import json
+from functools import lru_cache
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,76 @@ from gymnasium import spaces
 from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad.core.errors import UnsupportedSpaceError, UserError
-from policygrad.environments.protocol import Step
+from policygrad.environments.names import nearest, require_extra
+from policygrad.environments.protocol import ById, Step
 from policygrad.spaces import action_space_of, observation_space_of
+
+
+@runtime_checkable
+class GymnaxLike(Protocol):
+    """An object with gymnax's functional interface."""
+
+    default_params: Any
+
+    def step(self, key: Any, state: Any, action: Any, params: Any) -> Any:
+        """-> (observation, state, reward, terminated, truncated, info)"""
+        ...
+
+
+def make_gymnax(
+    name: str,
+    num_envs: int = 1,
+    *,
+    processes: bool = False,
+    kwargs: dict[str, Any] | None = None,
+    first_lane: int = 0,
+) -> "GymnaxEnvironment":
+    """The environment of a gymnax id: one object an id and arguments, so that what was compiled for
+    it serves every run in the process.
+
+    Args:
+        name: without the engine before it.
+        num_envs, processes, first_lane: of no meaning here: one pure function serves all copies.
+        kwargs: passed to `gymnax.make`.
+
+    Raises:
+        UserError: gymnax is not installed, has no such id, or does not take these arguments.
+    """
+    gymnax = require_extra("gymnax", f"gymnax/{name}")
+    known = list(gymnax.registered_envs)
+    if name not in known:
+        raise UserError(f"unknown environment gymnax/{name}{nearest(name, known, 'gymnax/')}")
+    try:
+        text = json.dumps(kwargs or {}, sort_keys=True)
+    except TypeError:  # an array, say: made anew every time
+        text = None
+    try:
+        if text is None:
+            return GymnaxEnvironment(*gymnax.make(name, **(kwargs or {})))
+        return _made(name, text)
+    except TypeError as error:
+        if not kwargs:
+            raise
+        raise UserError(
+            f"gymnax/{name} does not take these arguments: {kwargs} ({error})"
+        ) from error
+
+
+@lru_cache
+def _made(name: str, kwargs: str) -> "GymnaxEnvironment":
+    import gymnax
+
+    return GymnaxEnvironment(*gymnax.make(name, **json.loads(kwargs)))
+
+
+def adapted(environment: GymnaxLike, params: Any = None) -> "GymnaxEnvironment":
+    """The adapter of a user's object, the same one every time, so that nothing compiles twice."""
+    return _adapted(ById(environment), ById(params))
+
+
+@lru_cache
+def _adapted(environment: ById, params: ById) -> "GymnaxEnvironment":
+    return GymnaxEnvironment(environment.value, params.value)
 
 
 class GymnaxEnvironment:

@@ -1,10 +1,11 @@
 """A JAX-native environment: pure functions of a state, rolled out inside one compiled scan."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from gymnasium import spaces
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+T = TypeVar("T")
 Step = tuple[PyTree, PyTree, Float[Array, ""], Bool[Array, ""], Bool[Array, ""]]
 
 
@@ -32,3 +33,19 @@ class CompiledEnvironment(Protocol):
         No automatic reset: the observation is the true successor.
         """
         ...
+
+
+class ById(Generic[T]):
+    """A value as a static argument: equal where it is the same object, whatever that holds.
+
+    An environment may hold arrays, which have no hash, and may be equal to one that is not it.
+    """
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, ById) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)

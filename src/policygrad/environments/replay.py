@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from policygrad.environments.lanes import Lanes
+    from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 
 MOST_BYTES = 2**24  # every checkpoint holds them: four million steps of one whole number each
 
@@ -29,6 +29,7 @@ class ReplayLog:
         begun: `[B]`, the step at which its running one began.
         first: the step of the first action still kept.
         actions: the actions since, `[B, ...]` each.
+        first_lane: the number of the first lane, from which seeds follow.
         keeps: False where the environments cannot be brought back, and actions are only counted.
     """
 
@@ -38,17 +39,41 @@ class ReplayLog:
     first: int = 0
     actions: list[np.ndarray] = field(default_factory=list)
     keeps: bool = True
+    first_lane: int = 0
 
     def __post_init__(self) -> None:
         self.episodes = np.ones(self.num_envs, np.int64)
         self.begun = np.zeros(self.num_envs, np.int64)
+        self._full = 256  # so that trimming costs next to nothing a step
 
     def record(self, actions: np.ndarray) -> None:
-        """Note the actions of one step."""
-        if self.keeps:
-            self.actions.append(actions)
-        else:
+        """Note the actions of one step; now and then, drop what is no longer needed."""
+        if not self.keeps:
             self.first += 1
+            return
+        self.actions.append(actions)
+        if len(self.actions) >= self._full:
+            self.trim()
+            self._full = max(256, 2 * len(self.actions))
+
+    def to_arrays(self) -> dict[str, Any]:
+        """The log as arrays, without what no running episode needs."""
+        self.trim()
+        return {
+            "seed": np.array(self.seed, np.uint32),
+            "first": np.array(self.first, np.int64),
+            "episodes": self.episodes.copy(),
+            "begun": self.begun.copy(),
+            "actions": np.stack(self.actions) if self.actions else np.zeros((0,)),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Any], **known: Any) -> "ReplayLog":
+        """The log that `to_arrays` gave; known: each_lane, num_envs, keeps and first_lane."""
+        actions = list(arrays["actions"])
+        log = cls(int(arrays["seed"]), first=int(arrays["first"]), actions=actions, **known)
+        log.episodes, log.begun = arrays["episodes"].copy(), arrays["begun"].copy()
+        return log
 
     def begin_episodes(self, lanes: np.ndarray) -> list[int]:
         """Note that these lanes begin a new episode; their seeds."""
@@ -58,7 +83,10 @@ class ReplayLog:
 
     def seeds_of(self, lanes: Any) -> list[int]:
         """The seeds of the running episodes of these lanes."""
-        return [episode_seed(self.seed, lane, int(self.episodes[lane])) for lane in lanes]
+        return [
+            episode_seed(self.seed, self.first_lane + lane, int(self.episodes[lane]))
+            for lane in lanes
+        ]
 
     @property
     def complete(self) -> bool:
@@ -86,37 +114,32 @@ def episode_seed(seed: int, lane: int, episode: int) -> int:
     return int(sequence.generate_state(1)[0])
 
 
-def restore(lanes: "Lanes", log: ReplayLog) -> None:
+def bring_back(lanes: "GymnasiumLanes", log: ReplayLog) -> None:
     """Bring lanes to where they were when the log was taken, by replaying it.
 
     Lanes that began later wait: until its own episode begins, each repeats its actions and is reset
     as soon as it ends, and at its beginning it is reset with its seed.
     """
-    actions, first = list(log.actions), log.first
-    lanes.start(log.seed)
-    if log.each_lane:
-        lanes.log = log
-        lanes.observations = lanes._reset(seed=log.seeds_of(range(lanes.num_envs)))
+    actions, first = log.actions, log.first
     log.actions = []
+    lanes.begin(log)
     for offset, action in enumerate(actions):
         if log.each_lane:
-            beginning = (log.begun == first + offset) & (first + offset > 0)
-            _restart(lanes, log, beginning)
-        _replay(lanes, log, action)
+            _begin_those(lanes, log, (log.begun == first + offset) & (first + offset > 0))
+        _repeat(lanes, log, action)
     if log.each_lane:
-        _restart(lanes, log, log.begun == first + len(actions))
+        _begin_those(lanes, log, log.begun == first + len(actions))
 
 
-def _restart(lanes: "Lanes", log: ReplayLog, which: np.ndarray) -> None:
+def _begin_those(lanes: "GymnasiumLanes", log: ReplayLog, which: np.ndarray) -> None:
     if which.any():
         seeds: list[int | None] = [None] * lanes.num_envs
         for lane in np.flatnonzero(which):
             seeds[lane] = log.seeds_of([lane])[0]
-        lanes.observations = lanes._reset(seed=seeds, options={"reset_mask": which})
-        lanes.times[which] = 0
+        lanes.reset_some(which, seeds)
 
 
-def _replay(lanes: "Lanes", log: ReplayLog, action: np.ndarray) -> None:
+def _repeat(lanes: "GymnasiumLanes", log: ReplayLog, action: np.ndarray) -> None:
     episodes, begun = log.episodes.copy(), log.begun.copy()
     lanes.step(action)
     if log.each_lane:  # what the waiting lanes did meanwhile is not what the log says

@@ -1,14 +1,26 @@
 """Rollouts: host and compiled ones return the same `Trajectories`."""
 
-from policygrad.rollout.collectors import Collector, make_collector
+from policygrad.rollout.collectors import Collector, SegmentProgram
+from policygrad.rollout.compiled import CompiledSource
 from policygrad.rollout.episodes import collect_episodes
+from policygrad.rollout.host_source import HostSource
+from policygrad.rollout.play import Played
 from policygrad.rollout.segments import LaneState, collect_segment, start_lanes
+from policygrad.rollout.source import ENGINES, Engine, Source, make_collector, open_source
 
 __all__ = [
+    "ENGINES",
     "Collector",
+    "CompiledSource",
+    "Engine",
+    "HostSource",
     "LaneState",
+    "Played",
+    "SegmentProgram",
+    "Source",
     "collect_episodes",
     "collect_segment",
     "make_collector",
+    "open_source",
     "start_lanes",
 ]

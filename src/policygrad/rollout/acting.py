@@ -1,47 +1,36 @@
-"""Acting: one way to draw actions, shared by both rollouts so that their records are the same."""
-
-from collections.abc import Callable
+"""What both rollouts share, so that their records are the same: keys, and room for successors."""
 
 import jax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from policygrad.devices.sharing import own, parts
 
 
-def lane_keys(key: PRNGKeyArray, step: Int[Array, ""] | int, lanes: int) -> PRNGKeyArray:
-    """`[B]`, a key for every lane at one row of a batch, from the batch's key."""
-    row_key = jax.random.fold_in(key, step)
-    return own(jax.random.split(row_key, lanes * parts()))
+def lane_keys(
+    key: PRNGKeyArray, step: Int[Array, ""] | int, lanes: int, first_lane: int = 0
+) -> PRNGKeyArray:
+    """`[B]`, a key for every lane at one row of a batch, from the batch's key.
 
-
-def act(
-    policy: Callable, keys: PRNGKeyArray, observations: PyTree
-) -> tuple[PyTree, Float[Array, " B"]]:
-    """Draw one action for each of B observations.
+    A lane's key follows from its number alone, and not from how many there are or from who steps
+    the others.
 
     Args:
-        policy: observation -> distribution.
-        keys: `[B]`, of `lane_keys`; consumed.
-        observations: pytree of `[B, ...]`.
-
-    Returns:
-        Actions, pytree of `[B, ...]`, and their log-probabilities `[B]`, nats.
+        key: of the batch.
+        step: the row.
+        lanes: B; static.
+        first_lane: the number of the first of them.
     """
-
-    def one(key: PRNGKeyArray, observation: PyTree) -> tuple[PyTree, Float[Array, ""]]:
-        distribution = policy(observation)
-        action = distribution.sample(key)
-        return action, distribution.log_prob(action)
-
-    return jax.vmap(one)(keys, observations)
+    return keys_by_lane(jax.random.fold_in(key, step), lanes, first_lane)
 
 
-def act_greedily(policy: Callable, observations: PyTree) -> PyTree:
-    """The modes of the distributions at B observations."""
-    return jax.vmap(lambda observation: policy(observation).mode())(observations)
+def keys_by_lane(key: PRNGKeyArray, lanes: int, first_lane: int = 0) -> PRNGKeyArray:
+    """`[B]`, a key for every lane from one key, by its number. The key is consumed."""
+    numbers = first_lane + own(jnp.arange(lanes * parts()))
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
 
 
-def max_cuts(steps: int, time_limit: int | None) -> int:
+def cut_slots(steps: int, time_limit: int | None) -> int:
     """How many successors a lane can have to record in a segment.
 
     One for every truncation and one for the last row: with a time limit of L at most ⌈T/L⌉ + 1,

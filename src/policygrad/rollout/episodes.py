@@ -1,6 +1,5 @@
 """The compiled rollout of whole episodes, and the heights that their records are padded to."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,13 +9,9 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.protocol import CompiledEnvironment
-from policygrad.rollout.acting import act, act_greedily, lane_keys
-from policygrad.rollout.segments import (
-    LaneState,
-    _where,
-    advance,
-    start_lanes,
-)
+from policygrad.policies.meeting import Policy
+from policygrad.rollout.play import EpisodeStep, run_episodes
+from policygrad.rollout.segments import LaneState, act_in_lanes, choose, start_lanes
 
 
 class EpisodeBatch(NamedTuple):
@@ -48,100 +43,90 @@ class EpisodeRow(NamedTuple):
     log_probs: Array
 
 
-class Running(NamedTuple):
-    """N episodes on their way.
+class Recorded(NamedTuple):
+    """The record so far of N episodes.
 
     Attributes:
-        t: scalar, the steps made.
-        lanes: where the episodes are; one that ended has begun anew and is not recorded.
-        alive: `[N]`, not yet ended.
-        rows: `[T, N, ...]`, the record so far.
+        rows: `[T, N, ...]`.
         last_observations: pytree of `[N, ...]`, the successor of each episode's newest step.
         lengths: `[N]`, steps of each episode.
     """
 
-    t: Int[Array, ""]
-    lanes: LaneState
-    alive: Bool[Array, " N"]
     rows: EpisodeRow
     last_observations: PyTree
     lengths: Int[Array, " N"]
 
     @classmethod
-    def init(cls, lanes: LaneState, choices: tuple[PyTree, Array], max_steps: int) -> "Running":
-        """Before the first step; choices: arrays or shapes of actions and log-probabilities."""
+    def none(cls, policy: Policy, lanes: LaneState, max_steps: int) -> "Recorded":
+        """Before the first step."""
         count = len(lanes.times)
+        keys = jax.random.split(jax.random.key(0), count)
+        actions, log_probs, _ = jax.eval_shape(lambda: act_in_lanes(policy, lanes, keys))
         flags = jnp.zeros(count, bool)
-        actions, log_probs = choices
         row = EpisodeRow(
             lanes.observations, actions, jnp.zeros(count), flags, flags, flags, log_probs
         )
         rows = jax.tree.map(lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), row)
-        alive, lengths = jnp.ones(count, bool), jnp.zeros(count, jnp.int32)
-        return cls(jnp.int32(0), lanes, alive, rows, lanes.observations, lengths)
+        return cls(rows, lanes.observations, jnp.zeros(count, jnp.int32))
+
+    def with_step(self, step: EpisodeStep) -> "Recorded":
+        """With one more row."""
+        row = EpisodeRow(
+            step.lanes.observations,
+            step.actions,
+            jnp.where(step.alive, step.rewards, 0.0),
+            step.terminated & step.alive,
+            step.truncated & step.alive,
+            step.alive,
+            step.log_probs,
+        )
+        return Recorded(
+            jax.tree.map(lambda rows, x: rows.at[step.t].set(x), self.rows, row),
+            choose(step.alive, step.successors, self.last_observations),
+            self.lengths + step.alive,
+        )
 
 
 def collect_episodes(
     environment: CompiledEnvironment,
-    policy: Callable,
+    policy: Policy,
     key: PRNGKeyArray,
     *,
     episodes: int,
     max_steps: int,
     greedy: bool = False,
     start: tuple[LaneState, PyTree] | None = None,
+    first_lane: int = 0,
 ) -> EpisodeBatch:
     """N episodes started together, all run to their end. Pure; the key is consumed.
 
     Args:
-        environment, policy: as in `collect_segment`.
+        environment, policy, first_lane: as in `collect_segment`.
         key: each episode and step takes its own key from it.
         episodes: N; static.
         max_steps: rows of the record, and the cap on an episode's length; static.
         greedy: take the distributions' modes in place of samples; static.
         start: where the episodes go on from in place of a reset, and the first actions there.
     """
-    reset_key, act_key, environment_key = jax.random.split(key, 3)
-    lanes = start_lanes(environment, reset_key, episodes) if start is None else start[0]
-
-    def choose(t: Array, observations: PyTree) -> tuple[PyTree, Array]:
-        if greedy:
-            return act_greedily(policy, observations), jnp.zeros(episodes)
-        actions, log_probs = act(policy, lane_keys(act_key, t, episodes), observations)
-        if start is None:
-            return actions, log_probs
-        return _where(jnp.broadcast_to(t == 0, log_probs.shape), start[1], actions), log_probs
-
-    def unfinished(running: Running) -> Bool[Array, ""]:
-        return (running.t < max_steps) & jnp.any(running.alive)
-
-    def step(running: Running) -> Running:
-        t, lanes, alive, rows, last_observations, lengths = running
-        actions, log_probs = choose(t, lanes.observations)
-        following, (successors, rewards, terminated, truncated) = advance(
-            environment, lanes, jax.random.fold_in(environment_key, t), actions
-        )
-        row = EpisodeRow(
-            lanes.observations,
-            actions,
-            jnp.where(alive, rewards, 0.0),
-            terminated & alive,
-            truncated & alive,
-            alive,
-            log_probs,
-        )
-        return Running(
-            t + 1,
-            following,
-            alive & ~(terminated | truncated),
-            jax.tree.map(lambda all_rows, x: all_rows.at[t].set(x), rows, row),
-            _where(alive, successors, last_observations),
-            lengths + alive,
-        )
-
-    shapes = jax.eval_shape(choose, jnp.int32(0), lanes.observations)
-    beginning = Running.init(lanes, shapes, max_steps)
-    _, _, alive, rows, last_observations, lengths = jax.lax.while_loop(unfinished, step, beginning)
+    reset_key, *keys = jax.random.split(key, 3)
+    first_actions = None
+    if start is None:
+        lanes = start_lanes(environment, policy, reset_key, episodes, first_lane)
+    else:
+        lanes, first_actions = start
+    recorded, unfinished = run_episodes(
+        environment,
+        policy,
+        lanes,
+        (keys[0], keys[1]),
+        Recorded.with_step,
+        Recorded.none(policy, lanes, max_steps),
+        max_steps=max_steps,
+        greedy=greedy,
+        first_actions=first_actions,
+        first_lane=first_lane,
+    )
+    rows, last_observations, lengths = recorded
     record = Trajectories(
         rows.observations,
         rows.actions,
@@ -153,9 +138,10 @@ def collect_episodes(
         rows.log_probs * rows.valid,
         jax.tree.map(lambda x: x[None], last_observations),
         (lanes.times + lengths)[None],
+        jax.tree.map(lambda x: x[None], lanes.carry),
         whole_episodes=True,
     )
-    return EpisodeBatch(record, alive)
+    return EpisodeBatch(record, unfinished)
 
 
 def trim(trajectories: Trajectories, least: int = 16) -> Trajectories:
@@ -171,6 +157,7 @@ def trim(trajectories: Trajectories, least: int = 16) -> Trajectories:
         trimmed,
         cut_observations=trajectories.cut_observations,
         cut_times=trajectories.cut_times,
+        carry=trajectories.carry,
     )
 
 

@@ -1,4 +1,4 @@
-"""The host rollout: Gymnasium lanes stepped by Python, actions by one compiled call a step."""
+"""The host rollout: lanes stepped by Python, actions by one compiled call a step."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,73 +12,109 @@ from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.lanes import Lanes, LaneStep, owned, owned_step
 from policygrad.environments.replay import episode_seed
-from policygrad.rollout.acting import act, act_greedily, lane_keys, max_cuts
+from policygrad.policies.meeting import Policy, act, act_greedily, begin_anew, initial_carry
+from policygrad.rollout.acting import cut_slots, lane_keys
 from policygrad.rollout.episodes import padded_length
+from policygrad.spaces import ActionSpace, action_space_of
 
 KEYS_AT_ONCE = 64
 
-
-@partial(jax.jit, static_argnums=0)
-def _sample(shape: PolicyShape, arrays: tuple, keys: Any, seen: PyTree) -> Any:
-    return act(shape.policy(arrays), jax.random.wrap_key_data(keys), seen)
-
-
-@partial(jax.jit, static_argnums=2)
-def _keys(key: PRNGKeyArray, first: Any, lanes: int) -> Any:
-    steps = first + np.arange(KEYS_AT_ONCE, dtype=np.int32)
-    return jax.random.key_data(jax.vmap(lambda step: lane_keys(key, step, lanes))(steps))
+# (row, observations, times) -> actions and log-probabilities, of B lanes each
+Draw = Callable[[int, Any, np.ndarray], tuple[Any, Any]]
 
 
 @partial(jax.jit, static_argnums=0)
-def _greedy(shape: PolicyShape, arrays: tuple, seen: PyTree) -> PyTree:
-    return act_greedily(shape.policy(arrays), seen)
+def _sample(
+    shape: PolicyShape, arrays: tuple, carry: PyTree, begins: Any, keys: Any, seen: PyTree
+) -> Any:
+    policy = shape.policy(arrays)
+    carry = begin_anew(policy, carry, begins)
+    return act(policy, carry, jax.random.wrap_key_data(keys), seen)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _keys(key: PRNGKeyArray, first_row: Any, lanes: int, first_lane: int) -> Any:
+    rows = first_row + np.arange(KEYS_AT_ONCE, dtype=np.int32)
+    return jax.random.key_data(jax.vmap(lambda row: lane_keys(key, row, lanes, first_lane))(rows))
+
+
+@partial(jax.jit, static_argnums=0)
+def _greedy(shape: PolicyShape, arrays: tuple, carry: PyTree, begins: Any, seen: PyTree) -> Any:
+    policy = shape.policy(arrays)
+    return act_greedily(policy, begin_anew(policy, carry, begins), seen)
 
 
 class Actor:
-    """Draws actions for B lanes with one compiled call, for policies of one structure."""
+    """Draws actions for B lanes with one compiled call, for policies of one shape.
 
-    def __init__(self, policy: Callable) -> None:
-        self._shape = PolicyShape.of(policy)
+    Args:
+        policy: for its shape, and for what it carries from step to step where it has a memory.
+        lanes: B.
+        first_lane: the number of the first of them.
 
-    def sampler(self, policy: Callable, key: PRNGKeyArray) -> Callable[[int, Any], Any]:
-        """(step, observations) -> actions and log-probabilities, `[B, ...]`. Consumes the key.
+    Attributes:
+        carry: pytree of `[B, ...]`, after the newest step.
+    """
 
-        The keys of many steps are made at once: they would be half of the cost of a step.
+    def __init__(self, policy: Policy, lanes: int, first_lane: int = 0) -> None:
+        self._shape, self._lanes, self._first_lane = PolicyShape.of(policy), lanes, first_lane
+        self.carry = initial_carry(policy, lanes)
+
+    def sampler(self, policy: Policy, key: PRNGKeyArray) -> Draw:
+        """Draws actions, by keys of each row and lane. Consumes the key.
+
+        The keys of many rows are made at once: they would be half of the cost of a step.
         """
         arrays, known = self._shape.arrays(policy), {}
 
-        def sample(step: int, observations: Any) -> Any:
-            block, row = divmod(step, KEYS_AT_ONCE)
+        def sample(row: int, observations: Any, times: np.ndarray) -> tuple[Any, Any]:
+            block, place = divmod(row, KEYS_AT_ONCE)
             if block not in known:
-                lanes = jax.tree.leaves(observations)[0].shape[0]
                 known.clear()
-                known[block] = np.asarray(_keys(key, np.int32(step - row), lanes))
-            return _sample(self._shape, arrays, known[block][row], observations)
+                first = np.int32(row - place)
+                known[block] = np.asarray(_keys(key, first, self._lanes, self._first_lane))
+            actions, log_probs, self.carry = _sample(
+                self._shape,
+                arrays,
+                self.carry,
+                self._begins(times),
+                known[block][place],
+                observations,
+            )
+            return actions, log_probs
 
         return sample
 
-    def chooser(self, policy: Callable) -> Callable[[int, Any], Any]:
-        """(step, observations) -> modes, and zeros in place of log-probabilities."""
+    def chooser(self, policy: Policy) -> Draw:
+        """Takes modes, with zeros in place of log-probabilities."""
         arrays = self._shape.arrays(policy)
 
-        def choose(step: int, observations: Any) -> Any:
-            actions = _greedy(self._shape, arrays, observations)
-            return actions, np.zeros(len(jax.tree.leaves(actions)[0]), np.float32)
+        def choose(row: int, observations: Any, times: np.ndarray) -> tuple[Any, Any]:
+            actions, self.carry = _greedy(
+                self._shape, arrays, self.carry, self._begins(times), observations
+            )
+            return actions, np.zeros(self._lanes, np.float32)
 
         return choose
 
+    def _begins(self, times: np.ndarray) -> Any:
+        """Lanes that begin an episode, which matters to a policy with memory alone."""
+        return times == 0 if jax.tree.leaves(self.carry) else ()
 
-def collect_segment(lanes: Lanes, draw: Callable[[int, Any], Any], steps: int) -> Trajectories:
+
+def collect_segment(lanes: Lanes, draw: Draw, steps: int, carry: PyTree = ()) -> Trajectories:
     """T steps of B lanes, carried over from the segment before.
 
     Args:
         lanes: stepped, and left where the segment ends.
-        draw: (step, observations) -> actions and log-probabilities, `[B, ...]`.
+        draw: actions and log-probabilities of one row.
         steps: T.
+        carry: pytree of `[B, ...]`, of a policy with memory before the first row.
     """
-    rows, cuts = [], _Cuts(lanes.num_envs, max_cuts(steps, lanes.time_limit))
+    space = action_space_of(lanes.action_space)
+    rows, cuts = [], _Cuts(lanes.num_envs, cut_slots(steps, lanes.time_limit))
     for t in range(steps):
-        row = step_lanes(lanes, draw, t)
+        row = step_lanes(lanes, space, draw, t)
         last = np.full(lanes.num_envs, t == steps - 1)
         cut = (row.step.truncated & ~row.step.terminated) | last
         if cut.any():
@@ -98,6 +134,7 @@ def collect_segment(lanes: Lanes, draw: Callable[[int, Any], Any], steps: int) -
         log_probs,
         cut_observations,
         cut_times,
+        jax.tree.map(lambda x: np.asarray(x)[None], carry),
     )
 
 
@@ -119,7 +156,7 @@ class HostRow(NamedTuple):
     step: LaneStep
 
 
-def step_lanes(lanes: Lanes, draw: Callable[[int, Any], Any], t: int) -> HostRow:
+def step_lanes(lanes: Lanes, space: ActionSpace, draw: Draw, t: int) -> HostRow:
     """Act in every lane, and step it: the one place where the host takes what environments give.
 
     All of it is copied and checked here, and nowhere else: environments may write the next step
@@ -130,8 +167,9 @@ def step_lanes(lanes: Lanes, draw: Callable[[int, Any], Any], t: int) -> HostRow
         EnvironmentFailure: the environment raised, or gave what is no step of B lanes.
     """
     observations, times = owned(lanes.observations), np.array(lanes.times, np.int32)
-    actions, log_probs = (np.array(x) for x in draw(t, observations))
-    step = owned_step(lanes.step(actions), lanes.num_envs)
+    actions, log_probs = (np.array(x) for x in draw(t, observations, times))
+    step = lanes.step(space.to_environment(actions))
+    step = owned_step(step, lanes.num_envs)
     return HostRow(observations, times, actions, log_probs, step)
 
 
@@ -185,7 +223,7 @@ class EpisodeRow(NamedTuple):
 
 
 def run_episodes(
-    lanes: Lanes, draw: Callable[[int, Any], Any], seed: int, *, episodes: int, max_steps: int
+    lanes: Lanes, draw: Draw, seed: int, *, episodes: int, max_steps: int
 ) -> Iterator[EpisodeRow]:
     """N episodes started, all run to their end: no bias towards the short ones.
 
@@ -195,12 +233,13 @@ def run_episodes(
 
     Args:
         lanes: restarted with `seed`; fewer than N will do.
-        draw: (step, observations) -> actions and log-probabilities, `[B, ...]`.
+        draw: actions and log-probabilities of one row.
         seed: of the environments.
         episodes: N.
         max_steps: cap on an episode's length; an episode that reaches it is left unfinished.
     """
     begun, t, round_ = 0, 0, 0
+    space = action_space_of(lanes.action_space)
     episode = np.full(lanes.num_envs, -1)
     time = np.zeros(lanes.num_envs, np.int64)
     while begun < episodes or (episode >= 0).any():
@@ -211,7 +250,7 @@ def run_episodes(
             episode[:free] = begun + np.arange(free)
             begun += free
             time[:] = 0
-        row = step_lanes(lanes, draw, t)
+        row = step_lanes(lanes, space, draw, t)
         step = row.step
         t += 1
         current = np.where(step.valid, episode, -1)
@@ -226,9 +265,14 @@ def run_episodes(
 
 
 def collect_episodes(
-    lanes: Lanes, draw: Callable[[int, Any], Any], seed: int, *, episodes: int, max_steps: int
+    lanes: Lanes, draw: Draw, seed: int, *, episodes: int, max_steps: int, carry: PyTree = ()
 ) -> tuple[Trajectories, np.ndarray]:
-    """The record of `run_episodes`, a column an episode, and `[N]` flags of the unfinished ones."""
+    """The record of `run_episodes`, a column an episode, and `[N]` flags of the unfinished ones.
+
+    Args:
+        lanes, draw, seed, episodes, max_steps: as for `run_episodes`.
+        carry: pytree of `[N, ...]`, what a policy with memory begins an episode with.
+    """
     rows, used, column, time, finals = [], [], [], [], []
     unfinished = np.zeros(episodes, bool)
     for row, episode, times, ended, capped in run_episodes(
@@ -271,6 +315,7 @@ def collect_episodes(
         log_probs,
         jax.tree.map(final, *[kept for _, kept in finals]),
         lengths[None],
+        jax.tree.map(lambda x: np.asarray(x)[None], carry),
         whole_episodes=True,
     )
     return record, unfinished

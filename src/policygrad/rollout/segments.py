@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.sharing import own, parts
 from policygrad.environments.protocol import CompiledEnvironment
-from policygrad.rollout.acting import act, lane_keys, max_cuts
+from policygrad.policies.meeting import Policy, act, begin_anew, initial_carry
+from policygrad.rollout.acting import cut_slots, keys_by_lane, lane_keys
 
 
 class LaneState(NamedTuple):
@@ -20,66 +20,102 @@ class LaneState(NamedTuple):
         environments: pytree of `[B, ...]`, the environments' own states.
         observations: pytree of `[B, ...]`, what the policy sees next.
         times: `[B]`, the steps that the running episodes already had.
+        carry: pytree of `[B, ...]`, what a policy with memory carries; it begins anew where a
+            lane's time is 0. The empty tuple for a policy without memory.
     """
 
     environments: PyTree
     observations: PyTree
     times: Int[Array, " B"]
+    carry: PyTree = ()
 
 
-def start_lanes(environment: CompiledEnvironment, key: PRNGKeyArray, num_envs: int) -> LaneState:
-    """Fresh episodes in B lanes. The key is consumed."""
-    start = jax.vmap(environment.reset)(jax.random.split(key, num_envs))
+def start_lanes(
+    environment: CompiledEnvironment,
+    policy: Policy,
+    key: PRNGKeyArray,
+    num_envs: int,
+    first_lane: int = 0,
+) -> LaneState:
+    """Fresh episodes in B lanes, with what the policy begins them with. The key is consumed."""
+    start = jax.vmap(environment.reset)(keys_by_lane(key, num_envs, first_lane))
     # a weakly typed number comes back strong from a step: a second compilation of everything
-    states, observations = jax.tree.map(
-        lambda x: jax.lax.convert_element_type(x, x.dtype) if x.weak_type else x, start
+    states, observations, carry = jax.tree.map(
+        lambda x: jax.lax.convert_element_type(x, x.dtype) if x.weak_type else x,
+        (*start, initial_carry(policy, num_envs)),
     )
-    return LaneState(states, observations, jnp.zeros(num_envs, jnp.int32))
+    return LaneState(states, observations, jnp.zeros(num_envs, jnp.int32), carry)
 
 
-def _where(which: Bool[Array, " B"], new: PyTree, old: PyTree) -> PyTree:
-    def choose(a: Array, b: Array) -> Array:
+def choose(which: Bool[Array, " B"], new: PyTree, old: PyTree) -> PyTree:
+    """Pytrees of `[B, ...]`: the new rows where the flag says so, else the old ones."""
+
+    def one(a: Array, b: Array) -> Array:
         a = jnp.asarray(a, b.dtype)
         return jnp.where(which.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
-    return jax.tree.map(choose, new, old)
+    return jax.tree.map(one, new, old)
+
+
+def act_in_lanes(policy: Policy, lanes: Any, keys: PRNGKeyArray) -> tuple[PyTree, Array, PyTree]:
+    """Actions, their log-probabilities `[B]` and what the policy carries on.
+
+    Args:
+        policy: with or without memory.
+        lanes: a pytree with `observations`, `times` and `carry` of B lanes.
+        keys: `[B]`; consumed.
+    """
+    carry = begin_anew(policy, lanes.carry, lanes.times == 0)
+    return act(policy, carry, keys, lanes.observations)
 
 
 def advance(
-    environment: CompiledEnvironment, lanes: LaneState, key: PRNGKeyArray, actions: PyTree
+    environment: CompiledEnvironment,
+    lanes: LaneState,
+    key: PRNGKeyArray,
+    actions: PyTree,
+    first_lane: int = 0,
 ) -> tuple[LaneState, tuple[PyTree, Array, Array, Array]]:
-    """Lanes after one step, those that ended reset; and successors, rewards, both flags."""
-    count = len(lanes.times)
-    step_keys, reset_keys = own(jax.random.split(key, (2, count * parts())), axis=1)
+    """Lanes after one step, those that ended reset; and successors, rewards, both flags.
+
+    The carry is left as it is. The key is consumed; each lane takes its own from it.
+    """
+    step_key, reset_key = jax.random.split(key)
+    step_keys, reset_keys = (
+        keys_by_lane(k, len(lanes.times), first_lane) for k in (step_key, reset_key)
+    )
     states, successors, rewards, terminated, truncated = jax.vmap(environment.step)(
         step_keys, lanes.environments, actions
     )
     ended = terminated | truncated
     fresh_states, fresh_observations = jax.vmap(environment.reset)(reset_keys)
     following = LaneState(
-        _where(ended, fresh_states, states),
-        _where(ended, fresh_observations, successors),
+        choose(ended, fresh_states, states),
+        choose(ended, fresh_observations, successors),
         jnp.where(ended, 0, lanes.times + 1),
+        lanes.carry,
     )
     return following, (successors, rewards.astype(jnp.float32), terminated, truncated)
 
 
 def collect_segment(
     environment: CompiledEnvironment,
-    policy: Callable,
+    policy: Policy,
     lanes: LaneState,
     key: PRNGKeyArray,
     *,
     steps: int,
+    first_lane: int = 0,
 ) -> tuple[LaneState, Trajectories]:
     """T steps of B lanes, carried over from the segment before. Pure; the key is consumed.
 
     Args:
         environment: pure, unbatched.
-        policy: observation -> distribution.
+        policy: with or without memory.
         lanes: B lanes.
         key: each step and lane takes its own key from it.
         steps: T; static.
+        first_lane: the number of the first of the lanes, where others collect those before it.
 
     Returns:
         The lanes after the segment, and the record.
@@ -88,10 +124,18 @@ def collect_segment(
 
     def step(t: Array, lanes: LaneState, actions: PyTree) -> tuple[LaneState, StepRow]:
         step_key = jax.random.fold_in(environment_key, t)
-        following, row = advance(environment, lanes, step_key, actions)
+        following, row = advance(environment, lanes, step_key, actions, first_lane)
         return following, StepRow(*row, jnp.ones_like(row[-1]))
 
-    return roll(policy, lanes, act_key, step, steps=steps, time_limit=environment.time_limit)
+    return roll(
+        policy,
+        lanes,
+        act_key,
+        step,
+        steps=steps,
+        time_limit=environment.time_limit,
+        first_lane=first_lane,
+    )
 
 
 class StepRow(NamedTuple):
@@ -110,36 +154,40 @@ class StepRow(NamedTuple):
 
 
 def roll(
-    policy: Callable,
+    policy: Policy,
     lanes: Any,
     key: PRNGKeyArray,
     step_lanes: Callable[[Array, Any, PyTree], tuple[Any, StepRow]],
     *,
     steps: int,
     time_limit: int | None,
+    first_lane: int = 0,
 ) -> tuple[Any, Trajectories]:
     """T steps of B lanes in one scan, whatever it is that steps them.
 
     Args:
-        policy: observation -> distribution.
-        lanes: a pytree with `observations` and `times` of B lanes.
+        policy: with or without memory.
+        lanes: a NamedTuple with `observations`, `times` and `carry` of B lanes.
         key: of the actions; consumed.
         step_lanes: (row, lanes, actions) -> the lanes after the step, and what it gave.
         steps: T; static.
         time_limit: of the lanes' episodes; static.
+        first_lane: the number of the first of the lanes.
 
     Returns:
         The lanes after the segment, and the record.
     """
-    num_envs, slots = len(lanes.times), max_cuts(steps, time_limit)
+    num_envs, slots = len(lanes.times), cut_slots(steps, time_limit)
     cut_buffers = jax.tree.map(
         lambda x: jnp.zeros((slots, *x.shape), x.dtype), (lanes.observations, lanes.times)
     )
 
     def step(carry, t):
         lanes, buffers, cuts = carry
-        actions, log_probs = act(policy, lane_keys(key, t, num_envs), lanes.observations)
+        keys = lane_keys(key, t, num_envs, first_lane)
+        actions, log_probs, memory = act_in_lanes(policy, lanes, keys)
         following, (successors, *flags) = step_lanes(t, lanes, actions)
+        following = following._replace(carry=memory)
         _, terminated, truncated, _ = flags
         cut = (truncated & ~terminated) | (t == steps - 1)
         slot = cut & (jnp.arange(slots)[:, None] == cuts)
@@ -147,11 +195,21 @@ def roll(
         row = (lanes.observations, actions, *flags, lanes.times, log_probs)
         return (following, buffers, cuts + cut), row
 
+    begins_with = jax.tree.map(lambda x: x[None], lanes.carry)
     start = (lanes, cut_buffers, jnp.zeros(num_envs, jnp.int32))
     (lanes, cuts, _), rows = jax.lax.scan(step, start, jnp.arange(steps))
     observations, actions, rewards, terminated, truncated, valid, times, log_probs = rows
     return lanes, Trajectories(
-        observations, actions, rewards, terminated, truncated, valid, times, log_probs, *cuts
+        observations,
+        actions,
+        rewards,
+        terminated,
+        truncated,
+        valid,
+        times,
+        log_probs,
+        *cuts,
+        carry=begins_with,
     )
 
 

@@ -70,6 +70,7 @@ class Run:
         env: the environment, as it was passed.
         interrupted: it was stopped before its last step.
         env_kwargs: the arguments that the environment was made with from its id.
+        engine: what opened it; None for the engine that its id names.
     """
 
     path: Path | None
@@ -80,6 +81,7 @@ class Run:
     env: Any
     interrupted: bool = False
     env_kwargs: dict[str, Any] = field(default_factory=dict)
+    engine: Any = None
 
     @property
     def policy(self) -> Any:

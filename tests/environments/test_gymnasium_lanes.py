@@ -9,8 +9,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.environments import replay
-from policygrad.environments.lanes import Lanes
-from policygrad.environments.replay import ReplayLog, episode_seed, restore
+from policygrad.environments.gymnasium_lanes import GymnasiumLanes
+from policygrad.environments.replay import ReplayLog, bring_back, episode_seed
 from policygrad.environments.vectorise import vectorise
 from tests.worlds import Chain, Chained, Drift, Echo, Forgetful, chain_vector
 
@@ -50,7 +50,7 @@ def by_hand(lane, length, terminates, count):
 @both_ends
 @pytest.mark.parametrize("copy", [True, False], ids=["copies", "one buffer"])
 def test_every_autoreset_mode_gives_the_same_transitions(mode, terminates, copy):
-    lanes = Lanes(chain_vector(mode, 2, terminates=terminates, copy=copy))
+    lanes = GymnasiumLanes(chain_vector(mode, 2, terminates=terminates, copy=copy))
     lanes.start(0)
     found = transitions(lanes, 30)
     for lane, rows in enumerate(found):
@@ -60,7 +60,7 @@ def test_every_autoreset_mode_gives_the_same_transitions(mode, terminates, copy)
 
 @every_mode
 def test_only_next_step_has_rows_that_are_no_transition(mode):
-    lanes = Lanes(chain_vector(mode, 2))
+    lanes = GymnasiumLanes(chain_vector(mode, 2))
     lanes.start(0)
     valid = np.stack([lanes.step(np.zeros(2, int)).valid for _ in range(12)])
     if mode == AutoresetMode.NEXT_STEP:
@@ -71,7 +71,7 @@ def test_only_next_step_has_rows_that_are_no_transition(mode):
 
 
 def test_next_step_invalid_rows_carry_no_end():
-    lanes = Lanes(chain_vector(AutoresetMode.NEXT_STEP, 2))
+    lanes = GymnasiumLanes(chain_vector(AutoresetMode.NEXT_STEP, 2))
     lanes.start(0)
     for _ in range(12):
         step = lanes.step(np.zeros(2, int))
@@ -84,7 +84,7 @@ def test_vector_environments_of_nested_observations(mode):
         {"a": spaces.Box(-1, 1, (2,)), "b": spaces.Tuple([spaces.Discrete(3), spaces.Discrete(2)])}
     )
     make = lambda: Echo(space, spaces.Discrete(2))  # noqa: E731
-    lanes = Lanes(SyncVectorEnv([make] * 2, autoreset_mode=mode))
+    lanes = GymnasiumLanes(SyncVectorEnv([make] * 2, autoreset_mode=mode))
     lanes.start(3)
     for t in range(12):
         step = lanes.step(np.zeros(2, int))
@@ -101,7 +101,7 @@ def test_same_step_without_final_observations_is_refused():
         def step(self, actions):
             return *self.env.step(actions)[:4], {}
 
-    lanes = Lanes(Silent(chain_vector(AutoresetMode.SAME_STEP)))
+    lanes = GymnasiumLanes(Silent(chain_vector(AutoresetMode.SAME_STEP)))
     lanes.start(0)
     with pytest.raises(UserError, match="final_obs"):
         transitions(lanes, 5)
@@ -111,12 +111,12 @@ def test_vector_environment_without_a_declared_mode_is_refused():
     vector = chain_vector(AutoresetMode.DISABLED)
     vector.metadata = {}
     with pytest.raises(UserError, match="autoreset"):
-        Lanes(vector)
+        GymnasiumLanes(vector)
 
 
 def test_lanes_are_seeded_apart_and_alike_every_time():
     def first(seed):
-        lanes = Lanes(vectorise(Drift, 3))
+        lanes = GymnasiumLanes(vectorise(Drift, 3))
         lanes.start(seed)
         return lanes.observations
 
@@ -141,7 +141,7 @@ def snapshot(lanes):
 @pytest.mark.parametrize("trims", [True, False], ids=["trimmed", "whole log"])
 def test_replay_brings_lanes_back_in_mid_episode(mode, steps, trims):
     def make():
-        return Lanes(SyncVectorEnv([Drift] * 4, autoreset_mode=mode))
+        return GymnasiumLanes(SyncVectorEnv([Drift] * 4, autoreset_mode=mode))
 
     rng = np.random.default_rng(steps)
     actions = rng.integers(0, 2, (steps + 25, 4))
@@ -156,7 +156,7 @@ def test_replay_brings_lanes_back_in_mid_episode(mode, steps, trims):
         assert len(kept.actions) < steps
 
     back = make()
-    restore(back, kept)
+    bring_back(back, kept)
     np.testing.assert_array_equal(back.observations, lanes.observations)
     np.testing.assert_array_equal(back.times, lanes.times)
     for row in actions[steps:]:
@@ -169,25 +169,25 @@ def test_replay_brings_lanes_back_in_mid_episode(mode, steps, trims):
 def test_restored_lanes_can_be_restored_again():
     rng = np.random.default_rng(0)
     actions = rng.integers(0, 2, (60, 4))
-    lanes = Lanes(vectorise(Drift, 4))
+    lanes = GymnasiumLanes(vectorise(Drift, 4))
     lanes.start(5)
     for row in actions[:20]:
         lanes.step(row)
-    middle = Lanes(vectorise(Drift, 4))
-    restore(middle, snapshot(lanes))
+    middle = GymnasiumLanes(vectorise(Drift, 4))
+    bring_back(middle, snapshot(lanes))
     for row in actions[20:40]:
         lanes.step(row)
         middle.step(row)
         middle.log.trim()
-    last = Lanes(vectorise(Drift, 4))
-    restore(last, snapshot(middle))
+    last = GymnasiumLanes(vectorise(Drift, 4))
+    bring_back(last, snapshot(middle))
     for row in actions[40:]:
         jax.tree.map(np.testing.assert_array_equal, last.step(row), lanes.step(row))
 
 
 def test_log_of_lanes_that_are_seeded_together_is_bounded(monkeypatch):
     monkeypatch.setattr(replay, "MOST_BYTES", 10 * 2 * 8)
-    lanes = Lanes(chain_vector(AutoresetMode.NEXT_STEP, 2))
+    lanes = GymnasiumLanes(chain_vector(AutoresetMode.NEXT_STEP, 2))
     lanes.start(0)
     kept = []
     for _ in range(25):
@@ -200,7 +200,7 @@ def test_log_of_lanes_that_are_seeded_together_is_bounded(monkeypatch):
 
 def test_log_of_an_endless_episode_is_bounded_and_whole_again_behind_it(monkeypatch):
     monkeypatch.setattr(replay, "MOST_BYTES", 10 * 8)
-    lanes = Lanes(vectorise(partial(Chain, 15), 1))
+    lanes = GymnasiumLanes(vectorise(partial(Chain, 15), 1))
     lanes.start(0)
     kept = []
     for _ in range(18):
@@ -212,11 +212,11 @@ def test_log_of_an_endless_episode_is_bounded_and_whole_again_behind_it(monkeypa
 
 
 def test_environment_with_a_memory_of_its_own_is_not_brought_back():
-    lanes = Lanes(vectorise(Forgetful, 2))
+    lanes = GymnasiumLanes(vectorise(Forgetful, 2))
     lanes.start(0)
     lanes.step(np.zeros(2, int))
-    back = Lanes(vectorise(Forgetful, 2))
-    restore(back, snapshot(lanes))
+    back = GymnasiumLanes(vectorise(Forgetful, 2))
+    bring_back(back, snapshot(lanes))
     assert not np.array_equal(back.observations, lanes.observations)
 
 
@@ -228,9 +228,9 @@ def test_failure_names_environment_and_step_and_has_the_cause(mode, monkeypatch)
     monkeypatch.setattr(Chained, "made", 0)
     make = lambda: Chained("raise", lane=1, at=5)  # noqa: E731
     if mode is None:
-        lanes = Lanes(vectorise(make, 2))
+        lanes = GymnasiumLanes(vectorise(make, 2))
     else:
-        lanes = Lanes(SyncVectorEnv([make] * 2, autoreset_mode=mode))
+        lanes = GymnasiumLanes(SyncVectorEnv([make] * 2, autoreset_mode=mode))
     lanes.start(0)
     with pytest.raises(EnvironmentFailure) as caught:
         transitions(lanes, 9)
@@ -248,13 +248,16 @@ def test_failure_in_reset():
         def reset(self, **kwargs):
             raise RuntimeError("no such level")
 
-    lanes = Lanes(vectorise(Broken, 2))
+    lanes = GymnasiumLanes(vectorise(Broken, 2))
     with pytest.raises(EnvironmentFailure, match="environment 0 raised RuntimeError at reset"):
         lanes.start(0)
 
 
 def test_spawned_processes_step_like_this_one():
-    ours, theirs = Lanes(vectorise(Drift, 2, processes=True)), Lanes(vectorise(Drift, 2))
+    ours, theirs = (
+        GymnasiumLanes(vectorise(Drift, 2, processes=True)),
+        GymnasiumLanes(vectorise(Drift, 2)),
+    )
     try:
         for lanes in (ours, theirs):
             lanes.start(3)

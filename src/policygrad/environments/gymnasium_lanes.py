@@ -1,0 +1,198 @@
+"""Gymnasium environments as lanes: B copies stepped together, reset by us and never by themselves.
+
+The three autoreset modes of a Gymnasium vector environment become one behaviour here. `step`
+returns the true successors; afterwards `observations` is what the policy sees next. Under
+NEXT_STEP the environment spends one step on resetting: a row that is no transition, `valid` False.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from policygrad.core.errors import EnvironmentFailure, UserError
+from policygrad.environments.lanes import LaneStep, owned, per_lane
+from policygrad.environments.replay import ReplayLog, bring_back
+from policygrad.spaces import action_space_of, observation_space_of
+
+
+class GymnasiumLanes:
+    """B copies of one Gymnasium environment.
+
+    Args:
+        vector: steps the copies.
+        time_limit: steps after which it truncates an episode; None where it is not known.
+        owned: close it with the lanes; it is the user's otherwise.
+        replays: whether seeds and actions bring it back to where it was.
+        first_lane: the number of the first of these lanes, where others step those before it.
+
+    Attributes:
+        num_envs: B.
+        observation_space, action_space: of one copy.
+        time_limit: steps after which an episode is truncated, where the registration says so.
+        observations: pytree of `[B, ...]`, what the policy sees next; the environment's own
+            arrays, good until the next step.
+        times: `[B]`, the steps that the running episodes already had.
+        log: what it takes to bring the lanes back to where they are.
+    """
+
+    def __init__(
+        self,
+        vector: VectorEnv,
+        time_limit: int | None = None,
+        *,
+        owned: bool = True,
+        replays: bool = True,
+        first_lane: int = 0,
+    ) -> None:
+        observation_space_of(vector.single_observation_space)  # refuses what no policy reads
+        action_space_of(vector.single_action_space)
+        self.vector = vector
+        self.num_envs: int = vector.num_envs
+        self.observation_space = vector.single_observation_space
+        self.action_space = vector.single_action_space
+        self.time_limit = time_limit
+        self._mode = autoreset_mode(vector)
+        self._steps = 0
+        self._owned = owned
+        self._replays = replays
+        self._first_lane = first_lane
+        self.observations: Any = None
+        self.times = np.zeros(self.num_envs, np.int32)
+
+    def start(self, seed: int) -> None:
+        """Begin a fresh episode in every lane, seeded by `seed` and the lane's number."""
+        self.begin(
+            ReplayLog(
+                seed,
+                self.seeds_each_lane,
+                self.num_envs,
+                keeps=self._replays,
+                first_lane=self._first_lane,
+            )
+        )
+
+    def begin(self, log: ReplayLog) -> None:
+        """Reset every lane with the seed of its running episode in a log, and go on with the log.
+
+        Its actions are not repeated: see `bring_back`.
+        """
+        self.log = log
+        seeds = log.seeds_of(range(self.num_envs))
+        self.observations = self._reset(seed=seeds if self.seeds_each_lane else seeds[0])
+        self.times = np.zeros(self.num_envs, np.int32)
+        self._ended = np.zeros(self.num_envs, bool)
+
+    @property
+    def seeds_each_lane(self) -> bool:
+        """Whether one lane can be reset by itself, with a seed of its own."""
+        return self._mode == AutoresetMode.DISABLED
+
+    def step(self, actions: Any) -> LaneStep:
+        """One step of every lane, with actions `[B, ...]` of the action space."""
+        self.log.record(actions)
+        self._steps += 1
+        try:
+            observations, rewards, terminated, truncated, info = self.vector.step(actions)
+        except EnvironmentFailure:
+            raise
+        except Exception as error:
+            raise EnvironmentFailure(
+                f"the environment raised {type(error).__name__} at step {self._steps} of "
+                f"{self.num_envs} environments: {error}"
+            ) from error
+        terminated = per_lane("terminated", terminated, self.num_envs, bool)
+        truncated = per_lane("truncated", truncated, self.num_envs, bool)
+        successors = observations
+        ended = terminated | truncated
+        valid = ~self._ended
+        self.times = np.where(valid, self.times + 1, 0).astype(np.int32)
+        self.observations = successors
+        if self._mode == AutoresetMode.NEXT_STEP:
+            self._ended = ended
+        elif ended.any():
+            if self._mode == AutoresetMode.SAME_STEP:
+                successors = with_final_observations(owned(successors), info, ended)
+            else:
+                successors = owned(successors)  # the reset may write over them
+                lanes = np.flatnonzero(ended)
+                seeds: list[int | None] = [None] * self.num_envs
+                for lane, seed in zip(lanes, self.log.begin_episodes(lanes), strict=True):
+                    seeds[lane] = seed
+                self.reset_some(ended, seeds)
+            self.times = np.where(ended, 0, self.times).astype(np.int32)
+        return LaneStep(successors, rewards, terminated & valid, truncated & valid, valid)
+
+    def reset_some(self, which: np.ndarray, seeds: list[int | None]) -> None:
+        """Begin an episode in the lanes `[B]` that are reset by themselves, with these seeds."""
+        self.observations = self._reset(seed=seeds, options={"reset_mask": which})
+        self.times = np.where(which, 0, self.times).astype(np.int32)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What `restore` reads: the log, and where the lanes are."""
+        return self.log.to_arrays() | {
+            "observations": owned(self.observations),
+            "times": self.times.copy(),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> bool:
+        """Bring the lanes back; False where they did not come back, or never do."""
+        log = ReplayLog.from_arrays(
+            snapshot,
+            each_lane=self.seeds_each_lane,
+            num_envs=self.num_envs,
+            keeps=self._replays,
+            first_lane=self._first_lane,
+        )
+        if not log.complete:
+            return False
+        bring_back(self, log)
+        same = jax.tree.map(np.array_equal, owned(self.observations), snapshot["observations"])
+        return all(jax.tree.leaves(same)) and np.array_equal(self.times, snapshot["times"])
+
+    def _reset(self, **kwargs: Any) -> Any:
+        try:
+            observations, _ = self.vector.reset(**kwargs)
+        except EnvironmentFailure:
+            raise
+        except Exception as error:
+            raise EnvironmentFailure(
+                f"the environment raised {type(error).__name__} in reset: {error}"
+            ) from error
+        return observations
+
+    def close(self) -> None:
+        """Release the environments and their worker processes, unless they are the user's."""
+        if self._owned:
+            self.vector.close()
+
+
+def with_final_observations(observations: Any, info: dict, ended: np.ndarray) -> Any:
+    """SAME_STEP: put the final observations, which the info carries, where lanes were reset."""
+    final = info.get("final_obs", info.get("final_observation"))
+    if final is None:
+        raise UserError(
+            "the vector environment resets in the same step but its info has no 'final_obs', so "
+            "that the successors of truncated steps are lost; use another autoreset mode"
+        )
+    rows = [final[i] for i in np.flatnonzero(ended)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+
+    def put(array: np.ndarray, values: np.ndarray) -> np.ndarray:
+        array = array.copy()
+        array[ended] = values
+        return array
+
+    return jax.tree.map(put, observations, stacked)
+
+
+def autoreset_mode(vector: VectorEnv) -> AutoresetMode:
+    """The mode that a vector environment declares."""
+    declared = vector.metadata.get("autoreset_mode")
+    if declared is None:
+        raise UserError(
+            f"{type(vector).__name__} declares no autoreset mode; set "
+            'metadata["autoreset_mode"] to one of gymnasium.vector.AutoresetMode'
+        )
+    return declared if isinstance(declared, AutoresetMode) else AutoresetMode(declared)

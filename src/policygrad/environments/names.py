@@ -1,0 +1,27 @@
+"""Names that a user may have mistyped, and packages that may be missing."""
+
+import difflib
+import importlib
+import importlib.util
+from typing import Any
+
+from policygrad.core.errors import UserError
+
+
+def require_extra(package: str, what: str, extra: str | None = None) -> Any:
+    """Import an optional package, or say which command brings it."""
+    if importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"{what} needs {package}, which is not installed; "
+            f"pip install 'policygrad[{extra or package}]'"
+        )
+    return importlib.import_module(package)
+
+
+def nearest(name: str, known: list[str], prefix: str = "") -> str:
+    """', did you mean …' with the closest names, whatever their case; '' where none is close."""
+    by_lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.5)
+    if not close:
+        return ""
+    return ", did you mean " + " or ".join(prefix + by_lower[c] for c in close) + "?"

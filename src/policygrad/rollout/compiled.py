@@ -1,0 +1,240 @@
+"""JAX-native environments as a source: everything in compiled programs."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from policygrad.core.modules import PolicyShape
+from policygrad.core.trajectories import Trajectories
+from policygrad.environments.protocol import ById, CompiledEnvironment
+from policygrad.policies.meeting import Policy
+from policygrad.rollout import episodes as episodes_
+from policygrad.rollout import segments
+from policygrad.rollout.collectors import (
+    Collector,
+    SegmentProgram,
+    require_finished,
+    require_no_episodes,
+)
+from policygrad.rollout.play import Played, play_episodes
+
+# On the module's level, so that a second run of the same shape in a process compiles nothing.
+
+
+@partial(jax.jit, static_argnums=(0, 1, 4, 5))
+def _start(
+    env: ById, shape: PolicyShape, arrays: tuple, key: PRNGKeyArray, lanes: int, first_lane: int
+) -> segments.LaneState:
+    return segments.start_lanes(env.value, shape.policy(arrays), key, lanes, first_lane)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _collect_segment(
+    program: SegmentProgram, shape: PolicyShape, arrays: tuple, lanes: Any, key: PRNGKeyArray
+) -> tuple[segments.LaneState, Trajectories]:
+    return program.collect(shape.policy(arrays), lanes, key)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 4, 5, 6))
+def _collect_episodes(
+    env: ById,
+    shape: PolicyShape,
+    arrays: tuple,
+    key: PRNGKeyArray,
+    episodes: int,
+    max_steps: int,
+    first_lane: int,
+) -> episodes_.EpisodeBatch:
+    return episodes_.collect_episodes(
+        env.value,
+        shape.policy(arrays),
+        key,
+        episodes=episodes,
+        max_steps=max_steps,
+        first_lane=first_lane,
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 4, 5, 6))
+def _play(
+    env: ById,
+    shape: PolicyShape,
+    arrays: tuple,
+    key: PRNGKeyArray,
+    episodes: int,
+    max_steps: int,
+    greedy: bool,
+) -> tuple[Array, Array, Array]:
+    policy = shape.policy(arrays)
+    reset_key, act_key, environment_key = jax.random.split(key, 3)
+    lanes = segments.start_lanes(env.value, policy, reset_key, episodes)
+    keys = act_key, environment_key
+    return play_episodes(env.value, policy, lanes, keys, max_steps=max_steps, greedy=greedy)
+
+
+class CompiledSource:
+    """A compiled environment as a source of batches.
+
+    Args:
+        environment: pure, unbatched.
+        num_envs: lanes of a segment; of whole episodes all run at once.
+        first_lane: the number of the first lane, where others step those before it.
+    """
+
+    def __init__(
+        self, environment: CompiledEnvironment, num_envs: int, first_lane: int = 0
+    ) -> None:
+        self.observation_space = environment.observation_space
+        self.action_space = environment.action_space
+        self.time_limit = environment.time_limit
+        self.num_envs = num_envs
+        self.environment, self._first_lane = environment, first_lane
+
+    def segments(self, policy: Policy, key: PRNGKeyArray, steps: int) -> "CompiledSegments":
+        """Segments of T steps of the lanes, which begin here. The key is consumed."""
+        return CompiledSegments(
+            self.environment, policy, key, self.num_envs, steps, self._first_lane
+        )
+
+    def episodes(
+        self,
+        policy: Policy,
+        key: PRNGKeyArray,
+        episodes: int,
+        max_steps: int,
+        *,
+        keep_unfinished: bool = False,
+    ) -> "CompiledEpisodes":
+        """Whole episodes, begun afresh for every batch."""
+        return CompiledEpisodes(
+            self.environment,
+            episodes,
+            max_steps,
+            keep_unfinished=keep_unfinished,
+            first_lane=self._first_lane,
+        )
+
+    def play(
+        self,
+        policy: Policy,
+        key: PRNGKeyArray,
+        *,
+        episodes: int,
+        max_steps: int,
+        greedy: bool,
+    ) -> Played:
+        """What N episodes come to. The key is consumed."""
+        shape = PolicyShape.of(policy)
+        totals, lengths, unfinished = _play(
+            ById(self.environment), shape, shape.arrays(policy), key, episodes, max_steps, greedy
+        )
+        return Played(np.asarray(totals, np.float64), np.asarray(lengths), np.asarray(unfinished))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class CompiledSegments(Collector):
+    """Segments of a compiled environment.
+
+    Attributes:
+        lanes: as the last segment left them; who rolls them out elsewhere puts them back.
+    """
+
+    whole_episodes = False
+
+    def __init__(
+        self,
+        environment: CompiledEnvironment,
+        policy: Policy,
+        key: PRNGKeyArray,
+        num_envs: int,
+        steps: int,
+        first_lane: int = 0,
+    ) -> None:
+        self.observation_space = environment.observation_space
+        self.action_space = environment.action_space
+        self._program = SegmentProgram(Same(environment), steps, first_lane)
+        self.environment, self.steps = Same(environment), steps
+        shape = PolicyShape.of(policy)
+        arrays = shape.arrays(policy)
+        self.lanes: Any = _start(
+            self._program.environment, shape, arrays, key, num_envs, first_lane
+        )
+
+    def collect(
+        self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None
+    ) -> Trajectories:
+        require_no_episodes(episodes)
+        shape = PolicyShape.of(policy)
+        self.lanes, record = _collect_segment(
+            self._program, shape, shape.arrays(policy), self.lanes, key
+        )
+        return record
+
+    def snapshot(self) -> Any:
+        return self.lanes
+
+    def restore(self, snapshot: Any) -> bool:
+        self.lanes = snapshot
+        return True
+
+    def program(self) -> SegmentProgram:
+        return self._program
+
+
+class CompiledEpisodes(Collector):
+    """Whole episodes of a compiled environment, begun afresh for every batch."""
+
+    whole_episodes = True
+
+    def __init__(
+        self,
+        environment: CompiledEnvironment,
+        episodes: int,
+        max_steps: int,
+        *,
+        keep_unfinished: bool = False,
+        first_lane: int = 0,
+    ) -> None:
+        self.observation_space = environment.observation_space
+        self.action_space = environment.action_space
+        self._environment, self._first_lane = ById(environment), first_lane
+        self.episodes, self._max_steps = episodes, max_steps
+        self._keep_unfinished = keep_unfinished
+
+    def collect(
+        self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None
+    ) -> Trajectories:
+        shape = PolicyShape.of(policy)
+        batch = _collect_episodes(
+            self._environment,
+            shape,
+            shape.arrays(policy),
+            key,
+            episodes or self.episodes,
+            self._max_steps,
+            self._first_lane,
+        )
+        if not self._keep_unfinished:
+            require_finished(np.asarray(batch.unfinished), self._max_steps)
+        return episodes_.trim(batch.trajectories)
+
+
+class Same(ById):
+    """The name that `ById` had before."""
+
+    @property
+    def environment(self) -> Any:
+        return self.value
+
+
+def collect_compiled_episodes(
+    same: ById, policy: Any, key: Any, episodes: int, max_steps: int
+) -> episodes_.EpisodeBatch:
+    """N whole episodes of a compiled environment; what ran before with these shapes is reused."""
+    shape = PolicyShape.of(policy)
+    return _collect_episodes(same, shape, shape.arrays(policy), key, episodes, max_steps, 0)

@@ -1,0 +1,156 @@
+"""The one loop over whole episodes inside a compiled program: who calls it says what it keeps."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+
+from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.policies.meeting import Policy, act_greedily, begin_anew
+from policygrad.rollout.acting import lane_keys
+from policygrad.rollout.segments import LaneState, act_in_lanes, advance, choose
+
+Kept = TypeVar("Kept")
+
+
+class Played(NamedTuple):
+    """What N episodes came to.
+
+    Attributes:
+        returns: `[N]`, undiscounted, in units of reward.
+        lengths: `[N]`, steps.
+        unfinished: `[N]`, episodes that were stopped at the cap on steps.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    unfinished: np.ndarray
+
+
+class EpisodeStep(NamedTuple):
+    """One step of N episodes, for who keeps something of it.
+
+    Attributes:
+        t: `[]`, the steps that were made before this one.
+        lanes: before the step; one whose episode has ended is in another one.
+        alive: `[N]`, the step belongs to the lane's episode, which had not ended before it.
+        actions: pytree of `[N, ...]`.
+        log_probs: `[N]`, nats; zeros for greedy actions.
+        successors: pytree of `[N, ...]`, taken before any reset.
+        rewards, terminated, truncated: `[N]`.
+    """
+
+    t: Int[Array, ""]
+    lanes: LaneState
+    alive: Bool[Array, " N"]
+    actions: PyTree
+    log_probs: Array
+    successors: PyTree
+    rewards: Array
+    terminated: Array
+    truncated: Array
+
+
+class Going(NamedTuple):
+    """N episodes on their way: steps made, lanes, which have not ended, and what is kept."""
+
+    t: Int[Array, ""]
+    lanes: LaneState
+    alive: Bool[Array, " N"]
+    kept: Any
+
+
+def run_episodes(
+    environment: CompiledEnvironment,
+    policy: Policy,
+    lanes: LaneState,
+    keys: tuple[PRNGKeyArray, PRNGKeyArray],
+    keep: Callable[[Kept, EpisodeStep], Kept],
+    kept: Kept,
+    *,
+    max_steps: int,
+    greedy: bool = False,
+    first_actions: PyTree = None,
+    first_lane: int = 0,
+) -> tuple[Kept, Bool[Array, " N"]]:
+    """N episodes started together, one a lane, all run to their end or to the cap. Pure.
+
+    Args:
+        environment: pure, unbatched.
+        policy: with or without memory.
+        lanes: where the N episodes begin, or go on from.
+        keys: of the actions, and of the environments; consumed.
+        keep: (kept, step) -> kept; called once a step, also for episodes that have ended.
+        kept: before the first step, a pytree of arrays.
+        max_steps: cap on the steps that are made; static.
+        greedy: take the distributions' modes in place of samples; static.
+        first_actions: pytree of `[N, ...]`, taken at the first step in place of the policy's, with
+            zeros in place of their log-probabilities.
+        first_lane: the number of the first of the lanes.
+
+    Returns:
+        What was kept, and `[N]`, the episodes that were still running at the cap.
+    """
+    act_key, environment_key = keys
+    count = len(lanes.times)
+
+    def action_of(t: Array, lanes: LaneState) -> tuple[PyTree, Array, PyTree]:
+        if greedy:
+            carry = begin_anew(policy, lanes.carry, lanes.times == 0)
+            actions, carry = act_greedily(policy, carry, lanes.observations)
+            return actions, jnp.zeros(count), carry
+        actions, log_probs, carry = act_in_lanes(
+            policy, lanes, lane_keys(act_key, t, count, first_lane)
+        )
+        if first_actions is not None:
+            actions = choose(jnp.broadcast_to(t == 0, (count,)), first_actions, actions)
+            log_probs = jnp.where(t == 0, 0.0, log_probs)
+        return actions, log_probs, carry
+
+    def running(going: Going) -> Bool[Array, ""]:
+        return (going.t < max_steps) & jnp.any(going.alive)
+
+    def step(going: Going) -> Going:
+        t, lanes, alive, kept = going
+        actions, log_probs, carry = action_of(t, lanes)
+        key = jax.random.fold_in(environment_key, t)
+        following, (successors, rewards, terminated, truncated) = advance(
+            environment, lanes, key, actions, first_lane
+        )
+        seen = EpisodeStep(
+            t, lanes, alive, actions, log_probs, successors, rewards, terminated, truncated
+        )
+        alive = alive & ~(terminated | truncated)
+        return Going(t + 1, following._replace(carry=carry), alive, keep(kept, seen))
+
+    start = Going(jnp.int32(0), lanes, jnp.ones(count, bool), kept)
+    end = jax.lax.while_loop(running, step, start)
+    return end.kept, end.alive
+
+
+def play_episodes(
+    environment: CompiledEnvironment,
+    policy: Policy,
+    lanes: LaneState,
+    keys: tuple[PRNGKeyArray, PRNGKeyArray],
+    *,
+    max_steps: int,
+    greedy: bool,
+) -> tuple[Array, Array, Array]:
+    """`[N]` returns, lengths, and flags of the unfinished, with nothing kept of the steps.
+
+    Args and purity as for `run_episodes`.
+    """
+
+    def keep(kept: tuple[Array, Array], step: EpisodeStep) -> tuple[Array, Array]:
+        totals, lengths = kept
+        return totals + jnp.where(step.alive, step.rewards, 0.0), lengths + step.alive
+
+    nothing = jnp.zeros(len(lanes.times)), jnp.zeros(len(lanes.times), jnp.int32)
+    (totals, lengths), unfinished = run_episodes(
+        environment, policy, lanes, keys, keep, nothing, max_steps=max_steps, greedy=greedy
+    )
+    return totals, lengths, unfinished
