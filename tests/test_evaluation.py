@@ -48,6 +48,25 @@ def test_endless_episodes_are_capped(env):
         assert np.isfinite(returns.mean)
 
 
+class Traced(DuckChain):
+    """Counts how often its step is traced for a program."""
+
+    traced = 0
+
+    def step(self, key, state, action, params):
+        self.traced += 1
+        return super().step(key, state, action, params)
+
+
+def test_second_evaluation_compiles_nothing():
+    env, agent = Traced(), always(1)
+    first = policygrad.evaluate(agent, env, episodes=4)
+    traced, env.traced = env.traced, 0
+    assert traced > 0
+    assert policygrad.evaluate(agent, env, episodes=4) == first
+    assert env.traced == 0
+
+
 def test_evaluation_has_no_bias_towards_short_episodes():
     """Odds of a false alarm: z = 4.5, one in 150,000; the seed is fixed."""
     agent = always(0, observations=Lottery.observation_space)

@@ -171,6 +171,19 @@ class MLPPolicy(eqx.Module):
         return Categorical(self.network(observation))
 
 
+class Remembering(eqx.Module):
+    """Acts by the sum of what it saw since the episode began."""
+
+    weight: jax.Array
+
+    def initial_carry(self) -> Any:
+        return jnp.zeros(self.weight.shape[1])
+
+    def __call__(self, observation: Any, carry: Any) -> Any:
+        carry = carry / 2 + observation
+        return Categorical(self.weight @ carry), carry
+
+
 # ----- chance
 
 

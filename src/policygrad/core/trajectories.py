@@ -3,10 +3,12 @@
 Arrays are time-major: `[T, B]` is T steps of B environments (or of B whole episodes, padded).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 
@@ -89,6 +91,30 @@ def successor_values(
     at_cuts = jnp.take_along_axis(cut_values, jnp.clip(rank, 0, len(cut_values) - 1), axis=0)
     following = jnp.concatenate([values[1:], values[-1:]])
     return jnp.where(cuts, at_cuts, following)
+
+
+def join_lanes(records: Sequence[Trajectories]) -> Trajectories:
+    """Records of some lanes, or episodes, each, as the record of all: side by side along axis 1.
+
+    Args:
+        records: of equally many steps, or of whole episodes of any height. Arrays of NumPy or JAX.
+
+    Returns:
+        NumPy arrays. Whole episodes are padded to the highest of them with rows that are not
+        `valid`, and successors to as many rows as any of the records has.
+    """
+    first = records[0]
+    parts = [[np.asarray(x) for x in jax.tree.leaves(record)] for record in records]
+
+    def join(*leaves: np.ndarray) -> np.ndarray:
+        rows = max(len(x) for x in leaves)
+        padded = [
+            np.concatenate([x, np.zeros((rows - len(x), *x.shape[1:]), x.dtype)]) for x in leaves
+        ]
+        return np.concatenate(padded, axis=1)
+
+    joined = [join(*leaves) for leaves in zip(*parts, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(first), joined)
 
 
 def steps_per_episode(trajectories: Trajectories) -> Float[Array, ""]:

@@ -14,7 +14,7 @@ from policygrad.environments.envpool import make_envpool
 from policygrad.environments.gymnasium_ids import make_gymnasium
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.gymnax import GymnaxLike, adapted, make_gymnax
-from policygrad.environments.lanes import Lanes
+from policygrad.environments.lanes import LaneMethods, Lanes
 from policygrad.environments.names import nearest, require_extra
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.environments.vectorise import vectorise
@@ -74,8 +74,11 @@ def _made(env: Any, how: _How) -> Environment:
     """What is told by what it can do, and not by its type; no object is of two of these kinds."""
     if isinstance(env, GymnaxLike):
         return adapted(env)
-    if isinstance(env, (CompiledEnvironment, Lanes)):
+    if isinstance(env, CompiledEnvironment):
         return env
+    if isinstance(env, LaneMethods):
+        lanes: Any = env
+        return lanes
     if callable(env):
         return _from_function(env, how)
     raise UserError(

@@ -34,27 +34,8 @@ class LaneStep(NamedTuple):
 
 
 @runtime_checkable
-class Lanes(Protocol):
-    """B copies of one environment in NumPy.
-
-    A lane whose episode has ended begins the next one by itself, before its next observation is
-    read. Arrays that are handed over may be written over by the next step.
-
-    Attributes:
-        num_envs: B.
-        observation_space, action_space: of one copy.
-        time_limit: steps after which an episode is truncated at the latest; None where it may be at
-            any step, or never.
-        observations: pytree of `[B, ...]`, what the policy sees next.
-        times: `[B]`, the steps that the running episodes already had.
-    """
-
-    num_envs: int
-    observation_space: spaces.Space
-    action_space: spaces.Space
-    time_limit: int | None
-    observations: Any
-    times: Any
+class LaneMethods(Protocol):
+    """What steps lanes; by these methods an object is known for lanes."""
 
     def start(self, seed: int) -> None:
         """Begin a fresh episode in every lane; all chance from here on follows from the seed."""
@@ -70,7 +51,31 @@ class Lanes(Protocol):
 
 
 @runtime_checkable
-class RestorableLanes(Lanes, Protocol):
+class Lanes(LaneMethods, Protocol):
+    """B copies of one environment in NumPy.
+
+    A lane whose episode has ended begins the next one by itself, before its next observation is
+    read. Arrays that are handed over may be written over by the next step.
+
+    Attributes:
+        num_envs: B.
+        observation_space, action_space: of one copy.
+        time_limit: steps after which an episode is truncated at the latest; None where it may be at
+            any step, or never.
+        observations: pytree of `[B, ...]`, what the policy sees next; there from `start` on.
+        times: `[B]`, the steps that the running episodes already had; there from `start` on.
+    """
+
+    num_envs: int
+    observation_space: spaces.Space
+    action_space: spaces.Space
+    time_limit: int | None
+    observations: Any
+    times: Any
+
+
+@runtime_checkable
+class Restorable(Protocol):
     """Lanes that can be brought back to where they were, so that a run can be resumed exactly."""
 
     def snapshot(self) -> PyTree:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from policygrad.core.trajectories import Trajectories
-from policygrad.environments.lanes import Lanes, RestorableLanes
+from policygrad.environments.lanes import Lanes, Restorable
 from policygrad.environments.replay import episode_seed
 from policygrad.policies.meeting import Policy, initial_carry
 from policygrad.rollout import host
@@ -109,14 +109,14 @@ class HostSegments(Collector):
         lanes = self._environments
         return {
             "steps": np.array(self._made, np.int64),
-            "lanes": lanes.snapshot() if isinstance(lanes, RestorableLanes) else (),
+            "lanes": lanes.snapshot() if isinstance(lanes, Restorable) else (),
             "carry": self._actor.carry,
         }
 
     def restore(self, snapshot: Any) -> bool:
         lanes, self._made = self._environments, int(snapshot["steps"])
         self._actor.carry = snapshot["carry"]
-        if isinstance(lanes, RestorableLanes) and lanes.restore(snapshot["lanes"]):
+        if isinstance(lanes, Restorable) and lanes.restore(snapshot["lanes"]):
             return True
         lanes.start(episode_seed(self._seed, 1, self._made))
         return False

@@ -15,7 +15,7 @@ from policygrad.core.errors import UserError
 from policygrad.environments.catalogue import MAKERS, Environment, make
 from policygrad.environments.envpool import Pool
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
-from policygrad.environments.lanes import Lanes
+from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.collectors import Collector
 from policygrad.rollout.compiled import CompiledSource
@@ -175,9 +175,9 @@ def source_of(environment: Environment, num_envs: int, first_lane: int = 0) -> S
     """The source of an environment: the one place that tells the kinds of environments apart."""
     if isinstance(environment, GymnasiumLanes) and isinstance(environment.vector, Pool):
         return PoolSource(environment, first_lane)
-    if isinstance(environment, Lanes):
-        return HostSource(environment, first_lane)
-    return CompiledSource(environment, num_envs, first_lane)
+    if isinstance(environment, CompiledEnvironment):
+        return CompiledSource(environment, num_envs, first_lane)
+    return HostSource(environment, first_lane)
 
 
 def make_collector(

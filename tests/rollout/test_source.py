@@ -1,0 +1,137 @@
+"""Sources: the same questions put to lanes on the host, to EnvPool and to compiled environments."""
+
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import policygrad
+from policygrad.core.errors import PolicygradError, UserError
+from policygrad.environments.catalogue import MAKERS
+from policygrad.environments.lanes import LaneStep, Restorable
+from policygrad.policies.agent import Agent
+from policygrad.rollout import ENGINES, HostSource, Source, open_source
+from policygrad.rollout.collectors import unfinished_episodes
+from tests.worlds import Chain, DuckChain, MLPPolicy, chain_step
+
+KEY = jax.random.key(3)
+POLICY = MLPPolicy(2, 2)
+
+
+class NumPyChain:
+    """`Chain(3)` as a simulator of somebody's own in NumPy, which writes over what it gave."""
+
+    observation_space = Chain().observation_space
+    action_space = spaces.Discrete(2)
+    time_limit = None
+
+    def __init__(self, num_envs, length=3):
+        self.num_envs, self.length, self.closed = num_envs, length, False
+        self.observations = np.zeros((num_envs, 2))
+
+    def start(self, seed):
+        self.x, self.times = np.zeros(self.num_envs), np.zeros(self.num_envs, int)
+        self._observe()
+
+    def _observe(self):
+        self.observations[:] = np.stack([self.x, self.times], axis=1)
+
+    def step(self, actions):
+        self.x, self.times, rewards = chain_step(self.x, self.times, actions)
+        successors, ends = np.stack([self.x, self.times], axis=1), self.times >= self.length
+        self.x, self.times = np.where(ends, 0, self.x), np.where(ends, 0, self.times)
+        self._observe()
+        return LaneStep(successors, rewards, ends, np.zeros(self.num_envs, bool))
+
+    def close(self):
+        self.closed = True
+
+
+class MyEngine:
+    """Opens one id."""
+
+    def open(self, env_id, num_envs, *, processes=False, kwargs=None):
+        if env_id != "my-chain":
+            raise UserError(f"no environment {env_id}; there is my-chain")
+        return HostSource(NumPyChain(num_envs, **(kwargs or {})))
+
+
+def both(num_envs=4):
+    return open_source("my-chain", num_envs, engine=MyEngine()), open_source(Chain, num_envs)
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_simulator_without_gymnasium_gives_the_record_that_gymnasium_gives():
+    ours, theirs = (source.segments(POLICY, KEY, 7) for source in both())
+    for i in range(2):
+        assert_same(*(c.collect(POLICY, jax.random.key(i)) for c in (ours, theirs)))
+    ours, theirs = (source.episodes(POLICY, KEY, 6, 10) for source in both())
+    assert_same(ours.collect(POLICY, KEY), theirs.collect(POLICY, KEY))
+    assert ours.collect(POLICY, KEY, episodes=3).rewards.shape[1] == 3
+    ours, theirs = (
+        source.play(POLICY, KEY, episodes=6, max_steps=10, greedy=False) for source in both()
+    )
+    assert_same(ours, theirs)
+    assert ours.lengths.tolist() == [3] * 6
+
+
+def test_lanes_of_somebodys_own_resume_with_fresh_episodes():
+    assert not isinstance(NumPyChain(2), Restorable)
+    first, second = (HostSource(NumPyChain(2)).segments(POLICY, KEY, 7) for _ in "ab")
+    first.collect(POLICY, KEY)
+    assert second.restore(first.snapshot()) is False
+    np.testing.assert_array_equal(second.collect(POLICY, KEY).times[0], 0)
+
+
+def test_an_engine_of_somebodys_own_is_evaluated_with():
+    space = Chain().observation_space
+    agent = Agent(POLICY, space, spaces.Discrete(2))
+    ours = policygrad.evaluate(agent, "my-chain", engine=MyEngine(), episodes=4)
+    theirs = policygrad.evaluate(agent, Chain, episodes=4)
+    assert (ours.deterministic, ours.stochastic) == (theirs.deterministic, theirs.stochastic)
+    with pytest.raises(UserError, match="there is my-chain"):
+        policygrad.evaluate(agent, "CartPole-v1", engine=MyEngine())
+    with pytest.raises(UserError, match="opens an environment by its id"):
+        open_source(Chain, 2, engine=MyEngine())
+
+
+def test_a_source_and_lanes_are_taken_as_they_are():
+    source, lanes = open_source(DuckChain(), 2), NumPyChain(3)
+    assert open_source(source, 8) is source
+    source = open_source(lanes, 8)
+    assert isinstance(source, HostSource)
+    assert source.lanes is lanes
+    source.close()
+    assert lanes.closed
+
+
+def test_the_engines_of_the_library_open_what_their_names_open():
+    assert list(ENGINES) == list(MAKERS)
+    for name in ("gymnasium", "gymnax"):
+        ours, theirs = ENGINES[name].open("CartPole-v1", 2), open_source(f"{name}/CartPole-v1", 2)
+        assert isinstance(ours, Source)
+        policy = MLPPolicy(4, 2)
+        a, b = (s.segments(policy, KEY, 5).collect(policy, KEY) for s in (ours, theirs))
+        assert_same(a, b)
+
+
+@pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+def test_episodes_that_were_stopped_are_refused_or_kept_without_a_flag(env):
+    source = open_source(env, 2)
+    with pytest.raises(PolicygradError, match="3 of 3 episodes did not end within 2 steps"):
+        source.episodes(POLICY, KEY, 3, 2).collect(POLICY, KEY)
+    record = source.episodes(POLICY, KEY, 3, 2, keep_unfinished=True).collect(POLICY, KEY)
+    assert unfinished_episodes(record).all()
+    assert not np.any(record.terminated | record.truncated)
+    whole = source.episodes(POLICY, KEY, 3, 4, keep_unfinished=True).collect(POLICY, KEY)
+    assert not unfinished_episodes(whole).any()
+
+
+@pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+def test_segments_take_no_number_of_episodes(env):
+    collector = open_source(env, 2).segments(POLICY, KEY, 4)
+    with pytest.raises(ValueError, match="episodes=3"):
+        collector.collect(POLICY, KEY, episodes=3)
