@@ -5,7 +5,10 @@ import itertools
 import numpy as np
 
 from policygrad import baselines, estimators
-from policygrad.tabular import FiniteMDP, SoftmaxPolicy, Sparse, all_action
+from policygrad.gradients.estimators import Estimator
+from policygrad.gradients.forms import LambdaReturn, NStep, TotalReturn
+from policygrad.tabular import AllAction, FiniteMDP, SoftmaxPolicy, Sparse, all_action
+from tests.tabular.forms import RenormalisedLambda
 
 
 def random_mdp(seed, states=3, actions=2, horizon=3, *, absorbing=True, noisy=True, sparse=False):
@@ -65,6 +68,20 @@ def every_estimator(b, v, gamma, lam, *, constant=0.7):
         yield f"all_action, V {kept}", all_action(**both)
 
 
+def is_total(estimator):
+    """Whether the return is one number an episode."""
+    return isinstance(estimator, Estimator) and isinstance(estimator.form, TotalReturn)
+
+
+def is_monte_carlo(estimator):
+    """Whether its returns hold rewards alone."""
+    if isinstance(estimator, AllAction):
+        return False
+    return isinstance(estimator.form, TotalReturn) or (
+        isinstance(estimator.form, LambdaReturn) and estimator.form.gae_lambda == 1
+    )
+
+
 def scores(policy, mdp):
     """z [S, A, d], from the formula of the softmax."""
     phi = np.eye(mdp.states * mdp.actions).reshape(mdp.states, mdp.actions, -1)
@@ -83,7 +100,7 @@ def _timed(table, horizon):
 
 
 def _table(baseline, mdp):
-    if baseline is None:
+    if baseline is None or baseline == baselines.none():
         return np.zeros((mdp.horizon, mdp.states))
     given = np.asarray(baseline.given)
     return (
@@ -91,31 +108,45 @@ def _table(baseline, mdp):
     )
 
 
+def n_step_return(r, v, gamma, t, n):
+    """n rewards from step t on and then V, or as many as there are: a sum, path by path."""
+    last = min(t + n, r.shape[1])
+    rewards = sum(gamma ** (k - t) * r[:, k] for k in range(t, last))
+    return rewards + gamma ** (last - t) * v[:, last]
+
+
+def naive_return(form, r, v, gamma, t):
+    """`[N]`, the return that the weight of step t starts from, by its definition as a sum.
+
+    Args:
+        form: a return form, of which the parameters are read and nothing else.
+        r: `[N, T]`.
+        v: `[N, T + 1]`, V of each step's state; 0 at the horizon.
+        gamma: γ.
+        t: the step.
+    """
+    rest = r.shape[1] - t
+    match form:
+        case TotalReturn():
+            return sum(gamma**k * r[:, k] for k in range(r.shape[1]))
+        case NStep(n):
+            return n_step_return(r, v, gamma, t, n)
+        case LambdaReturn(lam):  # (1 - λ) λ^(n-1) of each n; what is left over for the longest
+            shares = [(1 - lam) * lam ** (n - 1) for n in range(1, rest)] + [lam ** (rest - 1)]
+        case RenormalisedLambda(lam):  # λ^(n-1) of each n, over their sum
+            shares = np.array([lam ** (n - 1) for n in range(1, rest + 1)])
+            shares = shares / shares.sum()
+    return sum(w * n_step_return(r, v, gamma, t, n) for n, w in enumerate(shares, 1))
+
+
 def returns_and_values(paths, mdp, estimator):
     """Return [N, T] that Ψ starts from, and V at each step's state: by double sums."""
-    steps = mdp.horizon
-    gamma = estimator.discount
+    steps, gamma = mdp.horizon, estimator.discount
     v_table = _table(estimator.critic, mdp) * ~mdp.absorbing
     s = paths.states
     v = np.stack([v_table[t][s[:, t]] for t in range(steps)] + [np.zeros(len(s))], axis=1)
-    r = paths.rewards
-    g = np.zeros_like(r)
-    for t in range(steps):
-        if estimator.form == "total_return":
-            g[:, t] = sum(gamma**k * r[:, k] for k in range(steps))
-        elif estimator.form in ("reward_to_go", "reward_indexed"):
-            g[:, t] = sum(gamma ** (k - t) * r[:, k] for k in range(t, steps))
-        elif estimator.form == "n_step":
-            last = min(t + estimator.n, steps)
-            g[:, t] = sum(gamma ** (k - t) * r[:, k] for k in range(t, last))
-            g[:, t] += gamma ** (last - t) * v[:, last]
-        else:
-            decay = gamma * (estimator.gae_lambda if estimator.form == "gae" else 0.0)
-            g[:, t] = v[:, t] + sum(
-                decay ** (k - t) * (r[:, k] + gamma * v[:, k + 1] - v[:, k])
-                for k in range(t, steps)
-            )
-    return g, v[:, :steps]
+    g = [naive_return(estimator.form, paths.rewards, v, gamma, t) for t in range(steps)]
+    return np.stack(g, axis=1), v[:, :steps]
 
 
 def terms(paths, mdp, policy, estimator, batch_baseline=None):
@@ -124,9 +155,9 @@ def terms(paths, mdp, policy, estimator, batch_baseline=None):
     steps, gamma = mdp.horizon, estimator.discount
     s, a = paths.states[:, :steps], paths.actions
     z = z_table[s, a] * paths.valid[..., None]
-    kept = estimator.discounted_states or estimator.form == "reward_indexed"
+    kept = estimator.discounted_states and not is_total(estimator)
     w = gamma ** np.arange(steps) if kept else np.ones(steps)
-    if estimator.form == "all_action":
+    if isinstance(estimator, AllAction):
         q = action_values(mdp, pi, estimator)
         f = np.einsum("sa,sad,tsa->tsd", pi, z_table, q)
         g = np.stack([w[t] * f[t][s[:, t]] for t in range(steps)], axis=1)
@@ -195,7 +226,7 @@ def relative_error(got, want):
 def batches(paths, mdp, policy, estimator, k):
     """Mean and k × covariance of the leave-one-out gradient over every batch of k trajectories."""
     returns, _ = returns_and_values(paths, mdp, estimator)
-    if estimator.form != "total_return":
+    if not is_total(estimator):
         returns = returns * paths.valid
     n = len(paths.probabilities)
     index = np.array(list(itertools.product(range(n), repeat=k)))

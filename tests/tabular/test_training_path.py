@@ -17,9 +17,12 @@ import pytest
 
 from policygrad import baselines, estimators, scores
 from policygrad.core.trajectories import Trajectories
-from policygrad.tabular import FiniteMDP, as_environment, enumerate_trajectories, moments
+from policygrad.gradients.estimators import Estimator
+from policygrad.tabular import AllAction, FiniteMDP, as_environment, enumerate_trajectories, moments
 from tests.tabular.oracle import (
     every_estimator,
+    is_monte_carlo,
+    is_total,
     random_mdp,
     random_policy,
     random_tables,
@@ -80,7 +83,7 @@ def test_enumerated_trajectories_through_the_training_code_give_the_moments(feat
     paths = enumerate_trajectories(mdp, policy)
     p = paths.probabilities
     for name, estimator in every_estimator(b, v, 0.9, 0.7):
-        if estimator.form == "all_action":
+        if isinstance(estimator, AllAction):
             continue
         with jax.enable_x64(True):
             trajectories = paths.trajectories()
@@ -97,10 +100,9 @@ def test_unbiased_estimators_have_the_gradient_as_their_mean():
     b, v = random_tables(4, mdp)
     for name, estimator in every_estimator(b, v, 0.9, 0.7):
         exact = moments(mdp, policy, estimator)
-        kept = estimator.discounted_states or estimator.form in ("total_return", "reward_indexed")
-        monte_carlo = estimator.form in ("total_return", "reward_indexed", "reward_to_go")
-        own_q = estimator.form == "all_action" and estimator.critic is None
-        unbiased = kept and (monte_carlo or own_q)
+        kept = estimator.discounted_states or is_total(estimator)
+        own_q = isinstance(estimator, AllAction) and estimator.critic is None
+        unbiased = kept and (is_monte_carlo(estimator) or own_q)
         error = relative_error(exact.mean, exact.gradient)
         assert error <= 1e-12 if unbiased else error > 1e-4, name
 
@@ -128,7 +130,7 @@ def check_sampled(seed, features, episodes, forms=None):
         "linear_features": baselines.linear_features(),
         "value_network": baselines.value_network((8,)),
     }
-    cases = [c for c in every_estimator(b, v, 0.9, 0.7) if c[1].form != "all_action"]
+    cases = [c for c in every_estimator(b, v, 0.9, 0.7) if isinstance(c[1], Estimator)]
     cases = cases if forms is None else [c for c in cases if c[0] in forms]
     if forms is not None:
         fitted = {name: baseline for name, baseline in fitted.items() if name in forms}
