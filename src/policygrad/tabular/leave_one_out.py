@@ -54,10 +54,10 @@ def between_episodes(problem: Problem, *, with_covariance: bool) -> Array:
     returns, given = finite_returns(problem)
     p_t = occupancies(problem)
     (pi, scores), omega = problem.policy, problem.targets.omega
-    p = len(problem.targets.bootstrap)
+    p = problem.coupled
 
     def forward(e: Array, row: tuple) -> tuple[Array, Array]:
-        visits, h, first, fade = row
+        visits, h, first, fade, targets = row
         own = jnp.stack(
             [visits @ scores.mean(pi * first[..., i]) for i in range(p)]
         )  # E[z_t G_t[i]]
@@ -67,10 +67,10 @@ def between_episodes(problem: Problem, *, with_covariance: bool) -> Array:
             term = jnp.outer(own[-1], own[-1]) + crossed + crossed.T
         else:
             term = own[-1] @ own[-1] + 2 * jnp.sum(earlier * own)
-        return step.past_scores_after(problem, visits, e), fade * term
+        return step.past_scores_after(problem.at(targets), visits, e), fade * term
 
     d = jax.eval_shape(scores.mean, pi).shape[1]
     fading = omega ** (2 * jnp.arange(len(p_t)))
     start = jnp.zeros((len(pi), p, d))
-    rows = p_t, returns.first, given.first, fading
+    rows = p_t, returns.first, given.first, fading, problem.step_targets
     return jnp.sum(jax.lax.scan(forward, start, rows)[1], axis=0)

@@ -103,7 +103,7 @@ def _to_go_slope(
 
 @partial(jax.jit, static_argnames="by_parameter")
 def _to_go_finite(problem: Problem, *, by_parameter: bool) -> Parabola:
-    tables, targets = problem.tables, problem.targets
+    tables = problem.tables
     pi, scores = problem.policy
     _, given = to_go.finite_returns(problem)
     p_t = to_go.occupancies(problem)
@@ -115,13 +115,13 @@ def _to_go_finite(problem: Problem, *, by_parameter: bool) -> Parabola:
     _, later = jax.lax.scan(backward, empty, (tables.baseline, given), reverse=True)
 
     def forward(past: Array, row: tuple) -> tuple[Array, Parabola]:
-        p, given, later, fade = row
+        p, given, later, fade, targets = row
         here = _to_go_slope(problem, given, later, fade * p, fade * past, by_parameter)
-        return step.past_scores_after(problem, p, past), here
+        return step.past_scores_after(problem.at(targets), p, past), here
 
-    start = jnp.zeros((len(pi), len(targets.bootstrap), empty.shape[1]))
-    fading = targets.omega ** (2 * jnp.arange(len(p_t)))
-    return jax.lax.scan(forward, start, (p_t, given, later, fading))[1]
+    start = jnp.zeros((len(pi), problem.coupled, empty.shape[1]))
+    fading = problem.targets.omega ** (2 * jnp.arange(len(p_t)))
+    return jax.lax.scan(forward, start, (p_t, given, later, fading, problem.step_targets))[1]
 
 
 @partial(jax.jit, static_argnames="by_parameter")

@@ -2,10 +2,10 @@
 
 The return that Ψ_t starts from is the last of p coupled returns,
 
-    G_t = u_t + Λ G_{t+1},   u_t[i] = r_t + ν[i] V(s_{t+1}),
+    G_t = u_t + Λ_t G_{t+1},   u_t[i] = r_t + ν_t[i] V(s_{t+1}),
 
-with p = 1, Λ = γλ, ν = γ(1−λ) for λ-returns (returns to go at λ = 1, one step at λ = 0), and p = n,
-Λ = γ·shift, ν = (γ, 0, …, 0) for n steps, where G[i] is the (i+1)-step return.
+which the return form gives as its `coupling`: p = 1, Λ = γλ and ν = γ(1−λ) for λ-returns, and
+p = n, Λ = γ·shift and ν = (γ, 0, …, 0) for n steps, where G[i] is the (i+1)-step return.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from policygrad.gradients.baselines.simple import LeaveOneOut
 from policygrad.gradients.estimators import Estimator, EstimatorState
 from policygrad.gradients.forms import LambdaReturn, TotalReturn
 from policygrad.maths.returns import Scalar
+from policygrad.tabular.couplings import coupling_of
 from policygrad.tabular.mdp import Edges, FiniteMDP, between_states
 from policygrad.tabular.policy import TabularPolicy, Tabulated
 
@@ -30,21 +31,25 @@ _MOST_NUMBERS = 50_000_000
 
 
 class Targets(NamedTuple):
-    """The numbers of an estimator.
+    """The numbers of an estimator; T rows of those that depend on the time, of all three or none.
 
     Attributes:
         discount: γ.
         omega: factor between the weights of successive scores: γ where γ^t is kept, else 1.
-        coupling: `[p, p]`, Λ.
-        trace: `[p, p]`, Λ/ω, stored separately because ω may be 0.
-        bootstrap: `[p]`, ν.
+        coupling: `[p, p]` or `[T, p, p]`, Λ.
+        trace: of the same shape, Λ/ω, stored separately because ω may be 0.
+        bootstrap: `[p]` or `[T, p]`, ν.
     """
 
     discount: Float[Array, ""]
     omega: Float[Array, ""]
-    coupling: Float[Array, "p p"]
-    trace: Float[Array, "p p"]
-    bootstrap: Float[Array, " p"]
+    coupling: Float[Array, "*T p p"]
+    trace: Float[Array, "*T p p"]
+    bootstrap: Float[Array, "*T p"]
+
+
+# coupling, trace and bootstrap of one step, or of all in rows; None where every step has the same
+StepTargets = tuple[Array, Array, Array] | None
 
 
 class Tables(NamedTuple):
@@ -73,6 +78,23 @@ class Problem(NamedTuple):
     def finite(self) -> bool:
         """Whether there is a horizon."""
         return self.tables.noise.ndim == 1
+
+    @property
+    def coupled(self) -> int:
+        """p, how many returns are coupled."""
+        return self.targets.bootstrap.shape[-1]
+
+    @property
+    def step_targets(self) -> StepTargets:
+        """What of the targets depends on the time, as rows of a scan over the steps."""
+        _, _, coupling, trace, bootstrap = self.targets
+        return (coupling, trace, bootstrap) if bootstrap.ndim == 2 else None
+
+    def at(self, row: StepTargets) -> "Problem":
+        """The problem at one step, as a recursion over one step reads it."""
+        if row is None:
+            return self
+        return self._replace(targets=Targets(*self.targets[:2], *row))
 
     @property
     def moves(self) -> Float[Array, "S A K"]:
@@ -180,7 +202,7 @@ def _check_sampled(mdp: FiniteMDP, estimator: Estimator) -> None:
             f"the return form {estimator.form} has no exact form: of returns that are one number "
             "an episode only total_return has one"
         )
-    p = estimator.form.coupling(mdp.horizon).bootstrap.shape[-1]
+    p = coupling_of(estimator.form, mdp.horizon, float(estimator.discount)).bootstrap.shape[-1]
     if mdp.edges.weights.size * p**2 > _MOST_NUMBERS:
         raise ValueError(
             f"{estimator.form} is too large here: it needs the products of {p} returns on each of "
@@ -188,7 +210,10 @@ def _check_sampled(mdp: FiniteMDP, estimator: Estimator) -> None:
         )
     baseline = estimator.baseline
     if baseline is not None and not isinstance(baseline, (StateBaseline, LeaveOneOut)):
-        raise ValueError(f"{type(baseline).__name__} has no exact form: it cannot be tabulated")
+        raise ValueError(
+            f"the baseline {type(baseline).__name__} has no exact form: it is no function of state "
+            "and time (a StateBaseline), nor leave_one_out"
+        )
     timed = isinstance(baseline, LeaveOneOut) and not is_total_return(estimator)
     if timed and mdp.horizon is None:
         raise ValueError(
@@ -204,7 +229,8 @@ def uses_leave_one_out(estimator: AnyEstimator) -> bool:
 
 def is_total_return(estimator: AnyEstimator) -> bool:
     """Whether every score is multiplied by the return of the whole episode."""
-    return isinstance(estimator, Estimator) and isinstance(estimator.form, TotalReturn)
+    # the type itself: what is derived from it may return something else
+    return isinstance(estimator, Estimator) and type(estimator.form) is TotalReturn
 
 
 def _targets(mdp: FiniteMDP, estimator: AnyEstimator) -> Targets:
@@ -214,7 +240,7 @@ def _targets(mdp: FiniteMDP, estimator: AnyEstimator) -> Targets:
         form = LambdaReturn(1.0 if estimator.critic is None else 0.0)
     else:
         form = estimator.form
-    shape, bootstrap = form.coupling(mdp.horizon)
+    shape, bootstrap = coupling_of(form, mdp.horizon, gamma)
     trace = shape if estimator.discounted_states else gamma * shape
     numbers = (gamma, omega, gamma * shape, trace, gamma * bootstrap)
     return Targets(*(jnp.asarray(x, float) for x in numbers))
@@ -243,8 +269,12 @@ def _tabulate(
     """A baseline on every time and state, or on every state without a horizon."""
     if function is None:
         return np.zeros((mdp.horizon, mdp.states) if mdp.horizon else mdp.states)
-    if state is None or (isinstance(state, tuple) and not state):
+    if state is None or not jax.tree.leaves(state):
         state = function.given_state()
+    if state is None:
+        state = function.init(jax.random.key(0), jnp.zeros((), int))
+        if jax.tree.leaves(state):  # numbers that somebody has to fit first
+            state = None
     if state is None:
         raise ValueError(
             f"the {role} {type(function).__name__} has to be fitted: pass its state, or give "

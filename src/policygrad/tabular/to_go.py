@@ -39,7 +39,7 @@ def occupancies(problem: Problem) -> Float[Array, "T S"]:
 
 def empty_returns(problem: Problem) -> Returns:
     """The returns after the end of the task: zero."""
-    states, p = len(problem.edges.alive), len(problem.targets.bootstrap)
+    states, p = len(problem.edges.alive), problem.coupled
     return Returns(jnp.zeros((states, p)), jnp.zeros((states, p, p)))
 
 
@@ -47,35 +47,36 @@ def empty_returns(problem: Problem) -> Returns:
 def finite_returns(problem: Problem) -> tuple[Returns, Returns]:
     """`[T, S, p…]` and `[T, S, A, p…]`: moments of the returns at every time."""
 
-    def backward(after: Returns, next_values: Array) -> tuple[Returns, tuple[Returns, Returns]]:
-        given = step.returns_given_action(problem, next_values, after)
+    def backward(after: Returns, row: tuple) -> tuple[Returns, tuple[Returns, Returns]]:
+        next_values, targets = row
+        given = step.returns_given_action(problem.at(targets), next_values, after)
         now = step.over_actions(problem, given)
         return now, (now, given)
 
-    tables = problem.tables
-    return jax.lax.scan(backward, empty_returns(problem), tables.next_values, reverse=True)[1]
+    rows = problem.tables.next_values, problem.step_targets
+    return jax.lax.scan(backward, empty_returns(problem), rows, reverse=True)[1]
 
 
 @partial(jax.jit, static_argnames="with_covariance")
 def finite(problem: Problem, *, with_covariance: bool) -> Whole:
     """T steps, by one backward scan."""
-    tables, targets = problem.tables, problem.targets
     pi, scores = problem.policy
     states, d = len(pi), jax.eval_shape(scores.mean, pi).shape[1]
     p_t = occupancies(problem)
-    fading = targets.omega ** (2 * jnp.arange(len(p_t)))
+    fading = problem.targets.omega ** (2 * jnp.arange(len(p_t)))
 
     def backward(carry: tuple, row: tuple) -> tuple[tuple, None]:
         after, m, x, total = carry
-        b, next_values, noise, p, fade = row
-        given = step.returns_given_action(problem, next_values, after)
-        square = step.squared_weight(problem, b, noise, given)
-        pairs = step.future_pairs(problem, b, next_values, fade * p, m, x)
-        here = step.add_up(problem, fade * p[:, None] * pi * square, pairs, with_covariance)
+        (b, next_values, noise), p, fade, targets = row
+        now = problem.at(targets)
+        given = step.returns_given_action(now, next_values, after)
+        square = step.squared_weight(now, b, noise, given)
+        pairs = step.future_pairs(now, b, next_values, fade * p, m, x)
+        here = step.add_up(now, fade * p[:, None] * pi * square, pairs, with_covariance)
         factored = fade * (p @ jnp.sum(pi * scores.squares, 1)) * (p @ jnp.sum(pi * square, 1))
         total = jax.tree.map(jnp.add, total, here._replace(factored=factored))
-        x = step.product_step(problem, b, next_values, given, m, x)
-        m = step.mean_step(problem, b, given, m)
+        x = step.product_step(now, b, next_values, given, m, x)
+        m = step.mean_step(now, b, given, m)
         return (step.over_actions(problem, given), m, x, total), None
 
     nothing = jnp.zeros(())
@@ -83,10 +84,10 @@ def finite(problem: Problem, *, with_covariance: bool) -> Whole:
     start = (
         empty_returns(problem),
         jnp.zeros((states, d)),
-        jnp.zeros((states, len(targets.bootstrap), d)),
+        jnp.zeros((states, problem.coupled, d)),
         Sums(nothing, nothing, nothing, jnp.zeros_like(pi), mixed),
     )
-    rows = (*tables, p_t, fading)
+    rows = (problem.tables, p_t, fading, problem.step_targets)
     (_, m, _, total), _ = jax.lax.scan(backward, start, rows, reverse=True)
     second = step.outer_product(scores, total) if with_covariance else None
     return Whole(problem.edges.initial @ m, total, second)
@@ -127,7 +128,7 @@ def stationary(problem: Problem) -> Stationary:
     omega = targets.omega
     _, given = stationary_returns(problem)
 
-    states, p, d = len(pi), len(targets.bootstrap), jax.eval_shape(scores.mean, pi).shape[1]
+    states, p, d = len(pi), problem.coupled, jax.eval_shape(scores.mean, pi).shape[1]
     m = fixed_point(omega * chain, step.mean_step(problem, b, given, jnp.zeros((states, d))))
 
     def products(x: Array) -> Array:

@@ -1,0 +1,101 @@
+"""How the returns of successive steps are coupled: what a return form says, and whether it is so.
+
+A form that disagrees with itself, by a `coupling` that is not that of its `returns`, would have
+exact moments of another estimator than the one that trains. One lane of random rewards, sent
+through both, tells.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from policygrad.gradients.forms import Coupling, Form, LaneSteps
+from policygrad.tabular.precision import in_float64
+
+_PROBED = 8  # steps of the lane that is tried where there is no horizon
+_CLOSE = 1e-6  # of the largest return: a form may compute in single precision
+
+
+@in_float64
+def coupling_of(form: Form, horizon: int | None, discount: float) -> Coupling:
+    """The coupling of a form, checked; both parts have T rows, or neither.
+
+    Args:
+        form: a return form.
+        horizon: T; None for a task without one.
+        discount: γ, at which the form's returns are compared.
+
+    Raises:
+        ValueError: the form has no coupling, one of another shape, one that is not that of its
+            returns, or, without a horizon, one whose sums have no end.
+    """
+    trace, bootstrap = (np.asarray(x, np.float64) for x in form.coupling(horizon))
+    p = bootstrap.shape[-1:]
+    leading = ((),) if horizon is None else ((), (horizon,))
+    if (
+        len(p) != 1
+        or trace.shape not in [(*rows, *p, *p) for rows in leading]
+        or bootstrap.shape not in [(*rows, *p) for rows in leading]
+    ):
+        where = f", or {horizon} rows of each" if horizon else ", and no rows without a horizon"
+        raise ValueError(
+            f"the coupling of {_name(form)} needs a trace [p, p] and a bootstrap [p]{where}; got "
+            f"shapes {trace.shape} and {bootstrap.shape}"
+            + ("" if horizon else "; give the MDP a horizon if they depend on the time")
+        )
+    if horizon is None:
+        _check_stationary(form, trace)
+    elif trace.ndim == 3 or bootstrap.ndim == 2:
+        trace = np.broadcast_to(trace, (horizon, *p, *p))
+        bootstrap = np.broadcast_to(bootstrap, (horizon, *p))
+    found = Coupling(trace, bootstrap)
+    if not form.whole_episodes:  # whose coupling is that of what is still to come
+        _check_returns(form, found, horizon, discount)
+    return found
+
+
+def _check_stationary(form: Form, trace: Float[np.ndarray, "p p"]) -> None:
+    p = len(trace)
+    if p == 1 and abs(trace[0, 0]) > 1:
+        raise ValueError(
+            f"the coupling of {_name(form)} has no sum without a horizon: its trace is "
+            f"{trace[0, 0]:g}, and must be from -1 to 1; give the MDP a horizon"
+        )
+    if p > 1 and np.any(np.linalg.matrix_power(trace, p)):
+        raise ValueError(
+            f"the {p} coupled returns of {_name(form)} have no exact form without a horizon: their "
+            "trace must vanish at its p-th power, as that of n steps does; give the MDP a horizon"
+        )
+
+
+@jax.jit
+def _returns(form: Form, steps: LaneSteps, discount: Array) -> Float[Array, " T"]:
+    return form.returns(steps, discount)
+
+
+def _check_returns(form: Form, coupling: Coupling, horizon: int | None, discount: float) -> None:
+    """ValueError where the form's returns are not those of its coupling."""
+    steps = horizon or _PROBED
+    rewards, values = np.random.default_rng(0).normal(size=(2, steps))
+    last = np.arange(steps) == steps - 1
+    lane = LaneSteps(*map(jnp.asarray, (rewards, values, last, np.zeros(steps, bool))))
+    returned = np.asarray(_returns(form, lane, jnp.asarray(discount, float)))
+    coupled, expected = np.zeros(coupling.bootstrap.shape[-1]), np.zeros(steps)
+    for t in reversed(range(steps)):
+        trace, bootstrap = (x[t] for x in coupling) if coupling.trace.ndim == 3 else coupling
+        value = 0.0 if last[t] else values[t]
+        coupled = rewards[t] + discount * (bootstrap * value + trace @ coupled)
+        expected[t] = coupled[-1]
+    apart = np.abs(returned - expected)
+    if not np.all(apart <= _CLOSE * np.max(np.abs(expected))):
+        t = int(np.argmax(np.where(np.isnan(apart), np.inf, apart)))
+        raise ValueError(
+            f"{_name(form)} disagrees with itself: {steps - t} steps before the end its returns() "
+            f"gives {returned[t]:g} where its coupling() gives {expected[t]:g}; the laboratory "
+            "would analyse another estimator than the one that trains"
+        )
+
+
+def _name(form: Form) -> str:
+    return f"the return form {type(form).__name__}"
