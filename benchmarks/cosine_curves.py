@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from policygrad import diagnostics, environments, estimators, network_policy
-from policygrad.figures.noise import cosine_against_episodes
+from policygrad.figures.measurements import cosine_against_episodes
 from policygrad.rollout.collectors import make_collector
 from policygrad.tabular import as_environment, gallery
 

@@ -7,7 +7,7 @@ import numpy as np
 from summary import grouped
 from tasks import TASKS
 
-from policygrad.figures.curves import COLOURS, steps_label
+from policygrad.figures.style import COLOURS, steps_label
 from policygrad.maths.intervals import interquartile_mean
 
 

@@ -70,7 +70,7 @@ def draw(rows: np.ndarray, title: str, path: Path) -> None:
     """The picture: MiB over environment steps."""
     from matplotlib.figure import Figure
 
-    from policygrad.figures.curves import COLOURS, steps_label
+    from policygrad.figures.style import COLOURS, steps_label
 
     figure = Figure(figsize=(6.4, 3.2), dpi=110, layout="constrained")
     axis = figure.subplots()

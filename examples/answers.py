@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from policygrad import baselines, estimators, scores
-from policygrad.figures.laboratory import bars, new_figure
+from policygrad.figures.style import bars, new_figure
 from policygrad.tabular import (
     SoftmaxPolicy,
     ascend,

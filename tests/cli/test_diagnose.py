@@ -59,7 +59,9 @@ def test_a_run_that_failed_on_nan(command, tmp_path, monkeypatch):
         '{"what": "nan reward"}', "--checkpoint-seconds", "0", "--out", "a",
     )  # fmt: skip
     assert code == 1
-    assert "nan in the reward" in (RunDirectory(tmp_path / "a").read_failure() or "")
+    failure = RunDirectory(tmp_path / "a").read_failure()
+    assert failure is not None
+    assert "nan in the reward" in failure.message
     code, out, _ = command("diagnose", "a", "--episodes", "8", "--json")
     assert code == 0
     assert [f["name"] for f in parsed(out)["findings"]] == ["rewards-not-finite"]

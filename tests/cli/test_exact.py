@@ -163,7 +163,10 @@ def test_a_plot_is_drawn(capsys, tmp_path):
         (["short-corridor", "--theta", "40"], "to reach it; give the MDP a horizon"),
         (["short-corridor", "--discount", "1.5"], "discount must be between 0 and 1"),
         (["short-corridor", "--n", "0"], "n must be a whole number"),
-        (["short-corridor", "--n", "100000", "--estimator", "n-step"], "n=100000 is too large"),
+        (
+            ["short-corridor", "--n", "100000", "--estimator", "n-step"],
+            r"NStep\(n=100000\) is too large",
+        ),
         (["short-corridor", "--critic-scale", "nan"], "critic_scale must be finite"),
         (["short-corridor", "--batch-episodes", "1"], "at least 2 episodes"),
         (["short-corridor", "--horizon", "0"], "horizon must be a whole number"),

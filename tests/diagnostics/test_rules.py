@@ -67,7 +67,7 @@ def examination(
     found = Examination(
         env="CartPole-v1",
         settings=TrainConfig(**(settings or {})).to_json(),
-        objects=(),
+        passed_as_objects=(),
         metrics=series(**(metrics or {})),
         env_steps=2048 * UPDATES,
         time_limit=500,
@@ -225,7 +225,7 @@ BROKEN: dict[str, list[Examination]] = {
         examination(
             metrics={"explained_variance_before": flat, "explained_variance_after": flat},
             seen={"critic_explains": -0.5},
-            objects=("estimator",),
+            passed_as_objects=("estimator",),
         ),
     ],
     "critic-explains-nothing": [

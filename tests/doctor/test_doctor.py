@@ -67,7 +67,7 @@ def test_the_critic_is_that_of_the_checkpoint(tmp_path):
         estimator=estimators.reward_to_go(baseline=baselines.constant()),
         episodes=8,
     )
-    assert found.examination.objects == ("estimator", "env")
+    assert found.examination.passed_as_objects == ("estimator", "env")
     assert found.examination.sample is not None
     assert found.examination.sample.critic_explains == pytest.approx(0.0, abs=1e-6)
 
@@ -160,9 +160,8 @@ def test_the_page_holds_every_rule_and_its_thresholds():
 def test_a_failure_is_forgotten_where_the_run_goes_on(trained, tmp_path):
     shutil.copytree(trained.path, tmp_path / "a")
     directory = RunDirectory(tmp_path / "a")
-    directory.write_failure("nan in the reward", 64)
-    assert (
-        doctor.examine(directory.path, episodes=8, gradients=False).failure == "nan in the reward"
-    )
+    directory.write_failure("nan in the reward", 64, "reward")
+    found = examine(directory.path, episodes=8, gradients=False)
+    assert found.failure == Failure("nan in the reward", 64, "reward")
     policygrad.resume(directory.path, total_steps=150)
     assert directory.read_failure() is None

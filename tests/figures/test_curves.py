@@ -5,7 +5,8 @@ import pytest
 
 from policygrad import plots
 from policygrad.core.errors import RunError
-from policygrad.figures.curves import learning_curve, save_figure, series, steps_label
+from policygrad.figures.curves import learning_curve, save_figure, series
+from policygrad.figures.style import steps_label
 from policygrad.runs import RunDirectory
 
 

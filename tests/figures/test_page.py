@@ -14,7 +14,7 @@ from policygrad import baselines, diagnostics, estimators
 from policygrad.core.errors import UserError
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
-from policygrad.figures import noise as plots
+from policygrad.figures import measurements as plots
 from policygrad.figures.page import figures_of, page, write_report
 from policygrad.tabular import gallery
 from tests.diagnostics.sampling import sampler
@@ -37,7 +37,7 @@ def examination():
     return Examination(
         env="chain",
         settings={"batch_episodes": 8},
-        objects=(),
+        passed_as_objects=(),
         metrics={
             "env_steps": np.arange(1.0, 6.0),
             "signal_to_noise": np.array([np.nan, 0.5, 0.4, 0.3, 0.0]),
@@ -48,7 +48,7 @@ def examination():
             task.policy, candidates, episodes, batch_episodes=8
         ),
         decomposition=diagnostics.decompose_variance(*args),
-        foretold=(rng.normal(size=200), rng.normal(size=200)),
+        predicted_returns=(rng.normal(size=200), rng.normal(size=200)),
         notes=("the weather",),
     )
 
@@ -66,7 +66,7 @@ def test_page_pictures_and_numbers(examination, tmp_path):
     numbers = json.loads(others[0].read_text())
     assert numbers["findings"][0]["name"] == "a-rule"
     assert numbers["examination"]["decomposition"]["total"]["variance"]["value"] > 0
-    assert "foretold" not in numbers["examination"]
+    assert "predicted_returns" not in numbers["examination"]
     pictures = [path for path in others if path.suffix == ".png"]
     assert len(pictures) == 6
     for path in pictures:
@@ -75,7 +75,7 @@ def test_page_pictures_and_numbers(examination, tmp_path):
 
 
 def test_healthy_and_nothing_measured(tmp_path):
-    empty = Examination(env=None, settings={}, objects=(), metrics={})
+    empty = Examination(env=None, settings={}, passed_as_objects=(), metrics={})
     stale, own = tmp_path / "variance_by_step.png", tmp_path / "mine.png"
     for file in (stale, own):
         file.write_bytes(b"of another run")

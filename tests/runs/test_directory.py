@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 import policygrad
-from policygrad import plots, session
+from policygrad import plots
 from policygrad.core.errors import RunError, UserError
 from policygrad.runs import MetricsFile, RunDirectory, fresh_directory
-from policygrad.runs.directory import OWN_FILES, finite
+from policygrad.runs.directory import OWN_FILES, Failure
+from policygrad.training import session
 from tests.runs.test_storage import every_payload
 
 
@@ -298,6 +299,13 @@ def test_line_in_the_middle_that_is_damaged_is_named(run):
         run.read_metrics()
 
 
-def test_finite_is_plain_data():
-    data = {"a": np.float32(1.5), "b": [np.nan, np.inf], 3: (np.int64(2), np.arange(2))}
-    assert finite(data) == {"a": 1.5, "b": [None, None], "3": [2, [0, 1]]}
+def test_a_failure_is_read_back_with_its_kind(run):
+    run.write_failure("nan in the reward of environment 2", 64, "reward")
+    assert run.read_failure() == Failure("nan in the reward of environment 2", 64, "reward")
+    run.write_failure("something else", 64)
+    assert run.read_failure() == Failure("something else", 64, None)
+    (run.path / "failure.json").write_text('{"message": 3}')
+    with pytest.raises(RunError, match=r"failure.json is damaged: 'message' is 3"):
+        run.read_failure()
+    run.clear_failure()
+    assert run.read_failure() is None

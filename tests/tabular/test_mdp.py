@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from policygrad import baselines, estimators
+from policygrad.core.plain import to_json
 from policygrad.tabular import (
     FiniteMDP,
     FunctionPolicy,
@@ -17,10 +18,8 @@ from policygrad.tabular import (
     moments,
     solve,
 )
-from policygrad.tabular import (
-    rows as report,
-)
-from policygrad.tabular.lineup import Lineup
+from policygrad.tabular.exact_estimators import ExactEstimators
+from policygrad.tabular.results import as_text, results_of
 from tests.tabular.oracle import random_mdp, random_policy, relative_error
 
 P = np.array([[[0.5, 0.5]], [[0.0, 1.0]]])
@@ -152,15 +151,15 @@ EVERY_TASK = [
 @pytest.mark.parametrize("name", EVERY_TASK)
 def test_every_task_of_the_gallery_has_a_report(name):
     mdp, policy = gallery.TASKS[name]()
-    table = report.rows(mdp, policy, Lineup(mdp, policy, 0.9).usual())
+    table = results_of(mdp, policy, ExactEstimators(mdp, policy, 0.9).usual())
     assert len(table) == 14
     best = min(r.variance for r in table if r.name.startswith("reward to go") and r.bias < 1e-9)
     chosen = next(r for r in table if r.name == "reward to go, optimal b")
     assert chosen.variance == pytest.approx(best)
     for r in table:
         assert r.variance == pytest.approx(r.diagonal + r.cross + r.between - r.squared_mean)
-        assert all(x is None or isinstance(x, (str, float)) for x in r.as_json().values())
-    assert len(report.as_text(table).splitlines()) == 15
+        assert all(x is None or isinstance(x, (str, float)) for x in to_json(r).values())
+    assert len(as_text(table).splitlines()) == 15
 
 
 def test_the_sparse_credit_task_hides_most_of_its_variance_from_approximation_i():

@@ -331,6 +331,6 @@ def report_run(run: Any, as_json: bool) -> int:
 
 def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:
     """One JSON value on stdout, with null for what JSON has no number for."""
-    from policygrad.runs.directory import finite
+    from policygrad.core.plain import to_json
 
-    print(json_module.dumps(finite(data), indent=1))
+    print(json_module.dumps(to_json(data), indent=1))

@@ -66,9 +66,7 @@ def diagnose(
             )  # fmt: skip
     else:
         result = doctor.diagnose(run, env, **common)
-    from policygrad.runs.directory import finite
-
-    data = finite(result.to_json())
+    data = result.to_json()
     if out is not None:
         _write(out, data)
     name = str(env) if run is None else str(run)

@@ -3,107 +3,117 @@
 import difflib
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from policygrad.cli.commands import Json, parse_kwargs, prepare_jax, print_json
 from policygrad.core.errors import UserError
-from policygrad.training.config import chosen
+from policygrad.training.config import chosen as spelled
 
 if TYPE_CHECKING:
+    from policygrad.tabular.exact_estimators import ExactEstimators
     from policygrad.tabular.gallery import Task
-    from policygrad.tabular.lineup import Lineup
-    from policygrad.tabular.rows import Row
+    from policygrad.tabular.results import Result
 
-PIPED_DIGITS, TERMINAL_DIGITS = 4, (4, 3, 2)
+
+@dataclass(frozen=True)
+class TaskFlags:
+    """The task, and the policy on it."""
+
+    task: Annotated[Positional[str], arg(metavar="NAME_OR_ENV")]
+    """A task of the gallery, such as short-corridor, or a Gymnasium environment that carries its
+    model, such as FrozenLake-v1."""
+    theta: Annotated[str | None, arg(metavar="NUMBERS")] = None
+    """The softmax policy's parameters, separated by commas or spaces. Default: the task's own,
+    zeros for an environment."""
+    discount: float | None = None
+    """γ. Default: 1, or what the task is there to show."""
+    horizon: int | None = None
+    """Number of steps. Default: the task's own."""
+    seed: int | None = None
+    """Of the task random."""
+    env_kwargs: str = "{}"
+    """Arguments of the task, as JSON: '{"is_slippery": false}'."""
+
+
+@dataclass(frozen=True)
+class EstimatorFlags:
+    """Which estimators, and their settings."""
+
+    estimator: Annotated[tuple[str, ...], arg(metavar="NAMES")] = ()
+    """Only these: total-return, reward-indexed, reward-to-go, n-step, gae, td, all-action."""
+    baseline: Annotated[tuple[str, ...], arg(metavar="NAMES")] = ()
+    """Only these: none, constant (J), best-constant, time-dependent, leave-one-out, value (V),
+    optimal."""
+    gae_lambda: float = 0.95
+    """λ of gae."""
+    n: int = 3
+    """Number of rewards of n-step."""
+    batch_episodes: int = 2
+    """Episodes in a batch of leave-one-out."""
+    discounted_states: bool = True
+    """Keep the factor γ^t, which makes the gradient that of J."""
+    critic_scale: float = 1.0
+    """The critic of gae, td and n-step is the exact V times this."""
 
 
 def exact(
-    task: Annotated[
-        Positional[str],
-        arg(
-            metavar="NAME_OR_ENV",
-            help="A task of the gallery, such as short-corridor, or a Gymnasium environment that "
-            "carries its model, such as FrozenLake-v1.",
-        ),
-    ],
-    theta: Annotated[
-        str | None,
-        arg(
-            metavar="NUMBERS",
-            help="The softmax policy's parameters, separated by commas or spaces. Default: the "
-            "task's own, zeros for an environment.",
-        ),
-    ] = None,
-    discount: Annotated[
-        float | None, arg(help="γ. Default: 1, or what the task is there to show.")
-    ] = None,
-    estimator: Annotated[
-        tuple[str, ...],
-        arg(
-            metavar="NAMES",
-            help="Only these: total-return, reward-indexed, reward-to-go, n-step, gae, td, "
-            "all-action.",
-        ),
-    ] = (),
-    baseline: Annotated[
-        tuple[str, ...],
-        arg(
-            metavar="NAMES",
-            help="Only these: none, constant (J), best-constant, time-dependent, leave-one-out, "
-            "value (V), optimal.",
-        ),
-    ] = (),
-    gae_lambda: Annotated[float, arg(help="λ of gae.")] = 0.95,
-    n: Annotated[int, arg(help="Number of rewards of n-step.")] = 3,
-    batch_episodes: Annotated[int, arg(help="Episodes in a batch of leave-one-out.")] = 2,
-    discounted_states: Annotated[
-        bool, arg(help="Keep the factor γ^t, which makes the gradient that of J.")
-    ] = True,
-    critic_scale: Annotated[
-        float, arg(help="The critic of gae, td and n-step is the exact V times this.")
-    ] = 1.0,
-    horizon: Annotated[int | None, arg(help="Number of steps. Default: the task's own.")] = None,
-    seed: Annotated[int | None, arg(help="Of the task random.")] = None,
-    env_kwargs: Annotated[
-        str, arg(help="Arguments of the task, as JSON: '{\"is_slippery\": false}'.")
-    ] = "{}",
+    task: OmitArgPrefixes[TaskFlags],
+    estimators: OmitArgPrefixes[EstimatorFlags],
     plot: Annotated[
         Path | None, arg(metavar="FILE", help="Draw bias and variance, over λ and over baselines.")
     ] = None,
     json: Json = False,
 ) -> int:
     """Bias and variance of every estimator on a finite task, exactly."""
-    kwargs = parse_kwargs(env_kwargs)
+    kwargs = parse_kwargs(task.env_kwargs)
     prepare_jax()
-    from policygrad.tabular import gallery
-    from policygrad.tabular import rows as report
-    from policygrad.tabular.lineup import BASELINES, ESTIMATORS, Lineup
+    from policygrad.cli.exact_table import as_data, print_table
+    from policygrad.tabular.exact_estimators import BASELINES, ESTIMATORS
+    from policygrad.tabular.results import results_of
 
-    named = _names("estimator", estimator, tuple(ESTIMATORS))
-    subtracted = _names("baseline", baseline, tuple(BASELINES))
+    named = _names("estimator", estimators.estimator, tuple(ESTIMATORS))
+    subtracted = _names("baseline", estimators.baseline, tuple(BASELINES))
+    episodes = estimators.batch_episodes
     try:
-        mdp, policy = _with_theta(_load(task, kwargs, seed), theta)
-        if horizon is not None:
-            mdp = replace(mdp, horizon=horizon)
-        gamma = gallery.DISCOUNTS.get(mdp.name, 1.0) if discount is None else discount
-        lineup = Lineup(mdp, policy, gamma, discounted_states, gae_lambda, n, critic_scale)
-        selected = lineup.chosen(named, subtracted) if named or subtracted else lineup.usual()
-        rows = report.rows(mdp, policy, selected, batch_episodes=batch_episodes)
+        exact = _exact_estimators(task, estimators, kwargs)
+        table = exact.chosen(named, subtracted) if named or subtracted else exact.usual()
+        results = results_of(exact.mdp, exact.policy, table, batch_episodes=episodes)
     except ValueError as error:
         raise UserError(str(error)) from error
     if plot is not None:
-        _draw(lineup, rows, plot)
+        _draw(exact, results, plot)
     if json:
-        print_json(_as_json(lineup, rows, batch_episodes))
+        print_json(as_data(exact, results, episodes))
     else:
-        _print_table(lineup, rows, batch_episodes)
+        print_table(exact, results, episodes)
         if plot is not None:
             print(plot)
     return 0
+
+
+def _exact_estimators(
+    task: TaskFlags, estimators: EstimatorFlags, kwargs: dict[str, Any]
+) -> "ExactEstimators":
+    from policygrad.tabular import gallery
+    from policygrad.tabular.exact_estimators import ExactEstimators
+
+    mdp, policy = _with_theta(_load(task.task, kwargs, task.seed), task.theta)
+    if task.horizon is not None:
+        mdp = replace(mdp, horizon=task.horizon)
+    usual = gallery.DISCOUNTS.get(mdp.name, 1.0)
+    return ExactEstimators(
+        mdp,
+        policy,
+        discount=usual if task.discount is None else task.discount,
+        discounted_states=estimators.discounted_states,
+        gae_lambda=estimators.gae_lambda,
+        n=estimators.n,
+        critic_scale=estimators.critic_scale,
+    )
 
 
 def join_theta(argv: Sequence[str]) -> list[str]:
@@ -140,24 +150,24 @@ def _names(setting: str, given: Sequence[str], choices: tuple[str, ...]) -> list
                 f"--baseline {word} is fitted to samples and has no exact form; value is the V "
                 "that it approaches"
             )
-    return [name for word in words if (name := chosen(setting, word, choices)) is not None]
+    return [name for word in words if (name := spelled(setting, word, choices)) is not None]
 
 
 def _load(name: str, kwargs: dict[str, Any], seed: int | None) -> "Task":
     """A task of the gallery, or of Gymnasium."""
     from policygrad.tabular import gallery
 
-    spelled = name.replace("_", "-").lower()
+    known = name.replace("_", "-").lower()
     if seed is not None:
-        if spelled != "random":
+        if known != "random":
             raise UserError(f"--seed {seed}: only the task random takes a seed, got {name!r}")
         kwargs = {**kwargs, "seed": seed}
-    if spelled not in gallery.TASKS:
+    if known not in gallery.TASKS:
         return _from_gymnasium(name, kwargs)
     try:
-        return gallery.TASKS[spelled](**kwargs)
+        return gallery.TASKS[known](**kwargs)
     except TypeError as error:
-        raise UserError(f"--env-kwargs for {spelled}: {error}") from error
+        raise UserError(f"--env-kwargs for {known}: {error}") from error
 
 
 def _from_gymnasium(name: str, kwargs: dict[str, Any]) -> "Task":
@@ -217,105 +227,11 @@ def _with_theta(task: "Task", theta: str | None) -> "Task":
     return task._replace(policy=policy)
 
 
-def _draw(lineup: "Lineup", rows: "list[Row]", path: Path) -> None:
+def _draw(task: "ExactEstimators", results: "list[Result]", path: Path) -> None:
     from policygrad.figures.laboratory import bias_against_variance
 
-    figure = bias_against_variance(lineup, rows)
+    figure = bias_against_variance(task, results)
     try:
         figure.savefig(path, dpi=130)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot write --plot {path}: {error}") from error
-
-
-def _size(lineup: "Lineup") -> dict[str, Any]:
-    mdp = lineup.mdp
-    return {
-        "task": mdp.name,
-        "states": mdp.states,
-        "actions": mdp.actions,
-        "parameters": lineup.solution.gradient.size,
-        "horizon": mdp.horizon,
-        "discount": lineup.discount,
-        "discounted_states": lineup.discounted_states,
-        "objective": lineup.solution.objective,
-        "gradient_norm": _norm(lineup),
-    }
-
-
-def _norm(lineup: "Lineup") -> float:
-    return math.sqrt(float(sum(lineup.solution.gradient**2)))
-
-
-def _as_json(lineup: "Lineup", rows: "list[Row]", batch_episodes: int) -> dict[str, Any]:
-    return {
-        **_size(lineup),
-        "batch_episodes": batch_episodes,
-        "rows": [row.as_json() for row in rows],
-    }
-
-
-def _print_table(lineup: "Lineup", rows: "list[Row]", batch_episodes: int) -> None:
-    from rich.console import Console
-
-    from policygrad.tabular.rows import as_text
-
-    title, legend = _title(lineup), _legend(lineup, rows, batch_episodes)
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        print(title, "", as_text(rows, PIPED_DIGITS), "", legend, sep="\n")
-        return
-    console.print(title, style="bold")
-    console.print()
-    table, least = _rich_table(rows, console.width)
-    # wider than the terminal: lines that wrap are better than digits that are cut off
-    Console(width=max(console.width, least)).print(table)
-    console.print()
-    console.print(legend, style="dim")
-
-
-def _title(lineup: "Lineup") -> str:
-    size = _size(lineup)
-    counts = ", ".join(
-        f"{size[name]:,} {name if size[name] != 1 else name.removesuffix('s')}"
-        for name in ("states", "actions", "parameters")
-    )
-    horizon = "no horizon" if size["horizon"] is None else f"{size['horizon']:,} steps"
-    dropped = lineup.discount < 1 and not lineup.discounted_states
-    gamma = f"γ = {lineup.discount:g}" + (" with γ^t dropped" if dropped else "")
-    return (
-        f"{size['task']}: {counts}, {horizon}, {gamma}\n"
-        f"J = {size['objective']:.6g}, ‖∇J‖ = {size['gradient_norm']:.6g}"
-    )
-
-
-def _legend(lineup: "Lineup", rows: "list[Row]", batch_episodes: int) -> str:
-    lines = [
-        "bias ‖E ĝ − ∇J‖ and variance (trace) of one episode: Var = D + C − B.",
-        "D = Σ E‖g_t‖², which is approximation (i); C = 2 Σ E[g_t·g_k]; B = ‖E ĝ‖².",
-        "(ii): the second approximation. N: episodes for a cosine of 0.9 with ∇J.",
-    ]
-    if any(row.between for row in rows):
-        lines.append(
-            f"LOO: leave-one-out over {batch_episodes} episodes, whose covariance adds to Var."
-        )
-    if any(row.name.startswith("usual direction") for row in rows):
-        lines.append("usual direction: reward to go with γ^t dropped.")
-    return "\n".join(lines)
-
-
-def _rich_table(rows: "list[Row]", width: int) -> tuple[Any, int]:
-    """The table with as many digits as the terminal has room for, and its own width."""
-    from rich import box
-    from rich.table import Table
-
-    from policygrad.tabular.rows import COLUMNS, as_text, cells
-
-    widths = {d: len(as_text(rows, d).splitlines()[0]) for d in TERMINAL_DIGITS}
-    digits = next((d for d in TERMINAL_DIGITS if widths[d] <= width), TERMINAL_DIGITS[-1])
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("estimator", no_wrap=True)
-    for name in COLUMNS.values():
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*cells(row, digits))
-    return table, widths[digits]

@@ -1,5 +1,6 @@
 """Diagnostics: how noisy a policy gradient is, where its noise comes from, and what would help."""
 
+from policygrad.core.plain import to_json
 from policygrad.diagnostics.baseline_quality import BaselineQuality, judge_baseline
 from policygrad.diagnostics.comparison import (
     Compared,
@@ -15,7 +16,7 @@ from policygrad.diagnostics.decomposition import (
 )
 from policygrad.diagnostics.examination import Examination, Sample, Spread
 from policygrad.diagnostics.findings import Finding
-from policygrad.diagnostics.intervals import Measured, to_json
+from policygrad.diagnostics.intervals import Measured
 from policygrad.diagnostics.noise import GradientNoise, Noise, gradient_noise, noise_of_gradients
 from policygrad.diagnostics.rules import RULES, Rule, diagnose
 from policygrad.diagnostics.steps import StepSplit, split_by_step

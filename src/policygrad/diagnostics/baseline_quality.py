@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from policygrad.core.errors import UserError
+from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
-from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, concentration, to_json
+from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, concentration
 from policygrad.diagnostics.noise import variance_and_norm
 from policygrad.diagnostics.streaming import Episodes, by_part, flatten, stream
 from policygrad.gradients import scores

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from policygrad.core.errors import UserError
+from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.intervals import (
     GROUPS,
@@ -22,7 +23,6 @@ from policygrad.diagnostics.intervals import (
     Means,
     Measured,
     concentration,
-    to_json,
     total_of,
 )
 from policygrad.diagnostics.noise import as_rows

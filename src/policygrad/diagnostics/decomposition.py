@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.intervals import (
     GROUPS,
@@ -17,7 +18,6 @@ from policygrad.diagnostics.intervals import (
     Measured,
     concentration,
     squares_of_sums,
-    to_json,
 )
 from policygrad.diagnostics.noise import products_of, variance_and_norm
 from policygrad.diagnostics.streaming import (

@@ -12,10 +12,10 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array, Float
 
+from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.comparison import Comparison
 from policygrad.diagnostics.decomposition import DecomposedVariance
-from policygrad.diagnostics.intervals import to_json
 from policygrad.diagnostics.noise import GradientNoise
 from policygrad.maths.returns import returns_to_go
 from policygrad.spaces import Box, Space, space_of
@@ -105,8 +105,8 @@ class Examination:
     Attributes:
         env: the environment's name; None for an object.
         settings: of the run by name, as in `TrainConfig`.
-        objects: which of policy, estimator, optimiser and env were passed as objects, so that the
-            settings do not describe them.
+        passed_as_objects: which of policy, estimator, optimiser and env were passed as objects, so
+            that the settings do not describe them.
         metrics: name -> `[U]`, one number an update; NaN where an update had none.
         env_steps: steps trained.
         failure: why training stopped by itself; None if it did not.
@@ -117,14 +117,14 @@ class Examination:
             rewards to go with the run's baseline ("with baseline") and without ("without
             baseline").
         decomposition: the variance by steps and parameters; None if it was not asked for.
-        foretold: returns to go of all steps, and the baseline's predictions of them; None if they
-            were not asked for, or without a baseline. Not part of the JSON.
+        predicted_returns: returns to go of all steps, and the baseline's predictions of them; None
+            if they were not asked for, or without a baseline. Not part of the JSON.
         notes: what could not be looked at, and why.
     """
 
     env: str | None
     settings: Mapping[str, Any]
-    objects: tuple[str, ...]
+    passed_as_objects: tuple[str, ...]
     metrics: Mapping[str, Float[np.ndarray, " U"]]
     env_steps: int = 0
     failure: str | None = None
@@ -133,7 +133,9 @@ class Examination:
     noise: GradientNoise | None = None
     comparison: Comparison | None = None
     decomposition: DecomposedVariance | None = None
-    foretold: tuple[np.ndarray, np.ndarray] | None = field(default=None, metadata={"json": False})
+    predicted_returns: tuple[np.ndarray, np.ndarray] | None = field(
+        default=None, metadata={"json": False}
+    )
     notes: tuple[str, ...] = field(default=())
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policygrad.diagnostics.intervals import to_json
+from policygrad.core.plain import to_json
 
 
 @dataclass(frozen=True)

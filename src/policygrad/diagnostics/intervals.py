@@ -18,7 +18,6 @@ Three things make the intervals cover:
                 the groups.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.special import stdtrit
+
+from policygrad.core.plain import to_json
 
 Range = Literal["real", "positive"]
 
@@ -57,25 +58,6 @@ class Measured:
     def to_json(self) -> Any:
         """Plain data; None in place of a number that is infinite or not defined."""
         return to_json(self)
-
-
-def to_json(record: Any) -> Any:
-    """Any record of the diagnostics as plain data; None in place of NaN and infinity."""
-    if dataclasses.is_dataclass(record):
-        return {
-            f.name: to_json(getattr(record, f.name))
-            for f in dataclasses.fields(record)
-            if f.metadata.get("json", True)
-        }
-    if isinstance(record, Mapping):
-        return {str(k): to_json(v) for k, v in record.items()}
-    if isinstance(record, np.ndarray):
-        return to_json(record.tolist())
-    if isinstance(record, (tuple, list)):
-        return [to_json(x) for x in record]
-    if isinstance(record, (float, np.floating)):
-        return float(record) if math.isfinite(record) else None
-    return record.item() if isinstance(record, np.generic) else record
 
 
 @dataclass(frozen=True)

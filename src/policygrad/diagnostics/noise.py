@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from policygrad.core.errors import UserError
+from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.cosines import (
     CosineCurve,
@@ -24,7 +25,6 @@ from policygrad.diagnostics.intervals import (
     Measured,
     concentration,
     squares_of_sums,
-    to_json,
 )
 from policygrad.diagnostics.lengths import CLASSES, LengthClasses, class_of
 from policygrad.diagnostics.streaming import (

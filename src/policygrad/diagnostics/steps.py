@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from policygrad.core.errors import UserError
-from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, to_json
+from policygrad.core.plain import to_json
+from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured
 from policygrad.diagnostics.streaming import flatten
 from policygrad.environments.protocol import ById, CompiledEnvironment
 from policygrad.gradients import scores

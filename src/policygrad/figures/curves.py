@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from policygrad.figures.style import COLOURS, steps_label, tidy
 from policygrad.runs import RunDirectory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0b5fa5", "#c2571a", "#2e7d4f", "#8a3a8f", "#a08000", "#50606e", "#b3243b", "#2596a3")
 PANELS = (
     ("return_mean", "mean return, last 100 episodes"),
     ("kl", "KL per update (nats)"),
@@ -58,9 +58,7 @@ def learning_curve(runs: list[Path], labels: list[str] | None = None) -> Figure:
             width = 1.8 if axis is axes[0] else 1.0
             axis.plot(steps, values, color=colour, linewidth=width, label=labels[number])
         axis.set_title(title, fontsize=9, loc="left")
-        axis.grid(alpha=0.25, linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
+        tidy(axis)
         axis.margins(x=0.01)
     axes[2].set_ylim(bottom=min(0.0, axes[2].get_ylim()[0]))
     axes[3].set_ylim(max(-1.05, axes[3].get_ylim()[0]), 1.05)
@@ -85,14 +83,6 @@ def series(metrics: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.nda
         return np.zeros(0), np.zeros(0)
     steps, values = zip(*rows, strict=True)
     return np.array(steps), np.array(values, float)
-
-
-def steps_label(x: float) -> str:
-    """1500 -> 1.5k, 2000000 -> 2M."""
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if abs(x) >= size:
-            return f"{x / size:g}{letter}"
-    return f"{x:g}"
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -7,66 +7,58 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from policygrad.tabular.lineup import Lineup
+from policygrad.figures.style import BLUE, COLOURS, ORANGE, new_figure
+from policygrad.tabular.exact_estimators import ExactEstimators
 from policygrad.tabular.moments import moments
-from policygrad.tabular.rows import Row, number
+from policygrad.tabular.results import Result, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
-COLOURS = ("#0b5fa5", "#c2571a", "#2e7d4f", "#8a3a8f")
 
 
-def new_figure(columns: int = 1, width: float = 4.8, height: float = 3.6) -> "tuple[Figure, Any]":
-    """A figure without a window, and its axes: one, or an array of several."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * columns, height), layout="constrained")
-    return figure, figure.subplots(1, columns)
-
-
-def bias_against_variance(lineup: Lineup, rows: Sequence[Row]) -> "Figure":
+def bias_against_variance(task: ExactEstimators, results: Sequence[Result]) -> "Figure":
     """Left: GAE over λ, one curve for each critic. Right: the variance of every row.
 
     Args:
-        lineup: the task.
-        rows: as `report.rows` gives them.
+        task: whose estimators they are.
+        results: as `results_of` gives them.
 
     Returns:
         A figure; `figure.savefig(path)` writes it.
     """
-    figure, (left, right) = new_figure(2, 5.2, max(4.4, 1.4 + 0.24 * len(rows)))
-    _draw_lambdas(left, lineup)
-    _draw_variances(right, rows)
-    gamma = f"{lineup.mdp.name}, γ = {lineup.discount:g}"
+    figure, (left, right) = new_figure(2, 5.2, max(4.4, 1.4 + 0.24 * len(results)))
+    _draw_lambdas(left, task)
+    _draw_variances(right, results)
+    gamma = f"{task.mdp.name}, γ = {task.discount:g}"
     figure.suptitle(f"{gamma}: bias and variance of one episode", fontsize=11)
     return figure
 
 
 def lambda_curve(
-    lineup: Lineup, lambdas: Sequence[float] = LAMBDAS
+    task: ExactEstimators, lambdas: Sequence[float] = LAMBDAS
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """`[n]` each: bias ‖E ĝ − ∇J‖ and variance of GAE with the lineup's critic, at each λ."""
+    """`[n]` each: bias ‖E ĝ − ∇J‖ and variance of GAE with the task's critic, at each λ."""
     points = []
     for value in lambdas:
-        estimator = replace(lineup, gae_lambda=value).estimator("gae", "value")
-        exact = moments(lineup.mdp, lineup.policy, estimator)
+        estimator = replace(task, gae_lambda=value).estimator("gae", "value")
+        exact = moments(task.mdp, task.policy, estimator)
         points.append((np.linalg.norm(exact.bias), exact.variance))
     bias, variance = np.array(points).T
     return bias, variance
 
 
-def _draw_lambdas(axes: "Axes", lineup: Lineup) -> None:
+def _draw_lambdas(axes: "Axes", task: ExactEstimators) -> None:
     curves = {
-        "exact V": lineup,
-        "V/2": replace(lineup, critic_scale=0.5),
-        "V = 0": replace(lineup, critic_scale=0.0),
+        "exact V": task,
+        "V/2": replace(task, critic_scale=0.5),
+        "V = 0": replace(task, critic_scale=0.0),
     }
-    if lineup.discount < 1 and lineup.discounted_states:
-        curves["exact V, γ^t dropped"] = replace(lineup, discounted_states=False)
-    norm = float(np.linalg.norm(lineup.solution.gradient)) or 1.0
+    if task.discount < 1 and task.discounted_states:
+        curves["exact V, γ^t dropped"] = replace(task, discounted_states=False)
+    norm = float(np.linalg.norm(task.solution.gradient)) or 1.0
     widest, variances = 0.0, []
     for (name, varied), colour in zip(curves.items(), COLOURS, strict=False):
         try:
@@ -82,32 +74,30 @@ def _draw_lambdas(axes: "Axes", lineup: Lineup) -> None:
     _scale_variance(axes.set_yscale, variances)
     axes.set(xlabel="bias / ‖∇J‖", ylabel="variance")
     axes.set_title("GAE from λ = 0 (○) to λ = 1 (●)", fontsize=10)
-    _tidy(axes)
     axes.legend(title="critic", fontsize=8, title_fontsize=8, frameon=False)
 
 
-def _draw_variances(axes: "Axes", rows: Sequence[Row]) -> None:
-    variances = np.array([row.variance for row in rows])
+def _draw_variances(axes: "Axes", results: Sequence[Result]) -> None:
+    variances = np.array([result.variance for result in results])
     positive = _scale_variance(axes.set_xscale, variances)
-    for place, row in enumerate(rows):
-        biased = row.relative_bias > 1e-9  # False for NaN, where there is no gradient
-        colour = COLOURS[1] if biased else COLOURS[0]
-        shown = max(row.variance, 0.0) if positive is None else max(row.variance, positive / 2)
-        face = (
-            colour if row.variance >= (positive or 0.0) else "white"
-        )  # 0 has no place on a log axis
+    for place, result in enumerate(results):
+        biased = result.relative_bias > 1e-9  # False for NaN, where there is no gradient
+        colour = ORANGE if biased else BLUE
+        least = 0.0 if positive is None else positive / 2
+        shown = max(result.variance, least)
+        # 0 has no place on a logarithmic axis
+        face = colour if result.variance >= (positive or 0.0) else "white"
         axes.plot(shown, place, "o", color=face, markeredgecolor=colour, markersize=5)
-        text = number(row.variance, 3, 1e-9 * variances.max())
-        text += f", bias {row.relative_bias:.2g} ‖∇J‖" if biased else ""
+        text = number(result.variance, 3, 1e-9 * variances.max())
+        text += f", bias {result.relative_bias:.2g} ‖∇J‖" if biased else ""
         axes.annotate(
             text, (shown, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
         )
-    axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
+    axes.set_yticks(range(len(results)), [result.name for result in results], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.3)
     axes.set(xlabel="variance")
     axes.set_title("over estimators and baselines", fontsize=10)
-    _tidy(axes)
 
 
 def _scale_variance(set_scale: Callable[..., Any], variances: Any) -> float | None:
@@ -118,18 +108,3 @@ def _scale_variance(set_scale: Callable[..., Any], variances: Any) -> float | No
         return None
     set_scale("log")
     return float(positive.min())
-
-
-def _tidy(axes: "Axes") -> None:
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(which="both", labelsize=8)
-
-
-def bars(axes: "Axes", names: Sequence[str], numbers: Sequence[float], **kwargs: Any) -> None:
-    """Horizontal bars with their numbers written beside them."""
-    drawn = axes.barh(range(len(names)), numbers, **kwargs)
-    axes.set_yticks(range(len(names)), names)
-    axes.bar_label(drawn, fmt="%.4g", fontsize=7, padding=2)
-    axes.invert_yaxis()
-    axes.margins(x=0.15)

@@ -11,24 +11,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from policygrad.core.errors import UserError
+from policygrad.core.plain import to_json
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
-from policygrad.diagnostics.intervals import Measured, to_json
-from policygrad.figures import noise as plots
+from policygrad.diagnostics.intervals import Measured
+from policygrad.figures.measurements import (
+    baseline_against_return,
+    bias_variance_plane,
+    cosine_against_episodes,
+    noise_scale_over_training,
+    variance_by_component,
+    variance_by_step,
+)
+from policygrad.figures.style import BLUE, GREEN, GREY, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STYLE = """
+STYLE = (
+    f"""
+:root {{ --blue: {BLUE}; --orange: {ORANGE}; --green: {GREEN}; --grey: {GREY}; }}
+"""
+    + """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1d2730; background: #fff; margin: 0 auto;
   max-width: 62rem; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
-.seen { color: #50606e; margin: 0 0 1.5rem; }
-.healthy { border-left: 5px solid #2e7d4f; background: #eef7f1; padding: .8rem 1rem; }
-ol { list-style: none; padding: 0; } li { border-left: 5px solid #c2571a; background: #fdf4ee;
+.seen { color: var(--grey); margin: 0 0 1.5rem; }
+.healthy { border-left: 5px solid var(--green); background: #eef7f1; padding: .8rem 1rem; }
+ol { list-style: none; padding: 0; } li { border-left: 5px solid var(--orange); background: #fdf4ee;
   padding: .8rem 1rem; margin: 0 0 .8rem; }
-li b { display: block; } .change { color: #0b5fa5; margin: .3rem 0; }
-.source, figcaption { color: #50606e; font-size: .87rem; }
+li b { display: block; } .change { color: var(--blue); margin: .3rem 0; }
+.source, figcaption { color: var(--grey); font-size: .87rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(25rem, 1fr)); gap: 2rem;
   align-items: start; }
 figure { margin: 0; } figure.wide { grid-column: 1 / -1; max-width: 50rem; }
@@ -38,6 +51,7 @@ th, td { text-align: left; padding: .25rem 1.2rem .25rem 0; border-bottom: 1px s
 td.number { text-align: right; } .table { overflow-x: auto; }
 @media (max-width: 30rem) { .pictures { grid-template-columns: 1fr; } }
 """
+)
 CAPTIONS = {
     "cosine_against_episodes": "The cosine of the gradients of two independent batches: measured "
     "between disjoint batches with 95\u00a0% intervals, and predicted twice: from the lengths of "
@@ -61,21 +75,21 @@ def figures_of(examination: Examination) -> dict[str, "Figure"]:
     found: dict[str, Figure] = {}
     x = examination
     if x.noise is not None:
-        found["cosine_against_episodes"] = plots.cosine_against_episodes(x.noise, x.batch_episodes)
+        found["cosine_against_episodes"] = cosine_against_episodes(x.noise, x.batch_episodes)
     if x.decomposition is not None:
-        found["variance_by_step"] = plots.variance_by_step(x.decomposition)
-        found["variance_by_component"] = plots.variance_by_component(x.decomposition)
-    if x.foretold is not None:
-        found["baseline_against_return"] = plots.baseline_against_return(*x.foretold)
+        found["variance_by_step"] = variance_by_step(x.decomposition)
+        found["variance_by_component"] = variance_by_component(x.decomposition)
+    if x.predicted_returns is not None:
+        found["baseline_against_return"] = baseline_against_return(*x.predicted_returns)
     signal, steps = x.metric("signal_to_noise"), x.metric("env_steps")
     if np.isfinite(signal).any():
         # a monitored update without signal has a noise scale that is too large to be measured
         scale = np.where(signal == 0, np.inf, x.metric("noise_scale"))
-        found["noise_scale_over_training"] = plots.noise_scale_over_training(
+        found["noise_scale_over_training"] = noise_scale_over_training(
             steps, scale, np.diff(steps, prepend=0.0)
         )
     if x.comparison is not None:
-        found["bias_variance_plane"] = plots.bias_variance_plane(x.comparison)
+        found["bias_variance_plane"] = bias_variance_plane(x.comparison)
     return found
 
 

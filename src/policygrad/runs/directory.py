@@ -11,21 +11,37 @@ learning_curve.png
 
 import contextlib
 import json
-import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from policygrad.core.errors import RunError, UserError
+from policygrad.core.plain import to_json
 from policygrad.runs import storage
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 FAILURE = "failure.json"
 POLICY, CHECKPOINTS, CURVE = "policy", "checkpoints", "learning_curve.png"
 OWN_FILES = (CONFIG, METRICS, SUMMARY, f"{POLICY}.safetensors", CHECKPOINTS)
+
+
+class Failure(NamedTuple):
+    """Why training stopped by itself.
+
+    Attributes:
+        message: in plain words.
+        env_steps: environment steps trained before it.
+        kind: what was not finite: "observation", "reward", "gradient" or "critic"; or "mask", a
+            mask that permits no action; None where it is none of these.
+    """
+
+    message: str
+    env_steps: int
+    kind: str | None
 
 
 class RunDirectory:
@@ -70,12 +86,12 @@ class RunDirectory:
 
     def write_json(self, name: str, data: dict[str, Any]) -> None:
         """Write one JSON file atomically: it appears whole or not at all."""
-        text = json.dumps(finite(data), indent=1) + "\n"
+        text = json.dumps(to_json(data), indent=1) + "\n"
         storage.write_atomically(self.path / name, text.encode())
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write `config.json`, with a checksum of its content."""
-        body = finite({"format": storage.FORMAT, **config})
+        body = to_json({"format": storage.FORMAT, **config})
         self.write_json(CONFIG, {**body, "checksum": storage.checksum(body)})
 
     def read_config(self) -> dict[str, Any]:
@@ -86,16 +102,20 @@ class RunDirectory:
         """The content of `summary.json`."""
         return storage.read_json(self.path / SUMMARY)
 
-    def write_failure(self, message: str, env_steps: int) -> None:
-        """Write down why training stopped by itself."""
-        self.write_json(FAILURE, {"message": message, "env_steps": env_steps})
+    def write_failure(self, message: str, env_steps: int, kind: str | None = None) -> None:
+        """Write down why training stopped by itself. Arguments as in `Failure`."""
+        self.write_json(FAILURE, Failure(message, env_steps, kind)._asdict())
 
-    def read_failure(self) -> str | None:
+    def read_failure(self) -> Failure | None:
         """Why training stopped by itself; None if it did not."""
-        if not (self.path / FAILURE).exists():
+        path = self.path / FAILURE
+        if not path.exists():
             return None
-        message = storage.read_json(self.path / FAILURE).get("message")
-        return message if isinstance(message, str) else None
+        data = storage.read_json(path)
+        for name, type_ in (("message", str), ("env_steps", int), ("kind", (str, NoneType))):
+            if not isinstance(data.get(name), type_):
+                raise RunError(f"{path} is damaged: {name!r} is {data.get(name)!r}")
+        return Failure(data["message"], data["env_steps"], data.get("kind"))
 
     def clear_failure(self) -> None:
         """Remove `failure.json`, because the run goes on."""
@@ -128,7 +148,7 @@ class RunDirectory:
 
     def save_policy(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
         """Write the policy's two files."""
-        storage.save(self.path / POLICY, arrays, finite(data))
+        storage.save(self.path / POLICY, arrays, to_json(data))
 
     def save_checkpoint(
         self, env_steps: int, arrays: dict[str, np.ndarray], data: dict[str, Any], keep: int
@@ -142,7 +162,7 @@ class RunDirectory:
             shutil.rmtree(leftover, ignore_errors=True)
         temporary = root / f".{final.name}.{os.getpid()}.tmp"
         temporary.mkdir()
-        storage.save(temporary / "state", arrays, finite(data))
+        storage.save(temporary / "state", arrays, to_json(data))
         os.replace(temporary, final)
         storage.sync_directory(root)
         for old in self.checkpoints()[:-keep]:
@@ -161,19 +181,6 @@ class RunDirectory:
         if not found:
             raise RunError(f"{self.path} has no checkpoint")
         return found[-1]
-
-
-def finite(value: Any) -> Any:
-    """Plain data for JSON, with None in place of NaN and infinity."""
-    if isinstance(value, dict):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(v) for v in value]
-    if isinstance(value, (np.generic, np.ndarray)):
-        return finite(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def seed_directories(path: Path) -> list[Path]:
@@ -208,7 +215,7 @@ class MetricsFile:
 
     def write(self, metrics: dict[str, Any]) -> None:
         """Append one line."""
-        self._file.write(json.dumps(finite(metrics)) + "\n")
+        self._file.write(json.dumps(to_json(metrics)) + "\n")
         self._file.flush()
 
     def close(self) -> None:

@@ -11,26 +11,48 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from policygrad.gradients.forms import Coupling, Form, LaneSteps
+from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.precision import in_float64
 
+# of 8 bytes each, several times over
+_MOST_NUMBERS = 50_000_000
 _PROBED = 8  # steps of the lane that is tried where there is no horizon
 _CLOSE = 1e-6  # of the largest return: a form may compute in single precision
 
 
 @in_float64
-def coupling_of(form: Form, horizon: int | None, discount: float) -> Coupling:
+def coupling_of(form: Form, mdp: FiniteMDP, discount: float) -> Coupling:
     """The coupling of a form, checked; both parts have T rows, or neither.
 
     Args:
         form: a return form.
-        horizon: T; None for a task without one.
+        mdp: the task.
         discount: γ, at which the form's returns are compared.
 
     Raises:
-        ValueError: the form has no coupling, one of another shape, one that is not that of its
-            returns, or, without a horizon, one whose sums have no end.
+        ValueError: the form has no coupling, one of another shape, one of too many returns, one
+            that is not that of its returns, or, without a horizon, one whose sums have no end.
     """
-    trace, bootstrap = (np.asarray(x, np.float64) for x in form.coupling(horizon))
+    trace, bootstrap = _arrays(form, mdp)
+    if mdp.horizon is None:
+        _check_stationary(form, trace)
+    elif trace.ndim == 3 or bootstrap.ndim == 2:
+        p = bootstrap.shape[-1]
+        trace = np.broadcast_to(trace, (mdp.horizon, p, p))
+        bootstrap = np.broadcast_to(bootstrap, (mdp.horizon, p))
+    found = Coupling(trace, bootstrap)
+    if not form.whole_episodes:  # whose coupling is that of what is still to come
+        _check_returns(form, found, mdp.horizon, discount)
+    return found
+
+
+def _arrays(form: Form, mdp: FiniteMDP) -> Coupling:
+    """Of the right shapes and of a size that can be computed with."""
+    horizon = mdp.horizon
+    try:
+        trace, bootstrap = (np.asarray(x, np.float64) for x in form.coupling(horizon))
+    except MemoryError as error:
+        raise ValueError(f"{form!r} is too large here: {error}") from error
     p = bootstrap.shape[-1:]
     leading = ((),) if horizon is None else ((), (horizon,))
     if (
@@ -44,15 +66,12 @@ def coupling_of(form: Form, horizon: int | None, discount: float) -> Coupling:
             f"shapes {trace.shape} and {bootstrap.shape}"
             + ("" if horizon else "; give the MDP a horizon if they depend on the time")
         )
-    if horizon is None:
-        _check_stationary(form, trace)
-    elif trace.ndim == 3 or bootstrap.ndim == 2:
-        trace = np.broadcast_to(trace, (horizon, *p, *p))
-        bootstrap = np.broadcast_to(bootstrap, (horizon, *p))
-    found = Coupling(trace, bootstrap)
-    if not form.whole_episodes:  # whose coupling is that of what is still to come
-        _check_returns(form, found, horizon, discount)
-    return found
+    if mdp.edges.weights.size * p[0] ** 2 > _MOST_NUMBERS:
+        raise ValueError(
+            f"{form!r} is too large here: it needs the products of {p[0]} returns on each of "
+            f"{mdp.edges.weights.size} transitions; use fewer steps, or gae"
+        )
+    return Coupling(trace, bootstrap)
 
 
 def _check_stationary(form: Form, trace: Float[np.ndarray, "p p"]) -> None:

@@ -26,9 +26,6 @@ from policygrad.tabular.couplings import coupling_of
 from policygrad.tabular.mdp import Edges, FiniteMDP, between_states
 from policygrad.tabular.policy import TabularPolicy, Tabulated
 
-# numbers of 8 bytes each, of which several such arrays are needed
-_MOST_NUMBERS = 50_000_000
-
 
 class Targets(NamedTuple):
     """The numbers of an estimator; T rows of those that depend on the time, of all three or none.
@@ -202,12 +199,7 @@ def _check_sampled(mdp: FiniteMDP, estimator: Estimator) -> None:
             f"the return form {estimator.form} has no exact form: of returns that are one number "
             "an episode only total_return has one"
         )
-    p = coupling_of(estimator.form, mdp.horizon, float(estimator.discount)).bootstrap.shape[-1]
-    if mdp.edges.weights.size * p**2 > _MOST_NUMBERS:
-        raise ValueError(
-            f"{estimator.form} is too large here: it needs the products of {p} returns on each of "
-            f"{mdp.edges.weights.size} transitions; use a smaller n, or gae"
-        )
+    coupling_of(estimator.form, mdp, float(estimator.discount))
     baseline = estimator.baseline
     if baseline is not None and not isinstance(baseline, (StateBaseline, LeaveOneOut)):
         raise ValueError(
@@ -240,7 +232,7 @@ def _targets(mdp: FiniteMDP, estimator: AnyEstimator) -> Targets:
         form = LambdaReturn(1.0 if estimator.critic is None else 0.0)
     else:
         form = estimator.form
-    shape, bootstrap = coupling_of(form, mdp.horizon, gamma)
+    shape, bootstrap = coupling_of(form, mdp, gamma)
     trace = shape if estimator.discounted_states else gamma * shape
     numbers = (gamma, omega, gamma * shape, trace, gamma * bootstrap)
     return Targets(*(jnp.asarray(x, float) for x in numbers))

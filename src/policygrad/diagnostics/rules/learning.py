@@ -63,7 +63,7 @@ def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
 def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
     """The entropy or the noise of the actions is near zero, and the return is below its best."""
     s = e.sample
-    if s is None or "policy" in e.objects:
+    if s is None or "policy" in e.passed_as_objects:
         return None
     if np.isfinite(s.action_noise):
         collapsed = 0 <= s.action_noise < t["noise"]
@@ -143,7 +143,7 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
         )
     sizes = e.metric("step_size")
     steps = int(e.settings.get("ppo_epochs", 1)) * int(e.settings.get("ppo_minibatches", 1))
-    many = e.settings.get("algorithm") == "ppo" and "optimiser" not in e.objects
+    many = e.settings.get("algorithm") == "ppo" and "optimiser" not in e.passed_as_objects
     normalised = e.settings.get("optimiser") in ("adam", "rmsprop")
     if not (many and normalised and len(sizes) and np.nanmax(sizes) > t["weight_step"]):
         return None

@@ -154,13 +154,17 @@ def critic_network(e: Examination) -> bool:
     """Whether the settings name a value network that is fitted to returns."""
     baseline = e.settings.get("baseline") or "value-network"
     bootstraps = e.settings.get("estimator") in ("gae", "td", "n-step")
-    return "estimator" not in e.objects and (baseline == "value-network" or bootstraps)
+    return "estimator" not in e.passed_as_objects and (baseline == "value-network" or bootstraps)
 
 
 def observations_unnormalised(e: Examination, t: Thresholds) -> Found | None:
     """Observations are not normalised, and too large or too small for tanh units."""
     s = e.sample
-    if s is None or "policy" in e.objects or e.settings.get("normalise_observations", True):
+    if (
+        s is None
+        or "policy" in e.passed_as_objects
+        or e.settings.get("normalise_observations", True)
+    ):
         return None
     least, most = s.observation_size.least, s.observation_size.most
     if not (most > t["most"] or most < t["least"]):
@@ -231,7 +235,7 @@ def at_its_best(e: Examination, progress: float) -> bool:
 def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
     """Episodes are truncated so early that most of the return's weight lies after the limit."""
     s = e.sample
-    if s is None or s.truncated < t["share"] or "estimator" in e.objects:
+    if s is None or s.truncated < t["share"] or "estimator" in e.passed_as_objects:
         return None
     discount, length = float(e.settings.get("discount", 0.99)), s.lengths.mean
     ends = e.settings.get("time_limit") == "terminates"

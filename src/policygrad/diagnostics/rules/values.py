@@ -15,7 +15,7 @@ ADAM = 1e-3  # the default critic's step size, which the advice names
 
 def discount_too_low(e: Examination, t: Thresholds) -> Found | None:
     """The horizon 1/(1 − γ) is short, and episodes are many horizons long."""
-    if e.sample is None or "estimator" in e.objects:
+    if e.sample is None or "estimator" in e.passed_as_objects:
         return None
     discount = float(e.settings.get("discount", 0.99))
     horizon = 1 / (1 - discount) if discount < 1 else np.inf
@@ -35,7 +35,7 @@ def discount_too_low(e: Examination, t: Thresholds) -> Found | None:
 def discount_too_high(e: Examination, t: Thresholds) -> Found | None:
     """γ is nearly 1 and most episodes are truncated early: values grow very large."""
     s = e.sample
-    if s is None or "estimator" in e.objects or s.truncated < t["truncated"]:
+    if s is None or "estimator" in e.passed_as_objects or s.truncated < t["truncated"]:
         return None
     if e.settings.get("time_limit") == "terminates" or not critic_network(e):
         return None
@@ -59,7 +59,7 @@ def discount_too_high(e: Examination, t: Thresholds) -> Found | None:
 def _effective_lambda(e: Examination) -> tuple[float, str] | None:
     """λ, or what corresponds to it, and the setting that it follows from."""
     settings = e.settings
-    if "estimator" in e.objects:
+    if "estimator" in e.passed_as_objects:
         return None
     match settings.get("estimator"):
         case "gae":
@@ -106,7 +106,7 @@ def critic_not_trained(e: Examination, t: Thresholds) -> Found | None:
     known = e.sample.critic_explains if e.sample else float("nan")
     step_size = float(e.settings.get("critic_step_size", ADAM))
     named = critic_network(e) and step_size < t["step_size"]
-    uses = critic_network(e) or "estimator" in e.objects
+    uses = critic_network(e) or "estimator" in e.passed_as_objects
     poor = explained < t["explained"] and known < t["explained"]
     still = uses and len(gaps) >= t["updates"] and gap < t["gap"] and poor
     if not (named or still):

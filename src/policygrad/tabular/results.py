@@ -1,8 +1,8 @@
-"""The table that `policygrad exact` prints: one row an estimator, every number exact."""
+"""The exact results of estimators on a task, and the table that `policygrad exact` prints."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from policygrad.gradients.estimators import EstimatorState
 from policygrad.tabular.mdp import FiniteMDP
@@ -12,8 +12,8 @@ from policygrad.tabular.problem import AnyEstimator
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row: an estimator on a task. Its numbers are those of one trajectory.
+class Result:
+    """One row of the table: an estimator on a task. Its numbers are those of one trajectory.
 
     Attributes:
         name: of the estimator.
@@ -36,15 +36,8 @@ class Row:
     approximation_ii: float
     episodes: float
 
-    def as_json(self) -> dict[str, str | float | None]:
-        """A dictionary for JSON, with None in place of NaN and infinity."""
-        return {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in asdict(self).items()
-        }
 
-
-def row(
+def result_of(
     name: str,
     mdp: FiniteMDP,
     policy: TabularPolicy,
@@ -53,8 +46,8 @@ def row(
     *,
     batch_episodes: int = 2,
     objective_discount: float | None = None,
-) -> Row:
-    """One row of the table. Arguments as in `moments`; `batch_episodes` is k of leave-one-out."""
+) -> Result:
+    """The result of one estimator. Arguments as in `moments`; `batch_episodes` is k there."""
     exact = moments(
         mdp,
         policy,
@@ -65,7 +58,7 @@ def row(
     )
     bias = float(sum(exact.bias**2)) ** 0.5
     norm = float(sum(exact.gradient**2)) ** 0.5
-    return Row(
+    return Result(
         name=name,
         bias=bias,
         relative_bias=bias / norm if norm > 0 else math.nan,
@@ -80,15 +73,15 @@ def row(
     )
 
 
-def rows(
+def results_of(
     mdp: FiniteMDP,
     policy: TabularPolicy,
     chosen: Mapping[str, AnyEstimator],
     *,
     batch_episodes: int = 2,
     objective_discount: float | None = None,
-) -> list[Row]:
-    """The rows of the table, one for each named estimator.
+) -> list[Result]:
+    """The results of named estimators.
 
     Args:
         mdp, policy: the task.
@@ -98,13 +91,13 @@ def rows(
             each estimator.
 
     Returns:
-        Rows in the order given.
+        Results in the order given.
 
     Raises:
         ValueError: as `moments`.
     """
     return [
-        row(
+        result_of(
             name,
             mdp,
             policy,
@@ -128,18 +121,18 @@ COLUMNS = {
 }
 
 
-def cells(row: Row, digits: int = 4) -> list[str]:
-    """The cells of a row as text: its name, and a number for each of `COLUMNS`."""
-    zero = 1e-11 * (row.diagonal + abs(row.cross) + row.squared_mean)
+def cells(result: Result, digits: int = 4) -> list[str]:
+    """The cells of a row as text: the estimator's name, and a number for each of `COLUMNS`."""
+    zero = 1e-11 * (result.diagonal + abs(result.cross) + result.squared_mean)
     rounding = {"bias": 1e-5 * math.sqrt(zero)}
-    numbers = {key: getattr(row, key) for key in COLUMNS if key != "episodes"}
+    numbers = {key: getattr(result, key) for key in COLUMNS if key != "episodes"}
     written = [number(x, digits, rounding.get(key, zero)) for key, x in numbers.items()]
-    return [row.name, *written, _count(row.episodes)]
+    return [result.name, *written, _count(result.episodes)]
 
 
-def as_text(table: Sequence[Row], digits: int = 4) -> str:
+def as_text(results: Sequence[Result], digits: int = 4) -> str:
     """The table as plain text with aligned columns."""
-    lines = [["estimator", *COLUMNS.values()], *(cells(row, digits) for row in table)]
+    lines = [["estimator", *COLUMNS.values()], *(cells(result, digits) for result in results)]
     first, *rest = ([*map(len, column)] for column in zip(*lines, strict=True))
     widths = [max(column) for column in rest]
     return "\n".join(

@@ -9,29 +9,11 @@ from policygrad.diagnostics.comparison import Comparison
 from policygrad.diagnostics.cosines import predicted_curve
 from policygrad.diagnostics.decomposition import DecomposedVariance
 from policygrad.diagnostics.noise import GradientNoise
+from policygrad.figures.style import BLUE, GREEN, GREY, ORANGE, new_figure, steps_label, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREEN, GREY = "#0b5fa5", "#c2571a", "#2e7d4f", "#50606e"
-
-
-def _figure(width: float = 5.4, height: float = 3.8) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(which="both", labelsize=8)
-    return figure, axes
-
-
-def _titled(axes: "Axes", title: str, x: str, y: str) -> None:
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.set_xlabel(x, fontsize=9)
-    axes.set_ylabel(y, fontsize=9)
 
 
 def _counts(axis: Any) -> None:
@@ -53,10 +35,8 @@ def cosine_against_episodes(
     """
     curve, snr = noise.cosines, noise.total.signal_to_noise
     if axes is None:
-        figure, axes = _figure()
-    else:
-        figure = axes.get_figure(root=True)
-        assert figure is not None
+        _, axes = new_figure(1, 5.4, 3.8)
+    assert axes is not None
     n, found = curve.episodes, curve.between
     marked = batch_episodes is not None and np.isfinite(batch_episodes)
     most = max(4 * float(n[-1]), 2 * batch_episodes if marked and batch_episodes else 0.0)
@@ -88,8 +68,10 @@ def cosine_against_episodes(
             textcoords="offset points", fontsize=8, color=GREY, va="top",
             ha="right" if right else "left",
         )  # fmt: skip
-    _titled(axes, "How alike are two gradients of N episodes?", "episodes N", "cosine")
+    titled(axes, "How alike are two gradients of N episodes?", "episodes N", "cosine")
     axes.legend(fontsize=8, frameon=False, loc="upper left", borderaxespad=0.1)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
     return figure  # type: ignore[return-value]
 
 
@@ -101,7 +83,7 @@ def bias_variance_plane(comparison: Comparison) -> "Figure":
     if the interval of another estimator's error begins below the upper end of the least one's.
     """
     rows = list(comparison.estimators.items())
-    figure, axes = _figure(7.6, max(3.8, 2.2 + 0.24 * len(rows)))
+    figure, axes = new_figure(1, 7.6, max(3.8, 2.2 + 0.24 * len(rows)))
     n = comparison.batch_episodes
     variances = np.array([x.variance.value for _, x in rows]) / n
     biased = [x.squared_bias.low > 0 for _, x in rows]
@@ -137,7 +119,7 @@ def bias_variance_plane(comparison: Comparison) -> "Figure":
             arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.25, "linewidth": 0.6,
                         "relpos": (0, 0.5)},
         )  # fmt: skip
-    _titled(
+    titled(
         axes, f"Bias and variance of a batch of {n:,} episodes",
         "squared bias (hollow, at the left edge: may be zero)", "variance of the batch",
     )  # fmt: skip
@@ -173,7 +155,7 @@ def _spread_out(heights: Float[np.ndarray, " n"], apart: float) -> Float[np.ndar
 
 def variance_by_step(found: DecomposedVariance) -> "Figure":
     """E‖g_t‖² of every time step with its interval, and the share of episodes that reach it."""
-    figure, axes = _figure()
+    figure, axes = new_figure(1, 5.4, 3.8)
     reached = max(int((found.alive > 0).sum()), 1)
     width = -(-reached // 100)
     t = np.arange(0, reached, width) + (width - 1) / 2
@@ -200,14 +182,14 @@ def variance_by_step(found: DecomposedVariance) -> "Figure":
     other.spines[["top"]].set_visible(False)
     other.tick_params(labelsize=8)
     other.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
-    _titled(axes, "Which time steps the variance comes from", "time step t", "E‖g_t‖²")
+    titled(axes, "Which time steps the variance comes from", "time step t", "E‖g_t‖²")
     return figure
 
 
 def variance_by_component(found: DecomposedVariance) -> "Figure":
     """The parts of the total variance, and the variance of every group of parameters."""
     parts = list(found.parts.items())[:24]
-    figure, axes = _figure(5.4, 1.7 + 0.24 * (4 + len(parts)))
+    figure, axes = new_figure(1, 5.4, 1.7 + 0.24 * (4 + len(parts)))
     whole = found.total
     rows = [
         ("Var = D + C − B", whole.variance, BLUE),
@@ -228,7 +210,7 @@ def variance_by_component(found: DecomposedVariance) -> "Figure":
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.6)
     axes.margins(x=0.12)
-    _titled(axes, "What the variance is made of", "variance of one episode's gradient", "")
+    titled(axes, "What the variance is made of", "variance of one episode's gradient", "")
     return figure
 
 
@@ -241,7 +223,7 @@ def baseline_against_return(
         returns: `[n]`, returns to go of steps.
         baseline: `[n]`, of the same steps.
     """
-    figure, axes = _figure(5.4, 4.2)
+    figure, axes = new_figure(1, 5.4, 4.2)
     shown = np.random.default_rng(0).permutation(len(returns))[:4000]
     axes.plot(
         baseline[shown], returns[shown], ".", color=BLUE, alpha=0.25, markersize=3, mew=0,
@@ -262,7 +244,7 @@ def baseline_against_return(
             x = np.bincount(bins, baseline, len(edges) - 1) / counts
             y = np.bincount(bins, returns, len(edges) - 1) / counts
         axes.plot(x, y, "o-", color=ORANGE, markersize=4, linewidth=1.4, label="mean return")
-    _titled(axes, "What the baseline predicts", "baseline", "return to go")
+    titled(axes, "What the baseline predicts", "baseline", "return to go")
     axes.legend(fontsize=8, frameon=False, loc="best", markerscale=1.5)
     return figure
 
@@ -280,7 +262,7 @@ def noise_scale_over_training(
             be told from the noise of the batch.
         batch: steps of each update.
     """
-    figure, axes = _figure()
+    figure, axes = new_figure(1, 5.4, 3.8)
     known = np.isfinite(noise_scale) & (noise_scale > 0)
     axes.plot(
         env_steps[known], noise_scale[known], ".-", color=BLUE, linewidth=1.2, label="noise scale B"
@@ -293,7 +275,7 @@ def noise_scale_over_training(
             env_steps[beyond], np.full(beyond.sum(), 0.98), "^", color=ORANGE, markersize=4,
             transform=axes.get_xaxis_transform(), label="too large for the batch to measure",
         )  # fmt: skip
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
-    _titled(axes, "Gradient noise scale over training", "environment steps", "steps of a batch")
+    axes.xaxis.set_major_formatter(lambda x, _: steps_label(x))
+    titled(axes, "Gradient noise scale over training", "environment steps", "steps of a batch")
     axes.legend(fontsize=8, frameon=False)
     return figure
