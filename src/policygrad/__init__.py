@@ -24,7 +24,7 @@ NAMES = {
     "Estimator": "gradients.estimators",
     "Evaluation": "evaluation",
     "ObservationNormaliser": "policies",
-    "Run": "training.session",
+    "Run": "training.run",
     "SeedRuns": "training.seeds",
     "TrainConfig": "training.config",
     "Trajectories": "core.trajectories",

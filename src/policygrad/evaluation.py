@@ -17,7 +17,7 @@ from policygrad.rollout.source import Engine, open_source
 from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
 from policygrad.spaces import space_of
-from policygrad.training.session import Run
+from policygrad.training.run import Run
 
 DEFAULT_LIMIT = 10_000
 

@@ -9,9 +9,9 @@ import optax
 import pytest
 
 from policygrad import estimators
-from policygrad.algorithms import PPO, TRPO, Batch, Natural, Vanilla
-from policygrad.algorithms.base import mean_kl
-from policygrad.algorithms.natural import every, surrogate_gain
+from policygrad.algorithms import PPO, TRPO, Batch, Natural, Vanilla, learner
+from policygrad.algorithms.base import traced
+from policygrad.algorithms.policy_change import mean_kl, thin
 from policygrad.core.modules import combine, split
 from policygrad.gradients.scores import log_probs_of, policy_gradient
 from tests.algorithms.test_vanilla import CRITIC, GAUSSIAN, KEY, TWO, policy_of, record_of
@@ -25,7 +25,7 @@ def batch_of(actions=TWO, *, seed=0):
     rng = np.random.default_rng(seed)
     psi = jnp.asarray(rng.normal(size=record.rewards.shape), jnp.float32)
     psi = jnp.where(record.valid, psi, 0.0)
-    return policy, Batch(record, psi, policy_gradient(policy, record, psi), jnp.float32(1.0))
+    return policy, Batch(record, psi, jnp.float32(1.0))
 
 
 def flat(tree):
@@ -43,9 +43,9 @@ def fisher_of(policy, record):
 @pytest.mark.parametrize("actions", [TWO, GAUSSIAN], ids=["categorical", "gaussian"])
 def test_natural_step_solves_the_fisher_system(actions):
     policy, batch = batch_of(actions)
-    algorithm = Natural(estimator=ESTIMATOR, cg_iterations=200, fisher_share=1.0, target_kl=1e-4)
-    gradient = batch.gradient
-    direction, step_size = algorithm.natural_step(policy, batch)
+    algorithm = Natural(cg_iterations=200, target_kl=1e-4)
+    gradient, _ = traced(algorithm).ascent(policy, batch)
+    direction, step_size = algorithm.natural_step(policy, gradient, batch)
     matrix = fisher_of(policy, batch.trajectories) + 0.1 * np.eye(len(flat(gradient)))
     expected = np.linalg.solve(matrix.astype(np.float64), flat(gradient))
     np.testing.assert_allclose(flat(direction), expected, rtol=2e-3, atol=2e-4)
@@ -55,8 +55,7 @@ def test_natural_step_solves_the_fisher_system(actions):
 
 def test_natural_step_has_the_kl_that_was_asked_for():
     policy, batch = batch_of()
-    algorithm = Natural(estimator=ESTIMATOR, target_kl=1e-3, fisher_share=1.0)
-    new, _, _ = algorithm.improve(KEY, policy, (), batch)
+    new = traced(Natural(target_kl=1e-3)).improve(KEY, policy, (), batch).policy
     x = flat(split(new)[0]) - flat(split(policy)[0])
     undamped = x @ fisher_of(policy, batch.trajectories) @ x
     expected = 1e-3 * undamped / (undamped + 0.1 * x @ x)  # the damping takes its share of δ
@@ -66,33 +65,49 @@ def test_natural_step_has_the_kl_that_was_asked_for():
 
 def test_trpo_takes_no_step_that_breaks_its_promise():
     policy, batch = batch_of()
-    trpo = TRPO(estimator=ESTIMATOR, target_kl=0.02)
-    new, _, info = trpo.improve(KEY, policy, (), batch)
-    assert float(surrogate_gain(new, batch)) > 0
-    assert float(mean_kl(policy, new, batch.trajectories)) <= 0.03
-    direction = policy_gradient(policy, batch.trajectories, -batch.psi)  # downhill: never accepted
-    size, info = trpo.accept(policy, direction, jnp.float32(0.1), batch)
-    assert float(size) == 0
-    assert int(info["backtracks"]) == 10
+    trpo = traced(TRPO(target_kl=0.02))
+    improved = trpo.improve(KEY, policy, (), batch)
+    assert float(trpo.surrogate_gain(policy, improved.policy, batch)) > 0
+    assert float(mean_kl(policy, improved.policy, batch.trajectories)) <= 0.03
+    assert float(improved.step_size) > 0
+
+
+def test_trpo_stays_where_no_halving_keeps_the_promise():
+    policy, batch = batch_of()
+    trpo = traced(TRPO(target_kl=0.02, kl_slack=1e-9, backtracks=3))
+    improved = trpo.improve(KEY, policy, (), batch)
+    assert float(improved.step_size) == 0
+    assert int(improved.more["backtracks"]) == 3
+    np.testing.assert_array_equal(flat(split(improved.policy)[0]), flat(split(policy)[0]))
 
 
 def test_trpo_halves_a_step_that_is_too_long():
     policy, batch = batch_of()
-    trpo = TRPO(estimator=ESTIMATOR, target_kl=1e-3)
-    direction = policy_gradient(policy, batch.trajectories, batch.psi)
-    size, info = trpo.accept(policy, direction, jnp.float32(1e3), batch)
-    count = int(info["backtracks"])
+    long, natural = traced(TRPO(target_kl=2.0, kl_slack=0.05)), traced(Natural(target_kl=2.0))
+    improved = long.improve(KEY, policy, (), batch)
+    count = int(improved.more["backtracks"])
+    full = natural.improve(KEY, policy, (), batch).step_size
     assert count > 0
-    assert float(size) == (1e3 / 2**count if float(size) else 0)
+    assert float(improved.step_size) == pytest.approx(float(full) / 2**count)
+    assert float(mean_kl(policy, improved.policy, batch.trajectories)) <= 0.1
+
+
+def test_trpo_accepts_a_step_that_gains_by_entropy_alone():
+    policy, batch = batch_of()
+    silent = batch._replace(psi=jnp.zeros_like(batch.psi))
+    assert float(traced(TRPO()).improve(KEY, policy, (), silent).step_size) == 0
+    improved = traced(TRPO(entropy_coefficient=0.1)).improve(KEY, policy, (), silent)
+    assert float(improved.step_size) > 0
 
 
 def test_first_ppo_step_is_the_policy_gradient():
     policy, batch = batch_of()
-    ppo = PPO(
-        estimator=ESTIMATOR, optimiser=optax.identity(), step_size=1e-3, epochs=1, minibatches=1,
-        max_global_norm=0.0,
-    )  # fmt: skip
-    new, _, _ = ppo.improve(KEY, policy, ppo.start(split(policy)[0]), batch)
+    ppo = traced(
+        PPO(
+            optimiser=optax.identity(), step_size=1e-3, epochs=1, minibatches=1, max_global_norm=0.0
+        )
+    )
+    new = ppo.improve(KEY, policy, ppo.start(split(policy)[0]), batch).policy
     change = jax.tree.map(jnp.subtract, split(new)[0], split(policy)[0])
     expected = policy_gradient(policy, batch.trajectories, batch.psi)
     np.testing.assert_allclose(flat(change), 1e-3 * flat(expected), rtol=1e-3, atol=1e-7)
@@ -102,15 +117,15 @@ def test_ppo_gains_nothing_beyond_the_clip_ratio():
     policy, batch = batch_of()
     elsewhere = batch.trajectories.log_probs - jnp.where(batch.psi > 0, 1.0, -1.0)
     clipped = batch._replace(trajectories=replace(batch.trajectories, log_probs=elsewhere))
-    ppo = PPO(estimator=ESTIMATOR, optimiser=optax.identity(), epochs=1, minibatches=1)
-    new, _, info = ppo.improve(KEY, policy, ppo.start(split(policy)[0]), clipped)
-    np.testing.assert_array_equal(flat(split(new)[0]), flat(split(policy)[0]))
-    assert float(info["gradient_norm"]) == 0
+    ppo = traced(PPO(optimiser=optax.identity(), epochs=1, minibatches=1))
+    improved = ppo.improve(KEY, policy, ppo.start(split(policy)[0]), clipped)
+    np.testing.assert_array_equal(flat(split(improved.policy)[0]), flat(split(policy)[0]))
+    assert float(improved.gradient_norm) == 0
 
 
-def test_every_keeps_valid_and_observations_together():
+def test_thinned_steps_keep_valid_and_observations_together():
     record = record_of()
-    kept = every(2, record)
+    kept = thin(policy_of(), 2, record)
     assert kept.valid.shape == (record.valid.shape[0] // 2, record.valid.shape[1])
     for lane in range(record.valid.shape[1]):
         np.testing.assert_array_equal(
@@ -120,15 +135,14 @@ def test_every_keeps_valid_and_observations_together():
 
 def test_members_share_everything_but_the_improvement():
     record = record_of()
-    settings = {"estimator": ESTIMATOR}
-    adam = {"optimiser": optax.scale_by_adam()}
-    members = [Vanilla(**settings, **adam), Natural(**settings), TRPO(**settings)]
-    members.append(PPO(**settings, **adam, minibatches=2, epochs=2))
+    members = [Vanilla(), Natural(), TRPO(), PPO(minibatches=2, epochs=2)]
     fitted = []
     for member in members:
-        state = member.init(KEY, policy_of(), record.observations[0, 0], record.rewards.shape[1])
-        after, info = jax.jit(member.update)(state, record, KEY)
-        assert np.isfinite([float(x) for x in info.values()]).all()
+        ours = learner(member, ESTIMATOR)
+        state = ours.init(KEY, policy_of(), record.observations[0, 0], record.rewards.shape[1])
+        after, info, refitted = jax.jit(ours.update)(state, record, KEY)
+        assert np.isfinite([float(x) for x in jax.tree.leaves((info, refitted[1]))]).all()
+        assert bool(refitted.sound)
         assert (flat(split(after.policy)[0]) != flat(split(state.policy)[0])).any()
         fitted.append(flat(after.estimator))
     for other in fitted[1:]:

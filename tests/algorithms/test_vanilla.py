@@ -8,8 +8,9 @@ import pytest
 from gymnasium import spaces
 
 from policygrad import estimators
-from policygrad.algorithms import Vanilla
-from policygrad.algorithms.base import adapted, compare, entropy_gradient
+from policygrad.algorithms import Vanilla, learner
+from policygrad.algorithms.policy_change import compare, entropy_gradient
+from policygrad.algorithms.step_size import StepSize, adapt_step_size
 from policygrad.core.modules import combine, split
 from policygrad.gradients.baselines import constant, linear_features, value_network
 from policygrad.gradients.scores import gradient_and_distributions, policy_gradient
@@ -40,13 +41,18 @@ def record_of(actions=TWO, *, whole=False, seed=0):
     return replace(record, actions=jnp.asarray(drawn, jnp.int32 if actions is TWO else jnp.float32))
 
 
-def vanilla(**changes):
-    settings = {
-        "estimator": estimators.gae(critic=CRITIC),
-        "optimiser": optax.scale_by_adam(),
-        "step_size": 1e-2,
-    }
-    return Vanilla(**(settings | changes))
+def vanilla(estimator=None, total_steps=np.inf, scale_rewards=True, **changes):
+    settings = {"optimiser": optax.scale_by_adam(), "step_size": 1e-2}
+    return learner(
+        Vanilla(**(settings | changes)),
+        estimators.gae(critic=CRITIC) if estimator is None else estimator,
+        total_steps=total_steps,
+        scale_rewards=scale_rewards,
+    )
+
+
+def adapted(size, kl, target, remaining):
+    return adapt_step_size(StepSize((), size), kl, target, remaining).step_size
 
 
 def start(algorithm, record, policy=None):
@@ -92,26 +98,28 @@ def test_step_size_is_left_alone_without_a_target_and_stays_in_bounds():
 def test_update_adapts_the_step_size_of_the_next_one(step_size):
     record = record_of()
     algorithm = vanilla(step_size=step_size)
-    state, info = algorithm.update(start(algorithm, record), record, KEY)
-    assert float(info["step_size"]) == pytest.approx(step_size)  # this one's
-    expected = adapted(jnp.float32(step_size), info["kl"], 0.01, 1.0)
+    state, info, _ = algorithm.update(start(algorithm, record), record, KEY)
+    assert float(info.step_size) == pytest.approx(step_size)  # this one's
+    expected = adapted(jnp.float32(step_size), info.kl, 0.01, 1.0)
     assert float(state.improver.step_size) == float(expected)
-    assert (float(state.improver.step_size) > step_size) == (float(info["kl"]) < 0.005)
+    assert (float(state.improver.step_size) > step_size) == (float(info.kl) < 0.005)
     fixed = vanilla(step_size=step_size, target_kl=0.0)
-    state, _ = fixed.update(start(fixed, record), record, KEY)
+    state, _, _ = fixed.update(start(fixed, record), record, KEY)
     assert float(state.improver.step_size) == np.float32(step_size)
 
 
 def test_step_size_decays_to_zero():
     record = record_of()
     steps = int(np.sum(record.valid))
-    algorithm = vanilla(step_size=0.1, target_kl=0.0, decay=4 * steps)
+    algorithm = vanilla(
+        step_size=0.1, target_kl=0.0, step_size_schedule="linear", total_steps=4 * steps
+    )
     state, sizes = start(algorithm, record), []
     update = jax.jit(algorithm.update)
     for _ in range(5):
         before = state.policy
-        state, info = update(state, record, KEY)
-        sizes.append(float(info["step_size"]))
+        state, info, _ = update(state, record, KEY)
+        sizes.append(float(info.step_size))
     np.testing.assert_allclose(sizes, [0.1, 0.075, 0.05, 0.025, 0], atol=1e-7)
     assert not step_of(before, state.policy).any()
 
@@ -146,22 +154,24 @@ def test_step_goes_uphill_along_the_policy_gradient(whole):
     state = start(algorithm, record)
     psi = algorithm.estimator.weights(state.estimator, record).psi
     gradient = policy_gradient(state.policy, record, psi)
-    after, info = algorithm.update(state, record, KEY)
+    after, info, _ = algorithm.update(state, record, KEY)
     flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(gradient)])
     np.testing.assert_allclose(step_of(state.policy, after.policy), 1e-3 * flat, atol=3e-7)
-    np.testing.assert_allclose(info["gradient_norm"], np.linalg.norm(flat), rtol=1e-5)
+    np.testing.assert_allclose(info.gradient_norm, np.linalg.norm(flat), rtol=1e-5)
 
 
 def test_clipping_by_global_norm_shortens_and_keeps_the_direction():
     record = record_of()
     free = vanilla(optimiser=optax.identity(), step_size=1.0, target_kl=0.0)
     state = start(free, record)
-    after, info = free.update(state, record, KEY)
-    full, norm = step_of(state.policy, after.policy), float(info["gradient_norm"])
+    after, info, _ = free.update(state, record, KEY)
+    full, norm = step_of(state.policy, after.policy), float(info.gradient_norm)
     for limit in (norm / 3, norm * 3):
-        after, clipped = replace(free, max_global_norm=limit).update(state, record, KEY)
+        after, clipped, _ = vanilla(
+            optimiser=optax.identity(), step_size=1.0, target_kl=0.0, max_global_norm=limit
+        ).update(state, record, KEY)
         short = step_of(state.policy, after.policy)
-        assert float(clipped["gradient_norm"]) == pytest.approx(norm)  # what is logged: before
+        assert float(clipped.gradient_norm) == pytest.approx(norm)  # what is logged: before
         length = np.linalg.norm(short)
         assert length == pytest.approx(min(limit, norm), rel=1e-4)
         assert short @ full / (length * np.linalg.norm(full)) == pytest.approx(1, abs=1e-6)
@@ -187,7 +197,7 @@ def test_entropy_bonus_adds_the_gradient_of_the_mean_entropy(actions):
     plain = vanilla(optimiser=optax.identity(), step_size=1e-2)
     state = start(plain, record, policy)
     without = step_of(policy, plain.update(state, record, KEY)[0].policy)
-    bonus = replace(plain, entropy_coefficient=0.5)
+    bonus = vanilla(optimiser=optax.identity(), step_size=1e-2, entropy_coefficient=0.5)
     with_bonus = step_of(policy, bonus.update(state, record, KEY)[0].policy)
     np.testing.assert_allclose(with_bonus - without, 1e-2 * 0.5 * flat, atol=1e-6)
 
@@ -201,7 +211,7 @@ def test_critic_is_used_before_it_is_refitted(critic):
     record = record_of()
     algorithm = vanilla(estimator=estimators.gae(critic=critic), optimiser=optax.identity())
     state = start(algorithm, record)
-    after, info = algorithm.update(state, record, KEY)
+    after, info, refitted = algorithm.update(state, record, KEY)
     changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.estimator, after.estimator)
     assert any(jax.tree.leaves(changed))
 
@@ -212,9 +222,9 @@ def test_critic_is_used_before_it_is_refitted(critic):
     flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(expected)])
     np.testing.assert_allclose(step_of(state.policy, after.policy), 1e-2 * flat, atol=1e-6)
     # with the refitted one it would have been another
-    refitted = algorithm.estimator.weights(after.estimator, scaled).psi
-    assert float(jnp.max(jnp.abs(refitted - weights.psi))) > 1e-3
-    assert float(info["explained_variance_after"]) != float(info["explained_variance_before"])
+    other = algorithm.estimator.weights(after.estimator, scaled).psi
+    assert float(jnp.max(jnp.abs(other - weights.psi))) > 1e-3
+    assert float(refitted.explained_variance) != float(info.explained_variance_before)
 
 
 def test_baseline_of_the_first_batch_is_what_it_was_initially():
@@ -222,7 +232,7 @@ def test_baseline_of_the_first_batch_is_what_it_was_initially():
     estimator = estimators.reward_to_go(baseline=constant())
     algorithm = vanilla(estimator=estimator, scale_rewards=False)
     state = start(algorithm, record)
-    after, _ = algorithm.update(state, record, KEY)
+    after, _, _ = algorithm.update(state, record, KEY)
     returns = estimator.weights(state.estimator, record).returns
     assert float(state.estimator.baseline) == 0
     expected = np.asarray(returns)[np.asarray(record.valid)].mean()
@@ -234,9 +244,9 @@ def test_statistics_are_updated_after_the_gradient_the_kl_and_the_step():
     record = replace(record, observations=record.observations * 5 + 3)
     algorithm = vanilla(optimiser=optax.identity(), target_kl=0.0, step_size=0.0)
     state = start(algorithm, record)
-    after, info = algorithm.update(state, record, KEY)
+    after, info, _ = algorithm.update(state, record, KEY)
     # a step of no length leaves the weights, so that a KL could only come from the statistics
-    assert float(info["kl"]) == 0.0
+    assert float(info.kl) == 0.0
     old, new = (s.policy.normaliser.statistics.value for s in (state, after))
     assert float(old.rows_seen) == 0
     rows = np.asarray(record.observations)[np.asarray(record.valid)]
@@ -250,10 +260,10 @@ def test_rewards_are_scaled_by_what_was_seen_including_this_batch():
     record = record_of()
     algorithm = vanilla()
     state = start(algorithm, record)
-    after, info = algorithm.update(state, record, KEY)
-    assert float(info["reward_scale"]) == float(after.reward_scale.factor) != 1
+    after, info, _ = algorithm.update(state, record, KEY)
+    assert float(info.reward_scale) == float(after.reward_scale.factor) != 1
     loud = replace(record, rewards=record.rewards * 1000)
-    other, _ = algorithm.update(start(algorithm, loud), loud, KEY)
+    other, _, _ = algorithm.update(start(algorithm, loud), loud, KEY)
     np.testing.assert_allclose(
         step_of(state.policy, after.policy), step_of(state.policy, other.policy), atol=1e-5
     )
@@ -280,7 +290,7 @@ def test_updates_are_counted_and_the_state_passed_in_is_left_alone():
     algorithm = vanilla()
     state = start(algorithm, record)
     kept = jax.tree.map(np.array, state)
-    after, _ = algorithm.update(state, record, KEY)
+    after, _, _ = algorithm.update(state, record, KEY)
     jax.tree.map(np.testing.assert_array_equal, state, kept)
     assert (int(state.updates), int(after.updates)) == (0, 1)
 
@@ -302,6 +312,6 @@ def test_repeated_updates_raise_the_probability_of_what_pays():
         batch = replace(
             record, actions=jnp.asarray(actions), rewards=jnp.asarray(actions, jnp.float32)
         )
-        state, _ = update(state, batch, jax.random.key(i))
+        state, _, _ = update(state, batch, jax.random.key(i))
     valid = np.asarray(record.valid)
     assert float(np.asarray(probability)[valid].mean()) > 0.9

@@ -21,7 +21,9 @@ def declaring(time_limit):
 
 def test_training_refuses_an_environment_that_truncates_before_its_time_limit():
     """A lane has no room for the successors then, and would bootstrap from another step's."""
-    with pytest.raises(EnvironmentFailure, match=r"truncated 2 episodes in 8 steps.* after 3: more"):
+    with pytest.raises(
+        EnvironmentFailure, match=r"truncated 2 episodes in 8 steps.* after 3: more"
+    ):
         policygrad.train(declaring(20), **TINY)
 
 

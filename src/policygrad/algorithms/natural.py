@@ -1,7 +1,9 @@
-"""The natural policy gradient, and TRPO's line search along it."""
+"""The natural policy gradient."""
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,78 +11,59 @@ import optax
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from policygrad.algorithms.base import (
-    STATIC,
-    Algorithm,
-    Batch,
-    Info,
-    mean_derivative,
-    mean_kl,
-    mean_over_valid,
-    moved,
-)
-from policygrad.core.modules import combine, split
-from policygrad.core.trajectories import Trajectories
-from policygrad.gradients.scores import log_probs_of
+from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved, Schedule
+from policygrad.algorithms.policy_change import fisher_product, thin
+from policygrad.algorithms.step_size import take_step
+from policygrad.core.settings import Count, In, NonNegative, Positive
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class Natural(Algorithm):
-    """Natural policy gradient: θ ← θ + β x, x = F⁻¹ĝ, β = √(2 δ / xᵀFx).
+class NaturalStep(Algorithm):
+    """A step along x = (F + damping)⁻¹ ĝ whose length a KL target sets.
 
-    F is the Fisher information of the policy, the Hessian of KL(old ‖ new) at the old policy, so
-    that the step is the steepest one whose KL is δ, to second order. Conjugate gradients solve for
-    x from products Fv alone.
+    F is the Fisher information of the policy, the Hessian of KL(old ‖ new) at the old policy.
+    Conjugate gradients solve for x from products Fv alone.
 
     Attributes:
         target_kl: δ, nats: the size of the step.
-        cg_iterations: at most so many products Fv.
+        cg_iterations: at most so many products Fv; static.
         damping: added to F's diagonal; keeps directions that the batch says nothing of in bounds.
-        fisher_share: F is estimated on this share of the batch's rows.
+        fisher_share: F is estimated on this share of the batch's rows; static.
 
     Source: Kakade 2001; conjugate gradients as in Schulman et al. 2015, appendix C.
     """
 
-    target_kl: float = field(default=0.03, metadata=STATIC)
-    cg_iterations: int = field(default=10, metadata=STATIC)
-    damping: float = field(default=0.1, metadata=STATIC)
-    fisher_share: float = field(default=1.0, metadata=STATIC)
+    target_kl: Positive = 0.03
+    """KL between old and new policy (nats) of one update: the size of the step."""
+    cg_iterations: Count = field(default=10, metadata=STATIC)
+    """Iterations of conjugate gradients."""
+    damping: NonNegative = 0.1
+    """Added to the Fisher information's diagonal."""
+    fisher_share: Annotated[float, In(0, 1, open_low=True)] = field(default=1.0, metadata=STATIC)
+    """Share of a batch's rows that the Fisher information is estimated on; less is faster, and
+    noisier."""
+    step_size_schedule: Schedule = field(default="linear", metadata=STATIC)
+    """constant, or linear: the square of the step shrinks to zero over the run."""
+
+    sized_by_kl: ClassVar[bool] = True
+    suggests: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"discount": 0.995, "critic_epochs": 20, "clipped_gaussian": True}
+    )
 
     def start(self, differentiated: PyTree) -> tuple[()]:
         return ()
 
-    def improve(
-        self, key: PRNGKeyArray, policy: Any, improver: Any, batch: Batch
-    ) -> tuple[Any, Any, Info]:
-        del key
-        direction, step_size = self.natural_step(policy, batch)
-        step_size, accepted = self.accept(policy, direction, step_size, batch)
-        policy = moved(policy, jax.tree.map(lambda x: step_size * x, direction))
-        norm = optax.tree.norm(batch.gradient)
-        return policy, improver, {"gradient_norm": norm, "step_size": step_size, **accepted}
-
-    def accept(
-        self, policy: Any, direction: PyTree, step_size: Float[Array, ""], batch: Batch
-    ) -> tuple[Float[Array, ""], Info]:
-        """The step size that is taken, and what to log of it: the full one."""
-        del policy, direction, batch
-        return step_size, {}
-
-    def natural_step(self, policy: Any, batch: Batch) -> tuple[PyTree, Float[Array, ""]]:
-        """x = (F + damping)⁻¹ ĝ, and β."""
-        rows = every(max(1, round(1 / self.fisher_share)), batch.trajectories)
-        differentiated, rest = split(policy)
-
-        def kl(params: PyTree, observation: PyTree) -> Float[Array, ""]:
-            return policy(observation).kl(combine(params, rest)(observation))
+    def natural_step(
+        self, policy: Any, gradient: PyTree, batch: Batch
+    ) -> tuple[PyTree, Float[Array, ""]]:
+        """x, and the β by which θ + β x is δ away: β = √(2 δ / xᵀ(F + damping)x)."""
+        rows = thin(policy, max(1, round(1 / self.fisher_share)), batch.trajectories)
 
         def product(v: PyTree) -> PyTree:
-            along = lambda f: jax.jvp(jax.grad(f), (differentiated,), (v,))[1]  # noqa: E731
-            fisher = mean_derivative(along, kl, rows)
+            fisher = fisher_product(policy, v, rows)
             return jax.tree.map(lambda f, x: f + self.damping * x, fisher, v)
 
-        x, _ = cg(product, batch.gradient, tol=1e-6, maxiter=self.cg_iterations)
+        x, _ = cg(product, gradient, tol=1e-6, maxiter=self.cg_iterations)
         curvature = optax.tree.vdot(x, product(x))
         delta = self.target_kl * batch.remaining
         return x, jnp.sqrt(2 * delta / jnp.maximum(curvature, 1e-12))
@@ -88,63 +71,20 @@ class Natural(Algorithm):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class TRPO(Natural):
-    """Trust region policy optimisation: the natural step, halved until it keeps what it promised.
+class Natural(NaturalStep):
+    """Natural policy gradient: θ ← θ + β x, x = (F + damping)⁻¹ ĝ, β = √(2 δ / xᵀ(F + damping)x).
 
-    A step is taken if the surrogate E[Ψ π_new/π_old] rises and KL(old ‖ new) stays below
-    `kl_slack` δ; if none of `backtracks` halvings does, the policy stays as it is.
+    It is the steepest step whose KL is δ, to second order, were it not for the damping, by whose
+    share of the curvature the KL stays below δ.
 
-    Attributes:
-        backtracks: how often the step is halved at most.
-        kl_slack: by how much the measured KL may exceed δ.
-
-    Source: Schulman et al. 2015, appendix C.
+    Attributes, source: as in `NaturalStep`.
     """
 
-    backtracks: int = field(default=10, metadata=STATIC)
-    kl_slack: float = field(default=1.5, metadata=STATIC)
-
-    def accept(
-        self, policy: Any, direction: PyTree, step_size: Float[Array, ""], batch: Batch
-    ) -> tuple[Float[Array, ""], Info]:
-        limit = self.kl_slack * self.target_kl * batch.remaining
-
-        def improves(size: Float[Array, ""]) -> Array:
-            new = moved(policy, jax.tree.map(lambda x: size * x, direction))
-            gain = surrogate_gain(new, batch)
-            return (gain > 0) & (mean_kl(policy, new, batch.trajectories) <= limit)
-
-        def rejected(carry: tuple[Array, Array, Array]) -> Array:
-            count, _, good = carry
-            return ~good & (count < self.backtracks)
-
-        def halve(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            count, size, _ = carry
-            return count + 1, size / 2, improves(size / 2)
-
-        start = (jnp.int32(0), step_size, improves(step_size))
-        count, size, good = jax.lax.while_loop(rejected, halve, start)
-        return jnp.where(good, size, 0.0), {"backtracks": count}
-
-
-def surrogate_gain(new: Any, batch: Batch) -> Float[Array, ""]:
-    """E[Ψ (π_new/π_old − 1)] over the batch."""
-    log_ratio = log_probs_of(new, batch.trajectories) - batch.trajectories.log_probs
-    return mean_over_valid(batch.psi * jnp.expm1(log_ratio), batch.trajectories)
-
-
-def every(stride: int, trajectories: Trajectories) -> Trajectories:
-    """Rows of every `stride`-th step, shifted from lane to lane so that all times are seen."""
-    steps, lanes = trajectories.valid.shape
-    kept = max(1, steps // stride)
-    rows = (jnp.arange(kept)[:, None] * stride + jnp.arange(lanes) % stride) % steps
-
-    def pick(x: Array) -> Array:
-        index = rows.reshape(kept, lanes, *[1] * (x.ndim - 2))
-        return jnp.take_along_axis(x, index, axis=0)
-
-    return replace(
-        trajectories,
-        observations=jax.tree.map(pick, trajectories.observations),
-        valid=pick(trajectories.valid),
-    )
+    def improve(
+        self, key: PRNGKeyArray, policy: Any, improver: tuple[()], batch: Batch
+    ) -> Improved:
+        del key
+        gradient, before = self.ascent(policy, batch)
+        x, step_size = self.natural_step(policy, gradient, batch)
+        policy = take_step(policy, jax.tree.map(lambda x: step_size * x, x))
+        return Improved(policy, improver, before, optax.tree.norm(gradient), step_size, {})

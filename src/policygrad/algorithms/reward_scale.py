@@ -24,9 +24,9 @@ class RewardScale(NamedTuple):
     running: Float[Array, " B"]
 
     @classmethod
-    def init(cls, num_envs: int) -> "RewardScale":
+    def init(cls, columns: int) -> "RewardScale":
         """The scale before anything was seen: 1."""
-        return cls(jnp.zeros(()), jnp.zeros(()), jnp.zeros(num_envs))
+        return cls(jnp.zeros(()), jnp.zeros(()), jnp.zeros(columns))
 
     def update(self, trajectories: Trajectories, discount: Scalar) -> "RewardScale":
         """The scale after seeing a batch. No reward of one episode reaches the next."""
@@ -52,6 +52,14 @@ class RewardScale(NamedTuple):
             (1 - share) * self.mean_square + share * mean_square,
             self.running if trajectories.whole_episodes else running,
         )
+
+    def known_by(self, updated: "RewardScale") -> "RewardScale":
+        """The scale that a batch is weighed with: this one, before the batch was seen.
+
+        The first batch of all has none before it, and takes the one that it leads to itself.
+        """
+        first = self.steps_seen == 0
+        return jax.tree.map(lambda new, old: jnp.where(first, new, old), updated, self)
 
     @property
     def factor(self) -> Float[Array, ""]:

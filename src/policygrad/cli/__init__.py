@@ -25,28 +25,18 @@ def show_processors() -> None:
 
 def run(argv: list[str]) -> int:
     """Run the command; its exit code. A mistake is one line on stderr, without a traceback."""
-    import tyro
-
-    from policygrad.cli import commands
-    from policygrad.cli.diagnose import diagnose
-    from policygrad.cli.exact import exact, join_theta
-
     # the command must stay usable where its output is cut off, as by `| head`
     try:
-        return tyro.extras.subcommand_cli_from_dict(
-            {
-                "train": commands.train,
-                "resume": commands.resume,
-                "evaluate": commands.evaluate,
-                "diagnose": diagnose,
-                "plot": commands.plot,
-                "exact": exact,
-            },
-            prog="policygrad",
-            description="Policy gradients: train a policy, evaluate, diagnose and plot it.",
-            args=join_theta(commands.split_lists(argv)),
-            sort_subcommands=False,
-        )
+        match argv[:1]:
+            case ["train"]:
+                from policygrad.cli.train import main as command
+
+                return command(argv[1:])
+            case ["diagnose"]:
+                from policygrad.cli.diagnose import main as command
+
+                return command(argv[1:])
+        return _other(argv)
     except PolicygradError as error:
         print_error(error)
         return error.exit_code
@@ -56,6 +46,29 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _other(argv: list[str]) -> int:
+    """The commands whose flags do not follow from one another, and the overview of all."""
+    import tyro
+
+    from policygrad.cli import commands
+    from policygrad.cli.exact import exact, join_theta
+
+    return tyro.extras.subcommand_cli_from_dict(
+        {
+            "train": commands.train,
+            "resume": commands.resume,
+            "evaluate": commands.evaluate,
+            "diagnose": commands.diagnose,
+            "plot": commands.plot,
+            "exact": exact,
+        },
+        prog="policygrad",
+        description="Policy gradients: train a policy, evaluate, diagnose and plot it.",
+        args=join_theta(argv),
+        sort_subcommands=False,
+    )
 
 
 def print_error(error: PolicygradError) -> None:

@@ -6,107 +6,25 @@ import json as json_module
 import os
 import platform
 import sys
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import Positional, arg
 
 from policygrad.core.errors import UserError
-from policygrad.training.config import TrainConfig
 
 Json = Annotated[bool, arg(help="Print the result as JSON, alone, on stdout.")]
 RunPath = Annotated[Path, arg(help="Run directory.", metavar="RUN")]
 
 
-def train(
-    env: Annotated[
-        Positional[str], arg(metavar="ENV", help="CartPole-v1, module:Env-v0, gymnax/CartPole-v1 …")
-    ],
-    config: OmitArgPrefixes[TrainConfig],  # without a default: one made here would be vanilla's
-    out: Annotated[
-        Path | None, arg(help="Directory to write the run to. Default: runs/ENV-seedN.")
-    ] = None,
-    env_kwargs: Annotated[
-        str, arg(help="Arguments of the environment, as JSON: '{\"gravity\": 5.0}'.")
-    ] = "{}",
-    seeds: Annotated[
-        str | None,
-        arg(
-            metavar="SEEDS",
-            help="Train many at once, each into a directory of its own in OUT: 0..4, or 0,3,7.",
-        ),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        arg(help="With --seeds: worker processes at a time. Default: one a processor."),
-    ] = None,
-    json: Json = False,
-) -> int:
+def train() -> int:
     """Train a policy, and write a run directory."""
-    kwargs = parse_kwargs(env_kwargs)
-    if seeds is not None:
-        return train_seeds(env, config, parse_seeds(seeds), jobs, out, kwargs, json)
-    if jobs is not None:
-        raise UserError(f"--jobs {jobs} is for --seeds; add --seeds 0..4, or leave it out")
-    prepare_jax()
-    from policygrad.cli.progress import Progress
-    from policygrad.figures.curves import preload
-    from policygrad.runs import fresh_directory
-    from policygrad.training import entry
-
-    threading.Thread(target=preload, daemon=True).start()
-    if out is None:
-        name = env.replace("/", "-").replace(":", "-")
-        out = fresh_directory(Path("runs"), f"{name}-seed{config.seed}")
-    with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
-        result = entry.train(
-            env, out=out, config=config, env_kwargs=kwargs, on_update=progress.update
-        )
-    return report_run(result, json)
+    raise AssertionError("cli.train.main parses it")
 
 
-def train_seeds(
-    env: str,
-    config: TrainConfig,
-    seeds: list[int],
-    jobs: int | None,
-    out: Path | None,
-    env_kwargs: dict[str, Any],
-    json: bool,
-) -> int:
-    """Train many seeds at once; the exit code."""
-    if config.seed != TrainConfig.seed:
-        raise UserError(f"--seed {config.seed} and --seeds exclude each other; give one")
-    prepare_jax()
-    import policygrad
-    from policygrad.cli.progress import SeedsProgress
-    from policygrad.runs import fresh_directory
-
-    if out is None:
-        name = env.replace("/", "-").replace(":", "-")
-        out = fresh_directory(Path("runs"), f"{name}-seeds{seeds[0]}-{seeds[-1]}")
-    with SeedsProgress(env, seeds, config.total_steps) as progress:
-        result = policygrad.train_seeds(
-            env, seeds, out=out, jobs=jobs, config=config, env_kwargs=env_kwargs,
-            on_update=progress.update,
-        )  # fmt: skip
-    for seed, error in result.failures.items():
-        print(f"policygrad: seed {seed}: {error}", file=sys.stderr)
-    if json:
-        print_json([run.summary for run in result.runs.values()])
-    else:
-        for seed, run in result.runs.items():
-            mean = run.summary["return_mean"]
-            shown = "no episode ended" if mean is None else f"mean return {mean:.1f}"
-            print(f"{run.path}: seed {seed}, {run.summary['env_steps']:,} steps, {shown}")
-        if result.runs and not result.interrupted:
-            print(f"next: policygrad evaluate {out}")
-    stopped = [run for run in result.runs.values() if run.interrupted]
-    for run in stopped:
-        print(f"interrupted; continue with: policygrad resume {run.path}", file=sys.stderr)
-    missing = len(result.runs) + len(result.failures) < len(seeds)
-    return 130 if stopped or missing else int(bool(result.failures))
+def diagnose() -> int:
+    """Say what is wrong with a run, most likely cause first, and what to change."""
+    raise AssertionError("cli.diagnose.main parses it")
 
 
 def resume(
@@ -232,19 +150,6 @@ def plot(
     else:
         print(out)
     return 0
-
-
-def split_lists(argv: list[str]) -> list[str]:
-    """`--hidden 64,64` as `--hidden 64 64`: both spellings are in use."""
-    out: list[str] = []
-    for argument in argv:
-        if argument.startswith("--hidden="):
-            out += ["--hidden", *argument.removeprefix("--hidden=").split(",")]
-        elif out and out[-1] == "--hidden" and "," in argument:
-            out += argument.split(",")
-        else:
-            out.append(argument)
-    return out
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -2,52 +2,75 @@
 
 import json as json_module
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import Positional, arg
 
 from policygrad.cli.commands import Json, parse_kwargs, prepare_jax, print_json
 from policygrad.core.errors import UserError
-from policygrad.training.config import TrainConfig
 
-PROBE = TrainConfig(total_steps=20_480)
+DESCRIPTION = "Say what is wrong with a run, most likely cause first, and what to change."
+PROBE_STEPS = 20_480
+RUN_HELP = "Run directory, finished or not."
+ENV_HELP = (
+    "In place of a run: train a short one here, with the settings below, and diagnose that. With a "
+    "run: look at fresh episodes of this environment."
+)
+REPORT_HELP = (
+    "Also write report.html, one page of findings and pictures, into this directory, the pictures "
+    "as PNG files, and every number as report.json."
+)
+Run = Annotated[Path | None, arg(help=RUN_HELP, metavar="[RUN]")]
+Report = Annotated[Path | None, arg(metavar="DIR", help=REPORT_HELP)]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Diagnose; the exit code."""
+    prepare_jax()
+    from policygrad.cli.options import Argument, parse
+
+    kwargs_help = "Arguments of the environment, as JSON."
+    gradients_help = "Measure the gradient on them too, which takes the longest."
+    own = {
+        "": [Argument("run", Positional[Run], None)],
+        "diagnosis": [
+            Argument("episodes", Annotated[int, arg(help="Fresh episodes to look at.")], 64),
+            Argument("gradients", Annotated[bool, arg(help=gradients_help)], True),
+            Argument("report", Report, None),
+            Argument("out", Annotated[Path | None, arg(help="Write the JSON here too.")], None),
+            Argument("json", Json, False),
+        ],
+        "environment": [
+            Argument("env", Annotated[str | None, arg(help=ENV_HELP)], None),
+            Argument("env_kwargs", Annotated[str, arg(help=kwargs_help)], "{}"),
+        ],
+    }
+    probe = {"total_steps": PROBE_STEPS}
+    given, config = parse(
+        argv, own, prog="policygrad diagnose", description=DESCRIPTION, defaults=probe
+    )
+    kwargs = parse_kwargs(given.pop("env_kwargs"))
+    _check(given["run"], given["env"], config, kwargs, given["out"])
+    return diagnose(config=config, kwargs=kwargs, **given)
 
 
 def diagnose(
-    run: Positional[
-        Annotated[Path | None, arg(help="Run directory, finished or not.", metavar="[RUN]")]
-    ] = None,
-    env: Annotated[
-        str | None,
-        arg(
-            help="In place of a run: train a short one here, with the settings below, and diagnose "
-            "that. With a run: look at fresh episodes of this environment."
-        ),
-    ] = None,
-    env_kwargs: Annotated[str, arg(help="Arguments of the environment, as JSON.")] = "{}",
-    episodes: Annotated[int, arg(help="Fresh episodes to look at.")] = 64,
-    gradients: Annotated[
-        bool, arg(help="Measure the gradient on them too, which takes the longest.")
-    ] = True,
-    out: Annotated[Path | None, arg(help="Also write the JSON to this file.")] = None,
-    report: Annotated[
-        Path | None,
-        arg(
-            metavar="DIR",
-            help="Also write report.html, one page of findings and pictures, into this directory, "
-            "the pictures as PNG files, and every number as report.json.",
-        ),
-    ] = None,
-    json: Json = False,
-    config: OmitArgPrefixes[TrainConfig] = PROBE,
+    run: Path | None,
+    env: str | None,
+    kwargs: dict[str, Any],
+    config: Any,
+    *,
+    episodes: int,
+    gradients: bool,
+    out: Path | None,
+    report: Path | None,
+    json: bool,
 ) -> int:
-    """Say what is wrong with a run, most likely cause first, and what to change."""
-    kwargs = parse_kwargs(env_kwargs)
-    _check(run, env, config, kwargs, out)
+    """Look, write down and show; the exit code."""
     if report is not None:
         _make_folder(report)
-    prepare_jax()
     from policygrad.cli.progress import Progress
     from policygrad.doctor import diagnosis as doctor
 
@@ -85,13 +108,13 @@ def diagnose(
 def _check(
     run: Path | None,
     env: str | None,
-    config: TrainConfig,
+    config: Any,
     env_kwargs: dict[str, Any],
     out: Path | None,
 ) -> None:
     if run is None and env is None:
         raise UserError("nothing to diagnose; name a run directory, or an environment (--env ENV)")
-    if run is not None and config != _only_seed(config.seed):
+    if run is not None and config != type(config)(seed=config.seed, total_steps=PROBE_STEPS):
         raise UserError(f"{run} has its own settings; leave out those of train, or leave out RUN")
     if run is not None and env_kwargs:
         raise UserError(f"{run} has its own --env-kwargs; leave them out, or leave out RUN")
@@ -107,10 +130,6 @@ def _make_folder(report: Path) -> None:
         report.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write --report {report}: {error.strerror}") from error
-
-
-def _only_seed(seed: int) -> TrainConfig:
-    return TrainConfig(total_steps=PROBE.total_steps, seed=seed)
 
 
 def _write(out: Path, data: dict[str, Any]) -> None:

@@ -26,7 +26,16 @@ class RunError(UserError):
 
 
 class NonFiniteError(PolicygradError):
-    """NaN or infinity in an observation, a reward or the gradient."""
+    """A number that is NaN, infinite, or too large to compute with.
+
+    Attributes:
+        kind: what held it: observation, reward, mask, gradient, critic, or number where it is not
+            known.
+    """
+
+    def __init__(self, message: str, kind: str = "number") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class EnvironmentFailure(PolicygradError):

@@ -117,8 +117,8 @@ def join_lanes(records: Sequence[Trajectories]) -> Trajectories:
     return jax.tree.unflatten(jax.tree.structure(first), joined)
 
 
-def steps_per_episode(trajectories: Trajectories) -> Float[Array, ""]:
-    """What a sum over the valid steps is divided by: the gradient's denominator.
+def gradient_denominator(trajectories: Trajectories) -> Float[Array, ""]:
+    """What a sum over the valid steps is divided by in a gradient.
 
     Whole episodes: the number of episodes, so that the gradient is a sum over steps and a mean over
     episodes. Segments: the number of valid steps, so that it is a mean over steps

@@ -4,15 +4,19 @@ from policygrad.core.modules import Carried, combine, is_array, split
 from policygrad.core.trajectories import (
     Trajectories,
     cut_mask,
-    steps_per_episode,
+    gradient_denominator,
     successor_values,
 )
+
+steps_per_episode = gradient_denominator  # its earlier name
+
 
 __all__ = [
     "Carried",
     "Trajectories",
     "combine",
     "cut_mask",
+    "gradient_denominator",
     "is_array",
     "split",
     "steps_per_episode",

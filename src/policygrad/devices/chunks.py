@@ -1,18 +1,20 @@
 """The rows of a batch a few hundred at a time, so that all between them stays in the near cache.
 
 A sum of gradients over 32,768 rows of a 64×64 network takes half as long in chunks as at once on
-one core (docs/performance.md). Where processors share a batch, each takes the chunks of its own.
+one core (docs/performance.md). Where a batch is cut into parts, each part is cut into chunks.
 A GPU is filled by many rows at once instead, and its chunks are only there to bound memory.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from policygrad.devices.sharing import everyones, own, parts, total
+from policygrad.devices.parts import map_parts, sum_and_map_parts
+from policygrad.devices.sharing import current
 
 
 def chunk_rows() -> int:
@@ -47,11 +49,10 @@ def sum_and_map_in_chunks(
         f: pytree of `[n, ...]` -> sums over n, and pytree of `[n, ...]`; as in `sum_in_chunks`.
         rows, size: as there.
     """
-    size = size or chunk_rows()
+    in_chunks = partial(_sum_and_map, f, size=size or chunk_rows())
     if _are_shared(jax.tree.leaves(rows)[0].shape[0]):
-        sums, mapped = _sum_and_map(f, own(rows), size)
-        return total(sums), everyones(mapped)
-    return _sum_and_map(f, rows, size)
+        return sum_and_map_parts(in_chunks, rows)
+    return in_chunks(rows)
 
 
 def _sum_and_map(f: Callable, rows: PyTree, size: int) -> tuple[PyTree, PyTree]:
@@ -84,15 +85,13 @@ def map_in_chunks(f: Callable[[Any], PyTree], rows: PyTree) -> PyTree:
     size = chunk_rows()
     if steps * lanes < 2 * size:
         return jax.vmap(jax.vmap(f))(rows)
+    in_chunks = partial(jax.lax.map, f, batch_size=size)
     flat = flat_rows(rows)
-    if _are_shared(steps * lanes):
-        mapped = jax.lax.map(f, own(flat), batch_size=size)
-        mapped = everyones(mapped)
-    else:
-        mapped = jax.lax.map(f, flat, batch_size=size)
+    mapped = map_parts(in_chunks, flat) if _are_shared(steps * lanes) else in_chunks(flat)
     return jax.tree.map(lambda x: x.reshape(steps, lanes, *x.shape[1:]), mapped)
 
 
 def _are_shared(rows: int) -> bool:
-    """Whether so many rows are: as many on each processor, and a chunk at least."""
-    return parts() > 1 and rows % parts() == 0 and rows >= parts() * chunk_rows()
+    """Whether so many rows are: as many in each part, and a chunk at least."""
+    parts = current().parts
+    return parts > 1 and rows % parts == 0 and rows >= parts * chunk_rows()

@@ -1,103 +1,151 @@
-"""One batch shared between CPU devices.
+"""A batch cut into parts, and the CPU devices that compute them.
 
-Inside a `shard_map` over `AXIS` each device steps lanes of its own and takes rows of its own
-through the networks; everything else is computed on all of them alike, from equal numbers to equal
-numbers. They meet for the record of a segment, for values, and for sums over rows. Outside of it
-every function here leaves its argument as it is.
+The number of parts belongs to a run, as its seed does: with another number, sums round differently.
+The number of devices belongs to the machine, and changes no bit of a result: where there are fewer
+devices than parts, each device computes several parts, one after the other (`devices.parts`).
+
+Each part steps lanes of its own and takes rows of its own through the networks. Everything else is
+computed on every device alike. A function that is computed through `shared` finds its `Sharing` in
+`current()`; anywhere else a batch is one part.
 """
 
-from collections.abc import Callable
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Array, PyTree
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Int, PyTree
+
+from policygrad.core.errors import UserError
+from policygrad.devices.starting import processors_allowed
 
 AXIS = "processors"
-LEAST_ROWS = 2048  # a processor: with fewer, meetings cost what sharing brings
+EVERYWHERE, BY_LANE = PartitionSpec(), PartitionSpec(AXIS)
+LEAST_ROWS = 2048  # of a part: with fewer, meetings cost what sharing brings
 
 
-def processors(lanes: int, rows: int) -> Mesh | None:
-    """The CPU devices that share batches of so many lanes and rows; None where one has all.
+class Sharing(NamedTuple):
+    """How a batch is shared out. Static.
 
-    As many as JAX shows, have equally many lanes each, and `LEAST_ROWS` rows or more.
+    Attributes:
+        parts: into how many parts of equal size a batch is cut.
+        devices: on how many devices the parts are computed, equally many on each.
     """
+
+    parts: int = 1
+    devices: int = 1
+
+    @property
+    def parts_of_a_device(self) -> int:
+        """How many parts each device computes, one after the other."""
+        return self.parts // self.devices
+
+
+class Part(NamedTuple):
+    """One part of a batch.
+
+    Attributes:
+        number: `[]`, which one it is, from 0.
+        parts: how many there are.
+    """
+
+    number: Int[Array, ""] | int = 0
+    parts: int = 1
+
+    def of(self, tree: PyTree, axis: int = 0) -> PyTree:
+        """This part of leaves that hold the rows, or the lanes, of all parts along an axis."""
+        if self.parts == 1:
+            return tree
+
+        def cut(x: Array) -> Array:
+            size = x.shape[axis] // self.parts
+            return jax.lax.dynamic_slice_in_dim(x, self.number * size, size, axis)
+
+        return jax.tree.map(cut, tree)
+
+
+WHOLE, UNSHARED = Part(), Sharing()
+_SHARING: ContextVar[Sharing] = ContextVar("sharing", default=UNSHARED)
+
+
+def parts_for(lanes: int, rows: int) -> int:
+    """Into how many parts a new run cuts batches of so many lanes and rows.
+
+    As many as there are processors that this process may use, where each part gets equally many
+    lanes and at least `LEAST_ROWS` rows; fewer otherwise. 1 where JAX computes on a GPU, which one
+    part fills. How many devices JAX shows does not matter: the command and Python cut alike.
+    """
+    if jax.default_backend() != "cpu":
+        return 1
+    most = min(processors_allowed(), rows // LEAST_ROWS)
+    return max((n for n in range(2, most + 1) if lanes % n == 0), default=1)
+
+
+def sharing_of(parts: int, lanes: int) -> Sharing:
+    """So many parts, on as many of the CPU devices that JAX shows as take equally many parts each.
+
+    Args:
+        parts: of the run, from `parts_for` or from what was recorded of it.
+        lanes: of its batches.
+
+    Raises:
+        UserError: the lanes cannot be cut into so many parts of one size.
+    """
+    if parts < 1 or lanes % parts:
+        raise UserError(
+            f"{lanes} environments cannot be cut into {parts} parts of equal size; the number of "
+            f"parts must divide the number of environments"
+        )
     devices = jax.local_devices()
-    if devices[0].platform != "cpu":
-        return None
-    most = min(len(devices), rows // LEAST_ROWS)
-    count = max((n for n in range(2, most + 1) if lanes % n == 0), default=1)
-    return None if count == 1 else Mesh(np.array(devices[:count]), (AXIS,))
+    shown = len(devices) if devices[0].platform == "cpu" else 1
+    return Sharing(parts, max(n for n in range(1, shown + 1) if parts % n == 0))
 
 
-def parts() -> int:
-    """How many processors share the rows, in what is being traced; 1 where nothing is shared."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return mesh.shape[AXIS] if AXIS in mesh.manual_axes else 1
+def shared(function: Callable, sharing: Sharing, in_specs: Any, out_specs: Any) -> Callable:
+    """The function, computed on the devices of `sharing`, with batches cut into its parts.
+
+    Args:
+        function: of arrays; computed on each device.
+        sharing: static.
+        in_specs, out_specs: pytree prefixes of the arguments and of the result. `BY_LANE`: leaves
+            are `[B, ...]`, and each device holds an equal share of the lanes. `EVERYWHERE`: each
+            device holds all of it.
+    """
+
+    def inside(*arguments: Any) -> Any:
+        with sharing_is(sharing):
+            return function(*arguments)
+
+    if sharing.devices == 1:
+        return inside
+    mesh = Mesh(np.array(jax.local_devices()[: sharing.devices]), (AXIS,))
+    return jax.shard_map(inside, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
-def own(tree: PyTree, axis: int = 0) -> PyTree:
-    """This processor's share of leaves that hold all rows, or all lanes, along an axis."""
-    if parts() == 1:
-        return tree
-
-    def cut(x: Array) -> Array:
-        size = x.shape[axis] // parts()
-        return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(AXIS) * size, size, axis)
-
-    return jax.tree.map(cut, tree)
+@contextlib.contextmanager
+def sharing_is(sharing: Sharing) -> Iterator[None]:
+    """`current()` is this sharing in what is traced within."""
+    token = _SHARING.set(sharing)
+    try:
+        yield
+    finally:
+        _SHARING.reset(token)
 
 
-def everyones(tree: PyTree) -> PyTree:
-    """Leaves `[n, ...]` of own rows as `[N, ...]` of all, in order."""
-    if parts() == 1:
-        return tree
-    return jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS, tiled=True), tree)
+def current() -> Sharing:
+    """The sharing of what is being traced; `UNSHARED` outside of `shared`."""
+    return _SHARING.get()
 
 
-def total(tree: PyTree) -> PyTree:
-    """The sum over processors of every leaf."""
-    if parts() == 1:
-        return tree
-    leaves, structure = jax.tree.flatten(tree)
-    summed = _together(lambda x: jax.lax.psum(x, AXIS), [x.reshape(1, -1) for x in leaves])
-    return jax.tree.unflatten(
-        structure, [s.reshape(x.shape) for s, x in zip(summed, leaves, strict=True)]
-    )
-
-
-def all_lanes(tree: PyTree) -> PyTree:
-    """Leaves `[T, b, ...]` of own lanes as `[T, B, ...]` of all."""
-    if parts() == 1:
-        return tree
-    leaves, structure = jax.tree.flatten(tree)
-    own = [jnp.moveaxis(x, 1, 0).reshape(x.shape[1], -1) for x in leaves]
-    gathered = [
-        jnp.moveaxis(g.reshape(-1, len(x), *x.shape[2:]), 0, 1)
-        for g, x in zip(_together(everyones, own), leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, gathered)
-
-
-def _together(meet: Callable[[Array], Array], matrices: list[Array]) -> list[Array]:
-    """`meet` of matrices of equally many rows: those of one type as one, since each array that
-    is met for costs the same time as many."""
-    found: dict[int, Array] = {}
-    for dtype in dict.fromkeys(m.dtype for m in matrices):
-        places = [i for i, m in enumerate(matrices) if m.dtype == dtype]
-        edges = np.cumsum([matrices[i].shape[1] for i in places])[:-1]
-        met = meet(jnp.concatenate([matrices[i] for i in places], axis=1))
-        found |= dict(zip(places, jnp.split(met, edges, axis=1), strict=True))
-    return [found[i] for i in range(len(matrices))]
-
-
-def whole(tree: PyTree) -> PyTree:
-    """Arrays that several processors hold, as if one had made them."""
+def as_one_device(tree: PyTree) -> PyTree:
+    """Arrays, with those that several devices hold put on one."""
 
     def one(x: Any) -> Any:
-        shared = isinstance(x, jax.Array) and len(x.sharding.device_set) > 1
-        return jnp.asarray(np.asarray(x)) if shared else x
+        several = isinstance(x, jax.Array) and len(x.sharding.device_set) > 1
+        return jnp.asarray(np.asarray(x)) if several else x
 
     return jax.tree.map(one, tree)

@@ -20,21 +20,21 @@ from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.rules import diagnose as apply_rules
 from policygrad.diagnostics.rules.values import IN_USE, LAMBDA_FLAG, WITH, WITHOUT
 from policygrad.diagnostics.streaming import weights_of
-from policygrad.environments.lanes import Lanes
 from policygrad.evaluation import check_spaces
 from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines import Baseline
 from policygrad.gradients.estimators import Estimator, EstimatorState
 from policygrad.gradients.forms import LambdaReturn
 from policygrad.policies.agent import Agent
-from policygrad.rollout import host
-from policygrad.rollout.collectors import Same, collect_compiled_episodes
+from policygrad.rollout.collectors import unfinished_episodes
+from policygrad.rollout.source import Engine, Source, open_source
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.policy_files import load
 from policygrad.spaces import ObservationEncoder, space_of
 from policygrad.training import entry
 from policygrad.training.building import build_estimator
 from policygrad.training.config import TrainConfig
+from policygrad.training.resolve import Given, resolve
 from policygrad.training.session import OnUpdate
 
 EPISODES = 64
@@ -80,6 +80,7 @@ def diagnose(
     policy: Any = None,
     estimator: Estimator | None = None,
     env_kwargs: dict[str, Any] | None = None,
+    engine: Engine | None = None,
     config: TrainConfig | None = None,
     episodes: int = EPISODES,
     seed: int = 0,
@@ -95,6 +96,7 @@ def diagnose(
         env: as `train` takes it. With a run, None takes the run's own.
         policy, estimator: those that were passed to `train` as objects, of the same structure.
         env_kwargs: of an environment that is made from an id; with a run, its own are taken.
+        engine: opens the environment's id; what was passed to `train`, of the same kind.
         config: settings of the short run; None for the defaults and 20,480 steps.
         episodes: how many fresh ones to look at, at least 8.
         seed: of those.
@@ -113,7 +115,7 @@ def diagnose(
     """
     given: dict[str, Any] = {
         "policy": policy, "estimator": estimator, "episodes": episodes, "seed": seed,
-        "gradients": gradients, "pictures": pictures, "say": say,
+        "gradients": gradients, "pictures": pictures, "say": say, "engine": engine,
     }  # fmt: skip
     if run is not None:
         if config is not None:
@@ -124,10 +126,12 @@ def diagnose(
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "run"
             config = config or TrainConfig(total_steps=PROBE_STEPS)
+            more: dict[str, Any] = {} if engine is None else {"engine": engine}
             with contextlib.suppress(NonFiniteError):  # which the directory tells of
                 entry.train(
                     env, out=path, config=config, policy=policy, estimator=estimator,
                     env_kwargs=env_kwargs, on_update=on_update,
+                    **more,
                 )  # fmt: skip
             described = environments.describe(environments.choose_engine(env, kwargs=env_kwargs))
             examination = examine(path, env if described is None else None, **given)
@@ -150,6 +154,7 @@ def examine(
     *,
     policy: Any = None,
     estimator: Estimator | None = None,
+    engine: Engine | None = None,
     episodes: int = EPISODES,
     seed: int = 0,
     gradients: bool = True,
@@ -167,9 +172,9 @@ def examine(
     saved = directory.read_config()
     config = entry.saved_config(directory, saved)
     found = _recorded(directory, saved, config, env)
-    given = {"env": env, "policy": policy, "estimator": estimator}
+    given = {"env": env, "engine": engine, "policy": policy, "estimator": estimator}
     missing = [name for name in given if name in found.passed_as_objects and given[name] is None]
-    if "env" in missing or "policy" in missing:
+    if {"env", "engine", "policy"} & set(missing):
         needed = " and ".join(name for name in missing if name != "estimator")
         return replace(found, notes=(
             *found.notes,
@@ -177,9 +182,10 @@ def examine(
             f"to policygrad.diagnose({str(run)!r}, {needed.replace(' and ', '=…, ')}=…)",
         ))  # fmt: skip
     agent = load(directory.path, like=policy)
-    environment = environments.make(
+    environment = open_source(
         saved["env"] if env is None else env,
         min(32, episodes),
+        engine=engine,
         kwargs=saved["env_kwargs"] if env is None else {},
     )
     check_spaces(agent, environment)
@@ -217,7 +223,7 @@ def _recorded(
         passed_as_objects=tuple(saved["objects"]),
         metrics=metrics,
         env_steps=int(steps[-1]) if len(steps) else 0,
-        failure=directory.read_failure(),
+        failure=_why(directory),
     )
     if found.updates:
         return found
@@ -229,22 +235,14 @@ def _silent(_: str) -> None:
 
 
 def collect(
-    environment: Any, policy: Any, key: Any, episodes: int, limit: int
+    source: Source, policy: Any, key: Any, episodes: int, limit: int
 ) -> tuple[Trajectories, np.ndarray]:
     """N whole episodes; those stopped at the limit are marked truncated, and flagged. Closes it."""
-    act_key, seed_key = jax.random.split(key)
-    if isinstance(environment, Lanes):
-        seed = int(np.asarray(jax.random.key_data(seed_key))[-1] >> 1)
-        draw = host.Actor(policy).sampler(policy, act_key)
-        record, unfinished = host.collect_episodes(
-            environment, draw, seed, episodes=episodes, max_steps=limit
-        )
-        environment.close()
-    else:
-        record, unfinished = collect_compiled_episodes(
-            Same(environment), policy, key, episodes, limit
-        )
-    record, unfinished = jax.device_get((record, unfinished))
+    open_key, collect_key = jax.random.split(key)
+    collector = source.episodes(policy, open_key, episodes, limit, keep_unfinished=True)
+    record = jax.device_get(collector.collect(policy, collect_key))
+    collector.close()
+    unfinished = unfinished_episodes(record)
     valid = np.asarray(record.valid)
     last = valid & ~np.concatenate([valid[1:], np.zeros_like(valid[:1])])
     return replace(record, truncated=record.truncated | (last & unfinished)), unfinished
@@ -261,6 +259,11 @@ def sample_of(
     """`measure`, of an agent in its environment."""
     spaces = environment.observation_space, environment.action_space
     return measure(agent.policy, *spaces, record, unfinished, discount=discount, judged=judged)
+
+
+def _why(directory: RunDirectory) -> str | None:
+    failure = directory.read_failure()
+    return None if failure is None else failure.message
 
 
 @dataclass(frozen=True)
@@ -282,8 +285,8 @@ class Judge:
         cls, directory: RunDirectory, config: TrainConfig, environment: Any, estimator: Any
     ) -> "Judge":
         """From the newest checkpoint."""
-        if estimator is None:
-            estimator = build_estimator(config, environment.time_limit)
+        resolved, given = resolve(config, Given(estimator=estimator))
+        estimator = build_estimator(resolved, given, environment.time_limit)
         observations = space_of(environment.observation_space)
         encode = ObservationEncoder(observations)
         estimator = jax.tree.map(jnp.asarray, estimator.bind(encode))

@@ -25,9 +25,35 @@ from policygrad.core import checks
 from policygrad.core.trajectories import Trajectories, successor_values
 from policygrad.gradients import baselines
 from policygrad.gradients.baselines.base import Baseline, FitBatch, StateBaseline
-from policygrad.gradients.forms import Form, LambdaReturn, LaneSteps, NStep, TotalReturn
+from policygrad.gradients.forms import (
+    Coupling,
+    Form,
+    LambdaReturn,
+    LaneSteps,
+    NStep,
+    TotalReturn,
+)
 from policygrad.gradients.normalisation import explained_variance, normalise
 from policygrad.maths.returns import Scalar
+
+__all__ = [
+    "Coupling",
+    "Estimator",
+    "EstimatorState",
+    "Form",
+    "LambdaReturn",
+    "LaneSteps",
+    "NStep",
+    "TimeLimit",
+    "TotalReturn",
+    "Weights",
+    "gae",
+    "n_step",
+    "reward_indexed",
+    "reward_to_go",
+    "td",
+    "total_return",
+]
 
 TimeLimit = Literal["bootstraps", "terminates"]
 STATIC = {"static": True}

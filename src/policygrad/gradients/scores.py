@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from policygrad.core.modules import combine, split
-from policygrad.core.trajectories import Trajectories, steps_per_episode
+from policygrad.core.trajectories import Trajectories, gradient_denominator
 from policygrad.devices.chunks import (
     chunk_rows,
     sum_and_map_in_chunks,
@@ -106,7 +106,7 @@ def gradient_and_distributions(
     Bias: that of the weights.
     """
     total, distributions = _weighted_scores(policy, trajectories, weights)
-    gradient = jax.tree.map(lambda g: g / steps_per_episode(trajectories), total)
+    gradient = jax.tree.map(lambda g: g / gradient_denominator(trajectories), total)
     return gradient, distributions
 
 
@@ -157,7 +157,7 @@ def column_moments(
     both = trajectories, weights
     columns = jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 1, 0), both)
     steps, count = trajectories.rewards.shape
-    scale = count / steps_per_episode(trajectories)
+    scale = count / gradient_denominator(trajectories)
 
     def one(column: PyTree) -> PyTree:
         record, weights = jax.tree.map(lambda x: x[:, None], column)
@@ -327,7 +327,7 @@ def reward_indexed_gradient(
     def surrogate(differentiated: PyTree) -> Float[Array, ""]:
         log_probs = log_probs_of(combine(differentiated, rest), trajectories)
         up_to_reward = jnp.cumsum(log_probs, axis=0)
-        return jnp.sum(rewards * up_to_reward) / steps_per_episode(trajectories)
+        return jnp.sum(rewards * up_to_reward) / gradient_denominator(trajectories)
 
     return jax.grad(surrogate)(differentiated)
 

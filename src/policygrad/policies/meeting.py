@@ -201,10 +201,15 @@ def distributions(policy: Policy, trajectories: Trajectories) -> Any:
         A pytree like one distribution, of `[T, B, ...]`: what it says at each recorded observation,
         with the carry that the recorded steps lead to.
     """
-    (seen,) = units(policy, trajectories)
-    size = unit_size(policy, trajectories)
-    _, found = sum_and_map_in_chunks(lambda seen: ((), distributions_of(policy, seen)), seen, size)
+    found = unit_distributions(policy, trajectories)
     if isinstance(policy, WithMemory):
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), found)
     steps, lanes = trajectories.rewards.shape
     return jax.tree.map(lambda x: x.reshape(steps, lanes, *x.shape[1:]), found)
+
+
+def unit_distributions(policy: Policy, trajectories: Trajectories) -> Any:
+    """The same in units: a pytree like one distribution, of `[n]`, or `[n, T]` with memory."""
+    (seen,) = units(policy, trajectories)
+    size = unit_size(policy, trajectories)
+    return sum_and_map_in_chunks(lambda seen: ((), distributions_of(policy, seen)), seen, size)[1]

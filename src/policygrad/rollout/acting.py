@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from policygrad.devices.sharing import own, parts
+Lane = int | Int[Array, ""]
 
 
 def lane_keys(
-    key: PRNGKeyArray, step: Int[Array, ""] | int, lanes: int, first_lane: int = 0
+    key: PRNGKeyArray, step: Int[Array, ""] | int, lanes: int, first_lane: Lane = 0
 ) -> PRNGKeyArray:
     """`[B]`, a key for every lane at one row of a batch, from the batch's key.
 
@@ -24,9 +24,9 @@ def lane_keys(
     return keys_by_lane(jax.random.fold_in(key, step), lanes, first_lane)
 
 
-def keys_by_lane(key: PRNGKeyArray, lanes: int, first_lane: int = 0) -> PRNGKeyArray:
+def keys_by_lane(key: PRNGKeyArray, lanes: int, first_lane: Lane = 0) -> PRNGKeyArray:
     """`[B]`, a key for every lane from one key, by its number. The key is consumed."""
-    numbers = first_lane + own(jnp.arange(lanes * parts()))
+    numbers = first_lane + jnp.arange(lanes)
     return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
 
 

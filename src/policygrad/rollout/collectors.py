@@ -17,6 +17,7 @@ from policygrad.core.errors import PolicygradError
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.protocol import ById, CompiledEnvironment
 from policygrad.policies.meeting import Policy
+from policygrad.rollout.acting import Lane
 from policygrad.rollout.segments import LaneState, collect_segment
 
 
@@ -83,16 +84,23 @@ class SegmentProgram:
     first_lane: int = 0
 
     def collect(
-        self, policy: Policy, lanes: LaneState, key: PRNGKeyArray
+        self, policy: Policy, lanes: LaneState, key: PRNGKeyArray, first: Lane = 0
     ) -> tuple[LaneState, Trajectories]:
-        """The lanes after a segment, and the record. Pure; the key is consumed."""
+        """The lanes after a segment, and the record. Pure; the key is consumed.
+
+        Args:
+            policy: acts.
+            lanes: all, or some that follow each other.
+            key: of the batch.
+            first: how many lanes stand before these.
+        """
         return collect_segment(
             self.environment.value,
             policy,
             lanes,
             key,
             steps=self.steps,
-            first_lane=self.first_lane,
+            first_lane=self.first_lane + first,
         )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.policies.meeting import Policy, act, begin_anew, initial_carry
-from policygrad.rollout.acting import cut_slots, keys_by_lane, lane_keys
+from policygrad.rollout.acting import Lane, cut_slots, keys_by_lane, lane_keys
 
 
 class LaneState(NamedTuple):
@@ -35,7 +35,7 @@ def start_lanes(
     policy: Policy,
     key: PRNGKeyArray,
     num_envs: int,
-    first_lane: int = 0,
+    first_lane: Lane = 0,
 ) -> LaneState:
     """Fresh episodes in B lanes, with what the policy begins them with. The key is consumed."""
     start = jax.vmap(environment.reset)(keys_by_lane(key, num_envs, first_lane))
@@ -74,7 +74,7 @@ def advance(
     lanes: LaneState,
     key: PRNGKeyArray,
     actions: PyTree,
-    first_lane: int = 0,
+    first_lane: Lane = 0,
 ) -> tuple[LaneState, tuple[PyTree, Array, Array, Array]]:
     """Lanes after one step, those that ended reset; and successors, rewards, both flags.
 
@@ -105,7 +105,7 @@ def collect_segment(
     key: PRNGKeyArray,
     *,
     steps: int,
-    first_lane: int = 0,
+    first_lane: Lane = 0,
 ) -> tuple[LaneState, Trajectories]:
     """T steps of B lanes, carried over from the segment before. Pure; the key is consumed.
 
@@ -161,7 +161,7 @@ def roll(
     *,
     steps: int,
     time_limit: int | None,
-    first_lane: int = 0,
+    first_lane: Lane = 0,
 ) -> tuple[Any, Trajectories]:
     """T steps of B lanes in one scan, whatever it is that steps them.
 

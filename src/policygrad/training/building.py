@@ -1,187 +1,85 @@
-"""From a configuration to the values it names: estimator, optimiser, policy, algorithm."""
+"""From resolved settings to the values of a run: policy, estimator, learner."""
 
-from functools import lru_cache
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import optax
 from gymnasium import spaces
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray
 
-from policygrad.algorithms import PPO, TRPO, Algorithm, Natural, Vanilla
-from policygrad.core.errors import UserError
-from policygrad.gradients import baselines, estimators
-from policygrad.gradients.baselines import Baseline, StateBaseline
+from policygrad.algorithms import Learner, learner
+from policygrad.gradients.baselines import StateBaseline
 from policygrad.gradients.estimators import Estimator
-from policygrad.policies.space_policy import NetworkPolicy, network_policy
-from policygrad.spaces import ObservationEncoder, space_of
-from policygrad.training.config import TrainConfig
-
-
-def build_baseline(name: str, config: TrainConfig, time_limit: int | None) -> Baseline:
-    """The baseline of that name, with the configuration's settings."""
-    match name:
-        case "value-network":
-            return baselines.value_network(
-                config.hidden,
-                step_size=config.critic_step_size,
-                epochs=int(config.critic_epochs or 1),
-                minibatches=config.critic_minibatches,
-            )
-        case "linear-features":
-            return baselines.linear_features()
-        case "variance-optimal":  # where segments cut episodes, their own gradients are not known
-            return baselines.variance_optimal(cross_terms=config.batch_episodes is not None)
-        case "time-dependent":
-            return baselines.time_dependent(time_limit or 1000)
-        case "constant":
-            return baselines.constant()
-        case "leave-one-out":
-            return baselines.leave_one_out()
-    return baselines.none()
-
-
-def build_estimator(config: TrainConfig, time_limit: int | None) -> Estimator:
-    """The estimator that a configuration names.
-
-    A baseline that may bootstrap is the critic too, where the estimator has one. Another baseline
-    is subtracted from returns that a value network bootstraps.
-    """
-    baseline = build_baseline(config.baseline or "value-network", config, time_limit)
-    common: dict[str, Any] = {
-        "discount": config.discount,
-        "normalise_advantages": config.normalise_advantages,
-    }
-    if config.estimator in ("total-return", "reward-indexed"):
-        make = getattr(estimators, config.estimator.replace("-", "_"))
-        return make(baseline=baseline, **common)
-
-    common["discounted_states"] = config.discounted_states
-    limit: Any = config.time_limit
-    if config.estimator == "reward-to-go" and config.batch_episodes is not None:
-        critic = None
-        if config.time_limit == "bootstraps":
-            critic, baseline = _critic_and_baseline(baseline, config)
-        return estimators.reward_to_go(baseline=baseline, critic=critic, time_limit=limit, **common)
-    critic, baseline = _critic_and_baseline(baseline, config)
-    common |= {
-        "critic": critic,
-        "baseline": baseline,
-        "time_limit": limit or "bootstraps",
-    }
-    match config.estimator:
-        case "reward-to-go":
-            return estimators.reward_to_go(**common)
-        case "n-step":
-            return estimators.n_step(n=config.n, **common)
-        case "td":
-            return estimators.td(**common)
-    return estimators.gae(gae_lambda=config.gae_lambda, **common)
-
-
-def _critic_and_baseline(
-    baseline: Baseline, config: TrainConfig
-) -> tuple[StateBaseline, Baseline | None]:
-    if isinstance(baseline, StateBaseline) and baseline.may_bootstrap:
-        return baseline, None
-    critic = build_baseline("value-network", config, None)
-    assert isinstance(critic, StateBaseline)
-    return critic, baseline
-
-
-@lru_cache(maxsize=8)
-def build_optimiser(
-    name: str, adam_epsilon: float, log_std_step: float
-) -> optax.GradientTransformation:
-    """The named optimiser, without its step size, which the algorithm adapts.
-
-    The same object every time, so that what was compiled with it is found again.
-    """
-    match name:
-        case "adam":
-            optimiser = optax.scale_by_adam(eps=adam_epsilon)
-        case "rmsprop":
-            optimiser = optax.scale_by_rms()
-        case _:
-            return optax.identity()
-    if log_std_step == 1:
-        return optimiser
-    return optax.chain(optimiser, optax.masked(optax.scale(log_std_step), _is_log_std))
-
-
-def _is_log_std(parameters: PyTree) -> PyTree:
-    """Whether a leaf is a log standard deviation, by the name of the field that holds it."""
-
-    def named(path: tuple[Any, ...], _: Any) -> bool:
-        return getattr(path[-1], "name", None) == "log_std" if path else False
-
-    return jax.tree_util.tree_map_with_path(named, parameters)
+from policygrad.policies import network_policy
+from policygrad.policies.architectures import Architecture, FullyConnected
+from policygrad.spaces import ObservationEncoder, observation_space_of
+from policygrad.training import choices
+from policygrad.training.resolve import Given, Resolved
 
 
 def build_policy(
-    config: TrainConfig,
+    resolved: Resolved,
+    given: Given,
     key: PRNGKeyArray,
     observation_space: spaces.Space,
     action_space: spaces.Space,
-) -> NetworkPolicy:
-    """The default policy for a pair of spaces, with the configuration's settings."""
+) -> Any:
+    """The policy that was passed, or the default one for a pair of spaces. Consumes the key."""
+    if given.policy is not None:
+        return given.policy
+    settings = resolved.policy
     return network_policy(
         key,
         observation_space,
         action_space,
-        hidden=config.hidden,
-        log_std=config.log_std,
-        squash=config.tanh_gaussian,
-        clipped=bool(config.clipped_gaussian),
-        normalise_observations=config.normalise_observations,
+        network=architecture(resolved, given),
+        log_std=settings.log_std,
+        squash=settings.tanh_gaussian,
+        clipped=settings.clipped_gaussian,
+        normalise_observations=settings.normalise_observations,
     )
 
 
-def build_algorithm(
-    config: TrainConfig,
-    observation_space: spaces.Space,
-    *,
-    time_limit: int | None,
-    estimator: Estimator | None = None,
-    optimiser: optax.GradientTransformation | None = None,
-) -> Algorithm:
-    """The algorithm that a configuration names; an estimator or optimiser passed in wins."""
-    if estimator is None:
-        estimator = build_estimator(config, time_limit)
-    encode = ObservationEncoder(space_of(observation_space))
-    estimator = estimator.bind(encode)
-    frame: dict[str, Any] = {
-        # arrays, so that another value of a number compiles nothing anew
-        "estimator": jax.tree.map(jnp.asarray, estimator),
-        "entropy_coefficient": config.entropy_coefficient,
-        "scale_rewards": config.scale_rewards,
-        "decay": config.total_steps if config.step_size_schedule == "linear" else 0,
-        "target_kl": config.target_kl,
-    }
-    if config.algorithm in ("natural", "trpo"):
-        if optimiser is not None:
-            raise UserError(
-                f"--algorithm {config.algorithm} sizes its own steps and takes no optimiser, got "
-                f"{optimiser}; leave it out, or choose vanilla or ppo"
-            )
-        return {"natural": Natural, "trpo": TRPO}[config.algorithm](
-            **frame,
-            cg_iterations=config.cg_iterations,
-            damping=config.damping,
-            fisher_share=config.fisher_share,
+def architecture(resolved: Resolved, given: Given) -> Architecture:
+    """The architecture of policy and critic: the one that was passed, or tanh layers."""
+    return given.network or FullyConnected(resolved.policy.hidden)
+
+
+def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) -> Estimator:
+    """The estimator that was passed, or that a configuration names.
+
+    A baseline that may bootstrap is the critic too, where the estimator has one. Another baseline
+    is subtracted from returns that a value network bootstraps.
+    """
+    if given.estimator is not None:
+        return given.estimator
+    config, settings = resolved.config, resolved.estimator
+    assert settings is not None
+    assert config.estimator is not None
+
+    def named(name: str) -> Any:
+        return choices.baseline_named(
+            name,
+            resolved.critic,
+            architecture(resolved, given),
+            time_limit=time_limit,
+            whole_episodes=config.whole_episodes,
         )
-    frame |= {
-        "optimiser": optimiser
-        or build_optimiser(config.optimiser, config.adam_epsilon, float(config.log_std_step or 1)),
-        "step_size": jnp.asarray(config.step_size),
-        "max_global_norm": config.max_global_norm,
-    }
-    if config.algorithm == "vanilla":
-        return Vanilla(**frame)
-    return PPO(
-        **frame,
-        clip_ratio=config.clip_ratio,
-        epochs=config.ppo_epochs,
-        minibatches=config.ppo_minibatches,
+
+    baseline, critic = named(config.baseline or "value-network"), None
+    if choices.has_critic(config.estimator, settings, whole_episodes=config.whole_episodes):
+        values = isinstance(baseline, StateBaseline) and baseline.may_bootstrap
+        critic = baseline if values else named("value-network")
+    return choices.estimator_named(config.estimator, settings, baseline, critic)
+
+
+def build_learner(
+    resolved: Resolved, given: Given, observation_space: spaces.Space, time_limit: int | None
+) -> Learner:
+    """The learner of a run."""
+    config = resolved.config
+    estimator = build_estimator(resolved, given, time_limit)
+    return learner(
+        resolved.algorithm,
+        estimator.bind(ObservationEncoder(observation_space_of(observation_space))),
+        total_steps=config.total_steps,
+        scale_rewards=config.scale_rewards,
     )

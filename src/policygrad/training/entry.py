@@ -7,12 +7,20 @@ from typing import Any
 import optax
 
 from policygrad import environments
+from policygrad.algorithms import Algorithm
 from policygrad.core.errors import RunError, UserError
 from policygrad.gradients.estimators import Estimator
+from policygrad.rollout.source import Engine
 from policygrad.runs import RunDirectory
 from policygrad.runs.directory import CONFIG
+from policygrad.training.assembly import Task, assemble
 from policygrad.training.config import TrainConfig
-from policygrad.training.session import OnUpdate, Run, Session
+from policygrad.training.loop import Training
+from policygrad.training.metrics import OnUpdate
+from policygrad.training.resolve import Given
+from policygrad.training.run import Run
+
+OBJECTS = ("env", "engine", "collector", "policy", "algorithm", "estimator", "optimiser", "network")
 
 
 def train(
@@ -20,23 +28,32 @@ def train(
     *,
     out: str | Path | None = None,
     policy: Any = None,
+    algorithm: Algorithm | str | None = None,
     estimator: Estimator | str | None = None,
     optimiser: optax.GradientTransformation | str | None = None,
+    network: Any = None,
+    engine: Engine | None = None,
+    collector: Any = None,
     env_kwargs: dict[str, Any] | None = None,
     on_update: OnUpdate | None = None,
     config: TrainConfig | None = None,
     **settings: Any,
 ) -> Run:
-    """Train a policy by the algorithm that the settings name: vanilla policy gradient by default.
+    """Train a policy: by default by the vanilla policy gradient, with GAE and a value network.
 
     Args:
         env: an id (`CartPole-v1`, `module:Env-v0`, `gymnax/CartPole-v1`), a function that makes a
             Gymnasium environment, a vector environment, or a JAX-native environment.
         out: directory to write the run to; None writes nothing.
         policy: any pytree observation -> `Distribution`; None builds a network for the spaces.
-        estimator: what multiplies each score: a value of `estimators`, or a setting's name.
+        algorithm: a record, such as `algorithms.Natural(target_kl=0.02)`, or a name.
+        estimator: what multiplies each score: a value of `estimators`, or a name.
         optimiser: direction-giving optax transformation without a step size of its own, such as
-            `optax.scale_by_adam()`, or a name as in the settings.
+            `optax.scale_by_adam()`, or a name.
+        network: an architecture of policy and critic; None for tanh layers of the sizes `hidden`.
+        engine: what opens `env` as a source of steps; None for the library's own engines.
+        collector: (source, policy, key, config) -> what fills batches, here or elsewhere; None for
+            the source's own.
         env_kwargs: passed to the environment where it is made from an id.
         on_update: called with the metrics of every update.
         config: a whole configuration; or
@@ -46,78 +63,84 @@ def train(
         The run: policy, metrics, summary.
 
     Raises:
-        UserError: something that was asked for is out of range, unknown or unsupported.
-        NonFiniteError: an observation, a reward or the gradient is NaN or infinite.
+        UserError: something that was asked for is out of range, unknown, unsupported, or read by
+            nothing.
+        NonFiniteError: an observation, a reward, the gradient or the critic is NaN or infinite.
         EnvironmentFailure: the environment raised.
     """
-    if isinstance(estimator, str):
-        settings["estimator"], estimator = estimator, None
-    if isinstance(optimiser, str):
-        settings["optimiser"], optimiser = optimiser, None
-    if config is not None and settings:
-        raise UserError(f"give config or settings, not both; got config and {sorted(settings)}")
-    config = config or make_config(settings)
+    config, given = asked_for(
+        config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
+        optimiser=optimiser, network=network,
+    )  # fmt: skip
     if out is not None:
         RunDirectory.check_free(Path(out))
-    env = environments.choose_engine(env, processes=config.processes, kwargs=env_kwargs)
-    session = Session.start(env, config, policy, estimator, optimiser, env_kwargs or {})
-    if out is not None:  # only now, so that a mistake above leaves nothing behind
-        session.open_directory(RunDirectory.create(Path(out)))
-    return session.run(on_update)
+    if engine is None:
+        env = environments.choose_engine(env, processes=config.processes, kwargs=env_kwargs)
+    assembly = assemble(Task(env, env_kwargs or {}, engine, collector), config, given)
+    # only now, so that a mistake above leaves nothing behind
+    directory = None if out is None else RunDirectory.create(Path(out))
+    return Training.begin(assembly, directory).run(on_update)
 
 
 def resume(
     path: str | Path,
     *,
     total_steps: int | None = None,
-    env: Any = None,
-    policy: Any = None,
-    estimator: Estimator | None = None,
-    optimiser: optax.GradientTransformation | None = None,
     on_update: OnUpdate | None = None,
+    **objects: Any,
 ) -> Run:
     """Continue a run from its newest checkpoint, as if it had never stopped.
 
     Args:
         path: the run directory.
         total_steps: train to this total in place of the one asked for at first.
-        env, policy, estimator, optimiser: what was passed to `train` as an object, which no file
-            holds; they must be passed again.
         on_update: called with the metrics of every update.
+        objects: env, engine, collector, policy, algorithm, estimator, optimiser, network: what was
+            passed to `train` as an object, which no file holds; they must be passed again.
 
     Returns:
         The run. `summary["resumed_exactly"]` is False where the environments could not be brought
         back to where they were, and began fresh episodes.
 
     Raises:
-        RunError: no run there, or one that is damaged, of a newer format, or already complete.
+        RunError: no run there, or one that is damaged, of another format, or already complete.
         UserError: an object that is needed was not passed.
     """
+    unknown = sorted(set(objects) - set(OBJECTS))
+    if unknown:
+        raise UserError(f"resume takes no {unknown[0]!r}; it takes {', '.join(OBJECTS)}")
     directory = RunDirectory.open(Path(path))
     saved = directory.read_config()
-    given = {"env": env, "policy": policy, "estimator": estimator, "optimiser": optimiser}
     config = saved_config(directory, saved)
     for name in saved["objects"]:
-        if given[name] is None:
+        if objects.get(name) is None:
             raise UserError(
                 f"{directory.path} was trained with a {name} passed as an object; continue it in "
                 f"Python: policygrad.resume({str(path)!r}, {name}=...)"
             )
     if total_steps is not None:
         config = replace(config, total_steps=total_steps)
-    session = Session.start(
+    env = objects.pop("env", None)
+    task = Task(
         saved["env"] if env is None else env,
-        config,
-        policy,
-        estimator,
-        optimiser,
         saved["env_kwargs"],
+        objects.pop("engine", None),
+        objects.pop("collector", None),
     )
-    session.continue_from(directory)
-    return session.run(on_update)
+    assembly = assemble(task, config, Given(**objects))
+    return Training.resume(assembly, directory).run(on_update)
 
 
-OBJECTS = ("env", "policy", "estimator", "optimiser")
+def asked_for(
+    config: TrainConfig | None, settings: dict[str, Any], **values: Any
+) -> tuple[TrainConfig, Given]:
+    """A configuration, and the values in place of names; names among the values are settings."""
+    names = {name: value for name, value in values.items() if isinstance(value, str)}
+    settings = {**settings, **names}
+    if config is not None and settings:
+        raise UserError(f"give config or settings, not both; got config and {sorted(settings)}")
+    given = Given(**{name: value for name, value in values.items() if name not in names})
+    return config or make_config(settings), given
 
 
 def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:

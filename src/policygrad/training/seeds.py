@@ -8,9 +8,10 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,22 @@ import numpy as np
 from policygrad.core.errors import NonFiniteError, PolicygradError, UserError
 from policygrad.core.modules import is_array
 from policygrad.devices.compiled_code import for_another_thread
-from policygrad.runs import RunDirectory, sinks
+from policygrad.rollout.collectors import SegmentProgram
+from policygrad.runs import RunDirectory
 from policygrad.training import entry
+from policygrad.training.assembly import Assembly, Task, assemble
 from policygrad.training.config import TrainConfig
-from policygrad.training.programs import Pace, Report, Rolling, Segments, first_unsound, learn_many
-from policygrad.training.session import Run, Session, segments_of, stop_requests
+from policygrad.training.loop import Training
+from policygrad.training.pace import Pace
+from policygrad.training.programs import StateAndLanes, run_updates
+from policygrad.training.report import UpdateReport
+from policygrad.training.resolve import Given
+from policygrad.training.run import Run
+from policygrad.training.signals import stop_requests
+from policygrad.training.soundness import first_unsound
 from policygrad.training.workers import OnSeedUpdate, SideBySide
+
+SeedMap = Callable[[Callable[[TrainConfig], Run], Iterable[TrainConfig]], Iterable[Run]]
 
 
 @dataclass(frozen=True)
@@ -57,24 +68,30 @@ def train_seeds(
     out: str | Path | None = None,
     jobs: int | None = None,
     policy: Any = None,
+    algorithm: Any = None,
     estimator: Any = None,
     optimiser: Any = None,
+    network: Any = None,
+    engine: Any = None,
     env_kwargs: dict[str, Any] | None = None,
     on_update: OnSeedUpdate | None = None,
+    map: SeedMap | None = None,  # noqa: A002
     config: TrainConfig | None = None,
     **settings: Any,
 ) -> SeedRuns:
     """Train with several seeds at once, each as `train` would alone.
 
     Args:
-        env, policy, estimator, optimiser, env_kwargs, config, settings: as `train` takes them,
-            without a seed. What is passed as an object must be picklable where the environment is
-            not JAX-native, as it goes to worker processes.
+        env, policy, algorithm, estimator, optimiser, network, engine, env_kwargs, config, settings:
+            as `train` takes them, without a seed. What is passed as an object must be picklable
+            where the environment is not JAX-native, as it goes to worker processes.
         seeds: distinct.
         out: directory in which each seed gets one of its own, `seed-0` and so on.
         jobs: worker processes at a time; None for as many as there are processors. Vmapped seeds
             need none.
         on_update: called with a seed and the metrics of every update of it.
+        map: (function, configurations) -> results in order: where each seed is trained, in place of
+            worker processes and vmap. The function trains one configuration and returns its `Run`.
 
     Returns:
         The runs. A seed that fails does not end the others; its error is in `failures`.
@@ -88,36 +105,43 @@ def train_seeds(
     seeds = checked_seeds(seeds)
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {jobs}")
-    if config is not None and settings:
-        raise UserError(f"give config or settings, not both; got config and {sorted(settings)}")
-    for name, value in (("estimator", estimator), ("optimiser", optimiser)):
-        if isinstance(value, str):
-            settings[name] = value
-    estimator = None if isinstance(estimator, str) else estimator
-    optimiser = None if isinstance(optimiser, str) else optimiser
-    config = config or entry.make_config(settings)
+    config, given = entry.asked_for(
+        config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
+        optimiser=optimiser, network=network,
+    )  # fmt: skip
     configs = [replace(config, seed=seed) for seed in seeds]
     result = SeedRuns(None if out is None else Path(out))
     if result.path is not None:
         RunDirectory.check_free(result.path)
         for seed in seeds:
             RunDirectory.check_free(result.path / f"seed-{seed}")
-
-    first = Session.start(env, configs[0], policy, estimator, optimiser, env_kwargs or {})
-    segments = segments_of(first.collector)
-    objects = (policy, estimator, optimiser, env_kwargs or {})
-    if segments is None:
+    task = Task(env, env_kwargs or {}, engine)
+    if map is not None:
+        train_one = partial(_train_one, task, given, result.path)
+        runs = dict(zip(seeds, map(train_one, configs), strict=True))
+        return replace(result, runs=runs)
+    first = assemble(task, configs[0], given)
+    program = first.collector.program()
+    if program is None:
         first.collector.close()
         workers = SideBySide(
-            env, configs, objects, result.path, jobs or os.cpu_count() or 1, on_update
+            task, given, configs, result.path, jobs or os.cpu_count() or 1, on_update
         )
         workers.run()
         result = replace(result, runs=workers.runs, failures=workers.failures)
     else:
-        rest = [Session.start(env, c, *objects) for c in configs[1:]]
-        _vmapped([first, *rest], segments._replace(processors=None), result, on_update)
+        alone = [replace(c, processors=1) for c in configs]
+        _vmapped([assemble(task, c, given) for c in alone], program, result, on_update)
     order = {seed: result.runs[seed] for seed in seeds if seed in result.runs}
     return replace(result, runs=order)
+
+
+def _train_one(task: Task, given: Given, out: Path | None, config: TrainConfig) -> Run:
+    """One seed, as `train` trains it."""
+    path = None if out is None else out / f"seed-{config.seed}"
+    assembly = assemble(task, config, given)
+    directory = None if path is None else RunDirectory.create(path)
+    return Training.begin(assembly, directory).run()
 
 
 def checked_seeds(seeds: Iterable[int]) -> list[int]:
@@ -132,86 +156,102 @@ def checked_seeds(seeds: Iterable[int]) -> list[int]:
 
 
 def _vmapped(
-    sessions: list[Session], segments: Segments, result: SeedRuns, on_update: OnSeedUpdate | None
+    assemblies: list[Assembly],
+    program: SegmentProgram,
+    result: SeedRuns,
+    on_update: OnSeedUpdate | None,
 ) -> None:
-    """Train all sessions, which differ in their seeds, in one program a processor, or GPU."""
-    leader = sessions[0]
-    if result.path is not None:
-        for session in sessions:
-            path = result.path / f"seed-{session.config.seed}"
-            session.open_directory(RunDirectory.create(path))
+    """Train all seeds in one program a processor, or GPU; fill in runs and failures."""
+    trainings = {a.config.seed: _begin(a, result.path) for a in assemblies}
     # a GPU fills itself from one program
     at_once = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
-    programs = [_Program.of(some) for some in dealt(sessions, at_once)]
-    pace = Pace(one_by_one=leader.config.checkpoint_seconds == 0)
-    alive, stopped = {session.config.seed: session for session in sessions}, False
+    groups = [_Group.of(some, program) for some in dealt(list(trainings.values()), at_once)]
+    pace = Pace(one_by_one=assemblies[0].config.checkpoint_seconds == 0)
+    alive, stopped = dict(trainings), False
     with (
         contextlib.ExitStack() as stack,
-        ThreadPoolExecutor(len(programs)) as threads,
+        ThreadPoolExecutor(len(groups)) as threads,
         stop_requests() as stop,
     ):
-        writers = {s.config.seed: stack.enter_context(s.writers()) for s in sessions}
+        for seed, training in trainings.items():
+            report = on_update and partial(on_update, seed)
+            stack.enter_context(training.recording(report))
         while alive and not stopped:
             wanted = next(iter(alive.values())).updates_left
             if not wanted:
                 break
             started, count = time.perf_counter(), pace.count(wanted)
-            run = for_another_thread(lambda program, n=count: program.run(segments, n))
-            reports = list(threads.map(run, programs))
+            run = for_another_thread(lambda group, n=count: group.run(n))
+            reports = list(threads.map(run, groups))
             seconds = time.perf_counter() - started
             pace.took(count, seconds)
-            for program, rows in zip(programs, reports, strict=True):
-                carried = on_host(program.rolling)
-                for i, session in enumerate(program.sessions):
-                    seed = session.config.seed
+            for group, rows in zip(groups, reports, strict=True):
+                for training, after, mine in group.dealt_out(rows, count):
+                    seed = training.assembly.config.seed
                     if seed not in alive:
                         continue
-                    mine = [jax.tree.map(lambda x, i=i, n=n: x[n, i], rows) for n in range(count)]
-                    rolling = one_of(carried, i)
                     try:
-                        _take(session, segments, mine, seconds, rolling, writers[seed], on_update)
+                        _take(training, program, mine, seconds, after)
                     except NonFiniteError as error:
                         result.failures[seed] = error
                         del alive[seed]
             stopped = stop.is_set()
-    for program in programs:
-        carried = on_host(program.rolling)
-        for i, session in enumerate(program.sessions):
-            session.take(on_device(one_of(carried, i)))
-    for session in alive.values():
-        run = session.finish(interrupted=stopped and session.updates_left > 0)
-        result.runs[session.config.seed] = run
+    for group in groups:
+        group.hand_back()
+    for training in alive.values():
+        run = training.finish(interrupted=stopped and training.updates_left > 0)
+        result.runs[run.config.seed] = run
+
+
+def _begin(assembly: Assembly, out: Path | None) -> Training:
+    directory = None
+    if out is not None:
+        directory = RunDirectory.create(out / f"seed-{assembly.config.seed}")
+    return Training.begin(assembly, directory)
 
 
 @dataclass
-class _Program:
+class _Group:
     """Seeds that are trained in one program, on one processor.
 
     Chunks that fit the near cache leave a program no use for a second processor: another program,
     in a thread of its own, has.
     """
 
-    sessions: list[Session]
-    run_keys: Any
-    rolling: Rolling
+    trainings: list[Training]
+    program: SegmentProgram
+    keys: Any
+    carried: StateAndLanes
 
     @classmethod
-    def of(cls, sessions: list[Session]) -> "_Program":
-        run_keys = jnp.stack([session.run_key for session in sessions])
-        rolling = stacked([Rolling(s.learner, s.collector.snapshot()) for s in sessions])
-        return cls(sessions, run_keys, rolling)
+    def of(cls, trainings: list[Training], program: SegmentProgram) -> "_Group":
+        keys = jnp.stack([t.assembly.keys.updates for t in trainings])
+        start = [StateAndLanes(t.progress.state, t.assembly.collector.lanes) for t in trainings]
+        return cls(trainings, program, keys, stacked(start))
 
-    def run(self, segments: Segments, count: int) -> Report:
+    def run(self, count: int) -> UpdateReport:
         """`count` updates of every seed; their reports, on the host."""
-        self.rolling, reports = learn_many(
-            self.sessions[0].algorithm,
-            segments,
-            self.run_keys,
-            self.rolling,
-            jnp.asarray(count, jnp.int32),
-            self.sessions[0].config.monitor_every,
-        )
+        first = self.trainings[0].assembly
+        self.carried, reports = run_updates(
+            first.learner, self.program, first.action_space, first.sharing, self.keys,
+            self.carried, jnp.asarray(count, jnp.int32), first.config.monitor_every,
+        )  # fmt: skip
         return jax.device_get(reports)
+
+    def dealt_out(
+        self, rows: UpdateReport, count: int
+    ) -> Iterator[tuple[Training, StateAndLanes, list[UpdateReport]]]:
+        """Each seed, with what it carries on and what was reported of it."""
+        carried = on_host(self.carried)
+        for i, training in enumerate(self.trainings):
+            mine = [jax.tree.map(lambda x, i=i, n=n: x[n, i], rows) for n in range(count)]
+            yield training, one_of(carried, i), mine
+
+    def hand_back(self) -> None:
+        """Give each seed its own arrays."""
+        carried = on_host(self.carried)
+        for i, training in enumerate(self.trainings):
+            training.take(on_device(one_of(carried, i)))
 
 
 def dealt(items: list[Any], parts: int) -> list[list[Any]]:
@@ -222,27 +262,28 @@ def dealt(items: list[Any], parts: int) -> list[list[Any]]:
 
 
 def _take(
-    session: Session,
-    segments: Segments,
-    reports: list[Report],
+    training: Training,
+    program: SegmentProgram,
+    reports: list[UpdateReport],
     seconds: float,
-    rolling: Rolling,
-    writers: list[sinks.Sink],
-    on_update: OnSeedUpdate | None,
+    after: StateAndLanes,
 ) -> None:
     """Hand one seed what a program reported of it."""
-    seed = session.config.seed
-    report = on_update and (lambda metrics: on_update(seed, metrics))
-    session.time_spent(collect_and_update=seconds)
-    if first_unsound(reports) is not None:
-        # by itself from where the program began; the second time it fails at its first update
-        for _ in range(2):
-            alone = session.learn_many(segments, len(reports))
-            session.record(alone, seconds, writers, report)
-        raise NonFiniteError(f"NaN or infinity after update {session.updates}")
-    session.take(rolling)
-    session.record(reports, seconds, writers, report)
-    session.save_if_due()
+    training.time_spent(collect_and_update=seconds)
+    bad = first_unsound(reports)
+    if bad is None:
+        training.take(after)
+        training.record(reports, seconds)
+        training.save_if_due()
+        return
+    if bad:  # by itself from where the program began
+        training.record(training.updates(program, bad), seconds)
+    alone = training.updates(program, 1)  # raises, and says what is not finite
+    training.record(alone, seconds)
+    raise NonFiniteError(
+        f"NaN or infinity in update {training.progress.updates} where seeds are trained together, "
+        "and none where this seed is trained by itself; train it alone"
+    )
 
 
 def stacked(trees: list[Any]) -> Any:

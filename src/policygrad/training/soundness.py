@@ -1,6 +1,6 @@
 """Whether a batch holds only finite numbers, and which number does not."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,11 @@ from jaxtyping import Array, Bool
 
 from policygrad.core.errors import EnvironmentFailure, NonFiniteError
 from policygrad.core.trajectories import Trajectories, lost_cuts
-from policygrad.spaces import ACTION_MASK
+from policygrad.spaces.encoding import ACTION_MASK
+from policygrad.training.report import UpdateReport
+
+WATCHED = ("gradient_norm", "kl", "entropy")
+LARGEST_REWARD = 1e15  # a sum of squares of many such rewards still fits in 32 bits
 
 
 def is_sound(trajectories: Trajectories) -> Bool[Array, ""]:
@@ -38,32 +42,85 @@ def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> Non
             "time_limit allows, which is the number of steps before which it never truncates; "
             "declare the smallest such number, or None where there is none"
         )
-    for what, array, bad, times in _unsound(trajectories):
+    for kind, array, bad, times in _unsound(trajectories):
         bad = np.asarray(bad)
         if not bad.any():
             continue
         row, lane = np.argwhere(bad)[0]
-        if array is not None:
-            value = np.asarray(array)[row, lane]
-            value = value if value.ndim == 0 else value[~np.isfinite(value)][0]
-            what = f"{value} in the {what}"
+        what = "the action mask permits no action in the observation"
+        if kind != "mask":
+            value = np.ravel(np.asarray(array)[row, lane])
+            wrong = ~(np.abs(value) <= (LARGEST_REWARD if kind == "reward" else np.inf))
+            wrong |= ~np.isfinite(value)
+            what = f"{value[wrong][0]} in the {kind}"
+            if np.isfinite(value[wrong][0]):
+                what = f"{what} (above {LARGEST_REWARD:g}, squares of it do not fit in 32 bits)"
         column = "episode" if trajectories.whole_episodes else "environment"
         steps = int(np.sum(trajectories.valid))
         raise NonFiniteError(
             f"{what} of {column} {lane} at step {int(times[row, lane])} of its episode, in update "
-            f"{update + 1} (environment steps {env_steps} to {env_steps + steps})"
+            f"{update + 1} (environment steps {env_steps} to {env_steps + steps})",
+            kind,
         )
 
 
+def first_unsound(reports: list[UpdateReport]) -> int | None:
+    """The first update whose batch, whose result or whose refit holds a NaN or an infinity."""
+    for i, report in enumerate(reports):
+        watched = [getattr(report.info, name) for name in WATCHED]
+        fitted = report.refit is None or bool(report.refit.sound)
+        if not (report.sound and fitted and np.all(np.isfinite(watched))):
+            return i
+    return None
+
+
+def refuse(
+    report: UpdateReport, trajectories: Trajectories | None, update: int, env_steps: int
+) -> NoReturn:
+    """Raise for an update that is not sound.
+
+    Args:
+        report: of it.
+        trajectories: its batch, where that is at hand.
+        update: its number, from 0.
+        env_steps: before it.
+
+    Raises:
+        NonFiniteError: always; it names the number, and where it came from.
+        EnvironmentFailure: as `check_finite`.
+    """
+    if trajectories is not None:
+        check_finite(trajectories, update, env_steps)
+    where = f"at update {update + 1} (environment step {env_steps})"
+    for name in WATCHED:
+        value = getattr(report.info, name)
+        if not np.isfinite(value):
+            raise NonFiniteError(
+                f"{value} in the {name.replace('_', ' ')} {where}, while observations and rewards "
+                "are finite: lower the step size, or look at the policy's outputs",
+                "gradient",
+            )
+    if report.refit is not None and not report.refit.sound:
+        raise NonFiniteError(
+            f"NaN or infinity in the critic or the baseline {where}, after their fit to finite "
+            "returns: lower --critic-step-size, or look at the size of the rewards",
+            "critic",
+        )
+    raise NonFiniteError(
+        f"NaN or infinity {where}, in a batch that was finite when it was collected again: the "
+        "update rounds differently in another program; lower the step size"
+    )
+
+
 def _unsound(trajectories: Trajectories) -> list[tuple[str, Any, Array, Any]]:
-    """Names, arrays `[T, B, ...]` or `[K, B, ...]`, which of their entries are unsound, and the
+    """Kinds, arrays `[T, B, ...]` or `[K, B, ...]`, which of their entries are unsound, and the
     times of those."""
     valid, times, cut_times = trajectories.valid, trajectories.times, trajectories.cut_times
     bootstrapped = jnp.ones(cut_times.shape, bool)
     if trajectories.whole_episodes:
         ends = jnp.asarray(trajectories.truncated & ~trajectories.terminated)
         bootstrapped = jnp.broadcast_to(jnp.any(ends, axis=0), cut_times.shape)
-    measured = [("reward", trajectories.rewards, valid, times)]
+    measured = []
     for observations, mask, when in (
         (trajectories.observations, valid, times),
         (trajectories.cut_observations, bootstrapped, cut_times),
@@ -77,13 +134,15 @@ def _unsound(trajectories: Trajectories) -> list[tuple[str, Any, Array, Any]]:
     def entries(array: Any) -> Array:
         return jnp.asarray(array).reshape(*array.shape[:2], -1)
 
-    found: list[tuple[str, Any, Array, Any]] = [
+    rewards = jnp.asarray(trajectories.rewards)
+    too_large = ~(jnp.abs(rewards) <= LARGEST_REWARD) & valid
+    found: list[tuple[str, Any, Array, Any]] = [("reward", rewards, too_large, times)]
+    found += [
         (name, array, jnp.any(~jnp.isfinite(entries(array)), axis=2) & mask, when)
         for name, array, mask, when in measured
     ]
     if isinstance(trajectories.observations, dict) and ACTION_MASK in trajectories.observations:
         mask = trajectories.observations[ACTION_MASK]
         nothing = ~jnp.any(entries(mask) > 0, axis=2) & valid
-        what = "the action mask permits no action in the observation"
-        found.append((what, None, nothing, times))
+        found.append(("mask", None, nothing, times))
     return found

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from policygrad.core.counting import LongCount
 from policygrad.core.trajectories import Trajectories
 
 WINDOW = 100
@@ -17,13 +18,13 @@ class EpisodeTally(NamedTuple):
     where the batches are.
 
     Attributes:
-        episodes: `[]`, how many have ended.
+        episodes: how many have ended.
         recent_returns, recent_lengths: `[100]` each; of the last 100 that ended, the i-th of all in
             slot i mod 100.
         running_returns, running_lengths: `[B]` each; so far, of the episodes that are running.
     """
 
-    episodes: Int[Array, ""]
+    episodes: LongCount
     recent_returns: Float[Array, " 100"]
     recent_lengths: Int[Array, " 100"]
     running_returns: Float[Array, " B"]
@@ -32,9 +33,9 @@ class EpisodeTally(NamedTuple):
     @classmethod
     def init(cls, columns: int) -> "EpisodeTally":
         """Nothing counted yet."""
-        made = (np.int32(0), np.zeros(WINDOW, np.float32), np.zeros(WINDOW, np.int32))
+        recent = (np.zeros(WINDOW, np.float32), np.zeros(WINDOW, np.int32))
         running = (np.zeros(columns, np.float32), np.zeros(columns, np.int32))
-        return cls(*map(jnp.asarray, made + running))
+        return cls(LongCount.of(0), *map(jnp.asarray, recent + running))
 
     def update(self, trajectories: Trajectories) -> "EpisodeTally":
         """The tally after a batch. Pure."""
@@ -58,9 +59,9 @@ class EpisodeTally(NamedTuple):
         ended = ended.reshape(-1)
         number = jnp.cumsum(ended)  # of each episode that ended, in the order in which they did
         kept = ended & (number > number[-1] - WINDOW)
-        slot = jnp.where(kept, (self.episodes + number - 1) % WINDOW, WINDOW)
+        slot = jnp.where(kept, (self.episodes.rest + number - 1) % WINDOW, WINDOW)
         return EpisodeTally(
-            self.episodes + number[-1],
+            self.episodes.plus(number[-1]),
             self.recent_returns.at[slot].set(returns.reshape(-1), mode="drop"),
             self.recent_lengths.at[slot].set(lengths.reshape(-1), mode="drop"),
             *running,

@@ -18,9 +18,13 @@ import jax
 from policygrad.core.errors import PolicygradError, UserError
 from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
-from policygrad.training import entry
+from policygrad.training.assembly import Task, assemble
 from policygrad.training.config import TrainConfig
-from policygrad.training.session import Metrics, Run, stop_requests
+from policygrad.training.loop import Training
+from policygrad.training.metrics import Metrics
+from policygrad.training.resolve import Given
+from policygrad.training.run import Run
+from policygrad.training.signals import stop_requests
 
 OnSeedUpdate = Callable[[int, Metrics], None]
 INHERITED = (
@@ -38,7 +42,8 @@ class SideBySide:
     each. It trains into a directory, and nothing but plain data comes back.
 
     Attributes:
-        env, objects: as `train` takes them: policy, estimator, optimiser, env_kwargs.
+        task: where the runs take place.
+        given: values that were passed in place of names.
         configs: one a seed.
         out: directory in which each seed gets one of its own; None to keep none.
         jobs: workers at a time.
@@ -46,9 +51,9 @@ class SideBySide:
         runs, failures: by seed, filled in by `run`.
     """
 
-    env: Any
+    task: Task
+    given: Given
     configs: list[TrainConfig]
-    objects: tuple[Any, ...]
     out: Path | None
     jobs: int
     on_update: OnSeedUpdate | None
@@ -99,7 +104,7 @@ class SideBySide:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         settings = {name: getattr(jax.config, name) for name in INHERITED}
-        arguments = (theirs, self.env, config, self.objects, path, settings)
+        arguments = (theirs, self.task, self.given, config, path, settings)
         process = context.Process(target=_work, args=arguments)
         multiprocessing.resource_tracker.ensure_running()  # else it starts, and unblocks, below
         try:
@@ -136,23 +141,25 @@ class SideBySide:
         saved = directory.read_config()
         summary = directory.read_summary()
         written = self.out is not None
+        like = {"like": self.given.policy, "network": self.given.network}
         return Run(
             path if written else None,
             TrainConfig.from_json(dict(saved["config"]), str(path)),
-            load(path, like=self.objects[0]),
-            directory.read_metrics(),
+            load(path, **{name: value for name, value in like.items() if value is not None}),
             summary if written else summary | {"path": None},
-            self.env,
+            self.task.env,
             summary["interrupted"],
-            saved["env_kwargs"],
+            self.task.env_kwargs,
+            self.task.engine,
+            [] if written else directory.read_metrics(),
         )
 
 
 def _work(
     connection: Connection,
-    env: Any,
+    task: Task,
+    given: Given,
     config: TrainConfig,
-    objects: tuple[Any, ...],
     path: Path,
     settings: dict[str, Any],
 ) -> None:
@@ -161,7 +168,6 @@ def _work(
         os.setsid()  # out of the terminal's group, whose Ctrl-C the parent passes on
     for name, value in settings.items():
         jax.config.update(name, value)
-    policy, estimator, optimiser, env_kwargs = objects
     with stop_requests() as stop:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -173,16 +179,8 @@ def _work(
                 signal.raise_signal(signal.SIGINT)
 
         try:
-            entry.train(
-                env,
-                out=path,
-                policy=policy,
-                estimator=estimator,
-                optimiser=optimiser,
-                env_kwargs=env_kwargs,
-                config=config,
-                on_update=report,
-            )
+            assembly = assemble(task, config, given)
+            Training.begin(assembly, RunDirectory.create(path)).run(report)
             connection.send(("ended", None))
         except BrokenPipeError:  # the parent is gone
             pass

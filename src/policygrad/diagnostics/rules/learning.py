@@ -5,7 +5,7 @@ import numpy as np
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
 from policygrad.diagnostics.rules.task import at_its_best
-from policygrad.training.config import DEFAULTS
+from policygrad.diagnostics.rules.usual import DEFAULTS
 
 SIZED_BY_KL = ("natural", "trpo")
 
@@ -207,7 +207,7 @@ def _other_step(e: Examination, *, smaller: bool) -> str:
 
 def _nearer(e: Examination, name: str, factor: float, *, smaller: bool) -> tuple[float, float]:
     """A setting as it is, and as it should be: the default where that is far off, else a factor."""
-    default = DEFAULTS[e.settings.get("algorithm", "vanilla")][name]
+    default = float(DEFAULTS[e.settings.get("algorithm") or "vanilla"][name] or 1.0)
     given = float(e.settings.get(name) or default)
     off = given > 3 * default if smaller else given < default / 3
     return given, default if off else given / factor if smaller else given * factor

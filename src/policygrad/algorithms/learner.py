@@ -1,0 +1,240 @@
+"""One update, whatever the algorithm: weigh, improve, refit.
+
+1. weigh every step of the batch by the estimator, with what was fitted on earlier batches
+2. improve the policy: what algorithms differ in
+3. refit critic and baseline (E9), then take the batch into the running statistics
+
+An update is `step`, which gives the policy that acts next, and `refit`, which is not needed before
+the next batch is weighed: whoever collects that batch may do both at once.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from policygrad.algorithms.base import STATIC, Algorithm, Batch, traced
+from policygrad.algorithms.policy_change import compare
+from policygrad.algorithms.reward_scale import RewardScale
+from policygrad.core.counting import LongCount
+from policygrad.core.modules import split
+from policygrad.core.trajectories import Trajectories
+from policygrad.gradients.estimators import Estimator, EstimatorState, Weights
+from policygrad.gradients.normalisation import explained_variance
+from policygrad.policies.normaliser import update_statistics
+
+
+class LearnerState(NamedTuple):
+    """Everything that an update carries to the next.
+
+    Attributes:
+        policy: observation -> distribution, with its carried statistics.
+        improver: what the algorithm's own improvement carries: optimiser state, step size.
+        estimator: what baseline and critic have fitted.
+        reward_scale: running scale of the returns.
+        updates: `[]`, how many were made.
+        steps: transitions seen in them.
+    """
+
+    policy: Any
+    improver: Any
+    estimator: EstimatorState
+    reward_scale: RewardScale
+    updates: Int[Array, ""]
+    steps: LongCount
+
+
+class RefitRequest(NamedTuple):
+    """What critic and baseline are refitted to, once a batch was used.
+
+    Attributes:
+        key: consumed.
+        policy: that acted.
+        trajectories: the batch, its rewards in the scale that the next batch is weighed with.
+        returns: `[T, B]`, of `Estimator.weights`, in the same scale.
+    """
+
+    key: PRNGKeyArray
+    policy: Any
+    trajectories: Trajectories
+    returns: Float[Array, "T B"]
+
+
+class Refitted(NamedTuple):
+    """What a refit gives.
+
+    Attributes:
+        estimator: the new state of baseline and critic.
+        explained_variance: `[]`, of the batch's returns, by what was fitted to them.
+        sound: `[]`, nothing that was fitted is NaN or infinite.
+    """
+
+    estimator: EstimatorState
+    explained_variance: Float[Array, ""]
+    sound: Bool[Array, ""]
+
+
+class UpdateInfo(NamedTuple):
+    """What an update tells of itself; numbers `[]` each.
+
+    Attributes:
+        kl: mean KL(old ‖ new) over the batch's states, nats.
+        entropy: mean entropy of the policy that acted, nats.
+        gradient_norm: before anything shortened the gradient.
+        step_size: that was taken.
+        explained_variance_before: of the returns, by the baseline before its refit.
+        reward_scale: what the batch's rewards were multiplied by.
+        more: what the algorithm logs beside these.
+    """
+
+    kl: Float[Array, ""]
+    entropy: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+    step_size: Float[Array, ""]
+    explained_variance_before: Float[Array, ""]
+    reward_scale: Float[Array, ""]
+    more: dict[str, Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """An algorithm, an estimator, and what an update does with them.
+
+    Made by `learner`, which puts arrays in place of numbers.
+
+    Attributes:
+        algorithm: how the policy improves.
+        estimator: what multiplies each score.
+        total_steps: `[]`, environment steps over which steps shrink linearly to zero; infinite
+            where they do not.
+        scale_rewards: divide rewards by the running root mean square of the discounted return.
+    """
+
+    algorithm: Algorithm
+    estimator: Estimator
+    total_steps: Float[Array, ""]
+    scale_rewards: bool = field(default=True, metadata=STATIC)
+
+    def init(
+        self, key: PRNGKeyArray, policy: Any, observation: PyTree, columns: int
+    ) -> LearnerState:
+        """The state before the first update.
+
+        Args:
+            key: consumed.
+            policy: observation -> distribution.
+            observation: one raw observation, for its shapes.
+            columns: of the batches: environments, or episodes.
+        """
+        differentiated, _ = split(policy)
+        return LearnerState(
+            policy,
+            self.algorithm.start(differentiated),
+            self.estimator.init(key, observation),
+            RewardScale.init(columns),
+            jnp.zeros((), jnp.int32),
+            LongCount.of(0),
+        )
+
+    def update(
+        self, state: LearnerState, trajectories: Trajectories, key: PRNGKeyArray
+    ) -> tuple[LearnerState, UpdateInfo, Refitted]:
+        """One update from one batch. Pure; the key is consumed."""
+        state, request, info = self.step(state, trajectories, key)
+        refitted = self.refit(state.estimator, request)
+        return state._replace(estimator=refitted.estimator), info, refitted
+
+    def step(
+        self, state: LearnerState, trajectories: Trajectories, key: PRNGKeyArray
+    ) -> tuple[LearnerState, RefitRequest, UpdateInfo]:
+        """An update but for its refit. Pure; the key is consumed."""
+        improve_key, refit_key = jax.random.split(key)
+        scale, weights = self.weigh(state, trajectories)
+        improver = state.improver
+        batch = Batch(trajectories, weights.psi, self._remaining(state.steps))
+        improved = self.algorithm.improve(improve_key, state.policy, improver, batch)
+        kl, entropy = compare(improved.before, improved.policy, trajectories)
+        seen = self._rescaled(state, trajectories)
+        info = UpdateInfo(
+            kl,
+            entropy,
+            improved.gradient_norm,
+            improved.step_size,
+            explained_variance(
+                weights.returns, weights.baseline, self.estimator.step_weights(trajectories)
+            ),
+            scale.factor,
+            improved.more,
+        )
+        in_next_scale = seen.factor / scale.factor
+        request = RefitRequest(
+            refit_key,
+            state.policy,
+            replace(trajectories, rewards=trajectories.rewards * seen.factor),
+            weights.returns * in_next_scale,
+        )
+        after = LearnerState(
+            update_statistics(improved.policy, trajectories.observations, trajectories.valid),
+            self.algorithm.adapt(improved.improver, kl, batch.remaining),
+            state.estimator,
+            seen,
+            state.updates + 1,
+            state.steps.plus(jnp.sum(trajectories.valid)),
+        )
+        return after, request, info
+
+    def refit(self, estimator: EstimatorState, request: RefitRequest) -> Refitted:
+        """Critic and baseline fitted to a batch that was used (E9), and how well. Pure."""
+        key, policy, trajectories, returns = request
+        fitted, explained = self.estimator.fit(estimator, key, policy, trajectories, returns)
+        return Refitted(fitted, explained, all_finite(fitted))
+
+    def weigh(self, state: LearnerState, trajectories: Trajectories) -> tuple[RewardScale, Weights]:
+        """The scale that a batch's rewards are taken in, and the batch's weights. Pure."""
+        scale = state.reward_scale.known_by(self._rescaled(state, trajectories))
+        trajectories = replace(trajectories, rewards=trajectories.rewards * scale.factor)
+        return scale, self.estimator.weights(state.estimator, trajectories)
+
+    def _rescaled(self, state: LearnerState, trajectories: Trajectories) -> RewardScale:
+        """The scale of rewards with a batch taken in."""
+        if not self.scale_rewards:
+            return state.reward_scale
+        return state.reward_scale.update(trajectories, self.estimator.discount)
+
+    def _remaining(self, steps: LongCount) -> Float[Array, ""]:
+        if self.algorithm.step_size_schedule == "constant":
+            return jnp.float32(1.0)
+        return jnp.maximum(0.0, 1 - steps.share_of(self.total_steps))
+
+
+def learner(
+    algorithm: Algorithm,
+    estimator: Estimator,
+    *,
+    total_steps: float = float("inf"),
+    scale_rewards: bool = True,
+) -> Learner:
+    """A learner whose numbers are arrays, so that other numbers compile nothing anew.
+
+    Args:
+        algorithm: how the policy improves.
+        estimator: what multiplies each score.
+        total_steps: environment steps over which a linear schedule shrinks steps to zero.
+        scale_rewards: divide rewards by the running root mean square of the discounted return.
+    """
+    return Learner(
+        algorithm=traced(algorithm),
+        estimator=jax.tree.map(jnp.asarray, estimator),
+        total_steps=jnp.asarray(total_steps, jnp.float32),
+        scale_rewards=scale_rewards,
+    )
+
+
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """`[]`: no floating-point array of a pytree holds a NaN or an infinity."""
+    leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
+    found = [jnp.all(jnp.isfinite(x)) for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack(found)) if found else jnp.bool_(True)

@@ -1,0 +1,80 @@
+"""Optimisers by name: frozen records of settings that build an optax transformation.
+
+They give a direction without a step size of its own, which the algorithm adapts. An optax
+transformation takes the place of a record anywhere.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import jax
+import optax
+from jaxtyping import PyTree
+
+from policygrad.core.settings import Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam's direction."""
+
+    epsilon: Positive = field(default=1e-5, metadata={"setting": "adam_epsilon"})
+    """What adam adds to the root mean square of each gradient component before it divides by it;
+    components far below it move little."""
+    log_std_step: Positive = 1.0
+    """How many times as long as the other parameters' a step of log-std is."""
+
+    def build(self) -> optax.GradientTransformation:
+        """The transformation; the same object every time, so that compiled programs are reused."""
+        return _scaled(optax.scale_by_adam, (("eps", self.epsilon),), self.log_std_step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSprop:
+    """The gradient over its running root mean square."""
+
+    log_std_step: Positive = 1.0
+    """How many times as long as the other parameters' a step of log-std is."""
+
+    def build(self) -> optax.GradientTransformation:
+        """The transformation; the same object every time, so that compiled programs are reused."""
+        return _scaled(optax.scale_by_rms, (), self.log_std_step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD:
+    """The gradient itself."""
+
+    def build(self) -> optax.GradientTransformation:
+        """The transformation; the same object every time, so that compiled programs are reused."""
+        return _scaled(optax.identity, (), 1.0)
+
+
+Optimiser = Adam | RMSprop | SGD | optax.GradientTransformation
+
+
+def transformation(optimiser: Optimiser) -> optax.GradientTransformation:
+    """The optax transformation that a record names, or the one that was given."""
+    if isinstance(optimiser, optax.GradientTransformation):
+        return optimiser
+    return optimiser.build()
+
+
+@lru_cache(maxsize=32)
+def _scaled(
+    make: Any, settings: tuple[tuple[str, float], ...], log_std_step: float
+) -> optax.GradientTransformation:
+    optimiser = make(**dict(settings))
+    if log_std_step == 1:
+        return optimiser
+    return optax.chain(optimiser, optax.masked(optax.scale(log_std_step), _is_log_std))
+
+
+def _is_log_std(parameters: PyTree) -> PyTree:
+    """Whether a leaf is a log standard deviation, by the name of the field that holds it."""
+
+    def named(path: tuple[Any, ...], _: Any) -> bool:
+        return getattr(path[-1], "name", None) == "log_std" if path else False
+
+    return jax.tree_util.tree_map_with_path(named, parameters)

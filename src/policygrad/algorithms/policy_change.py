@@ -1,0 +1,198 @@
+"""How far an improvement changed a policy, and derivatives of means over a batch's states.
+
+Means are over the steps that are transitions. They are taken in chunks, and on the processors that
+share a batch.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from policygrad.core.modules import combine, split
+from policygrad.core.trajectories import Trajectories, gradient_denominator
+from policygrad.devices.chunks import sum_in_chunks
+from policygrad.policies import meeting
+from policygrad.policies.meeting import Policy, Seen
+
+
+def mean_over_steps(x: Float[Array, "T B"], trajectories: Trajectories) -> Float[Array, ""]:
+    """The mean over the steps that are transitions."""
+    valid = trajectories.valid
+    return jnp.sum(jnp.where(valid, x, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
+def kl_of_steps(old: Policy, new: Policy, seen: Seen) -> Array:
+    """KL(old ‖ new), nats, at every step of some units."""
+    kl = meeting.over_steps(old, lambda p, q: p.kl(q))
+    return kl(meeting.distributions_of(old, seen), meeting.distributions_of(new, seen))
+
+
+def mean_kl(old: Policy, new: Policy, trajectories: Trajectories) -> Float[Array, ""]:
+    """Mean KL(old ‖ new) over the batch's states, nats."""
+
+    def total(rows: PyTree) -> Array:
+        seen, valid = rows
+        return jnp.sum(kl_of_steps(old, new, seen), where=valid)
+
+    return _sum(old, total, trajectories) / _steps(trajectories)
+
+
+def mean_entropy(policy: Policy, trajectories: Trajectories) -> Float[Array, ""]:
+    """Mean entropy over the batch's states, nats."""
+    entropy = meeting.over_steps(policy, lambda p: p.entropy())
+
+    def total(rows: PyTree) -> Array:
+        seen, valid = rows
+        return jnp.sum(entropy(meeting.distributions_of(policy, seen)), where=valid)
+
+    return _sum(policy, total, trajectories) / _steps(trajectories)
+
+
+def compare(
+    before: PyTree, new: Policy, trajectories: Trajectories
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean KL(old ‖ new) and mean entropy of the old policy over the batch's states, nats.
+
+    Args:
+        before: the old policy's distributions, in the units of `meeting.units`.
+        new: the new policy.
+        trajectories: the batch.
+    """
+    kl = meeting.over_steps(new, lambda p, q: p.kl(q))
+    entropy = meeting.over_steps(new, lambda p: p.entropy())
+
+    def total(rows: Any) -> tuple[Array, Array]:
+        seen, valid, before = rows
+        kls = kl(before, meeting.distributions_of(new, seen))
+        return jnp.sum(kls, where=valid), jnp.sum(entropy(before), where=valid)
+
+    sums = _sum(new, total, trajectories, before)
+    return jax.tree.map(lambda x: x / _steps(trajectories), sums)
+
+
+def entropy_gradient(policy: Policy, trajectories: Trajectories) -> PyTree:
+    """The gradient of the summed entropy, over what a policy gradient is divided by.
+
+    A coefficient weighs it against the gradient of the returns alike for segments (means over
+    steps) and whole episodes (sums over steps, means over episodes).
+    """
+    differentiated, rest = split(policy)
+    entropy = meeting.over_steps(policy, lambda p: p.entropy())
+
+    def total(rows: PyTree) -> PyTree:
+        seen, valid = rows
+
+        def summed(differentiated: PyTree) -> Array:
+            found = meeting.distributions_of(combine(differentiated, rest), seen)
+            return jnp.sum(entropy(found), where=valid)
+
+        return jax.grad(summed)(differentiated)
+
+    denominator = gradient_denominator(trajectories)
+    return jax.tree.map(lambda g: g / denominator, _sum(policy, total, trajectories))
+
+
+def gradient_of_mean(
+    f: Callable[..., Float[Array, ""]], policy: Policy, trajectories: Trajectories, *more: PyTree
+) -> PyTree:
+    """The gradient of the mean over the batch's steps of a function of the policy's distributions.
+
+    It is taken chunk by chunk and on the processors that share a batch. A function that reads
+    distributions must be differentiated in here: from outside, what processors share counts twice.
+
+    Args:
+        f: (distribution, one step of each of `more`) -> a number; differentiated in the first.
+        policy: at whose parameters the gradient is taken.
+        trajectories: the batch.
+        more: pytrees of `[T, B, ...]`; held constant.
+
+    Returns:
+        pytree like the policy; points uphill.
+    """
+    differentiated, rest = split(policy)
+    of_step = meeting.over_steps(policy, f)
+
+    def total(rows: PyTree) -> PyTree:
+        seen, valid, *given = rows
+
+        def summed(differentiated: PyTree) -> Array:
+            found = meeting.distributions_of(combine(differentiated, rest), seen)
+            values = of_step(found, *given)
+            # selected, not multiplied: what is not finite in padding stays out of the gradient
+            return jnp.sum(jax.lax.select(valid, values, jnp.zeros_like(values)))
+
+        return jax.grad(summed)(differentiated)
+
+    (_, *given) = meeting.units(policy, trajectories, *more)
+    summed = _sum(policy, total, trajectories, *jax.lax.stop_gradient(given))
+    return jax.tree.map(lambda g: g / _steps(trajectories), summed)
+
+
+def fisher_product(policy: Policy, vector: PyTree, trajectories: Trajectories) -> PyTree:
+    """F v, F = E[z zᵀ] the Fisher information: the Hessian of the mean KL at the policy itself.
+
+    Args:
+        policy: at whose parameters F is taken.
+        vector: pytree like the gradient.
+        trajectories: whose states the mean is over.
+
+    Returns:
+        pytree like the vector.
+    """
+    differentiated, rest = split(policy)
+
+    def total(rows: PyTree) -> PyTree:
+        seen, valid = rows
+
+        def kl(differentiated: PyTree) -> Array:
+            return jnp.sum(kl_of_steps(policy, combine(differentiated, rest), seen), where=valid)
+
+        return jax.jvp(jax.grad(kl), (differentiated,), (vector,))[1]
+
+    return jax.tree.map(lambda x: x / _steps(trajectories), _sum(policy, total, trajectories))
+
+
+def _steps(trajectories: Trajectories) -> Array:
+    return jnp.maximum(jnp.sum(trajectories.valid), 1)
+
+
+def _sum(
+    policy: Policy, total: Callable[[Any], Any], trajectories: Trajectories, *more: PyTree
+) -> Any:
+    """A sum over units of (what is seen, valid, more), chunk by chunk; `more` is in units."""
+    rows = *meeting.units(policy, trajectories, jnp.asarray(trajectories.valid)), *more
+    return sum_in_chunks(total, rows, meeting.unit_size(policy, trajectories))
+
+
+def thin(policy: Policy, stride: int, trajectories: Trajectories) -> Trajectories:
+    """One step of every `stride`, shifted from lane to lane so that all times are seen; of a policy
+    with memory one lane of every `stride`.
+
+    Only what `meeting.units` reads of a record is thinned.
+    """
+    if stride == 1:
+        return trajectories
+    if isinstance(policy, meeting.WithMemory):
+        whole = trajectories.observations, trajectories.valid, trajectories.times
+        observations, valid, times = jax.tree.map(lambda x: x[:, ::stride], whole)
+        carry = jax.tree.map(lambda x: x[:, ::stride], trajectories.carry)
+        return replace(
+            trajectories, observations=observations, valid=valid, times=times, carry=carry
+        )
+    steps, lanes = trajectories.valid.shape
+    kept = max(1, steps // stride)
+    rows = (jnp.arange(kept)[:, None] * stride + jnp.arange(lanes) % stride) % steps
+
+    def pick(x: Array) -> Array:
+        index = rows.reshape(kept, lanes, *[1] * (x.ndim - 2))
+        return jnp.take_along_axis(x, index, axis=0)
+
+    return replace(
+        trajectories,
+        observations=jax.tree.map(pick, trajectories.observations),
+        valid=pick(trajectories.valid),
+    )

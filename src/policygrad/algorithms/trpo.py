@@ -1,0 +1,78 @@
+"""Trust region policy optimisation: the natural step, halved until it keeps what it promised."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from policygrad.algorithms.base import STATIC, Batch, Improved
+from policygrad.algorithms.natural import NaturalStep
+from policygrad.algorithms.policy_change import mean_entropy, mean_kl, mean_over_steps
+from policygrad.algorithms.step_size import take_step
+from policygrad.core.settings import Count, Positive
+from policygrad.gradients.scores import log_probs_of
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class TRPO(NaturalStep):
+    """Trust region policy optimisation: the natural step, with a line search along it.
+
+    A step is taken if the surrogate E[Ψ π_new/π_old], with the entropy bonus where there is one,
+    rises and KL(old ‖ new) stays below `kl_slack` δ; if none of `backtracks` halvings does, the
+    policy stays as it is.
+
+    Attributes:
+        backtracks: how often the step is halved at most; static.
+        kl_slack: by how much the measured KL may exceed δ.
+
+    Other attributes: as in `NaturalStep`.
+
+    Source: Schulman et al. 2015, appendix C.
+    """
+
+    backtracks: Count = field(default=10, metadata=STATIC)
+    """How often a step is halved at most."""
+    kl_slack: Positive = 1.5
+    """A step's measured KL may be so many times the target."""
+
+    def improve(
+        self, key: PRNGKeyArray, policy: Any, improver: tuple[()], batch: Batch
+    ) -> Improved:
+        del key
+        gradient, before = self.ascent(policy, batch)
+        x, step_size = self.natural_step(policy, gradient, batch)
+        limit = self.kl_slack * self.target_kl * batch.remaining
+
+        def improves(size: Float[Array, ""]) -> Array:
+            new = take_step(policy, jax.tree.map(lambda x: size * x, x))
+            gain = self.surrogate_gain(policy, new, batch)
+            return (gain > 0) & (mean_kl(policy, new, batch.trajectories) <= limit)
+
+        def rejected(carry: tuple[Array, Array, Array]) -> Array:
+            count, _, good = carry
+            return ~good & (count < self.backtracks)
+
+        def halve(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            count, size, _ = carry
+            return count + 1, size / 2, improves(size / 2)
+
+        start = (jnp.int32(0), step_size, improves(step_size))
+        count, size, good = jax.lax.while_loop(rejected, halve, start)
+        size = jnp.where(good, size, 0.0)
+        policy = take_step(policy, jax.tree.map(lambda x: size * x, x))
+        norm = optax.tree.norm(gradient)
+        return Improved(policy, improver, before, norm, size, {"backtracks": count})
+
+    def surrogate_gain(self, old: Any, new: Any, batch: Batch) -> Float[Array, ""]:
+        """E[Ψ (π_new/π_old − 1)] over the batch's steps, and what the entropy bonus gains."""
+        record = batch.trajectories
+        log_ratio = log_probs_of(new, record) - record.log_probs
+        gain = mean_over_steps(batch.psi * jnp.expm1(log_ratio), record)
+        if self.entropy_coefficient is not None:
+            more = mean_entropy(new, record) - mean_entropy(old, record)
+            gain = gain + self.entropy_coefficient * more
+        return gain

@@ -1,0 +1,185 @@
+"""The flags of a run, derived from the records that read them.
+
+The command shows and takes only what the chosen algorithm, estimator, baseline and optimiser read.
+So the choices are read first, and the parser is made from their records.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, field, fields, make_dataclass
+from typing import Annotated, Any, NamedTuple
+
+import tyro
+from tyro.conf import OmitArgPrefixes, arg
+
+from policygrad.training import choices
+from policygrad.training.choices import (
+    AlgorithmName,
+    BaselineName,
+    EstimatorName,
+    OptimiserName,
+    Setting,
+    settings_of,
+)
+from policygrad.training.config import (
+    SOMETIMES,
+    BatchSettings,
+    Choices,
+    FileSettings,
+    RunSettings,
+    TrainConfig,
+)
+from policygrad.training.resolve import Given, Records, records_of, refuse_unread
+
+# choices, and what else decides which settings are read
+DECISIVE = ("algorithm", "estimator", "baseline", "optimiser", "time_limit", "batch_episodes")
+ENVIRONMENT = ("num_envs", "processes", "max_episode_steps")
+
+
+class Argument(NamedTuple):
+    """An argument of a command that is no setting of a run.
+
+    Attributes:
+        name: its flag is made from it.
+        kind: its annotation, with `tyro.conf.arg` for help.
+        default: MISSING where it must be given.
+    """
+
+    name: str
+    kind: Any
+    default: Any = MISSING
+
+
+def parse(
+    argv: Sequence[str],
+    own: Mapping[str, Sequence[Argument]],
+    *,
+    prog: str,
+    description: str,
+    defaults: Mapping[str, Any],
+) -> tuple[dict[str, Any], TrainConfig]:
+    """The command's own arguments by name, and the configuration that was asked for.
+
+    Args:
+        argv: what follows the name of the command.
+        own: the command's own arguments, by the group that shows them; "" for no group.
+        prog, description: shown by `--help`.
+        defaults: settings whose default is another one for this command.
+
+    Raises:
+        UserError: an unknown choice, or a flag that nothing reads with these choices.
+    """
+    argv = split_lists(argv)
+    flags = flags_in(argv)
+    peeked = {name: _number(value) for name, value in flags.items() if name in DECISIVE}
+    if not {"-h", "--help"} & set(argv):
+        peeked = {name: value for name, value in peeked.items() if value is not None}
+    config = TrainConfig(**{**defaults, **{k: v for k, v in peeked.items() if v is not None}})
+    records = records_of(config, Given())
+    refuse_unread(flags.keys() & (SOMETIMES.keys() | {"optimiser"}), config, Given(), records)
+
+    settings_by_group = _groups(config, records)
+    first = [title for title in own if title not in settings_by_group]
+    shown = {
+        title: [*own.get(title, ()), *settings_by_group.get(title, ())]
+        for title in [*first, *settings_by_group]
+    }
+    made: list[Any] = [_as_field(a) for a in shown.pop("")]
+    for title, arguments in shown.items():
+        group = make_dataclass(title.capitalize(), [_as_field(a) for a in arguments], frozen=True)
+        made.append((title, OmitArgPrefixes[group], field(default_factory=group)))
+    whole = make_dataclass("Arguments", made, frozen=True)
+    parsed = tyro.cli(whole, args=argv, prog=prog, description=description)
+    values = {a.name: getattr(parsed, a.name) for a in own[""]}
+    for title in shown:
+        group = getattr(parsed, title)
+        values |= {f.name: getattr(group, f.name) for f in fields(group)}
+    settings = {f.name for f in fields(TrainConfig)}
+    given = {name: values[name] for name in flags.keys() & settings}
+    names = {a.name for arguments in own.values() for a in arguments}
+    return {name: values[name] for name in names}, TrainConfig(**{**defaults, **given})
+
+
+def _groups(config: TrainConfig, records: Records) -> dict[str, list[Argument]]:
+    """The settings that are read, by the group that shows them."""
+
+    def of(record: Any, *names: str, without: Sequence[str] = ()) -> list[Argument]:
+        values = dict(choices.values_of(record))
+        return [
+            _argument(s, values[s.name])
+            for s in settings_of(type(record))
+            if (not names or s.name in names) and s.name not in without
+        ]
+
+    def always(cls: type, *names: str, without: Sequence[str] = ()) -> list[Argument]:
+        return [
+            _argument(s, getattr(config, s.name))
+            for s in settings_of(cls)
+            if (not names or s.name in names) and s.name not in without
+        ]
+
+    optimiser = getattr(records.algorithm, "optimiser", None)
+    chosen = [_choice("algorithm", AlgorithmName, config.algorithm)]
+    if records.optimiser is not None:
+        chosen.append(_choice("optimiser", OptimiserName, records.optimiser))
+    groups = {
+        "run": always(RunSettings),
+        "environment": always(BatchSettings, *ENVIRONMENT),
+        "batch": always(BatchSettings, without=ENVIRONMENT),
+        "policy": of(records.policy),
+        "algorithm": [*chosen, *of(records.algorithm), *(of(optimiser) if optimiser else [])],
+        "estimator": [
+            _choice("estimator", EstimatorName, config.estimator),
+            _choice("baseline", BaselineName, config.baseline or "value-network"),
+            *of(records.estimator),
+        ],
+        "critic": of(records.critic),
+        "files": always(FileSettings),
+    }
+    if not records.read >= choices.names_of(type(records.critic)):
+        del groups["critic"]
+    return groups
+
+
+def _choice(name: str, kind: Any, default: Any) -> Argument:
+    (text,) = (s.help for s in settings_of(Choices) if s.name == name)
+    return Argument(name, Annotated[kind, arg(help=text)], default)
+
+
+def _argument(setting: Setting, default: Any) -> Argument:
+    return Argument(setting.name, Annotated[setting.kind, arg(help=setting.help)], default)
+
+
+def _as_field(argument: Argument) -> tuple[str, Any, Any]:
+    return argument.name, argument.kind, field(default=argument.default)
+
+
+def flags_in(argv: Sequence[str]) -> dict[str, str | None]:
+    """The flags that were given, as names of settings, and the text behind each, if any."""
+    found: dict[str, str | None] = {}
+    for word, following in zip(argv, [*argv[1:], None], strict=True):
+        if not word.startswith("--"):
+            continue
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if name.startswith("no_") and name not in SOMETIMES:
+            name = name[3:]
+        follows = following is not None and not following.startswith("--")
+        found[name] = value if equals else following if follows else None
+    return found
+
+
+def _number(text: str | None) -> Any:
+    return int(text) if text is not None and text.isdigit() else text
+
+
+def split_lists(argv: Sequence[str]) -> list[str]:
+    """`--hidden 64,64` as `--hidden 64 64`: both spellings are in use."""
+    out: list[str] = []
+    for argument in argv:
+        if argument.startswith("--hidden="):
+            out += ["--hidden", *argument.removeprefix("--hidden=").split(",")]
+        elif out and out[-1] == "--hidden" and "," in argument:
+            out += argument.split(",")
+        else:
+            out.append(argument)
+    return out

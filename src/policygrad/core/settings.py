@@ -1,0 +1,143 @@
+"""Ranges of settings, and errors that name a setting, its value and what is allowed.
+
+A record of settings is a frozen dataclass whose fields are annotated with their range,
+`target_kl: NonNegative = 0.01`, and followed by one sentence of help. It is plain data: nothing
+here needs JAX.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from policygrad.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class In:
+    """A range, closed unless said otherwise, that a number must lie in."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+
+    def __contains__(self, x: object) -> bool:
+        if isinstance(x, bool) or not isinstance(x, Real) or not math.isfinite(x):
+            return False
+        number = float(x)
+        above = number > self.low if self.open_low else number >= self.low
+        return above and number <= self.high
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{'more than' if self.open_low else 'at least'} {self.low:g}"
+        return f"{'above' if self.open_low else 'from'} {self.low:g} to {self.high:g}"
+
+
+Count = Annotated[int, In(1)]
+Unit = Annotated[float, In(0, 1)]
+Positive = Annotated[float, In(0, open_low=True)]
+NonNegative = Annotated[float, In(0)]
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def check_settings(record: Any) -> None:
+    """Raise UserError unless every field of a record lies in the range that its type names.
+
+    Numbers that are traced or arrays already passed here as Python's numbers.
+    """
+    kinds = get_type_hints(type(record), include_extras=True)
+    for f in dataclasses.fields(record):
+        check_setting(f.name, kinds[f.name], getattr(record, f.name))
+
+
+def check_setting(name: str, kind: Any, value: Any) -> None:
+    """Raise UserError unless a value is of a setting's type and in its range.
+
+    Args:
+        name: of the setting.
+        kind: its annotation: a type, a `Literal`, an `Annotated` with a range, a tuple of one of
+            these, or a union of them with None.
+        value: what was given.
+    """
+    problem = _problem(kind, value)
+    if problem is not None:
+        raise UserError(f"{flag(name)} must be {problem}, got {value!r}{hint(value, kind)}")
+
+
+def _problem(kind: Any, value: Any) -> str | None:
+    """What a value of this kind must be, where it is not; None where it is."""
+    options = _options(kind)
+    problems = [_problem_of_one(option, value) for option in options]
+    if None in problems:
+        return None
+    wanted = [p for p in problems if p]
+    return ", or ".join(dict.fromkeys(wanted)) or None
+
+
+def _options(kind: Any) -> list[Any]:
+    """The members of a union, or the kind alone."""
+    if get_origin(kind) is None or get_origin(kind) in (Annotated, Literal, tuple):
+        return [kind]
+    return [option for member in get_args(kind) for option in _options(member)]
+
+
+def _problem_of_one(kind: Any, value: Any) -> str | None:
+    if kind is type(None):
+        return None if value is None else ""
+    if get_origin(kind) is Literal:
+        return None if value in get_args(kind) else "one of " + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        if not isinstance(value, (tuple, list)):
+            return f"a list of numbers, each {_words(item)}"
+        return next((f"numbers, each {p}" for x in value if (p := _problem(item, x))), None)
+    ranges = [m for m in getattr(kind, "__metadata__", ()) if isinstance(m, In)]
+    plain = getattr(kind, "__origin__", kind)
+    if plain is bool:
+        return None if isinstance(value, bool) else "True or False"
+    if plain is int:
+        fits = isinstance(value, Integral) and not isinstance(value, bool)
+    elif plain is float:
+        fits = isinstance(value, Real) and not isinstance(value, bool)
+    elif plain is str:
+        return None if isinstance(value, str) else "text"
+    else:
+        return None
+    return None if fits and all(value in r for r in ranges) else _words(kind)
+
+
+def _words(kind: Any) -> str:
+    ranges = [str(m) for m in getattr(kind, "__metadata__", ()) if isinstance(m, In)]
+    whole = getattr(kind, "__origin__", kind) is int
+    return "a whole number " * whole + " and ".join(ranges) if ranges else "a number"
+
+
+def hint(value: Any, kind: Any) -> str:
+    """'; did you mean …?' with the nearest of a setting's words; '' where none is near."""
+    words = [
+        w for option in _options(kind) if get_origin(option) is Literal for w in get_args(option)
+    ]
+    return did_you_mean(value, words) if isinstance(value, str) else ""
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """'; did you mean …?' with the nearest known word; '' where none is near."""
+    close = difflib.get_close_matches(value.lower(), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def chosen(name: str, value: str, choices: Iterable[str]) -> str:
+    """The choice that a user named, with _ or -; UserError with the nearest otherwise."""
+    choices, spelled = list(choices), str(value).replace("_", "-").lower()
+    if spelled in choices:
+        return spelled
+    near = did_you_mean(spelled, choices) or f"; choose from {', '.join(choices)}"
+    raise UserError(f"{flag(name)}: unknown value {value!r}{near}")

@@ -1,0 +1,57 @@
+"""What is settled before JAX starts: how many devices it shows, and where programs are kept.
+
+JAX is imported inside of the functions, since XLA reads some settings as it is loaded.
+"""
+
+import contextlib
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+
+def processors_allowed() -> int:
+    """How many processors this process may use."""
+    # only Linux says which
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    return len(allowed) if allowed else os.cpu_count() or 1
+
+
+def show_processors() -> None:
+    """Have JAX show a CPU device for every processor that this process may use.
+
+    Nothing happens where the user said how many devices to show, by `jax_num_cpu_devices` or by
+    XLA's flag, nor where JAX has begun to compute and can show no others.
+    """
+    import jax
+
+    told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if told or jax.config.jax_num_cpu_devices >= 0:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    with contextlib.suppress(RuntimeError):  # it has begun
+        jax.config.update("jax_num_cpu_devices", processors_allowed())
+
+
+def prepare_jax() -> None:
+    """What every command does before it computes: the devices are shown, and compiled programs
+    kept for the next command, unless the user decided where to keep them or not to."""
+    # XLA warns, when it loads a kept program, of tuning flags that are no features of a processor
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import jax
+
+    show_processors()
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "policygrad" / f"jax-{jax.__version__}-{cpu_fingerprint()}"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def cpu_fingerprint() -> str:
+    """Names what code is compiled for: a home directory may be shared by unlike machines."""
+    flags = platform.machine() + platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags += next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return hashlib.sha256(flags.encode()).hexdigest()[:12]

@@ -1,0 +1,182 @@
+"""The values that a run consists of: put together once, before it begins."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import policygrad
+from policygrad import environments
+from policygrad.algorithms import Learner
+from policygrad.core.errors import UserError
+from policygrad.core.modules import split
+from policygrad.devices.compiled_code import make_room
+from policygrad.devices.sharing import Sharing, parts_for, sharing_of
+from policygrad.devices.starting import show_processors
+from policygrad.rollout.collectors import Collector
+from policygrad.rollout.source import Engine, Source, open_source
+from policygrad.runs import sinks
+from policygrad.spaces import ActionSpace, action_space_of, observation_space_of
+from policygrad.training.adaptive_batch import AdaptiveBatch
+from policygrad.training.building import build_learner, build_policy
+from policygrad.training.config import TrainConfig
+from policygrad.training.programs import RunKeys, TrainState
+from policygrad.training.resolve import Given, Resolved, resolve
+from policygrad.training.tally import EpisodeTally
+
+DEFAULT_EPISODE_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where a run takes place, as it was passed.
+
+    Attributes:
+        env: an id or an object.
+        env_kwargs: arguments of the environment.
+        engine: what opens the environment; None for the library's own engines.
+        collector: (source, policy, key, config) -> a collector; None for the source's own.
+    """
+
+    env: Any
+    env_kwargs: dict[str, Any]
+    engine: Engine | None = None
+    collector: Any = None
+
+    @property
+    def names(self) -> list[str]:
+        """What was passed as an object, which no file holds."""
+        found = ["env"] if self.engine is None and environments.describe(self.env) is None else []
+        return found + [n for n in ("engine", "collector") if getattr(self, n) is not None]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A run's values.
+
+    Attributes:
+        task: where it takes place.
+        resolved: what every setting is.
+        given: values that were passed in place of names.
+        policy: before the first update.
+        learner: what an update does.
+        collector: fills batches.
+        keys: the parts of the run's randomness.
+        action_space: of one environment.
+        sharing: the parts that a batch is cut into.
+        source: the environments; None where the collector has its own.
+    """
+
+    task: Task
+    resolved: Resolved
+    given: Given
+    policy: Any
+    learner: Learner
+    collector: Collector
+    keys: RunKeys
+    action_space: ActionSpace
+    sharing: Sharing
+    source: Source
+
+    @property
+    def config(self) -> TrainConfig:
+        """What every setting is."""
+        return self.resolved.config
+
+    def description(self) -> dict[str, Any]:
+        """What `config.json` holds."""
+        return {
+            "policygrad": policygrad.__version__,
+            "env": environments.describe(self.task.env),
+            "env_kwargs": self.task.env_kwargs,
+            "objects": self.given.names + self.task.names,
+            "config": self.config.to_json(),
+            "versions": {"jax": jax.__version__, "numpy": np.__version__},
+        }
+
+    def fresh(self) -> TrainState:
+        """The state before the first update."""
+        space, columns = self.collector.observation_space, self.config.columns
+        example = observation_space_of(space).example()
+        learner = self.learner.init(self.keys.learner, self.policy, example, columns)
+        gradient = None
+        if self.config.measures_noise:
+            gradient = jax.tree.map(jnp.zeros_like, split(self.policy)[0])
+        return TrainState(learner, EpisodeTally.init(columns), gradient)
+
+    def fresh_batch(self) -> AdaptiveBatch | None:
+        """The size of the first batch, where sizes adapt."""
+        return AdaptiveBatch.init() if self.config.adaptive else None
+
+
+def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
+    """Put a run together, without touching the disk.
+
+    Raises:
+        UserError: something that was asked for is out of range, unknown or unsupported.
+    """
+    show_processors()
+    make_room()
+    resolved, given = resolve(config, given)
+    config = resolved.config
+    sinks.check(tensorboard=config.tensorboard, wandb=config.wandb)
+    source = open_source(
+        task.env,
+        config.num_envs,
+        engine=task.engine,
+        processes=config.processes,
+        kwargs=task.env_kwargs,
+    )
+    if source.num_envs != config.num_envs:
+        config = _with_num_envs(config, source.num_envs)
+    keys = RunKeys.of(config.seed)
+    spaces = source.observation_space, source.action_space
+    policy = build_policy(resolved, given, keys.policy, *spaces)
+    learner = build_learner(resolved, given, spaces[0], source.time_limit)
+    if learner.estimator.whole_episodes and not config.whole_episodes:
+        raise UserError(
+            f"the estimator {learner.estimator.form} needs whole episodes; give batch_episodes, or "
+            "an estimator with a critic"
+        )
+    collector = _collector(task, source, policy, keys, config)
+    parts = _parts(config, collector)
+    resolved = replace(resolved, config=replace(config, processors=parts))
+    return Assembly(
+        task, resolved, given, policy, learner, collector, keys, action_space_of(spaces[1]),
+        sharing_of(parts, config.num_envs), source,
+    )  # fmt: skip
+
+
+def _collector(
+    task: Task, source: Source, policy: Any, keys: RunKeys, config: TrainConfig
+) -> Collector:
+    if task.collector is not None:
+        return task.collector(source, policy, keys.environments, config)
+    if not config.whole_episodes:
+        return source.segments(policy, keys.environments, config.rows)
+    limit = config.max_episode_steps or source.time_limit or DEFAULT_EPISODE_STEPS
+    return source.episodes(policy, keys.environments, config.columns, limit)
+
+
+def _parts(config: TrainConfig, collector: Collector) -> int:
+    """How many parts a batch is cut into: as many as asked for, or as the rule says."""
+    if collector.program() is None:  # the host collects, and one processor updates
+        if config.processors not in (None, 1):
+            raise UserError(
+                f"--processors {config.processors} is read where segments of a JAX-native "
+                "environment are collected; leave it out"
+            )
+        return 1
+    if config.processors is None:
+        return parts_for(config.num_envs, config.steps_per_batch)
+    return config.processors
+
+
+def _with_num_envs(config: TrainConfig, num_envs: int) -> TrainConfig:
+    """The configuration for a vector environment that brings its own number of copies."""
+    if config.whole_episodes or config.steps_per_batch % num_envs == 0:
+        return replace(config, num_envs=num_envs)
+    steps = max(1, round(config.steps_per_batch / num_envs)) * num_envs
+    return replace(config, num_envs=num_envs, batch_steps=steps)

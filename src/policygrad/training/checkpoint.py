@@ -1,0 +1,112 @@
+"""A run's state on disk: all that resuming takes, as named arrays and JSON."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policygrad.core.errors import UserError
+from policygrad.runs import RunDirectory, storage
+from policygrad.runs.policy_files import policy_to_files
+from policygrad.training.adaptive_batch import AdaptiveBatch
+from policygrad.training.assembly import Assembly
+from policygrad.training.programs import TrainState
+
+
+@dataclass
+class Progress:
+    """What changes from update to update.
+
+    Attributes:
+        state: what an update carries to the next.
+        batch: the size of the next batch, where sizes adapt.
+        env_steps, seconds: so far.
+        resumed_exactly: whether the environments came back to where they were; None for a run that
+            was never resumed.
+    """
+
+    state: TrainState
+    batch: AdaptiveBatch | None = None
+    env_steps: int = 0
+    seconds: float = 0.0
+    resumed_exactly: bool | None = None
+
+    @classmethod
+    def fresh(cls, assembly: Assembly) -> "Progress":
+        """Before the first update."""
+        return cls(assembly.fresh(), assembly.fresh_batch())
+
+    @property
+    def updates(self) -> int:
+        """How many updates were made."""
+        return int(self.state.learner.updates)
+
+
+def policy_files(assembly: Assembly, policy: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays of a policy, and the JSON from which its structure is built again."""
+    collector = assembly.collector
+    return policy_to_files(policy, collector.observation_space, collector.action_space)
+
+
+def save(assembly: Assembly, progress: Progress, directory: RunDirectory) -> None:
+    """Write a checkpoint."""
+    learner = progress.state.learner
+    arrays, data = policy_files(assembly, learner.policy)
+    for prefix, tree in _trees(progress, assembly.collector.snapshot()).items():
+        arrays |= storage.to_arrays(tree, prefix)
+    data |= {"env_steps": progress.env_steps, "seconds": progress.seconds}
+    keep = assembly.config.keep_checkpoints
+    directory.save_checkpoint(progress.env_steps, arrays, data, keep)
+
+
+def _trees(progress: Progress, environments: Any) -> dict[str, Any]:
+    """What is saved beside the policy, by the prefix of its names."""
+    state = progress.state
+    return {
+        "state": state.learner._replace(policy=None),
+        "environments": environments,
+        "episodes": state.tally,
+        "last_gradient": state.last_gradient,
+        "batch": progress.batch,
+    }
+
+
+def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
+    """The state of the newest checkpoint, with the environments brought back to it.
+
+    Raises:
+        RunError: no checkpoint, or one that is damaged or of another structure.
+        UserError: the run has all its steps already.
+    """
+    stem = directory.newest_checkpoint() / "state"
+    arrays, data = storage.load(stem)
+    env_steps, total = int(data["env_steps"]), assembly.config.total_steps
+    if env_steps >= total:
+        raise UserError(
+            f"{directory.path} already has {env_steps} of {total} steps; raise --total-steps to "
+            "train on"
+        )
+    fresh = Progress.fresh(assembly)
+
+    def read(like: Any, prefix: str, shapes: bool = True) -> Any:
+        return storage.from_arrays(like, arrays, prefix, stem, shapes=shapes)
+
+    likes = _trees(fresh, assembly.collector.snapshot())
+    found = {name: read(x, name, name != "environments") for name, x in likes.items()}
+    learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
+    tally = found["episodes"]
+    exactly = assembly.collector.restore(found["environments"])
+    if not exactly:  # fresh episodes owe nothing to those that were running
+        tally = tally.forget_running()
+        scale = learner.reward_scale
+        scale = scale._replace(running=np.zeros_like(scale.running))
+        learner = learner._replace(reward_scale=scale)
+    state = TrainState(learner, tally, found["last_gradient"])
+    return Progress(state, found["batch"], env_steps, float(data["seconds"]), exactly)
+
+
+def newest_arrays(directory: RunDirectory) -> tuple[dict[str, np.ndarray], Path]:
+    """The arrays of the newest checkpoint, and where they stand."""
+    stem = directory.newest_checkpoint() / "state"
+    return storage.load(stem)[0], stem

@@ -1,0 +1,325 @@
+"""The loop: collect a batch, update, record, now and then save."""
+
+import contextlib
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from policygrad import environments
+from policygrad.core.errors import NonFiniteError
+from policygrad.core.trajectories import Trajectories
+from policygrad.devices.compiled_code import for_another_thread
+from policygrad.devices.sharing import as_one_device
+from policygrad.policies import Agent
+from policygrad.rollout.collectors import SegmentProgram
+from policygrad.runs import RunDirectory
+from policygrad.runs.directory import CURVE, SUMMARY
+from policygrad.training import checkpoint
+from policygrad.training.assembly import Assembly
+from policygrad.training.checkpoint import Progress
+from policygrad.training.metrics import Metrics, OnUpdate, Recorder, metrics_of, noise_of
+from policygrad.training.pace import Pace
+from policygrad.training.programs import (
+    StateAndLanes,
+    keys_of_update,
+    measure_gradient_once,
+    refit_once,
+    rows_of,
+    run_updates,
+    step_once,
+)
+from policygrad.training.report import UpdateReport
+from policygrad.training.run import Run
+from policygrad.training.signals import stop_requests
+from policygrad.training.soundness import first_unsound, refuse
+from policygrad.training.tally import recent_mean
+
+
+class PendingUpdate(NamedTuple):
+    """An update whose critic and baseline are being refitted.
+
+    Attributes:
+        report: without what the refit tells.
+        refit: of it.
+    """
+
+    report: UpdateReport
+    refit: Future
+
+
+@dataclass
+class Training:
+    """A run in progress.
+
+    Attributes:
+        assembly: the run's values.
+        progress: what changes from update to update.
+        directory: where it is written; None for nowhere.
+        recorder: where metrics go.
+        timings: seconds by what they were spent on.
+        pending: the newest update, while its refit goes on.
+        last_save: when the newest checkpoint was written, by `time.perf_counter`.
+    """
+
+    assembly: Assembly
+    progress: Progress
+    directory: RunDirectory | None = None
+    recorder: Recorder = field(default_factory=Recorder)
+    timings: dict[str, float] = field(default_factory=lambda: {"save": 0.0})
+    pending: PendingUpdate | None = None
+    last_save: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def begin(cls, assembly: Assembly, directory: RunDirectory | None) -> "Training":
+        """A run from nothing: its configuration and a first checkpoint are written."""
+        training = cls(assembly, Progress.fresh(assembly), directory)
+        if directory is not None:
+            directory.write_config(assembly.description())
+            training.save()
+        return training
+
+    @classmethod
+    def resume(cls, assembly: Assembly, directory: RunDirectory) -> "Training":
+        """A run from its newest checkpoint."""
+        training = cls(assembly, checkpoint.restore(assembly, directory), directory)
+        directory.clear_failure()
+        directory.write_config(assembly.description())
+        return training
+
+    @property
+    def updates_left(self) -> int:
+        """How many more batches the run asks for; at least as many, where batches differ."""
+        pending = 0 if self.pending is None else int(self.pending.report.steps)
+        config = self.assembly.config
+        left = max(0, config.total_steps - self.progress.env_steps - pending)
+        return min(left, 1) if config.whole_episodes else -(-left // config.steps_per_batch)
+
+    def run(self, on_update: OnUpdate | None = None) -> Run:
+        """Train to the last step, or to the first Ctrl-C."""
+        program = self.assembly.collector.program()
+        with self.recording(on_update), stop_requests() as stop:
+            if program is None:
+                self._run_overlapped(stop)
+            else:
+                self._run_compiled(program, stop)
+        return self.finish(interrupted=self.updates_left > 0)
+
+    @contextlib.contextmanager
+    def recording(self, on_update: OnUpdate | None = None) -> Any:
+        """With the recorder open; a failure releases the environments."""
+        self.recorder.on_update = on_update
+        resumed = self.progress.resumed_exactly is not None
+        after = self.progress.updates if resumed else None
+        with self.recorder.opened(self.assembly.config, self.directory, after):
+            try:
+                yield
+            except BaseException:
+                self.assembly.collector.close()
+                raise
+
+    def _run_compiled(self, program: SegmentProgram, stop: Event) -> None:
+        """Many updates a program."""
+        pace = Pace(one_by_one=self.assembly.config.checkpoint_seconds == 0)
+        while self.updates_left and not stop.is_set():
+            started, count = time.perf_counter(), pace.count(self.updates_left)
+            reports = self.updates(program, count)
+            seconds = time.perf_counter() - started
+            pace.took(count, seconds)
+            self.record(reports, seconds)
+            self.save_if_due()
+
+    def updates(self, program: SegmentProgram, count: int) -> list[UpdateReport]:
+        """`count` updates in one program, or those before the first that is not sound."""
+        started = time.perf_counter()
+        assembly, progress = self.assembly, self.progress
+        start = StateAndLanes(progress.state, assembly.collector.lanes)
+
+        def run(count: int) -> tuple[StateAndLanes, UpdateReport]:
+            return run_updates(
+                assembly.learner, program, assembly.action_space, assembly.sharing,
+                assembly.keys.updates, start, jnp.asarray(count, jnp.int32),
+                assembly.config.monitor_every,
+            )  # fmt: skip
+
+        after, reports = run(count)
+        reports = rows_of(reports, count)
+        self.time_spent(collect_and_update=time.perf_counter() - started)
+        bad = first_unsound(reports)
+        if bad == 0:  # once more, for its batch
+            self._refuse(reports[0], self._collect())
+        if bad:  # what came before it stands; it is the first of the next program
+            (after, _), reports = run(bad), reports[:bad]
+        self.take(after)
+        return reports
+
+    def take(self, after: StateAndLanes) -> None:
+        """Take over what a program of many updates carried on."""
+        self.progress.state, self.assembly.collector.lanes = after
+
+    def _run_overlapped(self, stop: Event) -> None:
+        """One update after the other; each is refitted while the next batch is collected."""
+        with ThreadPoolExecutor(1) as worker:
+            while self.updates_left and not stop.is_set():
+                try:
+                    trajectories = self._collect()
+                finally:  # where the environment raises, what came before it is recorded too
+                    self._settle()
+                self._step(trajectories, worker)
+                if self._save_is_due or stop.is_set() or not self.updates_left:
+                    # the environments are where this update left them: what a checkpoint needs
+                    self._settle()
+                    self.save_if_due()
+
+    def _collect(self) -> Trajectories:
+        started, progress = time.perf_counter(), self.progress
+        collect_key, _ = keys_of_update(self.assembly.keys.updates, progress.updates)
+        episodes = None if progress.batch is None else int(progress.batch.episodes)
+        trajectories = self.assembly.collector.collect(
+            progress.state.learner.policy, collect_key, episodes
+        )
+        self.time_spent(collect=time.perf_counter() - started)
+        return trajectories
+
+    def _step(self, trajectories: Trajectories, worker: ThreadPoolExecutor) -> None:
+        """Improve the policy, and let the worker begin with the refit."""
+        started, progress = time.perf_counter(), self.progress
+        learner, space = self.assembly.learner, self.assembly.action_space
+        _, key = keys_of_update(self.assembly.keys.updates, progress.updates)
+        before = progress.state
+        state, request, report = step_once(learner, space, before, trajectories, key)
+        if self.assembly.config.monitors(progress.updates + 1):
+            gradient, moments = measure_gradient_once(learner, before, trajectories)
+            state = state._replace(last_gradient=gradient)
+            report = report._replace(moments=moments)
+        report = jax.device_get(report)
+        if first_unsound([report]) is not None:
+            self._refuse(report, trajectories)
+        progress.state = state
+        if progress.batch is not None and report.moments is not None:
+            progress.batch = progress.batch.after(report.moments)
+        refit = for_another_thread(
+            lambda: jax.block_until_ready(refit_once(learner, state.learner.estimator, request))
+        )
+        self.pending = PendingUpdate(report, worker.submit(refit))
+        self.time_spent(update=time.perf_counter() - started)
+
+    def _settle(self) -> None:
+        """Wait for the refit of the newest update, if any is going on, and record the update."""
+        if self.pending is None:
+            return
+        started = time.perf_counter()
+        refitted = self.pending.refit.result()
+        report = jax.device_get(self.pending.report.completed(refitted))
+        self.pending = None
+        if first_unsound([report]) is not None:
+            self._refuse(report, None, update=self.progress.updates - 1)
+        self.progress.state = self.progress.state.refitted(refitted.estimator)
+        now = time.perf_counter()
+        self.time_spent(wait_for_refit=now - started)
+        self.record([report], now - self.recorder.newest)
+
+    def _refuse(
+        self, report: UpdateReport, trajectories: Trajectories | None, update: int | None = None
+    ) -> None:
+        """Raise for an update that is not sound, and note in the run's directory why."""
+        progress = self.progress
+        update = progress.updates if update is None else update
+        try:
+            refuse(report, trajectories, update, progress.env_steps)
+        except NonFiniteError as error:
+            if self.directory is None:
+                raise
+            self.directory.write_failure(str(error), progress.env_steps, error.kind)
+            kept = self.directory.newest_checkpoint()
+            raise NonFiniteError(
+                f"{error}; the last good checkpoint is {kept}", error.kind
+            ) from None
+
+    def record(self, reports: list[UpdateReport], seconds: float) -> None:
+        """Write down what the newest updates reported."""
+        progress, config = self.progress, self.assembly.config
+        first = progress.updates - len(reports) + 1
+        for number, report in enumerate(reports, first):
+            progress.env_steps += int(report.steps)
+            progress.seconds += seconds / len(reports)
+            row = metrics_of(number, report, progress.env_steps, seconds / len(reports))
+            if config.monitors(number):
+                row |= noise_of(report, progress.batch)
+            self.recorder.record(row | {"seconds": progress.seconds})
+
+    @property
+    def _save_is_due(self) -> bool:
+        since = time.perf_counter() - self.last_save
+        return since >= self.assembly.config.checkpoint_seconds
+
+    def save_if_due(self) -> None:
+        """Save a checkpoint where the last one is old enough."""
+        if self._save_is_due:
+            self.save()
+
+    def save(self) -> None:
+        """Save a checkpoint, where there is a directory."""
+        if self.directory is None:
+            return
+        started = time.perf_counter()
+        checkpoint.save(self.assembly, self.progress, self.directory)
+        self.last_save = time.perf_counter()
+        self.timings["save"] += self.last_save - started
+
+    def time_spent(self, **seconds: float) -> None:
+        """Add to the timings by name; what came first, which compiles, stands apart."""
+        for name, value in seconds.items():
+            if f"first_{name}" not in self.timings:
+                self.timings |= {f"first_{name}": value, name: 0.0}
+            else:
+                self.timings[name] += value
+
+    def finish(self, *, interrupted: bool) -> Run:
+        """Save everything, and release the environments."""
+        assembly, path = self.assembly, None if self.directory is None else self.directory.path
+        policy = as_one_device(self.progress.state.learner.policy)
+        collector = assembly.collector
+        agent = Agent(policy, collector.observation_space, collector.action_space)
+        summary = self._summary(interrupted)
+        if self.directory is not None:
+            self.save()
+            self.directory.save_policy(*checkpoint.policy_files(assembly, policy))
+            self.directory.write_json(SUMMARY, summary)
+        collector.close()
+        if path is not None:
+            draw_curve(path)
+        return Run(
+            path, assembly.config, agent, summary, assembly.task.env, interrupted,
+            assembly.task.env_kwargs, assembly.task.engine, self.recorder.kept,
+        )  # fmt: skip
+
+    def _summary(self, interrupted: bool) -> Metrics:
+        progress, tally = self.progress, self.progress.state.tally
+        episodes, seconds = int(tally.episodes), progress.seconds
+        return {
+            "env": environments.describe(self.assembly.task.env),
+            "seed": self.assembly.config.seed,
+            "env_steps": progress.env_steps,
+            "updates": progress.updates,
+            "episodes": episodes,
+            "return_mean": recent_mean(tally.recent_returns, episodes),
+            "length_mean": recent_mean(tally.recent_lengths, episodes),
+            "seconds": seconds,
+            "steps_per_second": progress.env_steps / seconds if seconds else None,
+            "timings": self.timings,
+            "interrupted": interrupted,
+            "resumed_exactly": progress.resumed_exactly,
+            "path": None if self.directory is None else str(self.directory.path),
+        }
+
+
+def draw_curve(path: Any) -> None:
+    """The learning curve of a run, into its directory."""
+    from policygrad.figures.curves import learning_curve, save_figure
+
+    save_figure(learning_curve([path]), path / CURVE)

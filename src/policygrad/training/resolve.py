@@ -1,0 +1,276 @@
+"""From what was asked for to what each setting is: the one place that fills in what nobody gave."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import optax
+
+from policygrad.algorithms import Algorithm
+from policygrad.core.errors import UserError
+from policygrad.gradients.estimators import Estimator
+from policygrad.training import choices
+from policygrad.training.choices import (
+    ALGORITHMS,
+    BASELINES,
+    ESTIMATORS,
+    OPTIMISERS,
+    NoSettings,
+    ReturnsToGo,
+    ValueNetworkSettings,
+)
+from policygrad.training.config import Choices, PolicySettings, TrainConfig
+
+
+@dataclass(frozen=True)
+class Given:
+    """Values that were passed in place of names; None where none was.
+
+    Attributes:
+        policy: observation -> distribution.
+        algorithm: a record.
+        estimator: an `Estimator`.
+        optimiser: an optax transformation.
+        network: an architecture, of policy and critic.
+    """
+
+    policy: Any = None
+    algorithm: Algorithm | None = None
+    estimator: Estimator | None = None
+    optimiser: optax.GradientTransformation | None = None
+    network: Any = None
+
+    @property
+    def names(self) -> list[str]:
+        """Which values were passed."""
+        return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What every setting of a run is.
+
+    Attributes:
+        config: with a value for each setting that is read; None for those that are not.
+        algorithm: the record.
+        policy: settings of the default policy.
+        estimator: settings of the estimator's name; None where an estimator was passed.
+        critic: settings of the value network.
+    """
+
+    config: TrainConfig
+    algorithm: Algorithm
+    policy: PolicySettings
+    estimator: choices.EpisodeReturns | None
+    critic: ValueNetworkSettings
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records that a configuration names, and what they read.
+
+    Attributes:
+        algorithm, policy, estimator, critic: as in `Resolved`.
+        optimiser: its name; None where none is read, or one was passed.
+        read: names of the settings that they read.
+    """
+
+    algorithm: Algorithm
+    policy: PolicySettings
+    estimator: choices.EpisodeReturns | None
+    critic: ValueNetworkSettings
+    optimiser: str | None
+    read: frozenset[str]
+
+
+def records_of(config: TrainConfig, given: Given) -> Records:
+    """The records that a configuration names, with defaults where nobody gave a value."""
+    cls = type(given.algorithm) if given.algorithm else ALGORITHMS[config.algorithm or "vanilla"]
+    values = {**cls.suggests, **config.given}
+    read: set[str] = set()
+
+    def built(record: type, defaults: Mapping[str, Any] | None = None, **more: Any) -> Any:
+        read.update(choices.names_of(record))
+        return choices.build(record, {**(defaults or {}), **values}, **more)
+
+    algorithm, optimiser = given.algorithm, None
+    if algorithm is None:
+        more: dict[str, Any] = {}
+        if choices.takes_optimiser(cls):
+            more["optimiser"], optimiser = _optimiser(config, given, cls, built)
+        algorithm = built(cls, **more)
+    policy = PolicySettings() if given.policy else built(PolicySettings)
+    estimator, critic = None, ValueNetworkSettings()
+    if given.estimator is None:
+        estimator = built(ESTIMATORS[config.estimator or "gae"])
+        if uses_value_network(config, estimator):
+            critic = built(ValueNetworkSettings)
+            read.add("hidden")
+    if given.network is not None:
+        read.discard("hidden")
+    if policy.tanh_gaussian:
+        policy = replace(policy, clipped_gaussian=False)
+    if optimiser is not None:
+        read.add("optimiser")
+    return Records(algorithm, policy, estimator, critic, optimiser, frozenset(read))
+
+
+def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
+    """What every setting is, and the values that stay values.
+
+    A built-in algorithm that was passed as a value becomes settings, so that files can hold it.
+
+    Args:
+        config: what was asked for.
+        given: what was passed as values.
+
+    Raises:
+        UserError: a setting that nothing reads, or settings that exclude each other.
+    """
+    config, given = _as_settings(config, given)
+    records = records_of(config, given)
+    _check_optimiser(config, given, records)
+    if records.estimator is not None:
+        _check_estimator(config, records.estimator)
+    if config.tanh_gaussian and config.clipped_gaussian:
+        raise UserError(
+            "--tanh-gaussian and --clipped-gaussian exclude each other: squashed actions are never "
+            "clipped; give one"
+        )
+    asked = set(config.given) | ({"optimiser"} if config.optimiser is not None else set())
+    refuse_unread(asked, config, given, records)
+    by_name = given.estimator is None
+    config = replace(
+        config,
+        algorithm=config.algorithm if given.algorithm is None else None,
+        estimator=config.estimator if by_name else None,
+        baseline=(config.baseline or "value-network") if by_name else None,
+        optimiser=records.optimiser,
+        **_settings(records),
+    )
+    algorithm, policy = records.algorithm, records.policy
+    return Resolved(config, algorithm, policy, records.estimator, records.critic), given
+
+
+def refuse_unread(
+    asked: Iterable[str], config: TrainConfig, given: Given, records: Records
+) -> None:
+    """UserError for a setting that was given and that nothing reads; it names what would."""
+    choices.refuse_unread(asked, records.read, _chosen(config, given, records.optimiser))
+
+
+def _check_optimiser(config: TrainConfig, given: Given, records: Records) -> None:
+    if given.optimiser is None:
+        return
+    if given.algorithm is not None:
+        raise UserError(
+            f"optimiser= is read by a named algorithm, got it beside {given.algorithm!r}; set it "
+            "in the record"
+        )
+    if not choices.takes_optimiser(type(records.algorithm)):
+        raise UserError(
+            f"--algorithm {config.algorithm} sizes its own steps and takes no optimiser, got "
+            f"{given.optimiser}; leave it out, or choose vanilla or ppo"
+        )
+
+
+def _as_settings(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]:
+    """Built-in records that were passed as values, as settings."""
+    record = given.algorithm
+    if record is None:
+        return config, given
+    if not isinstance(record, Algorithm):
+        raise UserError(
+            f"algorithm={record!r} is no algorithm: pass a name ({', '.join(ALGORITHMS)}) or a "
+            "record, such as policygrad.algorithms.Natural(target_kl=0.02)"
+        )
+    name = choices.name_in(ALGORITHMS, record)
+    if name is None:
+        return config, given
+    settings = dict(choices.values_of(record))
+    optimiser = getattr(record, "optimiser", None)
+    own = choices.name_in(OPTIMISERS, optimiser)
+    if own is not None:
+        settings |= {"optimiser": own, **dict(choices.values_of(optimiser))}
+    elif optimiser is not None:
+        given = replace(given, optimiser=given.optimiser or optimiser)
+    twice = sorted(settings.keys() & config.given.keys())
+    if twice:
+        raise UserError(
+            f"{twice[0]}={getattr(config, twice[0])!r} was given beside algorithm={record!r}; set "
+            "it in the record"
+        )
+    return replace(config, algorithm=name, **settings), replace(given, algorithm=None)
+
+
+def _optimiser(config: TrainConfig, given: Given, cls: type, built: Any) -> tuple[Any, str | None]:
+    """The optimiser's record or transformation, and its name."""
+    if given.optimiser is not None:
+        return given.optimiser, None
+    default = next(f.default for f in dataclasses.fields(cls) if f.name == "optimiser")
+    name = config.optimiser or choices.name_in(OPTIMISERS, default)
+    assert name is not None
+    shared = dict(choices.values_of(default))
+    return built(OPTIMISERS[name], shared), name
+
+
+def _settings(records: Records) -> dict[str, Any]:
+    """The settings that are read, from the records that hold them."""
+    found: dict[str, Any] = {}
+    optimiser = getattr(records.algorithm, "optimiser", None)
+    for record in (records.algorithm, optimiser, records.policy, records.estimator, records.critic):
+        if record is not None and records.read >= choices.names_of(type(record)):
+            found |= dict(choices.values_of(record))
+    if "hidden" in records.read:
+        found["hidden"] = records.policy.hidden
+    return found
+
+
+def _chosen(config: TrainConfig, given: Given, optimiser: str | None) -> dict[str, str]:
+    names = {f.name: getattr(config, f.name) for f in dataclasses.fields(Choices)}
+    names["optimiser"] = optimiser
+    for name in ("algorithm", "estimator"):
+        value = getattr(given, name)
+        if value is not None:
+            names[name] = f"{type(value).__name__}(…)"
+    if given.estimator is not None:
+        names["baseline"] = None
+    return {name: value for name, value in names.items() if value is not None}
+
+
+def uses_value_network(config: TrainConfig, estimator: Any) -> bool:
+    """Whether a named estimator has a value network, as its baseline or as its critic."""
+    baseline = config.baseline or "value-network"
+    if BASELINES[baseline] is not NoSettings:
+        return True
+    own_critic = baseline == "linear-features"
+    critic = choices.has_critic(
+        config.estimator or "", estimator, whole_episodes=config.whole_episodes
+    )
+    return critic and not own_critic
+
+
+def _check_estimator(config: TrainConfig, estimator: Any) -> None:
+    """UserError where a named estimator cannot be used with the batches that are asked for."""
+    per_episode = not isinstance(estimator, ReturnsToGo)
+    own_values = config.baseline in (None, "value-network", "linear-features")
+    monte_carlo = config.estimator == "reward-to-go" and not own_values
+    needs_episodes = per_episode or monte_carlo or config.baseline == "leave-one-out"
+    if needs_episodes and not config.whole_episodes:
+        what = f"--estimator {config.estimator}"
+        if config.baseline is not None:
+            what += f" --baseline {config.baseline}"
+        raise UserError(
+            f"{what} needs whole episodes, and segments of {config.steps_per_batch} steps are "
+            "collected; add --batch-episodes N"
+        )
+    if config.baseline == "leave-one-out" and config.batch_episodes == 1:
+        raise UserError(
+            "--baseline leave-one-out needs at least 2 episodes a batch, got --batch-episodes 1"
+        )
+    if per_episode and config.time_limit == "bootstraps":
+        raise UserError(
+            f"--estimator {config.estimator} sums an episode's own rewards and cannot bootstrap, "
+            "got --time-limit bootstraps; leave it out, or choose an estimator with a critic"
+        )

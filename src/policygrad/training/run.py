@@ -1,0 +1,50 @@
+"""What training returns."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policygrad.policies import Agent
+from policygrad.runs import RunDirectory
+from policygrad.training.config import TrainConfig
+from policygrad.training.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run that has ended.
+
+    Attributes:
+        path: its directory; None where nothing was written.
+        config: what every setting was.
+        agent: the trained policy, with the spaces it acts between.
+        summary: how it ended.
+        env: the environment, as it was passed.
+        interrupted: it was stopped before its last step.
+        env_kwargs: the arguments that the environment was made with from its id.
+        engine: what opened the environment; None for the library's own engines.
+        recorded: the metrics of a run without a directory.
+    """
+
+    path: Path | None
+    config: TrainConfig
+    agent: Agent
+    summary: Metrics
+    env: Any
+    interrupted: bool = False
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    engine: Any = None
+    recorded: list[Metrics] = field(default_factory=list, repr=False)
+
+    @property
+    def policy(self) -> Any:
+        """The trained policy: raw observation -> distribution."""
+        return self.agent.policy
+
+    @property
+    def metrics(self) -> list[Metrics]:
+        """One dictionary an update; of a run with a directory they are read from there."""
+        if self.path is None:
+            return self.recorded
+        directory = RunDirectory.open(self.path)
+        return directory.read_metrics() if directory.has_metrics() else []
