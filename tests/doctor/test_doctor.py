@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import policygrad
-from policygrad import baselines, doctor, estimators
+from policygrad import baselines, estimators
 from policygrad.core.errors import UserError
 from policygrad.diagnostics import RULES, Spread, to_json
+from policygrad.doctor import diagnosis as doctor
 from policygrad.runs import RunDirectory
 from tests.worlds import TINY, Chain, Endless
 
