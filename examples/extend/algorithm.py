@@ -2,8 +2,7 @@
 
     max E[ρ Ψ − |Ψ| (ρ − 1)² / (2 ε)],  ρ = π_new / π_old
 
-It is a frozen record: fields with a range are its settings, `start` is what it carries from update
-to update, `improve` makes a better policy from a batch. Nothing of the library knows it.
+`start` is what it carries from update to update, `improve` makes a better policy from a batch.
 """
 
 from dataclasses import dataclass, field

@@ -1,8 +1,4 @@
-"""A baseline of one's own: least squares on random cosines of the observation (Rahimi & Recht 2007).
-
-`init` makes the state before any fit, `value` reads it at one observation, `regress` fits it by
-weighted least squares. It may bootstrap, so that it serves as a critic too.
-"""
+"""A baseline of one's own: least squares on random cosines (Rahimi & Recht 2007)."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,9 +12,9 @@ from policygrad import estimators
 
 
 class Cosines(NamedTuple):
-    frequencies: jax.Array
-    phases: jax.Array
-    coefficients: jax.Array
+    frequencies: Any
+    phases: Any
+    coefficients: Any
 
 
 @jax.tree_util.register_dataclass
@@ -38,15 +34,15 @@ class RandomCosines(Regression):
             jnp.zeros(self.features),
         )
 
-    def value(self, state: Cosines, observation: Any, time: Any) -> jax.Array:
-        return self._read(state, observation) @ state.coefficients
-
-    def _read(self, state: Cosines, observation: Any) -> jax.Array:
+    def read(self, state: Cosines, observation: Any) -> jax.Array:
         seen = jnp.ravel(jnp.asarray(observation, jnp.float32))
         return jnp.cos(state.frequencies @ seen + state.phases)
 
+    def value(self, state: Cosines, observation: Any, time: Any) -> jax.Array:
+        return self.read(state, observation) @ state.coefficients
+
     def regress(self, state, key, trajectories, targets, weights) -> Cosines:
-        read = jax.vmap(jax.vmap(lambda x: self._read(state, x)))(trajectories.observations)
+        read = jax.vmap(jax.vmap(lambda x: self.read(state, x)))(trajectories.observations)
         x, y, w = read.reshape(-1, self.features), targets.reshape(-1), weights.reshape(-1)
         gram = (x * w[:, None]).T @ x / jnp.sum(w) + self.ridge * jnp.eye(self.features)
         solved = jax.scipy.linalg.solve(gram, x.T @ (w * y) / jnp.sum(w), assume_a="pos")

@@ -1,12 +1,9 @@
 """A return form of one's own: λ-returns whose weights are made whole again where they are cut off.
 
-A λ-return averages the n-step returns with weights (1 − λ) λ^(n−1) over all n. Where only m steps
-remain before a cut, the usual recursion puts the weight of all longer returns on the last one.
-Here the m weights are divided by their sum instead,
+Where m steps remain before a cut, the usual recursion puts the weight of all longer returns on the
+last one. Here the m weights (1 − λ) λ^(n−1) are divided by their sum instead,
 
     G_t = r_t + γ [(1 − λ_m) V(s_{t+1}) + λ_m G_{t+1}],  λ_m = λ (1 − λ^(m−1)) / (1 − λ^m)
-
-so that the long returns of the last steps, the noisiest, count less.
 """
 
 from dataclasses import dataclass

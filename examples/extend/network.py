@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 import policygrad
-from policygrad.policies import flat
+from policygrad.spaces import flat
 
 
 class ResidualNetwork(eqx.Module):

@@ -11,7 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from policygrad.cli.commands import Json, parse_kwargs, prepare_jax, print_json
 from policygrad.core.errors import UserError
-from policygrad.training.config import chosen as spelled
+from policygrad.core.settings import chosen as spelled
 
 if TYPE_CHECKING:
     from policygrad.tabular.exact_estimators import ExactEstimators

@@ -5,6 +5,7 @@ from policygrad.core.trajectories import (
     Trajectories,
     cut_mask,
     gradient_denominator,
+    join_lanes,
     successor_values,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "cut_mask",
     "gradient_denominator",
     "is_array",
+    "join_lanes",
     "split",
     "steps_per_episode",
     "successor_values",

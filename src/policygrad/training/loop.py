@@ -119,7 +119,8 @@ class Training:
             try:
                 yield
             except BaseException:
-                self.assembly.collector.close()
+                with contextlib.suppress(Exception):  # what failed first is what is said
+                    self.assembly.collector.close()
                 raise
 
     def _run_compiled(self, program: SegmentProgram, stop: Event) -> None:
