@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from policygrad import advantages
 from policygrad.maths.returns import lambda_returns
 from tests import naive
+from tests.maths.test_returns import RELATIVE, assert_equals_definition
 from tests.records import STEPS, random_segment, segments_of
-from tests.test_returns import RELATIVE, assert_equals_definition
 
 few = settings(derandomize=True, deadline=None, max_examples=40)
 
