@@ -17,7 +17,7 @@ import numpy as np
 
 from policygrad import diagnostics, environments, estimators, network_policy
 from policygrad.figures.measurements import cosine_against_episodes
-from policygrad.rollout.collectors import make_collector
+from policygrad.rollout import make_collector
 from policygrad.tabular import as_environment, gallery
 
 TASKS = {"cartpole": ("gymnax/CartPole-v1", 4096), "hopper": ("Hopper-v5", 2048)}

@@ -23,7 +23,7 @@ import numpy as np
 
 from policygrad import diagnostics, environments, estimators, network_policy, scores
 from policygrad.core.trajectories import Trajectories
-from policygrad.rollout.collectors import make_collector
+from policygrad.rollout import make_collector
 
 # name -> environment, episodes, factor on the last layer, which makes the policy surer of itself
 TASKS = {

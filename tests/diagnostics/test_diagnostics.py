@@ -15,6 +15,7 @@ from policygrad.diagnostics.intervals import GroupSums, Means, standard_error
 from policygrad.diagnostics.streaming import weights_of
 from policygrad.tabular import as_environment, gallery
 from tests.diagnostics.sampling import sampler
+from tests.worlds import Chain
 
 EPISODES = 300
 
@@ -320,4 +321,4 @@ def test_refusals(sampled):
     with pytest.raises(UserError, match="states must be a whole number"):
         diagnostics.split_by_step(policy, estimator, state, None, jax.random.key(0), states=0)
     with pytest.raises(UserError, match="cannot be reset"):
-        diagnostics.split_by_step(policy, estimator, state, object(), jax.random.key(0))
+        diagnostics.split_by_step(policy, estimator, state, Chain, jax.random.key(0))

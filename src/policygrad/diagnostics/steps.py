@@ -22,6 +22,7 @@ from policygrad.rollout.collectors import require_finished
 from policygrad.rollout.episodes import collect_episodes
 from policygrad.rollout.play import EpisodeStep, run_episodes
 from policygrad.rollout.segments import LaneState, act_in_lanes, choose, start_lanes
+from policygrad.rollout.source import open_source
 
 BRANCHES = 4  # two actions, two continuations of each
 
@@ -67,7 +68,8 @@ def split_by_step(
 
     Args:
         policy, estimator, state: as in `gradient_noise`.
-        environment: compiled. Its state is a value, so that it can be returned to.
+        environment: compiled, or the id of one. Its state is a value, so that it can be returned
+            to.
         key: consumed.
         states: how many, at least 2; rounded up to whole batches. Each state is drawn uniformly
             from the steps of a separate episode.
@@ -88,13 +90,14 @@ def split_by_step(
     for name, count in (("states", states), ("batch", batch)):
         if isinstance(count, bool) or not isinstance(count, int) or count < 2:
             raise UserError(f"{name} must be a whole number, at least 2, got {count!r}")
-    _check(estimator, environment)
-    limit = max_steps or environment.time_limit or 10_000
-    same, total = ById(environment), None
+    pure = _pure(environment)
+    _check(estimator)
+    limit = max_steps or pure.time_limit or 10_000
+    by_id, total = ById(pure), None
     batch = min(batch, states)
     batches = -(-states // batch)
     for k in jax.random.split(key, batches):
-        found, unfinished = _branch(same, policy, estimator, state, k, batch, limit)
+        found, unfinished = _branch(by_id, policy, estimator, state, k, batch, limit)
         require_finished(np.asarray(unfinished), limit)
         counts = np.bincount(np.arange(batch) % GROUPS, minlength=GROUPS).astype(float)
         part = GroupSums(counts, {name: np.asarray(x, np.float64) for name, x in found.items()})
@@ -103,12 +106,18 @@ def split_by_step(
     return _split(total.folded())
 
 
-def _check(estimator: Estimator, environment: Any) -> None:
-    if not isinstance(environment, CompiledEnvironment):
+def _pure(environment: Any) -> CompiledEnvironment:
+    source = open_source(environment, 1)
+    if source.pure is None:
+        source.close()
         raise UserError(
-            f"the split by step returns to earlier states, and {type(environment).__name__} cannot "
-            "be reset to a state; use a compiled environment, such as gymnax/CartPole-v1"
+            f"the split by step returns to earlier states, and {environment} cannot be reset to a "
+            "state; use a compiled environment, such as gymnax/CartPole-v1"
         )
+    return source.pure
+
+
+def _check(estimator: Estimator) -> None:
     own_batch = estimator.baseline is not None and estimator.baseline.couples_episodes
     if estimator.form.whole_episodes or own_batch or estimator.normalise_advantages:
         raise UserError(

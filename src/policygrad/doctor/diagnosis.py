@@ -34,8 +34,8 @@ from policygrad.spaces import ObservationEncoder, space_of
 from policygrad.training import entry
 from policygrad.training.building import build_estimator
 from policygrad.training.config import TrainConfig
+from policygrad.training.metrics import OnUpdate
 from policygrad.training.resolve import Given, resolve
-from policygrad.training.session import OnUpdate
 
 EPISODES = 64
 PROBE_STEPS = 20_480  # what is trained to examine an environment without a run
@@ -126,12 +126,10 @@ def diagnose(
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "run"
             config = config or TrainConfig(total_steps=PROBE_STEPS)
-            more: dict[str, Any] = {} if engine is None else {"engine": engine}
             with contextlib.suppress(NonFiniteError):  # which the directory tells of
                 entry.train(
                     env, out=path, config=config, policy=policy, estimator=estimator,
-                    env_kwargs=env_kwargs, on_update=on_update,
-                    **more,
+                    env_kwargs=env_kwargs, engine=engine, on_update=on_update,
                 )  # fmt: skip
             described = environments.describe(environments.choose_engine(env, kwargs=env_kwargs))
             examination = examine(path, env if described is None else None, **given)

@@ -50,7 +50,6 @@ class LaneMethods(Protocol):
         ...
 
 
-@runtime_checkable
 class Lanes(LaneMethods, Protocol):
     """B copies of one environment in NumPy.
 

@@ -8,7 +8,7 @@ import numpy as np
 if TYPE_CHECKING:
     from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 
-MOST_BYTES = 2**24  # every checkpoint holds them: four million steps of one whole number each
+MOST_BYTES = 2**24  # every checkpoint holds them: two million steps of one whole number each
 
 
 @dataclass

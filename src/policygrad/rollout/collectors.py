@@ -6,7 +6,7 @@ key and its number alone. Where lanes are stepped, in this process or in another
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -130,24 +130,3 @@ def require_no_episodes(episodes: int | None) -> None:
 def seed_of(key: PRNGKeyArray) -> int:
     """A non-negative seed for environments on the host, from a key."""
     return int(np.asarray(jax.random.key_data(key)).view(np.uint32)[-1] >> 1)
-
-
-if TYPE_CHECKING:  # names that stood here before, until nobody asks for them
-    from policygrad.rollout.compiled import CompiledEpisodes as CompiledEpisodes
-    from policygrad.rollout.compiled import CompiledSegments as CompiledSegments
-    from policygrad.rollout.compiled import Same as Same
-    from policygrad.rollout.host_source import HostEpisodes as HostEpisodes
-    from policygrad.rollout.source import make_collector as make_collector
-
-
-def __getattr__(name: str) -> Any:
-    import importlib
-
-    homes = {
-        "Same": "compiled", "CompiledSegments": "compiled", "CompiledEpisodes": "compiled",
-        "collect_compiled_episodes": "compiled", "HostSegments": "host_source",
-        "HostEpisodes": "host_source", "PoolSegments": "envpool", "make_collector": "source",
-    }  # fmt: skip
-    if name in homes:
-        return getattr(importlib.import_module(f"policygrad.rollout.{homes[name]}"), name)
-    raise AttributeError(name)

@@ -91,13 +91,11 @@ class CompiledSource:
         self.action_space = environment.action_space
         self.time_limit = environment.time_limit
         self.num_envs = num_envs
-        self.environment, self._first_lane = environment, first_lane
+        self.pure, self._first_lane = environment, first_lane
 
     def segments(self, policy: Policy, key: PRNGKeyArray, steps: int) -> "CompiledSegments":
         """Segments of T steps of the lanes, which begin here. The key is consumed."""
-        return CompiledSegments(
-            self.environment, policy, key, self.num_envs, steps, self._first_lane
-        )
+        return CompiledSegments(self.pure, policy, key, self.num_envs, steps, self._first_lane)
 
     def episodes(
         self,
@@ -110,7 +108,7 @@ class CompiledSource:
     ) -> "CompiledEpisodes":
         """Whole episodes, begun afresh for every batch."""
         return CompiledEpisodes(
-            self.environment,
+            self.pure,
             episodes,
             max_steps,
             keep_unfinished=keep_unfinished,
@@ -129,7 +127,7 @@ class CompiledSource:
         """What N episodes come to. The key is consumed."""
         shape = PolicyShape.of(policy)
         totals, lengths, unfinished = _play(
-            ById(self.environment), shape, shape.arrays(policy), key, episodes, max_steps, greedy
+            ById(self.pure), shape, shape.arrays(policy), key, episodes, max_steps, greedy
         )
         return Played(np.asarray(totals, np.float64), np.asarray(lengths), np.asarray(unfinished))
 
@@ -157,8 +155,7 @@ class CompiledSegments(Collector):
     ) -> None:
         self.observation_space = environment.observation_space
         self.action_space = environment.action_space
-        self._program = SegmentProgram(Same(environment), steps, first_lane)
-        self.environment, self.steps = Same(environment), steps
+        self._program = SegmentProgram(ById(environment), steps, first_lane)
         shape = PolicyShape.of(policy)
         arrays = shape.arrays(policy)
         self.lanes: Any = _start(
@@ -203,7 +200,7 @@ class CompiledEpisodes(Collector):
         self.observation_space = environment.observation_space
         self.action_space = environment.action_space
         self._environment, self._first_lane = ById(environment), first_lane
-        self.episodes, self._max_steps = episodes, max_steps
+        self._episodes, self._max_steps = episodes, max_steps
         self._keep_unfinished = keep_unfinished
 
     def collect(
@@ -215,26 +212,10 @@ class CompiledEpisodes(Collector):
             shape,
             shape.arrays(policy),
             key,
-            episodes or self.episodes,
+            episodes or self._episodes,
             self._max_steps,
             self._first_lane,
         )
         if not self._keep_unfinished:
             require_finished(np.asarray(batch.unfinished), self._max_steps)
         return episodes_.trim(batch.trajectories)
-
-
-class Same(ById):
-    """The name that `ById` had before."""
-
-    @property
-    def environment(self) -> Any:
-        return self.value
-
-
-def collect_compiled_episodes(
-    same: ById, policy: Any, key: Any, episodes: int, max_steps: int
-) -> episodes_.EpisodeBatch:
-    """N whole episodes of a compiled environment; what ran before with these shapes is reused."""
-    shape = PolicyShape.of(policy)
-    return _collect_episodes(same, shape, shape.arrays(policy), key, episodes, max_steps, 0)

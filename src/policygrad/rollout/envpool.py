@@ -105,7 +105,7 @@ class PoolSource:
         self._host = HostSource(lanes, first_lane)
         self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
         self.time_limit, self.num_envs = lanes.time_limit, lanes.num_envs
-        self.lanes, self._first_lane = lanes, first_lane
+        self.lanes, self._first_lane, self.pure = lanes, first_lane, None
         self.episodes, self.play, self.close = (
             self._host.episodes,
             self._host.play,

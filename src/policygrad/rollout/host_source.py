@@ -31,7 +31,7 @@ class HostSource:
     def __init__(self, lanes: Lanes, first_lane: int = 0) -> None:
         self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
         self.time_limit, self.num_envs = lanes.time_limit, lanes.num_envs
-        self.lanes, self._first_lane = lanes, first_lane
+        self.lanes, self._first_lane, self.pure = lanes, first_lane, None
 
     def segments(self, policy: Policy, key: PRNGKeyArray, steps: int) -> "HostSegments":
         """Segments of T steps of the lanes, which are started here. The key is consumed."""
@@ -145,7 +145,7 @@ class HostEpisodes(Collector):
         first_lane: int = 0,
     ) -> None:
         self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
-        self._environments, self.episodes, self._max_steps = lanes, episodes, max_steps
+        self._environments, self._episodes, self._max_steps = lanes, episodes, max_steps
         self._actor = host.Actor(policy, lanes.num_envs, first_lane)
         self._keep_unfinished = keep_unfinished
 
@@ -153,7 +153,7 @@ class HostEpisodes(Collector):
         self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None
     ) -> Trajectories:
         act_key, environment_key = jax.random.split(key)
-        count = episodes or self.episodes
+        count = episodes or self._episodes
         record, unfinished = host.collect_episodes(
             self._environments,
             self._actor.sampler(policy, act_key),

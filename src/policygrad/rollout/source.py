@@ -32,12 +32,18 @@ class Source(Protocol):
         observation_space, action_space: of one environment.
         time_limit: steps after which an episode is truncated at the latest; None where not known.
         num_envs: lanes that are stepped together.
+        pure: the environment as functions of a state; None where there is no such thing.
     """
 
     observation_space: spaces.Space
     action_space: spaces.Space
     time_limit: int | None
     num_envs: int
+
+    @property
+    def pure(self) -> CompiledEnvironment | None:
+        """The environment as functions of a state, for what returns to earlier states."""
+        ...
 
     def segments(self, policy: Policy, key: PRNGKeyArray, steps: int) -> Collector:
         """Segments of T steps of the lanes, carried over from batch to batch.
