@@ -36,8 +36,9 @@ from common import (
 TRAIN = """
 import os, sys, time
 started = time.perf_counter()
-from policygrad.cli import commands, run
-commands.prepare_jax()
+from policygrad.cli import run
+from policygrad.devices.starting import prepare_jax
+prepare_jax()
 from policygrad import environments
 from policygrad.training import entry
 if "gymnax/" in sys.argv[2]:

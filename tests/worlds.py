@@ -47,7 +47,7 @@ def python(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess:
 
 
 def environment_variables() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
 
 
 # ----- Chain: x' = x/2 ± 1, reward x' + t/4, and an end after so many steps

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -625,27 +624,3 @@ def test_defaults_are_those_of_the_algorithm(command, algorithm):
     ).to_json()
     assert written == json.loads(json.dumps(expected))
     assert written["step_size"] == DEFAULTS[algorithm]["step_size"]
-
-
-@pytest.mark.parametrize("linux", [True, False], ids=["linux", "elsewhere"])
-@pytest.mark.parametrize(
-    ("given", "shown"),
-    [
-        ({}, "3"),
-        ({"JAX_NUM_CPU_DEVICES": "1"}, "1"),
-        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}, None),
-    ],
-    ids=["nothing said", "said", "said to XLA"],
-)
-def test_jax_is_shown_every_processor_unless_told_otherwise(monkeypatch, linux, given, shown):
-    for name in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS"):
-        monkeypatch.setenv(name, "")  # so that what the call sets does not outlive the test
-        monkeypatch.delenv(name)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delattr("os.sched_getaffinity", raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
-    if linux:
-        monkeypatch.setattr("os.sched_getaffinity", lambda pid: {1, 4, 5}, raising=False)
-    cli.show_processors()
-    assert os.environ.get("JAX_NUM_CPU_DEVICES") == shown

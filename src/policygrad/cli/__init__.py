@@ -9,18 +9,7 @@ from policygrad.core.errors import PolicygradError
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 done, 1 a failure, 2 a mistake of the user's, 130 Ctrl-C."""
-    show_processors()
     sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
-
-
-def show_processors() -> None:
-    """Let JAX show every processor as a device, unless the user said how many; before it starts."""
-    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return
-    # only Linux says which processors this process may use
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    count = len(allowed) if allowed else os.cpu_count() or 1
-    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(count))
 
 
 def run(argv: list[str]) -> int:

@@ -1,10 +1,6 @@
 """The subcommands: their arguments and what they print. Heavy imports wait inside."""
 
-import contextlib
-import hashlib
 import json as json_module
-import os
-import platform
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +8,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from policygrad.core.errors import UserError
+from policygrad.devices.starting import prepare_jax
 
 Json = Annotated[bool, arg(help="Print the result as JSON, alone, on stdout.")]
 RunPath = Annotated[Path, arg(help="Run directory.", metavar="RUN")]
@@ -179,29 +176,6 @@ def parse_kwargs(text: str) -> dict[str, Any]:
     if not isinstance(kwargs, dict):
         raise UserError(f"--env-kwargs must be a JSON object, got {text!r}")
     return kwargs
-
-
-def prepare_jax() -> None:
-    """Keep what was compiled for the next command, unless the user decided where or not to."""
-    # loading it, XLA warns of tuning flags that are no features of any processor
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import jax
-
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "policygrad" / f"jax-{jax.__version__}-{cpu_fingerprint()}"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def cpu_fingerprint() -> str:
-    """Names what code is compiled for: a home directory may be shared by unlike machines."""
-    flags = platform.machine() + platform.processor()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags += next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return hashlib.sha256(flags.encode()).hexdigest()[:12]
 
 
 def planned_steps(run: Path) -> int:

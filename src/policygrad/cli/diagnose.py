@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from policygrad.cli.commands import Json, parse_kwargs, prepare_jax, print_json
+from policygrad.cli.commands import Json, parse_kwargs, print_json
 from policygrad.core.errors import UserError
+from policygrad.devices.starting import prepare_jax
 
 DESCRIPTION = "Say what is wrong with a run, most likely cause first, and what to change."
 PROBE_STEPS = 20_480

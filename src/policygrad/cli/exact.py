@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from policygrad.cli.commands import Json, parse_kwargs, prepare_jax, print_json
+from policygrad.cli.commands import Json, parse_kwargs, print_json
 from policygrad.core.errors import UserError
 from policygrad.core.settings import chosen as spelled
+from policygrad.devices.starting import prepare_jax
 
 if TYPE_CHECKING:
     from policygrad.tabular.exact_estimators import ExactEstimators

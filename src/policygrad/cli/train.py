@@ -12,11 +12,11 @@ from policygrad.cli.commands import (
     Json,
     parse_kwargs,
     parse_seeds,
-    prepare_jax,
     print_json,
     report_run,
 )
 from policygrad.core.errors import UserError
+from policygrad.devices.starting import prepare_jax
 
 DESCRIPTION = "Train a policy, and write a run directory."
 ENV_HELP = "CartPole-v1, module:Env-v0, gymnax/CartPole-v1 …"
