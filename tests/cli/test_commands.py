@@ -12,7 +12,8 @@ import pytest
 
 from policygrad import cli
 from policygrad.runs import RunDirectory
-from policygrad.training.config import DEFAULTS, TrainConfig
+from policygrad.training.config import TrainConfig
+from policygrad.training.resolve import Given, resolve
 from tests.environments.test_make import without
 from tests.runs.test_storage import HOSTILE
 from tests.worlds import ROOT, TINY_FLAGS, Chained, environment_variables, python
@@ -149,7 +150,8 @@ OUT_OF_RANGE = [
 
 @pytest.mark.parametrize(("flag", "value", "allowed"), OUT_OF_RANGE)
 def test_hyperparameter_out_of_range(refused, flag, value, allowed):
-    line = refused("train", "CartPole-v1", flag, value)
+    choice = {"--n": ["--estimator", "n-step"]}.get(flag, [])
+    line = refused("train", "CartPole-v1", *choice, flag, value)
     assert flag in line
     assert allowed in line
     assert f"got {value.split(',')[-1]}" in line
@@ -572,7 +574,7 @@ def loaded_by(code):
     return {name.partition(".")[0] for name in names}, done
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["evaluate", "--help"]])
+@pytest.mark.parametrize("argv", [["--help"], ["resume", "--help"], ["evaluate", "--help"]])
 def test_help_loads_nothing_heavy(argv):
     code = f"from policygrad.cli import main\ntry: main({argv})\nexcept SystemExit: pass"
     loaded, done = loaded_by(code)
@@ -581,12 +583,48 @@ def test_help_loads_nothing_heavy(argv):
     assert "usage: policygrad" in done.stdout
 
 
-def test_bad_setting_loads_nothing_heavy():
-    argv = ["train", "CartPole-v1", "--discount", "2"]
-    loaded, _ = loaded_by(
-        f"from policygrad.cli import main\ntry: main({argv})\nexcept SystemExit: pass"
-    )
-    assert not loaded.intersection(HEAVY)
+def test_flags_of_a_run_load_no_plotting_and_no_extra():
+    """They are those of the records that read them, which compute with JAX."""
+    for argv in (["train", "--help"], ["train", "CartPole-v1", "--discount", "2"]):
+        loaded, _ = loaded_by(
+            f"from policygrad.cli import main\ntry: main({argv})\nexcept SystemExit: pass"
+        )
+        assert not loaded.intersection(set(HEAVY) - {"jax"})
+
+
+UNREAD = [
+    ("--clip-ratio 0.3", "--algorithm ppo, and not by --algorithm vanilla"),
+    ("--algorithm natural --step-size 0.1", "--algorithm vanilla or ppo, and not by"),
+    ("--algorithm trpo --optimiser sgd", "--algorithm vanilla or ppo, and not by"),
+    ("--optimiser sgd --adam-epsilon 0.1", "--optimiser adam, and not by --optimiser sgd"),
+    ("--estimator td --gae-lambda 0.5", "--estimator gae, and not by --estimator td"),
+    ("--n 5", "--estimator n-step, and not by --estimator gae"),
+    (
+        "--estimator reward-to-go --baseline none --batch-episodes 4 --critic-epochs 2",
+        "--baseline value-network, and not by --baseline none",
+    ),
+]
+
+
+@pytest.mark.parametrize(("flags", "words"), UNREAD)
+def test_a_flag_that_nothing_reads_is_refused_and_says_who_would_read_it(refused, flags, words):
+    line = refused("train", "CartPole-v1", *flags.split())
+    assert words in line
+    assert "leave it out, or choose" in line
+
+
+@pytest.mark.parametrize("algorithm", ["vanilla", "natural", "trpo", "ppo"])
+def test_help_shows_what_the_algorithm_reads_and_no_more(command, algorithm):
+    code, out, _ = command("train", "--algorithm", algorithm, "--help")
+    assert code == 0
+    own = {"vanilla": "--step-size ", "natural": "--damping", "trpo": "--kl-slack"}
+    own["ppo"] = "--clip-ratio"
+    assert own[algorithm] in out
+    for other in {"--clip-ratio", "--kl-slack"} - {own[algorithm]}:
+        assert other not in out
+    assert "{vanilla,natural,trpo,ppo}" in out
+    for group in ("run", "environment", "batch", "policy", "algorithm", "critic", "files"):
+        assert f"{group} options" in out
 
 
 def test_import_loads_no_plotting_and_no_extra():
@@ -619,8 +657,10 @@ def test_defaults_are_those_of_the_algorithm(command, algorithm):
     code, _, err = command("train", "CartPole-v1", "--algorithm", algorithm, *flags, "--out", "run")
     assert code == 0, err
     written = RunDirectory.open(Path("run")).read_config()["config"]
-    expected = TrainConfig(
-        algorithm=algorithm, total_steps=32, batch_steps=32, critic_epochs=1
-    ).to_json()
+    asked = TrainConfig(
+        algorithm=algorithm, total_steps=32, batch_steps=32, critic_epochs=1, processors=1
+    )
+    expected = resolve(asked, Given())[0].config.to_json()
     assert written == json.loads(json.dumps(expected))
-    assert written["step_size"] == DEFAULTS[algorithm]["step_size"]
+    assert written["discount"] == {"natural": 0.995, "trpo": 0.995}.get(algorithm, 0.99)
+    assert ("step_size" in written) == (algorithm in ("vanilla", "ppo"))

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     kwargs_help = "Arguments of the environment, as JSON."
     gradients_help = "Measure the gradient on them too, which takes the longest."
     own = {
-        "": [Argument("run", Positional[Run], None)],
+        "": [Argument("run_path", Positional[Run], None)],
         "diagnosis": [
             Argument("episodes", Annotated[int, arg(help="Fresh episodes to look at.")], 64),
             Argument("gradients", Annotated[bool, arg(help=gradients_help)], True),
@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
         argv, own, prog="policygrad diagnose", description=DESCRIPTION, defaults=probe
     )
     kwargs = parse_kwargs(given.pop("env_kwargs"))
+    given["run"] = given.pop("run_path")
     _check(given["run"], given["env"], config, kwargs, given["out"])
     return diagnose(config=config, kwargs=kwargs, **given)
 

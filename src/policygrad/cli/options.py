@@ -6,11 +6,15 @@ So the choices are read first, and the parser is made from their records.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
-from typing import Annotated, Any, NamedTuple
+from itertools import zip_longest
+from typing import Annotated, Any, NamedTuple, get_args
 
 import tyro
 from tyro.conf import OmitArgPrefixes, arg
 
+from policygrad.algorithms.base import Schedule
+from policygrad.core.settings import chosen, flag
+from policygrad.gradients.estimators import TimeLimit
 from policygrad.training import choices
 from policygrad.training.choices import (
     AlgorithmName,
@@ -32,6 +36,14 @@ from policygrad.training.resolve import Given, Records, records_of, refuse_unrea
 
 # choices, and what else decides which settings are read
 DECISIVE = ("algorithm", "estimator", "baseline", "optimiser", "time_limit", "batch_episodes")
+CHOICES = {
+    "algorithm": get_args(AlgorithmName),
+    "estimator": get_args(EstimatorName),
+    "baseline": get_args(BaselineName),
+    "optimiser": get_args(OptimiserName),
+    "time_limit": get_args(TimeLimit),
+    "step_size_schedule": get_args(Schedule),
+}
 ENVIRONMENT = ("num_envs", "processes", "max_episode_steps")
 
 
@@ -68,7 +80,7 @@ def parse(
     Raises:
         UserError: an unknown choice, or a flag that nothing reads with these choices.
     """
-    argv = split_lists(argv)
+    argv = spelled(split_lists(argv))
     flags = flags_in(argv)
     peeked = {name: _number(value) for name, value in flags.items() if name in DECISIVE}
     if not {"-h", "--help"} & set(argv):
@@ -156,7 +168,7 @@ def _as_field(argument: Argument) -> tuple[str, Any, Any]:
 def flags_in(argv: Sequence[str]) -> dict[str, str | None]:
     """The flags that were given, as names of settings, and the text behind each, if any."""
     found: dict[str, str | None] = {}
-    for word, following in zip(argv, [*argv[1:], None], strict=True):
+    for word, following in zip_longest(argv, argv[1:]):
         if not word.startswith("--"):
             continue
         name, equals, value = word[2:].partition("=")
@@ -166,6 +178,25 @@ def flags_in(argv: Sequence[str]) -> dict[str, str | None]:
         follows = following is not None and not following.startswith("--")
         found[name] = value if equals else following if follows else None
     return found
+
+
+def spelled(argv: Sequence[str]) -> list[str]:
+    """Choices as they are spelled here, whatever their case, with _ or -.
+
+    Raises:
+        UserError: a choice that does not exist, with the nearest one.
+    """
+    words = {flag(name): options for name, options in CHOICES.items()}
+    out: list[str] = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if equals and name in words:
+            out.append(f"{name}={chosen(name[2:], value, words[name])}")
+        elif out and out[-1] in words and not word.startswith("-"):
+            out.append(chosen(out[-1][2:], word, words[out[-1]]))
+        else:
+            out.append(word)
+    return out
 
 
 def _number(text: str | None) -> Any:

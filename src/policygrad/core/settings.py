@@ -67,6 +67,11 @@ def check_setting(name: str, kind: Any, value: Any) -> None:
             these, or a union of them with None.
         value: what was given.
     """
+    for option in _options(kind):
+        if get_origin(option) is tuple and isinstance(value, (tuple, list)):
+            for item in value:
+                check_setting(name, get_args(option)[0], item)
+            return
     problem = _problem(kind, value)
     if problem is not None:
         raise UserError(f"{flag(name)} must be {problem}, got {value!r}{hint(value, kind)}")
@@ -78,7 +83,7 @@ def _problem(kind: Any, value: Any) -> str | None:
     problems = [_problem_of_one(option, value) for option in options]
     if None in problems:
         return None
-    wanted = [p for p in problems if p]
+    wanted = sorted((p for p in problems if p), key=lambda p: "number" in p)  # words first
     return ", or ".join(dict.fromkeys(wanted)) or None
 
 
@@ -93,12 +98,11 @@ def _problem_of_one(kind: Any, value: Any) -> str | None:
     if kind is type(None):
         return None if value is None else ""
     if get_origin(kind) is Literal:
-        return None if value in get_args(kind) else "one of " + ", ".join(map(str, get_args(kind)))
+        words = [str(word) for word in get_args(kind)]
+        one_of = "one of " * (len(words) > 1)
+        return None if value in get_args(kind) else one_of + ", ".join(words)
     if get_origin(kind) is tuple:
-        item = get_args(kind)[0]
-        if not isinstance(value, (tuple, list)):
-            return f"a list of numbers, each {_words(item)}"
-        return next((f"numbers, each {p}" for x in value if (p := _problem(item, x))), None)
+        return f"a list of numbers, each {_words(get_args(kind)[0])}"
     ranges = [m for m in getattr(kind, "__metadata__", ()) if isinstance(m, In)]
     plain = getattr(kind, "__origin__", kind)
     if plain is bool:

@@ -39,7 +39,7 @@ class RunSettings:
 
     seed: Annotated[int, In(0, 2**31 - 1)] = 0
     """Of everything random. Same seed, same machine: the same weights, bit for bit."""
-    total_steps: Annotated[int, In(1, 10**15)] = 250_000
+    total_steps: Count = 250_000
     """Environment steps to train for; the last batch may overshoot by less than its own size."""
     monitor_every: Annotated[int, In(0)] = 0
     """Of how many updates one also measures the noise of its gradient; 0: none. With adaptive
