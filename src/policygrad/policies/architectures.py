@@ -62,6 +62,8 @@ class FullyConnected:
     hidden: Sequence[int] = (64, 64)
 
     def __post_init__(self) -> None:
+        if isinstance(self.hidden, str) or np.ndim(self.hidden) != 1:
+            raise ValueError(f"hidden must be sizes, such as (64, 64), got hidden={self.hidden!r}")
         for size in self.hidden:
             whole("hidden", size)
         object.__setattr__(self, "hidden", tuple(int(size) for size in self.hidden))

@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
+from policygrad.core.checks import numbers, whole
+
 _TOLERANCE = 1e-9
 _BLOCK = 8
 _LONGEST = 1e8  # mean steps of an episode; with more, float64 leaves too few digits
@@ -97,14 +99,13 @@ class FiniteMDP:
         variances = _on_edges("reward_variance", self.reward_variance, weights.shape)
         if np.any(variances < 0):
             raise ValueError(f"reward_variance must be 0 or more, got {variances.min()}")
-        initial = _floats("initial", self.initial)
+        initial = distributions("initial", self.initial)
         if initial.shape != (states,):
             raise ValueError(
                 f"initial must have shape ({states},), as transitions, got {initial.shape}"
             )
-        _check_distribution("initial", initial)
-        if self.horizon is not None and (self.horizon != int(self.horizon) or self.horizon < 1):
-            raise ValueError(f"horizon must be a whole number ≥ 1 or None, got {self.horizon}")
+        if self.horizon is not None:
+            whole("horizon", self.horizon)
 
         slots = np.arange(states) if successors is None else successors
         own = np.arange(states)[:, None, None]
@@ -207,24 +208,28 @@ def _reaching(marked: np.ndarray, from_: np.ndarray, to: np.ndarray) -> np.ndarr
         marked = grown
 
 
-def _floats(name: str, values: object) -> np.ndarray:
-    array = np.asarray(values, dtype=np.float64)
-    if not np.all(np.isfinite(array)):
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(f"{name} must be finite, got {name}{list(where)}={array[where]}")
-    return array
+def distributions(name: str, values: object) -> Float[np.ndarray, "... n"]:
+    """Rows that are distributions, in float64.
 
+    Rows in fewer bits sum to 1 within their own rounding, and are divided by their sum.
 
-def _check_distribution(name: str, rows: np.ndarray) -> None:
+    Raises:
+        ValueError: a probability is negative or no number, or a row does not sum to 1.
+    """
+    rows = numbers(name, values)
     if np.any(rows < 0):
         where = tuple(int(i) for i in np.argwhere(rows < 0)[0])
         raise ValueError(f"{name}{list(where)} is a negative probability, {rows[where]}")
+    given = np.asarray(values).dtype
+    rounded = np.issubdtype(given, np.inexact) and np.finfo(given).eps > 1e-12
+    tolerance = 8 * float(np.finfo(given).eps) if rounded else _TOLERANCE
     sums = rows.sum(axis=-1)
-    wrong = np.argwhere(np.abs(sums - 1) > _TOLERANCE)
-    if wrong.size or (sums.ndim == 0 and abs(float(sums) - 1) > _TOLERANCE):
+    wrong = np.argwhere(np.abs(sums - 1) > tolerance)
+    if wrong.size or (sums.ndim == 0 and abs(float(sums) - 1) > tolerance):
         where = tuple(int(i) for i in wrong[0]) if sums.ndim else ()
         place = f"{name}{list(where)}" if where else name
         raise ValueError(f"{place} must sum to 1, got {sums[where]}")
+    return rows / sums[..., None] if rounded else rows
 
 
 def _checked_transitions(
@@ -232,12 +237,11 @@ def _checked_transitions(
 ) -> tuple[Int[np.ndarray, "S A K"] | None, Float[np.ndarray, "S A K"]]:
     """Successor indices (None when dense) and probabilities."""
     if not isinstance(transitions, Sparse):
-        dense = _floats("transitions", transitions)
+        dense = numbers("transitions", transitions)
         if dense.ndim != 3 or dense.shape[0] != dense.shape[2] or 0 in dense.shape:
             raise ValueError(f"transitions must have shape [S, A, S], got {dense.shape}")
-        _check_distribution("transitions", dense)
-        return None, dense
-    weights = _floats("probabilities", transitions.probabilities)
+        return None, distributions("transitions", transitions)
+    weights = numbers("probabilities", transitions.probabilities)
     successors = np.asarray(transitions.successors)
     if weights.ndim != 3 or successors.shape != weights.shape or 0 in weights.shape:
         raise ValueError(
@@ -251,12 +255,11 @@ def _checked_transitions(
         raise ValueError(
             f"successors must be in 0…{len(weights) - 1}, got {successors[outside][0]}"
         )
-    _check_distribution("probabilities", weights)
-    return successors.astype(np.int32), weights
+    return successors.astype(np.int32), distributions("probabilities", transitions.probabilities)
 
 
 def _on_edges(name: str, values: object, shape: tuple[int, ...]) -> Float[np.ndarray, "S A K"]:
-    array = _floats(name, values)
+    array = numbers(name, values)
     if array.shape == shape[:2]:
         array = array[:, :, None]
     elif array.ndim and array.shape != shape:

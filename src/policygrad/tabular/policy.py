@@ -7,18 +7,21 @@ keeps large tables cheap.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
-from policygrad.core.modules import Carried
+from policygrad.core.checks import numbers
+from policygrad.core.modules import Carried, is_array
 from policygrad.maths.distributions import Categorical
-from policygrad.tabular.mdp import Edges, FiniteMDP
+from policygrad.tabular.mdp import Edges, FiniteMDP, distributions
 from policygrad.tabular.precision import in_float64
 
 
@@ -104,9 +107,17 @@ class TabularPolicy(Protocol):
         ...
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class SoftmaxPolicy:
+def _parameters(theta: Any) -> Any:
+    return theta if isinstance(theta, Tracer) else numbers("theta", theta)
+
+
+def _carried(features: Any) -> Carried[Any] | None:
+    if features is None or isinstance(features, Carried):
+        return features
+    return Carried(features if isinstance(features, Tracer) else numbers("features", features))
+
+
+class SoftmaxPolicy(eqx.Module):
     """π(a|s) ∝ exp(θᵀφ(s,a)); without features, one parameter per state and action.
 
     It is also a module, observation (the state's index) -> `Categorical`, so that it can be
@@ -114,35 +125,30 @@ class SoftmaxPolicy:
 
     Args:
         theta: `[d]`; without features `[S, A]`, or flat `[S·A]` if only the laboratory reads it.
-        features: `[S, A, d]`, φ. `SoftmaxPolicy.of` takes them as a plain array.
+        features: `[S, A, d]`, φ. They are kept as `Carried`, which says that they are not
+            differentiated.
 
-    >>> SoftmaxPolicy.of(np.zeros((3, 2)))(0).log_probs.shape
+    Raises:
+        ValueError: shapes disagree, or a value is not finite.
+
+    >>> SoftmaxPolicy([[0, 0], [1, 2]])(0).log_probs.shape
     (2,)
     """
 
-    theta: Any
-    features: Carried[Any] | None = None
+    theta: Any = eqx.field(converter=_parameters)
+    features: Carried[Any] | None = eqx.field(converter=_carried, default=None)
+
+    def __check_init__(self) -> None:
+        if self.features is None:
+            return
+        ours, theirs = np.shape(self.theta), np.shape(self.features.value)
+        if len(theirs) != 3 or ours != theirs[-1:]:
+            raise ValueError(f"theta [d] and features [S, A, d] disagree: {ours} and {theirs}")
 
     @classmethod
     def of(cls, theta: Any, features: Any = None) -> "SoftmaxPolicy":
-        """A policy from arrays, which are checked.
-
-        Raises:
-            ValueError: shapes disagree, or a value is not finite.
-        """
-        theta = np.asarray(theta, np.float64)
-        if not np.all(np.isfinite(theta)):
-            raise ValueError(f"theta must be finite, got {theta[~np.isfinite(theta)][0]}")
-        if features is None:
-            return cls(theta)
-        features = np.asarray(features, np.float64)
-        if features.ndim != 3 or theta.shape != features.shape[-1:]:
-            raise ValueError(
-                f"theta [d] and features [S, A, d] disagree: {theta.shape} and {features.shape}"
-            )
-        if not np.all(np.isfinite(features)):
-            raise ValueError(f"features must be finite, got {features[~np.isfinite(features)][0]}")
-        return cls(theta, Carried(features))
+        """The same as the constructor."""
+        return cls(theta, features)
 
     def logits(self, states: int, actions: int) -> Float[Array, "S A"]:
         """`[S, A]`, differentiable in θ."""
@@ -183,9 +189,15 @@ class SoftmaxPolicy:
         return Tabulated(probabilities, Dense(alive * (features - mean[:, None])))
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class FunctionPolicy:
+def _floating(theta: PyTree) -> PyTree:
+    def convert(leaf: Any) -> Any:
+        kept = is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf if kept else numbers("theta", leaf)
+
+    return jax.tree.map(convert, theta)
+
+
+class FunctionPolicy(eqx.Module):
     """Any differentiable function θ → π[S, A]. Automatic differentiation computes its scores.
 
     Args:
@@ -193,8 +205,8 @@ class FunctionPolicy:
         function: θ -> `[S, A]`, each row a distribution.
     """
 
-    theta: PyTree
-    function: Callable[[PyTree], Float[Array, "S A"]] = field(metadata={"static": True})
+    theta: PyTree = eqx.field(converter=_floating)
+    function: Callable[[PyTree], Float[Array, "S A"]] = eqx.field(static=True)
 
     def probabilities_on(self, mdp: FiniteMDP) -> Float[Array, "S A"]:
         return jnp.asarray(self.function(self.theta))
@@ -220,6 +232,11 @@ class FixedPolicy:
     """A table of probabilities without parameters: what policy iteration returns."""
 
     probabilities: Float[np.ndarray, "S A"]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "probabilities", distributions("probabilities", self.probabilities)
+        )
 
     def probabilities_on(self, mdp: FiniteMDP) -> Float[Array, "S A"]:
         return jnp.asarray(self.probabilities)

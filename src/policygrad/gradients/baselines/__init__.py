@@ -7,10 +7,9 @@ does not depend on the action. All of them are used first and refitted afterward
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from policygrad.core.checks import positive, whole
+from policygrad.core.checks import finite, numbers, positive, whole
 from policygrad.gradients.baselines.base import Baseline, FitBatch, Regression, StateBaseline
 from policygrad.gradients.baselines.linear import LinearFeatures
 from policygrad.gradients.baselines.network import ValueNetwork
@@ -60,10 +59,15 @@ def constant(value: float | None = None) -> Constant:
     Returns:
         A pointwise baseline. It cannot bootstrap: it is no estimate of a state's value.
 
+    Raises:
+        ValueError: a value that is not one finite number.
+
     Bias: none (E7).
 
     Source: the post, E6; Williams 1992.
     """
+    if value is not None:
+        finite("value", value)
     return Constant(value)
 
 
@@ -176,11 +180,9 @@ def table(values: ArrayLike) -> Table:
     >>> table([1.0, 2.0]).given.tolist()
     [1.0, 2.0]
     """
-    given = np.asarray(values, np.float64)
+    given = numbers("values", values)
     if given.ndim not in (1, 2) or given.size == 0:
         raise ValueError(f"values must have shape [S] or [T, S], got {given.shape}")
-    if not np.all(np.isfinite(given)):
-        raise ValueError(f"values must be finite, got {given[~np.isfinite(given)][0]}")
     return Table(given)
 
 

@@ -1,12 +1,14 @@
 """Distributions over choices: one of n, several of them, and coin flips; each may be masked."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from policygrad.core.checks import flags, floats
 
 
 def masked_log_softmax(
@@ -37,9 +39,7 @@ def sum_of(terms: Iterable[Array]) -> Float[Array, ""]:
     return jnp.sum(jnp.stack(list(terms)))
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Categorical:
+class Categorical(eqx.Module):
     """One of n actions, 0…n−1.
 
     log π(a) = logits_a − log Σ_permitted exp(logits).
@@ -53,8 +53,8 @@ class Categorical:
     (0.6931, 0)
     """
 
-    logits: Float[Array, " n"]
-    mask: Bool[Array, " n"] | None = None
+    logits: Float[Array, " n"] = eqx.field(converter=floats("logits"))
+    mask: Bool[Array, " n"] | None = eqx.field(converter=flags("mask"), default=None)
 
     @property
     def log_probs(self) -> Float[Array, " n"]:
@@ -82,9 +82,7 @@ class Categorical:
         return _expectation(log_probs, log_probs - other.log_probs)
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class MultiCategorical:
+class MultiCategorical(eqx.Module):
     """Several independent categorical choices; the action is their vector.
 
     Attributes:
@@ -97,15 +95,15 @@ class MultiCategorical:
     def from_logits(
         cls,
         logits: Float[Array, " sum_n"],
-        sizes: tuple[int, ...],
+        sizes: Sequence[int],
         mask: Bool[Array, " sum_n"] | None = None,
     ) -> "MultiCategorical":
         """Cut one vector of logits (and mask) into choices of the given sizes."""
+        whole = Categorical(logits, mask)
         cuts = list(np.cumsum(sizes)[:-1])
-        masks = [None] * len(sizes) if mask is None else jnp.split(mask, cuts)
-        return cls(
-            tuple(Categorical(x, m) for x, m in zip(jnp.split(logits, cuts), masks, strict=True))
-        )
+        parts = jnp.split(whole.logits, cuts)
+        masks = [None] * len(sizes) if whole.mask is None else jnp.split(whole.mask, cuts)
+        return cls(tuple(map(Categorical, parts, masks)))
 
     def log_prob(self, action: Int[Array, " k"]) -> Float[Array, ""]:
         return sum_of(part.log_prob(action[i]) for i, part in enumerate(self.parts))
@@ -124,9 +122,7 @@ class MultiCategorical:
         return sum_of(p.kl(q) for p, q in zip(self.parts, other.parts, strict=True))
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(eqx.Module):
     """k independent coin flips; the action is a vector of 0 and 1.
 
     log π(a) = Σ_i log σ(±logits_i), with + where a_i = 1.
@@ -136,8 +132,8 @@ class Bernoulli:
         mask: `[k]`, True where 1 is permitted; elsewhere the action is 0. None permits all.
     """
 
-    logits: Float[Array, " k"]
-    mask: Bool[Array, " k"] | None = None
+    logits: Float[Array, " k"] = eqx.field(converter=floats("logits"))
+    mask: Bool[Array, " k"] | None = eqx.field(converter=flags("mask"), default=None)
 
     def _free(self, terms: Float[Array, " k"]) -> Float[Array, " k"]:
         return terms if self.mask is None else jnp.where(self.mask, terms, 0.0)

@@ -1,19 +1,18 @@
 """Gaussians: plain, clipped to bounds, and squashed by tanh."""
 
-from dataclasses import dataclass
-
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from policygrad.core.checks import floats
+
 LOG_2PI = float(np.log(2 * np.pi))
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class DiagonalGaussian:
+class DiagonalGaussian(eqx.Module):
     """A Gaussian with independent components.
 
     log π(a) = −½ Σ_i [ (a_i − μ_i)²/σ_i² + 2 log σ_i + log 2π ].
@@ -27,8 +26,8 @@ class DiagonalGaussian:
     -1.4189
     """
 
-    mean: Float[Array, "*k"]
-    log_std: Float[Array, "*k"]
+    mean: Float[Array, "*k"] = eqx.field(converter=floats("mean"))
+    log_std: Float[Array, "*k"] = eqx.field(converter=floats("log_std"))
 
     def log_prob(self, action: Float[Array, "*k"]) -> Float[Array, ""]:
         z = (action - self.mean) * jnp.exp(-self.log_std)
@@ -50,9 +49,7 @@ class DiagonalGaussian:
         return 0.5 * jnp.sum(jnp.exp(ratio) + distance**2 - 1 - ratio)
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class ClippedGaussian:
+class ClippedGaussian(eqx.Module):
     """A Gaussian whose samples are clipped to bounds where they enter the environment.
 
     All samples beyond a bound are the same action to the environment. That action has the
@@ -77,10 +74,10 @@ class ClippedGaussian:
     [-1.0439, -1.841, -1.841]
     """
 
-    mean: Float[Array, "*k"]
-    log_std: Float[Array, "*k"]
-    low: Float[Array, "*k"]
-    high: Float[Array, "*k"]
+    mean: Float[Array, "*k"] = eqx.field(converter=floats("mean"))
+    log_std: Float[Array, "*k"] = eqx.field(converter=floats("log_std"))
+    low: Float[Array, "*k"] = eqx.field(converter=floats("low"))
+    high: Float[Array, "*k"] = eqx.field(converter=floats("high"))
 
     @property
     def base(self) -> DiagonalGaussian:
@@ -112,9 +109,7 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class TanhGaussian:
+class TanhGaussian(eqx.Module):
     """tanh of a diagonal Gaussian: actions inside (−1, 1), with their own density.
 
     log π(a) = log N(u; μ, σ) − Σ_i log(1 − tanh²u_i), u = artanh(a).
@@ -127,8 +122,8 @@ class TanhGaussian:
         mean, log_std: `[k]`, of the Gaussian before the tanh.
     """
 
-    mean: Float[Array, "*k"]
-    log_std: Float[Array, "*k"]
+    mean: Float[Array, "*k"] = eqx.field(converter=floats("mean"))
+    log_std: Float[Array, "*k"] = eqx.field(converter=floats("log_std"))
 
     @property
     def base(self) -> DiagonalGaussian:
