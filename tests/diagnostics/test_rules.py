@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from policygrad.diagnostics import RULES, Examination, Sample, Spread, diagnose
+from policygrad.core.failures import Failure
+from policygrad.diagnostics import RULES, Examination, Sample, Spread, diagnose, rules
 from policygrad.diagnostics.comparison import Compared, Comparison
 from policygrad.diagnostics.examination import series_of
 from policygrad.diagnostics.intervals import Measured
@@ -64,9 +66,10 @@ def examination(
     *, settings: dict | None = None, metrics: dict | None = None, seen: dict | None = None,
     **changes: Any,
 ) -> Examination:  # fmt: skip
+    config = TrainConfig(**(settings or {}))
     found = Examination(
         env="CartPole-v1",
-        settings=TrainConfig(**(settings or {})).to_json(),
+        settings=config.to_json() | {"batch_steps": config.steps_per_batch},
         passed_as_objects=(),
         metrics=series(**(metrics or {})),
         env_steps=2048 * UPDATES,
@@ -104,12 +107,21 @@ LOST = {"returns": Spread(11.0, 5.0, 3.0, 20.0)}
 BROKEN: dict[str, list[Examination]] = {
     "rewards-not-finite": [
         examination(seen={"rewards_not_finite": 3}),
-        examination(failure="nan in the reward of environment 2 at step 3 of its episode"),
+        examination(failure=Failure("nan in the cost of environment 2", 64, "reward")),
     ],
     "observations-not-finite": [
         examination(seen={"observations_not_finite": 1}),
         examination(seen={"observations_not_finite": 1, "rewards_not_finite": 1}),
-        examination(failure="inf in the observation of environment 2 at step 3 of its episode"),
+        examination(failure=Failure("inf in the picture of environment 2", 64, "observation")),
+    ],
+    "mask-permits-nothing": [
+        examination(seen={"masks_without_action": 2}),
+        examination(failure=Failure("no action in the observation of environment 2", 64, "mask")),
+    ],
+    "training-stopped": [
+        examination(failure=Failure("inf in the reward gradient at update 3", 64, "gradient")),
+        examination(failure=Failure("inf in the critic at update 3", 64, "critic")),
+        examination(failure=Failure("no observation came", 64)),
     ],
     "rewards-zero": [
         examination(
@@ -131,6 +143,7 @@ BROKEN: dict[str, list[Examination]] = {
         examination(metrics={"reward_scale": np.geomspace(1e-7, 1e-5, UPDATES)}),
         examination(seen={"discounted_size": 4e7}, settings={"scale_rewards": False}),
         examination(seen={"discounted_size": 4e-5}, settings={"scale_rewards": False}),
+        examination(seen={"discounted_size": np.inf}),
     ],
     "observations-unnormalised": [
         examination(
@@ -194,6 +207,7 @@ BROKEN: dict[str, list[Examination]] = {
         ),
         examination(settings={"algorithm": "natural", "target_kl": 2.0}, metrics={"kl": flat + 2}),
         examination(settings={"algorithm": "ppo"}, metrics={"step_size": np.full(UPDATES, 0.03)}),
+        examination(metrics={"kl": np.full(UPDATES, 0.4)}, passed_as_objects=("algorithm",)),
     ],
     "step-size-too-small": [
         examination(metrics={"kl": np.full(UPDATES, 1e-7)}),
@@ -350,6 +364,41 @@ HEALTHY = {
 @pytest.mark.parametrize("name", HEALTHY)
 def test_nothing_is_found_where_nothing_is_wrong(name):
     assert diagnose(HEALTHY[name]) == ()
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [(4e-5, "1e+05"), (0.00999999999, "1e+03"), (301.0, "1e-02"), (4e7, "1e-07"), (1e3, "1e-03")],
+)
+def test_the_advised_factor_is_a_power_of_ten_near_the_size(size, factor):
+    (found,) = diagnose(
+        examination(seen={"discounted_size": size}, settings={"scale_rewards": False})
+    )
+    assert found.name == "rewards-unscaled"
+    assert f"by about {factor} in" in found.change
+
+
+def test_a_size_of_almost_one_has_an_advised_factor():
+    """A power of ten whose digits round up to the next, with thresholds that look at it."""
+    rule = next(rule for rule in RULES if rule.name == "rewards-unscaled")
+    narrow = replace(rule, thresholds={"least": 2.0, "most": 300.0, "most_scaled": 1e5})
+    almost = examination(seen={"discounted_size": 0.99999999}, settings={"scale_rewards": False})
+    assert "by about 1e+01 in" in narrow(almost).change
+
+
+def test_the_advice_names_the_setting_as_it_is():
+    """A setting of 0 is no setting that is missing."""
+    none = examination(
+        settings={"algorithm": "natural", "target_kl": 0.0}, metrics={"kl": 0 * still}
+    )
+    (found,) = diagnose(none)
+    assert found.change == "Train with --target-kl 0.03 in place of 0."
+
+
+def test_the_rules_do_not_import_the_training_that_they_judge():
+    folder = Path(rules.__file__).parent
+    for path in folder.glob("*.py"):
+        assert "policygrad.training" not in path.read_text(), path.name
 
 
 def test_a_cause_leaves_out_what_it_explains():

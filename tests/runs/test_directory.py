@@ -7,8 +7,9 @@ import pytest
 import policygrad
 from policygrad import plots
 from policygrad.core.errors import RunError, UserError
+from policygrad.core.failures import Failure
 from policygrad.runs import MetricsFile, RunDirectory, fresh_directory
-from policygrad.runs.directory import OWN_FILES, Failure
+from policygrad.runs.directory import OWN_FILES
 from policygrad.training import session
 from tests.runs.test_storage import every_payload
 

@@ -5,20 +5,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array, Float
 
+from policygrad.core.failures import Failure
+from policygrad.core.modules import PolicyShape
 from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.comparison import Comparison
 from policygrad.diagnostics.decomposition import DecomposedVariance
 from policygrad.diagnostics.noise import GradientNoise
 from policygrad.maths.returns import returns_to_go
-from policygrad.spaces import Box, Space, space_of
+from policygrad.policies.meeting import distributions
+from policygrad.spaces import ACTION_MASK, Box, Space, space_of
 
 EDGE = 0.99  # of the half range: an action beyond this counts as being at the bound
 
@@ -69,6 +71,7 @@ class Sample:
             baseline); NaN without one.
         returns_vary: standard deviation of the same returns to go, divided by their root mean
             square. If it is small there is nothing to explain.
+        masks_without_action: how many action masks permit no action.
     """
 
     episodes: int
@@ -91,6 +94,7 @@ class Sample:
     mean_at_bounds: float
     critic_explains: float = np.nan
     returns_vary: float = np.nan
+    masks_without_action: int = 0
 
     @property
     def sound(self) -> bool:
@@ -127,7 +131,7 @@ class Examination:
     passed_as_objects: tuple[str, ...]
     metrics: Mapping[str, Float[np.ndarray, " U"]]
     env_steps: int = 0
-    failure: str | None = None
+    failure: Failure | None = None
     time_limit: int | None = None
     sample: Sample | None = None
     noise: GradientNoise | None = None
@@ -151,7 +155,7 @@ class Examination:
     @property
     def batch_episodes(self) -> float:
         """The size of the newest batch, in episodes of mean length; NaN if it is not known."""
-        given = self.settings.get("batch_episodes")
+        given = self.settings["batch_episodes"]
         if given == "adaptive":
             sizes = self.metric("batch_episodes")
             return float(sizes[-1]) if len(sizes) else float("nan")
@@ -159,7 +163,7 @@ class Examination:
             return float(given)
         if self.sample is None:
             return float("nan")
-        return float(self.settings.get("batch_steps") or 2048) / max(self.sample.lengths.mean, 1.0)
+        return float(self.settings["batch_steps"]) / max(self.sample.lengths.mean, 1.0)
 
     def metric(self, name: str) -> Float[np.ndarray, " U"]:
         """A metric, one number an update; empty if it was not recorded."""
@@ -240,6 +244,7 @@ def measure(
         mean_at_bounds=_at_bounds(actions, modes, valid),
         critic_explains=explains,
         returns_vary=vary,
+        masks_without_action=_empty_masks(episodes.observations, valid),
     )
 
 
@@ -264,20 +269,30 @@ def _observations(
     return rows.shape[1], int((~changing).sum()), sizes, int((~finite).sum())
 
 
-@eqx.filter_jit
-def _entropy_and_mode(policy: Any, observations: Any) -> tuple[Array, Any]:
-    def one(observation: Any) -> tuple[Array, Any]:
-        distribution = policy(observation)
+def _empty_masks(observations: Any, valid: np.ndarray) -> int:
+    if not (isinstance(observations, dict) and ACTION_MASK in observations):
+        return 0
+    mask = np.asarray(observations[ACTION_MASK])
+    permitted = mask.reshape(*mask.shape[:2], -1) > 0
+    return int((valid & ~permitted.any(axis=2)).sum())
+
+
+@partial(jax.jit, static_argnums=0)
+def _entropy_and_mode(
+    shape: PolicyShape, arrays: tuple[Any, ...], episodes: Trajectories
+) -> tuple[Float[Array, "T B"], Any]:
+    def one(distribution: Any) -> tuple[Array, Any]:
         return distribution.entropy(), distribution.mode()
 
-    return jax.vmap(jax.vmap(one))(observations)
+    return jax.vmap(jax.vmap(one))(distributions(shape.policy(arrays), episodes))
 
 
 def _actions(
     policy: Any, space: Space, episodes: Trajectories, valid: np.ndarray
 ) -> tuple[float, float, float, Any]:
     """Mean entropy, the greatest possible entropy, the noise of Box actions, and the modes."""
-    entropies, modes = _entropy_and_mode(policy, episodes.observations)
+    shape = PolicyShape.of(policy)
+    entropies, modes = _entropy_and_mode(shape, shape.arrays(policy), episodes)
     entropy = float(np.mean(np.asarray(entropies, np.float64)[valid]))
     deviation = float("nan")
     if isinstance(space, Box):

@@ -217,7 +217,7 @@ def _recorded(
     steps = metrics.get("env_steps", np.zeros(1))
     found = Examination(
         env=environments.describe(env) if env is not None else saved["env"],
-        settings=config.to_json(),
+        settings=_resolved(config),
         passed_as_objects=tuple(saved["objects"]),
         metrics=metrics,
         env_steps=int(steps[-1]) if len(steps) else 0,
@@ -226,6 +226,14 @@ def _recorded(
     if found.updates:
         return found
     return replace(found, notes=("training: the run has no metrics yet, which most rules look at",))
+
+
+def _resolved(config: TrainConfig) -> dict[str, Any]:
+    """Every setting by name, with the size of the batch if nobody gave one."""
+    settings = config.to_json()
+    if settings["batch_episodes"] is None:
+        settings["batch_steps"] = config.steps_per_batch
+    return settings
 
 
 def _silent(_: str) -> None:

@@ -15,11 +15,12 @@ import os
 import shutil
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from policygrad.core.errors import RunError, UserError
+from policygrad.core.failures import Failure
 from policygrad.core.plain import to_json
 from policygrad.runs import storage
 
@@ -27,21 +28,6 @@ CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 FAILURE = "failure.json"
 POLICY, CHECKPOINTS, CURVE = "policy", "checkpoints", "learning_curve.png"
 OWN_FILES = (CONFIG, METRICS, SUMMARY, f"{POLICY}.safetensors", CHECKPOINTS)
-
-
-class Failure(NamedTuple):
-    """Why training stopped by itself.
-
-    Attributes:
-        message: in plain words.
-        env_steps: environment steps trained before it.
-        kind: what was not finite: "observation", "reward", "gradient" or "critic"; or "mask", a
-            mask that permits no action; None where it is none of these.
-    """
-
-    message: str
-    env_steps: int
-    kind: str | None
 
 
 class RunDirectory:

@@ -4,16 +4,14 @@ import numpy as np
 
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
+from policygrad.diagnostics.rules.settings import USUAL_BATCH_STEPS, Settings
 from policygrad.diagnostics.rules.task import at_its_best
-from policygrad.diagnostics.rules.usual import DEFAULTS
-
-SIZED_BY_KL = ("natural", "trpo")
 
 
 def batch_of_one_episode(e: Examination, t: Thresholds) -> Found | None:
     """A batch is one whole episode."""
     episodes = e.batch_episodes
-    if e.settings.get("batch_episodes") is None or not episodes <= t["episodes"]:
+    if Settings.of(e)["batch_episodes"] is None or not episodes <= t["episodes"]:
         return None
     noise = ""
     numbers: dict[str, float] = {"batch_episodes": episodes}
@@ -26,7 +24,8 @@ def batch_of_one_episode(e: Examination, t: Thresholds) -> Found | None:
         "episodes to compare its advantages with.",
         f"--batch-episodes is {episodes:g}{noise}.",
         numbers,
-        "Train with --batch-episodes 16 or more, or with segments (--batch-steps 2048).",
+        "Train with --batch-episodes 16 or more, or with segments (--batch-steps "
+        f"{USUAL_BATCH_STEPS}).",
     )
 
 
@@ -36,7 +35,7 @@ def _about(x: float) -> str:
 
 def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
     """The bonus outweighs advantages of unit size, or keeps the entropy near its greatest value."""
-    c = float(e.settings.get("entropy_coefficient", 0.0))
+    c = float(Settings.of(e)["entropy_coefficient"])
     if c < t["coefficient"]:
         return None
     series = e.metric("entropy")
@@ -62,8 +61,8 @@ def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
 
 def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
     """The entropy or the noise of the actions is near zero, and the return is below its best."""
-    s = e.sample
-    if s is None or "policy" in e.passed_as_objects:
+    s, settings = e.sample, Settings.of(e)
+    if s is None or not settings.describes("policy"):
         return None
     if np.isfinite(s.action_noise):
         collapsed = 0 <= s.action_noise < t["noise"]
@@ -76,7 +75,7 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
     if not collapsed or at_its_best(e, t["progress"]):
         return None
     best = returns.max() if len(returns) else float("nan")
-    planted = np.isfinite(s.action_noise) and e.settings.get("log_std", 0.0) < np.log(t["noise"])
+    planted = np.isfinite(s.action_noise) and settings["log_std"] < np.log(t["noise"])
     return Found(
         "The entropy has collapsed: the policy hardly explores any more.",
         f"{seen}; the mean return is {s.returns.mean:.4g} and was {best:.4g} at its best in "
@@ -111,8 +110,9 @@ def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
 
 
 def _safer_step(e: Examination) -> str:
-    change = _other_step(e, smaller=True)
-    if e.settings.get("algorithm") != "natural":
+    settings = Settings.of(e)
+    change = _other_step(settings, smaller=True)
+    if settings.algorithm != "natural":
         return change
     return f"{change.removesuffix('.')}, or with --algorithm trpo, which refuses bad steps."
 
@@ -125,16 +125,17 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
         return None
     leaps, typical, most = int(np.sum(kl > t["leap"])), float(np.median(kl)), float(kl.max())
     numbers = {"median_kl": typical, "most_kl": most, "leaps": leaps, "updates": len(kl)}
-    change = _other_step(e, smaller=True)
-    # natural steps are set by their KL, of which the median tells; that the quadratic model of it
-    # fails once says nothing of the setting, nor does a step that adaptation took too far
-    by_kl, adapted = e.settings.get("algorithm") in SIZED_BY_KL, _adapts(e)
+    settings = Settings.of(e)
+    change = _other_step(settings, smaller=True)
+    # If the KL is set, its median shows the setting. A single large KL does not: the quadratic
+    # model of the KL may fail once, and an adapted step may be too long once.
+    by_kl, adapted = settings.facts.sized_by_kl, settings.adapts_step
     chance = t["share_natural"] if by_kl else t["share_adapted"] if adapted else 0.0
     at_first = adapted and np.any(kl[: int(t["first"])] > t["leap"])
     too_many = leaps >= t["leaps"] and leaps > chance * len(kl)
     if typical > t["typical"] or at_first or too_many:
         return Found(
-            f"The {_knob(e)} is too large: single updates replace the policy.",
+            f"The {_knob(settings)} is too large: single updates replace the policy.",
             f"KL(old ‖ new) of an update is {typical:.2g} nats in the median and reached "
             f"{most:.3g} at update {int(np.argmax(kl)) + 1}; {leaps} of {len(kl)} updates exceeded "
             f"{t['leap']:g}. Usual are 0.003 to 0.03.",
@@ -142,11 +143,12 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
             change,
         )
     sizes = e.metric("step_size")
-    steps = int(e.settings.get("ppo_epochs", 1)) * int(e.settings.get("ppo_minibatches", 1))
-    many = e.settings.get("algorithm") == "ppo" and "optimiser" not in e.passed_as_objects
-    normalised = e.settings.get("optimiser") in ("adam", "rmsprop")
-    if not (many and normalised and len(sizes) and np.nanmax(sizes) > t["weight_step"]):
+    normalised = settings.describes("optimiser") and settings["optimiser"] in ("adam", "rmsprop")
+    if not (settings.facts.minibatches and normalised and len(sizes)):
         return None
+    if not np.nanmax(sizes) > t["weight_step"]:
+        return None
+    steps = settings["ppo_epochs"] * settings["ppo_minibatches"]
     return Found(
         "The step size is too large: minibatch steps change the network's weights too much, and "
         "the clipped surrogate hides it.",
@@ -166,7 +168,9 @@ def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
     typical = float(np.median(kl))
     above = np.flatnonzero(kl > t["typical"])
     still = int(above[0]) if len(above) else len(kl)  # updates before the first that moved it
-    least = t["frozen"] if _adapts(e) else t["typical"]  # what is adapted is given time to rise
+    settings = Settings.of(e)
+    # an adapted step is given time to grow
+    least = t["frozen"] if settings.adapts_step else t["typical"]
     if not (typical < least or still >= t["still"]):
         return None
     sizes = e.metric("step_size")
@@ -174,43 +178,39 @@ def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
     if len(sizes) == len(e.metric("kl")) and still < len(kl) and sizes[still] > sizes[0] > 0:
         grown = f", while --target-kl raised the step size {sizes[still] / sizes[0]:.3g}-fold"
     return Found(
-        f"The {_knob(e)} is too small: updates leave the policy as it is.",
+        f"The {_knob(settings)} is too small: updates leave the policy as it is.",
         f"KL(old ‖ new) of an update is {typical:.2g} nats in the median, and below "
         f"{t['typical']:g} in each of the first {still} of {len(kl)} updates{grown}. Usual are "
         "0.003 to 0.03.",
         {"median_kl": typical, "still_updates": still, "updates": len(kl)},
-        _other_step(e, smaller=False),
+        _other_step(settings, smaller=False),
     )
 
 
-def _adapts(e: Examination) -> bool:
-    """Whether the step size follows the KL."""
-    return bool(e.settings.get("algorithm") in ("vanilla", "ppo") and e.settings.get("target_kl"))
+def _knob(settings: Settings) -> str:
+    return "step size (here --target-kl)" if settings.facts.sized_by_kl else "step size"
 
 
-def _knob(e: Examination) -> str:
-    sized = e.settings.get("algorithm") in SIZED_BY_KL
-    return "step size (here --target-kl)" if sized else "step size"
-
-
-def _other_step(e: Examination, *, smaller: bool) -> str:
-    algorithm = e.settings.get("algorithm", "vanilla")
-    if algorithm in SIZED_BY_KL:
-        given, value = _nearer(e, "target_kl", 2.0, smaller=smaller)
+def _other_step(settings: Settings, *, smaller: bool) -> str:
+    facts = settings.facts
+    if facts.sized_by_kl and facts.target_kl is not None:
+        given = float(settings["target_kl"])
+        value = _nearer(given, facts.target_kl, 2.0, smaller=smaller)
         return f"Train with --target-kl {value:g} in place of {given:g}."
-    given, value = _nearer(e, "step_size", 10.0, smaller=smaller)
+    if facts.step_size is None:  # somebody's own algorithm
+        return f"Give the algorithm a {'smaller' if smaller else 'larger'} step size."
+    given = float(settings["step_size"])
+    value = _nearer(given, facts.step_size, 10.0, smaller=smaller)
     change = f"Train with --step-size {value:g} in place of {given:g}"
-    if algorithm == "vanilla" and not e.settings.get("target_kl"):
-        return f"{change}, and --target-kl {DEFAULTS[algorithm]['target_kl']:g}, which adapts it."
+    if facts.target_kl is not None and not settings.adapts_step:
+        return f"{change}, and --target-kl {facts.target_kl:g}, which adapts it."
     return f"{change}."
 
 
-def _nearer(e: Examination, name: str, factor: float, *, smaller: bool) -> tuple[float, float]:
-    """A setting as it is, and as it should be: the default where that is far off, else a factor."""
-    default = float(DEFAULTS[e.settings.get("algorithm") or "vanilla"][name] or 1.0)
-    given = float(e.settings.get(name) or default)
-    off = given > 3 * default if smaller else given < default / 3
-    return given, default if off else given / factor if smaller else given * factor
+def _nearer(given: float, usual: float, factor: float, *, smaller: bool) -> float:
+    """What a setting should be: the usual value if it is far from that, else a factor away."""
+    off = given > 3 * usual if smaller else given < usual / 3
+    return usual if off else given / factor if smaller else given * factor
 
 
 def batch_below_noise_scale(e: Examination, t: Thresholds) -> Found | None:
@@ -222,11 +222,10 @@ def batch_below_noise_scale(e: Examination, t: Thresholds) -> Found | None:
     scale = e.noise.total.noise_scale
     if steps > t["steps"] or not scale.low > t["times"] * batch:
         return None
-    wanted = 2048
-    if e.settings.get("batch_episodes"):
-        change = f"--batch-episodes {max(16, round(wanted / max(steps / batch, 1)))}"
+    if Settings.of(e)["batch_episodes"]:
+        change = f"--batch-episodes {max(16, round(USUAL_BATCH_STEPS / max(steps / batch, 1)))}"
     else:
-        change = f"--batch-steps {wanted}"
+        change = f"--batch-steps {USUAL_BATCH_STEPS}"
     return Found(
         "The batch is far below the gradient noise scale: its gradient points nearly at random.",
         f"A batch of about {batch:.3g} episodes ({steps:.0f} steps) faces a noise scale of at "

@@ -11,6 +11,7 @@ Thresholds = Mapping[str, float]
 EVERYTHING = ("*",)
 # findings that many causes bring about; left out where such a cause is found
 SYMPTOMS = (
+    "training-stopped",
     "entropy-collapsed",
     "return-collapsed",
     "mean-action-saturated",

@@ -1,15 +1,18 @@
 """What is wrong with the task itself: its rewards, observations, bounds and time limits."""
 
+import math
+
 import numpy as np
 
 from policygrad.diagnostics.examination import Examination, Sample
 from policygrad.diagnostics.rules.rule import EVERYTHING, SYMPTOMS, Found, Rule, Thresholds
+from policygrad.diagnostics.rules.settings import Settings
 
 
 def observations_not_finite(e: Examination, t: Thresholds) -> Found | None:
     """An observation is NaN or infinite, in a fresh episode or when training stopped."""
     seen = e.sample.observations_not_finite if e.sample else 0
-    stopped = e.failure if e.failure and "observation" in e.failure.split(" of ")[0] else None
+    stopped = _stopped_on(e, "observation")
     if seen < t["numbers"] and not stopped:
         return None
     return Found(
@@ -23,7 +26,7 @@ def observations_not_finite(e: Examination, t: Thresholds) -> Found | None:
 def rewards_not_finite(e: Examination, t: Thresholds) -> Found | None:
     """A reward is NaN or infinite, in a fresh episode or when training stopped."""
     seen = e.sample.rewards_not_finite if e.sample else 0
-    stopped = e.failure if e.failure and "in the reward" in e.failure else None
+    stopped = _stopped_on(e, "reward")
     if seen < t["rewards"] and not stopped:
         return None
     return Found(
@@ -35,12 +38,51 @@ def rewards_not_finite(e: Examination, t: Thresholds) -> Found | None:
     )
 
 
-def _where(seen: int, what: str, sample: Sample | None, stopped: str | None) -> str:
+def mask_permits_nothing(e: Examination, t: Thresholds) -> Found | None:
+    """An action mask permits no action, in a fresh episode or when training stopped."""
+    seen = e.sample.masks_without_action if e.sample else 0
+    stopped = _stopped_on(e, "mask")
+    if seen < t["masks"] and not stopped:
+        return None
+    return Found(
+        "The environment's action mask permits no action at all.",
+        _where(seen, "action masks", e.sample, stopped, "permit no action"),
+        {"masks_without_action": seen},
+        "Correct the environment's action_mask: it needs a 1 for every action that is possible. A "
+        "state without any should end the episode.",
+    )
+
+
+def training_stopped(e: Examination, t: Thresholds) -> Found | None:
+    """Training stopped by itself, on a number that the environment did not return."""
+    named = ("observation", "reward", "mask")  # which have rules of their own
+    failures = int(e.failure is not None and e.failure.kind not in named)
+    if e.failure is None or failures < t["failures"]:
+        return None
+    if e.failure.kind == "critic":
+        change = "Train with a smaller --critic-step-size, and with --scale-rewards."
+    else:
+        change = "Train with a smaller --step-size or --target-kl, or look at the policy's outputs."
+    return Found(
+        "Training stopped by itself, because an update was not finite.",
+        f"Training stopped after {e.failure.env_steps:,} steps: {e.failure.message}.",
+        {"env_steps": e.failure.env_steps},
+        change,
+    )
+
+
+def _stopped_on(e: Examination, kind: str) -> str | None:
+    """Why training stopped, if a number of this kind stopped it."""
+    return e.failure.message if e.failure is not None and e.failure.kind == kind else None
+
+
+def _where(
+    seen: int, what: str, sample: Sample | None, stopped: str | None, wrong: str = "are not finite"
+) -> str:
     parts = []
     if seen and sample:
         parts.append(
-            f"{seen:,} {what} in {sample.episodes} fresh episodes ({sample.steps:,} steps) are not "
-            "finite"
+            f"{seen:,} {what} in {sample.episodes} fresh episodes ({sample.steps:,} steps) {wrong}"
         )
     if stopped:
         parts.append(f"training stopped on {stopped}")
@@ -110,14 +152,15 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
     s = e.sample
     if s is None or not s.discounted_size > 0:
         return None
-    scaled = bool(e.settings.get("scale_rewards", True))
+    settings = Settings.of(e)
+    scaled = settings["scale_rewards"]
     size = s.discounted_size
     if scaled:
         # a policy that has learned to avoid enormous rewards no longer shows them
         scales = e.metric("reward_scale")
         size = float(np.max(1 / scales[scales > 0], initial=size))
         wrong, outside = size > t["most_scaled"], f"above {t['most_scaled']:g}"
-    elif not critic_network(e):
+    elif not settings.critic_network:
         return None
     else:
         wrong = not t["least"] <= size <= t["most"]
@@ -125,7 +168,7 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
     if not wrong:
         return None
     least, most = s.rewards.least, s.rewards.most
-    factor = 10.0 ** -round(_log10(size))
+    factor = 10.0 ** -math.floor(math.log10(min(size, 1e38)))  # which float32 can hold
     if scaled:
         change = (
             f"Multiply the rewards by about {factor:.0e} in the environment, and keep "
@@ -146,25 +189,10 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
     )
 
 
-def _log10(x: float) -> int:
-    return len(f"{x:.0f}") - 1 if x >= 1 else -int(f"{x:e}".split("e-")[1])
-
-
-def critic_network(e: Examination) -> bool:
-    """Whether the settings name a value network that is fitted to returns."""
-    baseline = e.settings.get("baseline") or "value-network"
-    bootstraps = e.settings.get("estimator") in ("gae", "td", "n-step")
-    return "estimator" not in e.passed_as_objects and (baseline == "value-network" or bootstraps)
-
-
 def observations_unnormalised(e: Examination, t: Thresholds) -> Found | None:
     """Observations are not normalised, and too large or too small for tanh units."""
-    s = e.sample
-    if (
-        s is None
-        or "policy" in e.passed_as_objects
-        or e.settings.get("normalise_observations", True)
-    ):
+    s, settings = e.sample, Settings.of(e)
+    if s is None or not settings.describes("policy") or settings["normalise_observations"]:
         return None
     least, most = s.observation_size.least, s.observation_size.most
     if not (most > t["most"] or most < t["least"]):
@@ -180,14 +208,14 @@ def observations_unnormalised(e: Examination, t: Thresholds) -> Found | None:
 
 def actions_saturated(e: Examination, t: Thresholds) -> Found | None:
     """The policy's noise is so wide that most actions are clipped to a bound."""
-    s = e.sample
-    least = t["squashed_noise"] if e.settings.get("tanh_gaussian") else t["noise"]
+    s, settings = e.sample, Settings.of(e)
+    least = t["squashed_noise"] if settings["tanh_gaussian"] else t["noise"]
     if s is None or not (s.at_bounds >= t["share"] and s.action_noise >= least):
         return None
-    log_std = float(e.settings.get("log_std", 0.0))
+    log_std = float(settings["log_std"])
     if log_std > 0:
         change = f"Train with --log-std -0.5 in place of {log_std:g}."
-    elif e.settings.get("entropy_coefficient"):
+    elif settings["entropy_coefficient"]:
         change = "Train with --entropy-coefficient 0; the bonus widens the noise."
     else:
         change = "Train with --tanh-gaussian, or with a tenth of the --step-size."
@@ -234,21 +262,17 @@ def at_its_best(e: Examination, progress: float) -> bool:
 
 def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
     """Episodes are truncated so early that most of the return's weight lies after the limit."""
-    s = e.sample
-    if s is None or s.truncated < t["share"] or "estimator" in e.passed_as_objects:
+    s, settings = e.sample, Settings.of(e)
+    if s is None or s.truncated < t["share"] or not settings.describes("estimator"):
         return None
-    discount, length = float(e.settings.get("discount", 0.99)), s.lengths.mean
-    ends = e.settings.get("time_limit") == "terminates"
+    discount, length = float(settings["discount"]), s.lengths.mean
+    ends = settings.limit_terminates
     behind = discount**length
     numbers = {"truncated": s.truncated, "length": length, "weight_behind_limit": behind}
     seen = (
         f"{s.truncated:.0%} of {s.episodes} fresh episodes are truncated, after {length:.0f} steps"
     )
-    if (
-        ends
-        and behind > t["weight_ended"]
-        and e.settings.get("estimator") in ("gae", "td", "n-step")
-    ):
+    if ends and behind > t["weight_ended"] and settings.bootstraps:
         return Found(
             "Time limits dominate. They are treated as the end of the task, but the policy does "
             "not see the time that is left.",
@@ -284,6 +308,14 @@ RULES = (
         "One NaN in a reward makes every weight of the batch NaN.",
         1.0,
         rewards_not_finite,
+        EVERYTHING,
+    ),
+    Rule(
+        "mask-permits-nothing",
+        {"masks": 1},
+        "By definition: a policy cannot act if no action has a probability.",
+        1.0,
+        mask_permits_nothing,
         EVERYTHING,
     ),
     Rule(
@@ -356,5 +388,13 @@ RULES = (
         "Pardo et al. 2018; γ^length is the weight of what comes after the limit.",
         0.6,
         time_limit_dominates,
+    ),
+    Rule(
+        "training-stopped",
+        {"failures": 1},
+        "By definition: an update that is not finite is not taken. It is a consequence of other "
+        "causes, which are named first if they are found.",
+        0.65,
+        training_stopped,
     ),
 )

@@ -5,20 +5,26 @@ import numpy as np
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.intervals import Measured
 from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
-from policygrad.diagnostics.rules.task import critic_network
+from policygrad.diagnostics.rules.settings import (
+    USUAL_CRITIC_EPOCHS,
+    USUAL_CRITIC_STEP_SIZE,
+    USUAL_DISCOUNT,
+    USUAL_LAMBDA,
+    Settings,
+)
 
 # names of estimators in the comparison that are no flags
 IN_USE, WITH, WITHOUT = "in use", "with baseline", "without baseline"
 LAMBDA_FLAG = "--gae-lambda"
-ADAM = 1e-3  # the default critic's step size, which the advice names
+_USUAL_CRITIC = f"--critic-step-size {USUAL_CRITIC_STEP_SIZE:g}"
 
 
 def discount_too_low(e: Examination, t: Thresholds) -> Found | None:
     """The horizon 1/(1 − γ) is short, and episodes are many horizons long."""
-    if e.sample is None or "estimator" in e.passed_as_objects:
+    settings = Settings.of(e)
+    if e.sample is None or not settings.describes("estimator"):
         return None
-    discount = float(e.settings.get("discount", 0.99))
-    horizon = 1 / (1 - discount) if discount < 1 else np.inf
+    discount, horizon = float(settings["discount"]), settings.horizon
     length = e.sample.lengths.most
     if horizon > t["horizon"] or length < t["episodes_horizons"] * horizon:
         return None
@@ -28,21 +34,18 @@ def discount_too_low(e: Examination, t: Thresholds) -> Found | None:
         f"--discount is {discount:g}, a horizon of 1/(1 − γ) = {horizon:.3g} steps, while episodes "
         f"last up to {length:.0f} (mean {e.sample.lengths.mean:.0f}).",
         {"discount": discount, "horizon": horizon, "longest_episode": length},
-        "Train with --discount 0.99.",
+        f"Train with --discount {USUAL_DISCOUNT:g}.",
     )
 
 
 def discount_too_high(e: Examination, t: Thresholds) -> Found | None:
     """γ is nearly 1 and most episodes are truncated early: values grow very large."""
-    s = e.sample
-    if s is None or "estimator" in e.passed_as_objects or s.truncated < t["truncated"]:
+    s, settings = e.sample, Settings.of(e)
+    if s is None or s.truncated < t["truncated"]:
         return None
-    if e.settings.get("time_limit") == "terminates" or not critic_network(e):
+    if settings.limit_terminates or not settings.bootstraps:
         return None
-    if e.settings.get("estimator") not in ("gae", "td", "n-step"):
-        return None
-    discount = float(e.settings.get("discount", 0.99))
-    horizon = 1 / (1 - discount) if discount < 1 else np.inf
+    discount, horizon = float(settings["discount"]), settings.horizon
     if horizon < max(t["horizon"], t["horizons_episode"] * s.lengths.mean):
         return None
     return Found(
@@ -51,38 +54,21 @@ def discount_too_high(e: Examination, t: Thresholds) -> Found | None:
         f"--discount is {discount:g}, a horizon of {horizon:.3g} steps; {s.truncated:.0%} of the "
         f"episodes are truncated, after {s.lengths.mean:.0f} steps, and bootstrap there.",
         {"discount": discount, "horizon": float(horizon), "length": s.lengths.mean},
-        "Train with --discount 0.99, or with --time-limit terminates where the limit is part of "
-        "the task.",
+        f"Train with --discount {USUAL_DISCOUNT:g}, or with --time-limit terminates if the limit is "
+        "part of the task.",
     )
-
-
-def _effective_lambda(e: Examination) -> tuple[float, str] | None:
-    """λ, or what corresponds to it, and the setting that it follows from."""
-    settings = e.settings
-    if "estimator" in e.passed_as_objects:
-        return None
-    match settings.get("estimator"):
-        case "gae":
-            x = float(settings.get("gae_lambda", 0.95))
-            return x, f"--gae-lambda is {x:g}"
-        case "td":
-            return 0.0, "--estimator is td, which is λ = 0"
-        case "n-step":
-            n = int(settings.get("n", 5))
-            return 1 - 1 / n, f"--estimator is n-step with --n {n}, about λ = {1 - 1 / n:.2g}"
-    return None
 
 
 def lambda_too_low(e: Examination, t: Thresholds) -> Found | None:
     """λ is small, and the critic explains little of the variance of the returns."""
-    found = _effective_lambda(e)
+    found = Settings.of(e).effective_lambda
     if found is None or e.sample is None or found[0] >= t["lambda"]:
         return None
     explains = e.sample.critic_explains
     if explains >= t["explained"]:
         return None
     untrained = critic_not_trained(e, CRITIC_NOT_TRAINED) is not None
-    also = f", and a critic that is trained: --critic-step-size {ADAM:g}" if untrained else ""
+    also = f", and a critic that is trained: {_USUAL_CRITIC}" if untrained else ""
     known = f"{explains:.2f}" if np.isfinite(explains) else "unknown"
     return Found(
         f"λ is too low: the advantages rest on a critic that is {'un' if untrained else 'badly '}"
@@ -90,7 +76,7 @@ def lambda_too_low(e: Examination, t: Thresholds) -> Found | None:
         f"{found[1]}, so that later rewards count only through the critic's values; the critic "
         f"explains {known} of the variance of the returns of fresh episodes.",
         {"lambda": found[0], "critic_explains": explains},
-        f"Train with --estimator gae --gae-lambda 0.95{also}.",
+        f"Train with --estimator gae {LAMBDA_FLAG} {USUAL_LAMBDA:g}{also}.",
     )
 
 
@@ -104,14 +90,15 @@ def critic_not_trained(e: Examination, t: Thresholds) -> Found | None:
     gap = float(np.median(gaps)) if len(gaps) else float("nan")
     explained = float(np.median(before)) if len(before) else float("nan")
     known = e.sample.critic_explains if e.sample else float("nan")
-    step_size = float(e.settings.get("critic_step_size", ADAM))
-    named = critic_network(e) and step_size < t["step_size"]
-    uses = critic_network(e) or "estimator" in e.passed_as_objects
+    settings = Settings.of(e)
+    step_size, network = float(settings["critic_step_size"]), settings.critic_network
+    named = network and step_size < t["step_size"]
+    uses = network or not settings.describes("estimator")
     poor = explained < t["explained"] and known < t["explained"]
     still = uses and len(gaps) >= t["updates"] and gap < t["gap"] and poor
     if not (named or still):
         return None
-    seen = f"--critic-step-size is {step_size:g}" if critic_network(e) else "Fits change nothing"
+    seen = f"--critic-step-size is {step_size:g}" if network else "Fits change nothing"
     if len(gaps):
         seen += (
             f"; in the median update the explained variance is {explained:.3g} before the fit, and "
@@ -124,7 +111,7 @@ def critic_not_trained(e: Examination, t: Thresholds) -> Found | None:
         f"{seen}.",
         {"critic_step_size": step_size, "gap": gap, "explained_variance": explained,
          "critic_explains": known},
-        f"Train with --critic-step-size {ADAM:g}.",
+        f"Train with {_USUAL_CRITIC}.",
     )  # fmt: skip
 
 
@@ -144,11 +131,12 @@ def critic_explains_nothing(e: Examination, t: Thresholds) -> Found | None:
     varies = e.sample is not None and e.sample.returns_vary >= t["returns_vary"]
     if not (varies and late < t["explained"] and known < t["explained"]):
         return None
-    step_size = float(e.settings.get("critic_step_size", ADAM))
-    if step_size > 3 * ADAM:
-        change = f"Train with --critic-step-size {ADAM:g} in place of {step_size:g}."
-    elif int(e.settings.get("critic_epochs", 10)) < 5:
-        change = "Train with --critic-epochs 10."
+    settings = Settings.of(e)
+    step_size = float(settings["critic_step_size"])
+    if step_size > 3 * USUAL_CRITIC_STEP_SIZE:
+        change = f"Train with {_USUAL_CRITIC} in place of {step_size:g}."
+    elif 2 * settings["critic_epochs"] < USUAL_CRITIC_EPOCHS:
+        change = f"Train with --critic-epochs {USUAL_CRITIC_EPOCHS}."
     else:
         change = "Train with --baseline linear-features, or with more --critic-epochs."
     return Found(
@@ -171,7 +159,7 @@ def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
     varies = e.sample is not None and e.sample.returns_vary >= t["returns_vary"]
     if not (learned and varies):
         return None
-    epochs = int(e.settings.get("critic_epochs", 10))
+    epochs = int(Settings.of(e)["critic_epochs"])
     return Found(
         "The critic overfits: it fits each batch closely and does not predict the next one.",
         f"Explained variance is {early:.3g} before the fit and {late:.3g} after it, in the median "
@@ -196,7 +184,7 @@ def baseline_hurts(e: Examination, t: Thresholds) -> Found | None:
         f"On {c.episodes} fresh episodes it multiplies the gradient's variance by "
         f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}].",
         {"times": ratio.value, "times_low": ratio.low, "times_high": ratio.high},
-        "Train with --baseline linear-features, or with --critic-step-size 0.001.",
+        f"Train with --baseline linear-features, or with {_USUAL_CRITIC}.",
     )
 
 
