@@ -221,7 +221,7 @@ def _recorded(
         passed_as_objects=tuple(saved["objects"]),
         metrics=metrics,
         env_steps=int(steps[-1]) if len(steps) else 0,
-        failure=_why(directory),
+        failure=directory.read_failure(),
     )
     if found.updates:
         return found
@@ -265,11 +265,6 @@ def sample_of(
     """`measure`, of an agent in its environment."""
     spaces = environment.observation_space, environment.action_space
     return measure(agent.policy, *spaces, record, unfinished, discount=discount, judged=judged)
-
-
-def _why(directory: RunDirectory) -> str | None:
-    failure = directory.read_failure()
-    return None if failure is None else failure.message
 
 
 @dataclass(frozen=True)

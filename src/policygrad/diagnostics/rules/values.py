@@ -54,8 +54,8 @@ def discount_too_high(e: Examination, t: Thresholds) -> Found | None:
         f"--discount is {discount:g}, a horizon of {horizon:.3g} steps; {s.truncated:.0%} of the "
         f"episodes are truncated, after {s.lengths.mean:.0f} steps, and bootstrap there.",
         {"discount": discount, "horizon": float(horizon), "length": s.lengths.mean},
-        f"Train with --discount {USUAL_DISCOUNT:g}, or with --time-limit terminates if the limit is "
-        "part of the task.",
+        f"Train with --discount {USUAL_DISCOUNT:g}, or with --time-limit terminates if the limit "
+        "is part of the task.",
     )
 
 
