@@ -11,10 +11,12 @@ import pytest
 from policygrad import estimators
 from policygrad.algorithms import PPO, TRPO, Batch, Natural, Vanilla, learner
 from policygrad.algorithms.base import traced
-from policygrad.algorithms.policy_change import mean_kl, thin
+from policygrad.algorithms.policy_change import gradient_of_mean, mean_kl, thin
+from policygrad.algorithms.step_size import StepSize
 from policygrad.core.modules import combine, split
 from policygrad.gradients.scores import log_probs_of, policy_gradient
 from tests.algorithms.test_vanilla import CRITIC, GAUSSIAN, KEY, TWO, policy_of, record_of
+from tests.worlds import Remembering
 
 ESTIMATOR = estimators.gae(critic=CRITIC)
 
@@ -92,6 +94,29 @@ def test_trpo_halves_a_step_that_is_too_long():
     assert float(mean_kl(policy, improved.policy, batch.trajectories)) <= 0.1
 
 
+def test_trpo_lowers_its_limit_on_the_kl_with_what_remains():
+    policy, batch = batch_of()
+    trpo = traced(TRPO(target_kl=2.0, kl_slack=0.05))
+
+    @jax.jit
+    def kl_of_update(remaining):
+        new = trpo.improve(KEY, policy, (), batch._replace(remaining=remaining)).policy
+        return mean_kl(policy, new, batch.trajectories)
+
+    early, late = (float(kl_of_update(jnp.float32(x))) for x in (1.0, 0.25))
+    assert 0.1 * 0.25 < early <= 0.1
+    assert 0 < late <= 0.1 * 0.25
+
+
+def test_fisher_share_is_the_share_of_rows_that_the_curvature_is_taken_on():
+    policy, batch = batch_of()
+    gradient = policy_gradient(policy, batch.trajectories, batch.psi)
+    ours = Natural(fisher_share=0.5).natural_step(policy, gradient, batch)
+    fewer = batch._replace(trajectories=thin(policy, 2, batch.trajectories))
+    theirs = Natural().natural_step(policy, gradient, fewer)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
 def test_trpo_accepts_a_step_that_gains_by_entropy_alone():
     policy, batch = batch_of()
     silent = batch._replace(psi=jnp.zeros_like(batch.psi))
@@ -100,17 +125,54 @@ def test_trpo_accepts_a_step_that_gains_by_entropy_alone():
     assert float(improved.step_size) > 0
 
 
+ONE_STEP = {"optimiser": optax.identity(), "step_size": 1e-3, "epochs": 1, "minibatches": 1}
+
+
+def ppo_step(policy, batch, **settings):
+    """The change of the differentiated leaves in one update, and the update."""
+    ppo = traced(PPO(**ONE_STEP | settings))
+    improved = ppo.improve(KEY, policy, ppo.start(split(policy)[0]), batch)
+    return flat(split(improved.policy)[0]) - flat(split(policy)[0]), improved
+
+
 def test_first_ppo_step_is_the_policy_gradient():
     policy, batch = batch_of()
-    ppo = traced(
-        PPO(
-            optimiser=optax.identity(), step_size=1e-3, epochs=1, minibatches=1, max_global_norm=0.0
-        )
-    )
-    new = ppo.improve(KEY, policy, ppo.start(split(policy)[0]), batch).policy
-    change = jax.tree.map(jnp.subtract, split(new)[0], split(policy)[0])
-    expected = policy_gradient(policy, batch.trajectories, batch.psi)
-    np.testing.assert_allclose(flat(change), 1e-3 * flat(expected), rtol=1e-3, atol=1e-7)
+    change, improved = ppo_step(policy, batch, max_global_norm=0.0)
+    expected = flat(policy_gradient(policy, batch.trajectories, batch.psi))
+    np.testing.assert_allclose(change, 1e-3 * expected, rtol=1e-3, atol=1e-7)
+    assert float(improved.gradient_norm) == pytest.approx(np.linalg.norm(expected), rel=1e-4)
+
+
+def test_first_ppo_step_has_the_entropy_bonus_of_the_family():
+    policy, batch = batch_of()
+    change, _ = ppo_step(policy, batch, max_global_norm=0.0, entropy_coefficient=0.5)
+    expected, _ = traced(Vanilla(entropy_coefficient=0.5)).ascent(policy, batch)
+    np.testing.assert_allclose(change, 1e-3 * flat(expected), rtol=1e-3, atol=1e-7)
+
+
+def test_ppo_shortens_each_gradient_and_shrinks_each_step():
+    policy, batch = batch_of()
+    full, improved = ppo_step(policy, batch, max_global_norm=0.0)
+    limit = float(improved.gradient_norm) / 4
+    late = batch._replace(remaining=jnp.float32(0.5))
+    short, improved = ppo_step(policy, late, max_global_norm=limit)
+    np.testing.assert_allclose(short, full / 8, rtol=1e-3, atol=1e-7)
+    assert float(improved.gradient_norm) == pytest.approx(4 * limit)  # what is logged: before
+    assert float(improved.step_size) == pytest.approx(0.5e-3)
+    assert float(improved.improver.step_size) == pytest.approx(1e-3)  # of a run's beginning
+
+
+def test_ppo_makes_as_many_steps_as_it_has_minibatches_in_all_epochs():
+    policy, batch = batch_of()
+    _, improved = ppo_step(policy, batch, optimiser=optax.scale_by_adam(), epochs=3, minibatches=2)
+    assert int(improved.improver.optimiser.count) == 6
+
+
+def test_ppo_adapts_its_step_size_where_it_has_a_target():
+    improver = StepSize((), jnp.float32(0.1))
+    for target, kl, expected in ((0.01, 9.0, 0.1 / 1.5), (0.01, 0.0, 0.15), (0.0, 9.0, 0.1)):
+        adapted = traced(PPO(target_kl=target)).adapt(improver, jnp.float32(kl), 1.0)
+        assert float(adapted.step_size) == pytest.approx(expected)
 
 
 def test_ppo_gains_nothing_beyond_the_clip_ratio():
@@ -131,6 +193,28 @@ def test_thinned_steps_keep_valid_and_observations_together():
         np.testing.assert_array_equal(
             kept.observations[:, lane], record.observations[lane % 2 :: 2, lane][: len(kept.valid)]
         )
+
+
+def test_lanes_of_a_policy_with_memory_are_thinned_whole():
+    record = record_of()
+    lanes = record.valid.shape[1]
+    record = replace(record, carry=jnp.arange(2.0 * lanes).reshape(1, lanes, 2))
+    kept = thin(Remembering(jnp.ones((2, 2))), 2, record)
+    for name in ("observations", "valid", "times", "carry"):
+        np.testing.assert_array_equal(getattr(kept, name), getattr(record, name)[:, ::2])
+
+
+def test_gradient_of_the_mean_weighed_log_probability_is_the_policy_gradient():
+    policy, batch = batch_of()
+    valid = batch.trajectories.valid.at[2, 1].set(False)
+    record = replace(batch.trajectories, valid=valid)
+
+    def weighed(distribution, action, psi):
+        return psi * distribution.log_prob(action)
+
+    ours = gradient_of_mean(weighed, policy, record, record.actions, batch.psi)
+    theirs = policy_gradient(policy, record, batch.psi)
+    np.testing.assert_allclose(flat(ours), flat(theirs), rtol=1e-4, atol=1e-7)
 
 
 def test_members_share_everything_but_the_improvement():

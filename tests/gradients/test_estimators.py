@@ -305,6 +305,33 @@ def test_jit_equals_eager_and_numbers_are_traced(estimator):
     assert len(traces) == 1
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        estimators.total_return,
+        estimators.reward_indexed,
+        estimators.reward_to_go,
+        partial(estimators.n_step, critic=FirstFeature()),
+        partial(estimators.td, critic=FirstFeature()),
+        partial(estimators.gae, critic=FirstFeature()),
+    ],
+)
+def test_advantages_are_normalised_where_it_is_asked_for(make):
+    record = random_episodes()
+    plain, normalised = make(), make(normalise_advantages=True)
+    assert (plain.normalise_advantages, normalised.normalise_advantages) == (False, True)
+    expected = normalise(psi_of(plain, record), record.valid)
+    np.testing.assert_allclose(psi_of(normalised, record), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_discount_of_states_multiplies_what_was_normalised():
+    record = random_episodes()
+    estimator = estimators.reward_to_go(discount=0.5, normalise_advantages=True)
+    kept = replace(estimator, discounted_states=True)
+    expected = 0.5**record.times * psi_of(estimator, record)
+    np.testing.assert_allclose(psi_of(kept, record), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_weights_are_held_constant():
     record = random_segments()
     estimator = estimators.gae(critic=baselines.linear_features())

@@ -14,6 +14,7 @@ from policygrad.gradients.scores import (
     policy_gradient,
     reward_indexed_gradient,
     score_function_gradient,
+    score_products,
     score_squares,
     trajectory_score,
 )
@@ -212,6 +213,19 @@ def test_score_squares_do_not_depend_on_chunks(enumerated):
     np.testing.assert_allclose(ours[:, :100], expected, rtol=1e-12)
 
 
+def test_score_products_are_those_of_every_step_with_a_vector_of_its_episode(enumerated):
+    policy, record, _ = enumerated
+    record = jax.tree.map(lambda x: x[:, :20], record)
+    vectors = np.random.default_rng(0).normal(size=(20, *policy.logits.shape))
+    found = jax.jit(score_products)(policy, record, Softmax(jnp.asarray(vectors)))
+    pi, expected = softmax(np.asarray(policy.logits)), np.zeros(record.rewards.shape)
+    states, actions = np.asarray(record.observations), np.asarray(record.actions)
+    for t, n in np.argwhere(record.valid):
+        of_state = vectors[n, states[t, n]]
+        expected[t, n] = of_state[actions[t, n]] - pi[states[t, n]] @ of_state
+    np.testing.assert_allclose(found, expected, atol=1e-14)
+
+
 def test_jit_equals_eager(enumerated):
     policy, record, _ = enumerated
     for function in (policy_gradient, reward_indexed_gradient):
@@ -238,7 +252,13 @@ def test_carried_leaves_get_no_gradient(enumerated):
 
 
 @pytest.mark.parametrize(
-    "function", [episode_gradients, reward_indexed_gradient, lambda p, r, _: trajectory_score(p, r)]
+    "function",
+    [
+        episode_gradients,
+        reward_indexed_gradient,
+        score_products,
+        lambda p, r, _: trajectory_score(p, r),
+    ],
 )
 def test_segments_are_refused(function):
     segments = random_segments(steps=10)
