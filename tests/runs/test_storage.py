@@ -1,7 +1,9 @@
 import hashlib
 import io
 import json
+import os
 import pickle
+import stat
 import subprocess
 import sys
 import time
@@ -45,6 +47,42 @@ def test_saving_again_replaces(stem):
     arrays, data = storage.load(stem)
     assert list(arrays) == ["x"]
     assert data["env_steps"] == 13
+
+
+def test_content_is_on_the_disk_before_its_name_and_the_name_before_what_follows(
+    tmp_path, monkeypatch
+):
+    events = []
+
+    def fsync(descriptor):
+        found = os.fstat(descriptor)
+        events.append("directory" if stat.S_ISDIR(found.st_mode) else f"{found.st_size} bytes")
+
+    def replace(source, target):
+        events.append(f"named {target.name}")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    storage.write_atomically(tmp_path / "a", b"12345")
+    assert events == ["5 bytes", "named a", "directory"]
+    assert not list(tmp_path.iterdir())  # nor is a temporary file left where it was not named
+
+
+def test_save_that_stops_between_its_files_leaves_no_old_one_to_be_read_with_a_new_one(
+    stem, monkeypatch
+):
+    write = storage.write_atomically
+
+    def interrupted(path, content):
+        if path.suffix == ".json":
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(storage, "write_atomically", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        storage.save(stem, ARRAYS, {"env_steps": 13})
+    with pytest.raises(RunError, match=r"cannot read .*state\.json"):
+        storage.load(stem)
 
 
 @pytest.mark.parametrize("bit", [0, 3, 7])
@@ -178,11 +216,14 @@ def test_pytree_round_trip():
         "key": jax.random.key(3),
         "f": jnp.tanh,
         "n": None,
+        "host": np.zeros(2),
     }
     arrays = storage.to_arrays(tree, "x")
     back = storage.from_arrays(tree, arrays, "x", Path("here"))
     assert back["f"] is jnp.tanh
     np.testing.assert_array_equal(back["a"][0], tree["a"][0])
+    assert isinstance(back["a"][0], jax.Array)
+    assert isinstance(back["host"], np.ndarray)
     assert jax.random.key_data(back["key"]).tolist() == jax.random.key_data(tree["key"]).tolist()
 
 
