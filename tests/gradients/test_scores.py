@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from policygrad.core.modules import Carried
+from policygrad.gradients import scores
 from policygrad.gradients.estimators import reward_to_go
 from policygrad.gradients.scores import (
     column_moments,
     episode_gradients,
+    log_probs_of,
     policy_gradient,
     reward_indexed_gradient,
     score_function_gradient,
@@ -93,6 +95,14 @@ def test_values_are_held_constant():
     values = jnp.array([3.0, -1.0])
     assert gradient(values) != 0
     np.testing.assert_array_equal(jax.grad(gradient)(values), 0)
+
+
+def test_log_probs_are_those_of_the_actions_and_zero_where_none_was_taken(enumerated):
+    policy, record, _ = enumerated
+    pi = softmax(np.asarray(policy.logits))
+    log_probs = np.log(pi[np.asarray(record.observations), np.asarray(record.actions)])
+    expected = np.where(record.valid, log_probs, 0)
+    np.testing.assert_allclose(jax.jit(log_probs_of)(policy, record), expected, rtol=1e-12)
 
 
 def test_mean_trajectory_score_is_zero(enumerated):
@@ -202,6 +212,15 @@ def test_column_moments_are_those_of_the_columns(enumerated, whole):
     scale = 1 if whole else count / int(record.valid.sum())
     expected = np.mean(np.sum((np.asarray(each) * scale) ** 2, axis=(1, 2)))
     np.testing.assert_allclose(square, expected, rtol=1e-6)
+
+
+def test_columns_that_are_longer_than_a_chunk_are_taken_one_by_one(enumerated, monkeypatch):
+    policy, record, _ = enumerated
+    record = jax.tree.map(lambda x: x[:, :20], record)
+    once = jax.jit(column_moments)(policy, record, record.rewards)
+    monkeypatch.setattr(scores, "chunk_rows", lambda: len(record.rewards) - 1)
+    ours = jax.jit(lambda *given: column_moments(*given))(policy, record, record.rewards)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), ours, once)
 
 
 def test_score_squares_do_not_depend_on_chunks(enumerated):

@@ -188,6 +188,18 @@ def test_kind_of_batch_is_one_of_two():
             make_collector(environment, policy, KEY, num_envs=2, **kind)
 
 
+def test_the_cap_on_an_episode_is_the_time_limit_where_none_is_given():
+    collector, policy = collector_of("CartPole-v1", episodes=2)
+    assert collector.collect(policy, KEY).rewards.shape[1] == 2
+    capped, _ = collector_of("CartPole-v1", episodes=2, max_episode_steps=3)
+    with pytest.raises(PolicygradError, match="within 3 steps"):
+        capped.collect(policy, KEY)
+    limited = make("CartPole-v1", 4, kwargs={"max_episode_steps": 5})
+    collector = make_collector(limited, policy, KEY, num_envs=4, episodes=4)
+    lengths = collector.collect(policy, KEY).valid.sum(axis=0)
+    np.testing.assert_array_equal(lengths, 5)  # where they are truncated, and so have ended
+
+
 def test_compiled_lanes_start_alike_for_the_same_key():
     environment = make(DuckLottery(), 8)
     a, b = (segments.start_lanes(environment, policy_for(Lottery()), KEY, 8) for _ in range(2))

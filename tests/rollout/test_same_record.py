@@ -251,6 +251,40 @@ def test_padding_holds_the_longest_episode_in_few_shapes():
     assert lengths == {16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024}
 
 
+def test_compiled_episodes_go_on_from_where_they_are_told_to():
+    """With first actions of the caller's, which the policy gave no probability."""
+    environment = make(DuckChain(length=5), N)
+    lanes = segments.start_lanes(environment, POLICY, KEY, N)
+    ones, two = jnp.ones(N, jnp.int32), 2
+    for _ in range(two):
+        lanes, _ = segments.advance(environment, lanes, KEY, ones)
+    record, unfinished = episodes_.collect_episodes(
+        environment, POLICY, KEY, episodes=N, max_steps=6, greedy=True, start=(lanes, ones)
+    )
+    assert not unfinished.any()
+    np.testing.assert_array_equal(record.valid.sum(axis=0), 5 - two)
+    np.testing.assert_array_equal(record.observations[0], lanes.observations)
+    np.testing.assert_array_equal(record.times[:, 0], two + np.arange(6))
+    np.testing.assert_array_equal(record.cut_times, np.full((1, N), 5))
+    sampled, _ = episodes_.collect_episodes(
+        environment, POLICY, KEY, episodes=N, max_steps=6, start=(lanes, ones)
+    )
+    np.testing.assert_array_equal(sampled.actions[0], 1)
+    np.testing.assert_array_equal(sampled.log_probs[0], 0)
+    assert (sampled.log_probs[1:3] < 0).all()
+    np.testing.assert_array_equal(sampled.log_probs[3:], 0)
+
+
+def test_host_records_every_successor_of_lanes_that_say_a_longer_time_limit():
+    lanes = host_lanes({"length": 3, "terminates": False}, 2)
+    lanes.time_limit = 100
+    lanes.start(0)
+    ones = np.ones(2, np.int32), np.zeros(2, np.float32)
+    record = host.collect_segment(lanes, lambda row, o, times: ones, 12)
+    np.testing.assert_array_equal(record.cut_times, np.full((4, 2), 3))
+    np.testing.assert_array_equal(record.cut_observations[..., 1], 3)
+
+
 def test_trim_keeps_every_transition():
     environment = make(DuckChain(length=3), N)
     batch = episodes_.collect_episodes(environment, POLICY, KEY, episodes=N, max_steps=40)

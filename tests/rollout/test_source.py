@@ -16,6 +16,7 @@ from tests.worlds import Chain, DuckChain, MLPPolicy, chain_step
 
 KEY = jax.random.key(3)
 POLICY = MLPPolicy(2, 2)
+both_rollouts = pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
 
 
 class NumPyChain:
@@ -54,6 +55,14 @@ class MyEngine:
         if env_id != "my-chain":
             raise UserError(f"no environment {env_id}; there is my-chain")
         return HostSource(NumPyChain(num_envs, **(kwargs or {})))
+
+
+class Asked:
+    """An engine that keeps what it was asked for."""
+
+    def open(self, *args, **kwargs):
+        self.asked = args, kwargs
+        return open_source(Chain, 2)
 
 
 def both(num_envs=4):
@@ -118,7 +127,55 @@ def test_the_engines_of_the_library_open_what_their_names_open():
         assert_same(a, b)
 
 
-@pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+def test_an_engine_is_told_all_that_was_asked_for():
+    engine = Asked()
+    open_source("mine", 3, engine=engine, processes=True, kwargs={"length": 5})
+    assert engine.asked == (("mine", 3), {"processes": True, "kwargs": {"length": 5}})
+
+
+def test_named_engines_hand_on_the_arguments_of_the_environment():
+    source = ENGINES["gymnasium"].open("CartPole-v1", 2, kwargs={"max_episode_steps": 7})
+    assert (source.num_envs, source.time_limit) == (2, 7)
+
+
+@both_rollouts
+def test_greedy_play_takes_modes_and_sampled_play_does_not(env):
+    def returns(greedy, i):
+        key = jax.random.key(i)
+        return open_source(env, 4).play(
+            POLICY, key, episodes=6, max_steps=10, greedy=greedy
+        ).returns  # fmt: skip
+
+    chain, total = Chain(), 0.0
+    observation, _ = chain.reset()
+    for _ in range(3):
+        action = int(POLICY(jax.numpy.asarray(observation)).mode())
+        observation, reward, *_ = chain.step(action)
+        total += reward
+    np.testing.assert_allclose(returns(True, 0), [total] * 6, rtol=1e-6)
+    sampled = returns(False, 0)
+    assert len(np.unique(sampled)) > 1
+    assert (sampled != returns(False, 1)).any()
+
+
+@both_rollouts
+def test_play_stops_at_the_cap_and_says_so(env):
+    played = open_source(env, 2).play(POLICY, KEY, episodes=3, max_steps=2, greedy=True)
+    assert played.lengths.tolist() == [2, 2, 2]
+    assert played.unfinished.all()
+    whole = open_source(env, 2).play(POLICY, KEY, episodes=3, max_steps=3, greedy=True)
+    assert not whole.unfinished.any()
+    assert (whole.returns != played.returns).all()
+
+
+@both_rollouts
+def test_a_batch_has_as_many_episodes_as_it_is_asked_for(env):
+    collector = open_source(env, 2).episodes(POLICY, KEY, 5, 10)
+    assert collector.collect(POLICY, KEY).rewards.shape[1] == 5
+    assert collector.collect(POLICY, KEY, episodes=3).rewards.shape[1] == 3
+
+
+@both_rollouts
 def test_episodes_that_were_stopped_are_refused_or_kept_without_a_flag(env):
     source = open_source(env, 2)
     with pytest.raises(PolicygradError, match="3 of 3 episodes did not end within 2 steps"):
@@ -130,7 +187,7 @@ def test_episodes_that_were_stopped_are_refused_or_kept_without_a_flag(env):
     assert not unfinished_episodes(whole).any()
 
 
-@pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+@both_rollouts
 def test_segments_take_no_number_of_episodes(env):
     collector = open_source(env, 2).segments(POLICY, KEY, 4)
     with pytest.raises(ValueError, match="episodes=3"):
