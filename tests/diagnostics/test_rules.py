@@ -1,20 +1,23 @@
 """The doctor's rules, each on an examination that is broken in one place and on a healthy one."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+from policygrad.algorithms import PPO, Algorithm, Natural, Vanilla
 from policygrad.core.failures import Failure
 from policygrad.diagnostics import RULES, Examination, Sample, Spread, diagnose, rules
 from policygrad.diagnostics.comparison import Compared, Comparison
 from policygrad.diagnostics.examination import series_of
 from policygrad.diagnostics.intervals import Measured
 from policygrad.training.config import TrainConfig
+from policygrad.training.resolve import Given, resolve
 
 UPDATES = 20
 CONTINUOUS = {"greatest_entropy": np.nan, "action_noise": 0.6, "at_bounds": 0.1}
@@ -66,10 +69,11 @@ def examination(
     *, settings: dict | None = None, metrics: dict | None = None, seen: dict | None = None,
     **changes: Any,
 ) -> Examination:  # fmt: skip
-    config = TrainConfig(**(settings or {}))
+    resolved, _ = resolve(TrainConfig(**(settings or {})), Given())
     found = Examination(
         env="CartPole-v1",
-        settings=config.to_json() | {"batch_steps": config.steps_per_batch},
+        settings=resolved.config.to_json() | {"batch_steps": resolved.config.steps_per_batch},
+        algorithm=resolved.algorithm,
         passed_as_objects=(),
         metrics=series(**(metrics or {})),
         env_steps=2048 * UPDATES,
@@ -207,7 +211,9 @@ BROKEN: dict[str, list[Examination]] = {
         ),
         examination(settings={"algorithm": "natural", "target_kl": 2.0}, metrics={"kl": flat + 2}),
         examination(settings={"algorithm": "ppo"}, metrics={"step_size": np.full(UPDATES, 0.03)}),
-        examination(metrics={"kl": np.full(UPDATES, 0.4)}, passed_as_objects=("algorithm",)),
+        examination(
+            metrics={"kl": np.full(UPDATES, 0.4)}, passed_as_objects=("algorithm",), algorithm=None
+        ),
     ],
     "step-size-too-small": [
         examination(metrics={"kl": np.full(UPDATES, 1e-7)}),
@@ -268,7 +274,9 @@ def test_every_rule_names_what_was_broken_first(name, broken):
     assert findings[0].name == name
     for text in (findings[0].cause, findings[0].evidence, findings[0].change):
         assert text
-        assert "nan" not in text.lower().replace("nan or infinite", "").replace("nan in the", "")
+        for fine in ("nan or infinite", "nan, infinite", "nan in the"):
+            text = text.lower().replace(fine, "")
+        assert "nan" not in text
     json.dumps(findings[0].to_json(), allow_nan=False)
 
 
@@ -354,9 +362,8 @@ HEALTHY = {
     "unnormalised observations of unit size": examination(
         settings={"normalise_observations": False}
     ),
-    "an untrained critic that nothing uses": examination(
-        settings={"estimator": "reward-to-go", "baseline": "constant", "batch_episodes": 16,
-                  "critic_step_size": 1e-12},
+    "no critic": examination(
+        settings={"estimator": "reward-to-go", "baseline": "constant", "batch_episodes": 16},
     ),
 }  # fmt: skip
 
@@ -386,13 +393,39 @@ def test_a_size_of_almost_one_has_an_advised_factor():
     assert "by about 1e+01 in" in narrow(almost).change
 
 
-def test_the_advice_names_the_setting_as_it_is():
-    """A setting of 0 is no setting that is missing."""
-    none = examination(
-        settings={"algorithm": "natural", "target_kl": 0.0}, metrics={"kl": 0 * still}
-    )
-    (found,) = diagnose(none)
-    assert found.change == "Train with --target-kl 0.03 in place of 0."
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Own(Algorithm):
+    """An algorithm that no rule knows."""
+
+    step_size: float = 1e-2
+
+    def start(self, differentiated):
+        return ()
+
+    def improve(self, key, policy, improver, batch):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "objects", "advice"),
+    [
+        (Vanilla(step_size=1.0), (), "Train with --step-size 0.001 in place of 1."),
+        (
+            Vanilla(step_size=2e-3, target_kl=0.0), (),
+            "Train with --step-size 0.0002 in place of 0.002, and --target-kl 0.01, which adapts "
+            "it.",
+        ),
+        (Natural(target_kl=0.05), (), "Train with --target-kl 0.025 in place of 0.05."),
+        (PPO(), (), "Train with --step-size 3e-05 in place of 0.0003."),
+        (Own(step_size=0.5), ("algorithm",), "Give Own step_size=0.01 in place of 0.5."),
+        (None, ("algorithm",), "Give the algorithm a smaller step size."),
+    ],
+)  # fmt: skip
+def test_the_advice_follows_from_the_algorithm(algorithm, objects, advice):
+    leaping = examination(metrics={"kl": np.full(UPDATES, 2.0)}, algorithm=algorithm)
+    (found,) = diagnose(replace(leaping, passed_as_objects=objects))
+    assert (found.name, found.change) == ("step-size-too-large", advice)
 
 
 def test_the_rules_do_not_import_the_training_that_they_judge():

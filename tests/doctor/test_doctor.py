@@ -1,18 +1,25 @@
 """The doctor on real runs: what it reads from a directory, and what it can do without objects."""
 
 import shutil
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import gymnasium
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import policygrad
 from policygrad import baselines, estimators
-from policygrad.core.errors import UserError
+from policygrad.algorithms import Algorithm, Improved, Natural, take_step
+from policygrad.core.errors import RunError, UserError
+from policygrad.core.failures import Failure
 from policygrad.diagnostics import RULES, Spread, to_json
 from policygrad.doctor import diagnosis as doctor
+from policygrad.policies.architectures import FullyConnected
 from policygrad.runs import RunDirectory
 from tests.worlds import TINY, Chain, Endless
 
@@ -71,6 +78,60 @@ def test_the_critic_is_that_of_the_checkpoint(tmp_path):
     assert found.examination.passed_as_objects == ("estimator", "env")
     assert found.examination.sample is not None
     assert found.examination.sample.critic_explains == pytest.approx(0.0, abs=1e-6)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Plain(Algorithm):
+    """A gradient step of fixed size."""
+
+    step_size: float = 0.1
+
+    def start(self, differentiated):
+        return ()
+
+    def improve(self, key, policy, improver, batch):
+        gradient, before = self.ascent(policy, batch)
+        step = jax.tree.map(lambda g: self.step_size * g, gradient)
+        norm = optax.tree.norm(gradient)
+        return Improved(take_step(policy, step), (), before, norm, jnp.asarray(0.1), {})
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """One layer of three units."""
+
+    def build(self, key, example, outputs, *, last_scale=1.0):
+        return FullyConnected((3,)).build(key, example, outputs, last_scale=last_scale)
+
+    def to_json(self):
+        return {}
+
+
+def test_an_algorithm_and_a_network_of_ones_own_are_diagnosed(tmp_path):
+    settings = {"num_envs": 2, "batch_steps": 32, "total_steps": 64}
+    own = {"algorithm": Plain(step_size=0.5), "network": Narrow()}
+    run = policygrad.train("CartPole-v1", out=tmp_path / "a", **own, **settings)
+    found = policygrad.diagnose(run.path, episodes=8, gradients=False, **own).examination
+    assert found.algorithm == Plain(step_size=0.5)
+    assert found.passed_as_objects == ("algorithm", "network")
+    assert found.sample is not None
+    assert found.sample.critic_explains < 1  # by the run's own network
+    without = policygrad.diagnose(run.path, network=Narrow(), episodes=8, gradients=False)
+    assert without.examination.algorithm is None
+    assert "algorithm=…" in without.examination.notes[0]
+    nothing = policygrad.diagnose(run.path, algorithm=own["algorithm"], episodes=8)
+    assert nothing.examination.sample is None
+    assert "network=…" in nothing.examination.notes[0]
+
+
+def test_a_built_in_value_is_diagnosed_as_the_settings_that_it_becomes():
+    config = policygrad.TrainConfig(num_envs=2, batch_steps=32, total_steps=32)
+    found = policygrad.diagnose(
+        env=Chain, config=config, algorithm=Natural(target_kl=0.02), episodes=8, gradients=False
+    )
+    assert found.examination.algorithm == Natural(target_kl=0.02)
+    assert found.examination.passed_as_objects == ("env",)
 
 
 @pytest.mark.slow
@@ -137,6 +198,21 @@ def test_a_healthy_run_gets_a_clean_bill(env, algorithm):
     assert names(policygrad.diagnose(env=env, config=config)) == []
 
 
+def test_an_object_in_place_of_what_the_settings_describe_is_refused(trained):
+    with pytest.raises(UserError, match=r"trained with the estimator of its settings.*leave it"):
+        policygrad.diagnose(trained.path, estimator=estimators.td())
+
+
+def test_an_estimator_of_another_structure_is_refused(tmp_path):
+    run = policygrad.train(
+        Chain, out=tmp_path / "a", estimator=estimators.reward_to_go(), num_envs=2,
+        batch_episodes=4, total_steps=12, hidden=(8,),
+    )  # fmt: skip
+    other = estimators.reward_to_go(baseline=baselines.constant())
+    with pytest.raises(RunError, match="lacks state/estimator"):
+        policygrad.diagnose(run.path, Chain, estimator=other, episodes=8)
+
+
 def test_mistakes():
     with pytest.raises(UserError, match="nothing to diagnose"):
         policygrad.diagnose()
@@ -144,6 +220,8 @@ def test_mistakes():
         policygrad.diagnose(env="CartPole-v1", episodes=2)
     with pytest.raises(UserError, match="at least 0, got -1"):
         policygrad.diagnose(env="CartPole-v1", seed=-1)
+    with pytest.raises(UserError, match="diagnose takes no 'teacher'; it takes env, engine"):
+        policygrad.diagnose(env="CartPole-v1", teacher=1)
     with pytest.raises(UserError, match="not both"):
         policygrad.diagnose("a", config=policygrad.TrainConfig())
 
@@ -162,7 +240,7 @@ def test_a_failure_is_forgotten_where_the_run_goes_on(trained, tmp_path):
     shutil.copytree(trained.path, tmp_path / "a")
     directory = RunDirectory(tmp_path / "a")
     directory.write_failure("nan in the reward", 64, "reward")
-    found = examine(directory.path, episodes=8, gradients=False)
+    found = doctor.examine(directory.path, episodes=8, gradients=False)
     assert found.failure == Failure("nan in the reward", 64, "reward")
     policygrad.resume(directory.path, total_steps=150)
     assert directory.read_failure() is None

@@ -11,6 +11,7 @@ from policygrad import baselines, estimators, scores
 from policygrad.gradients.baselines import Baseline, StateBaseline
 from policygrad.gradients.estimators import Estimator, EstimatorState
 from policygrad.gradients.forms import Coupling, Form, LambdaReturn, TotalReturn
+from policygrad.maths.returns import lambda_returns
 from policygrad.tabular import enumerate_trajectories, moments, optimal_baseline
 from tests.tabular.forms import RenormalisedLambda
 from tests.tabular.oracle import (
@@ -162,6 +163,16 @@ class Wrong(LambdaReturn):
         return super().returns(steps, discount) + 0.1 * steps.rewards
 
 
+class ToItsEnd(RenormalisedLambda):
+    """The steps that remain are counted to the episode's own end, which no time tells."""
+
+    def returns(self, steps, discount):
+        remaining = jnp.argmax(steps.terminated) + 1 - jnp.arange(self.horizon)
+        m = jnp.maximum(remaining, 1)
+        factors = self.gae_lambda * (1 - self.gae_lambda ** (m - 1)) / (1 - self.gae_lambda**m)
+        return lambda_returns(*steps, discount=discount, gae_lambda=factors)
+
+
 class Misshapen(Form):
     """A coupling with a row too many."""
 
@@ -172,7 +183,7 @@ class Misshapen(Form):
         return Coupling(np.zeros((4, 1, 1)), np.zeros(1))
 
 
-for form in (Silent, OfTheEpisode, Wrong, Misshapen):
+for form in (Silent, OfTheEpisode, Wrong, ToItsEnd, Misshapen):
     jax.tree_util.register_dataclass(dataclass(frozen=True)(form))
 
 
@@ -181,7 +192,11 @@ for form in (Silent, OfTheEpisode, Wrong, Misshapen):
     [
         (Silent(), "Silent has no exact form: it does not say how its returns are coupled"),
         (OfTheEpisode(), "only total_return has one"),
-        (Wrong(0.5), "Wrong disagrees with itself: 1 steps before the end"),
+        (
+            Wrong(0.5),
+            "Wrong disagrees with itself: at step 2 of an episode that ends after 3 of 3",
+        ),
+        (ToItsEnd(0.7, 3), "with itself: at step 0 of an episode that ends after 2 of 3 steps"),
         (Misshapen(), r"needs a trace \[p, p\].*or 3 rows of each; got shapes \(4, 1, 1\)"),
     ],
 )
@@ -189,6 +204,16 @@ def test_a_form_without_an_exact_form_is_refused(task, form, message):
     mdp, policy = task
     with pytest.raises(ValueError, match=message):
         moments(mdp, policy, Estimator(form, baselines.none(), None, 0.9))
+
+
+def test_the_two_agree_where_every_episode_lasts_as_long_as_the_horizon():
+    mdp = random_mdp(1, absorbing=False)
+    policy = random_policy(2, mdp, features=2)
+    one, other = (
+        moments(mdp, policy, Estimator(form(0.7, 3), baselines.none(), None, 0.9)).variance
+        for form in (ToItsEnd, RenormalisedLambda)
+    )
+    assert one == other
 
 
 def test_a_form_that_depends_on_the_time_needs_a_horizon(task):

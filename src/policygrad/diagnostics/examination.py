@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array, Float
 
+from policygrad.algorithms import Algorithm
 from policygrad.core.failures import Failure
 from policygrad.core.modules import PolicyShape
 from policygrad.core.plain import to_json
@@ -112,6 +113,8 @@ class Examination:
         passed_as_objects: which of policy, estimator, optimiser and env were passed as objects, so
             that the settings do not describe them.
         metrics: name -> `[U]`, one number an update; NaN where an update had none.
+        algorithm: the record of the run's algorithm; None if it was passed as an object to the run
+            and not to the doctor. Not part of the JSON.
         env_steps: steps trained.
         failure: why training stopped by itself; None if it did not.
         time_limit: of the environment, steps.
@@ -130,6 +133,7 @@ class Examination:
     settings: Mapping[str, Any]
     passed_as_objects: tuple[str, ...]
     metrics: Mapping[str, Float[np.ndarray, " U"]]
+    algorithm: Algorithm | None = field(default=None, metadata={"json": False})
     env_steps: int = 0
     failure: Failure | None = None
     time_limit: int | None = None

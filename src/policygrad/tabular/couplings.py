@@ -42,7 +42,10 @@ def coupling_of(form: Form, mdp: FiniteMDP, discount: float) -> Coupling:
         bootstrap = np.broadcast_to(bootstrap, (mdp.horizon, p))
     found = Coupling(trace, bootstrap)
     if not form.whole_episodes:  # whose coupling is that of what is still to come
-        _check_returns(form, found, mdp.horizon, discount)
+        steps = mdp.horizon or _PROBED
+        _check_returns(form, found, discount, steps, steps - 1)
+        if mdp.absorbing.any():  # the lane ends in the middle
+            _check_returns(form, found, discount, steps, steps // 2)
     return found
 
 
@@ -93,26 +96,27 @@ def _returns(form: Form, steps: LaneSteps, discount: Array) -> Float[Array, " T"
     return form.returns(steps, discount)
 
 
-def _check_returns(form: Form, coupling: Coupling, horizon: int | None, discount: float) -> None:
-    """ValueError where the form's returns are not those of its coupling."""
-    steps = horizon or _PROBED
+def _check_returns(form: Form, coupling: Coupling, discount: float, steps: int, end: int) -> None:
+    """ValueError if the form's returns are not those of its coupling, on a lane that ends."""
     rewards, values = np.random.default_rng(0).normal(size=(2, steps))
-    last = np.arange(steps) == steps - 1
-    lane = LaneSteps(*map(jnp.asarray, (rewards, values, last, np.zeros(steps, bool))))
-    returned = np.asarray(_returns(form, lane, jnp.asarray(discount, float)))
-    coupled, expected = np.zeros(coupling.bootstrap.shape[-1]), np.zeros(steps)
-    for t in reversed(range(steps)):
+    times = np.arange(steps)
+    rewards, values = (np.where(times <= end, x, 0.0) for x in (rewards, values))
+    lane = LaneSteps(*map(jnp.asarray, (rewards, values, times == end, np.zeros(steps, bool))))
+    returned = np.asarray(_returns(form, lane, jnp.asarray(discount, float)))[: end + 1]
+    coupled, expected = np.zeros(coupling.bootstrap.shape[-1]), np.zeros(end + 1)
+    for t in reversed(range(end + 1)):
         trace, bootstrap = (x[t] for x in coupling) if coupling.trace.ndim == 3 else coupling
-        value = 0.0 if last[t] else values[t]
+        value = 0.0 if t == end else values[t]
         coupled = rewards[t] + discount * (bootstrap * value + trace @ coupled)
         expected[t] = coupled[-1]
     apart = np.abs(returned - expected)
     if not np.all(apart <= _CLOSE * np.max(np.abs(expected))):
         t = int(np.argmax(np.where(np.isnan(apart), np.inf, apart)))
         raise ValueError(
-            f"{_name(form)} disagrees with itself: {steps - t} steps before the end its returns() "
-            f"gives {returned[t]:g} where its coupling() gives {expected[t]:g}; the laboratory "
-            "would analyse another estimator than the one that trains"
+            f"{_name(form)} disagrees with itself: at step {t} of an episode that ends after "
+            f"{end + 1} of {steps} steps its returns() gives {returned[t]:g} and its coupling() "
+            f"{expected[t]:g}; the laboratory would analyse another estimator than the one that "
+            "trains"
         )
 
 

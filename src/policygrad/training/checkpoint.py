@@ -1,16 +1,19 @@
 """A run's state on disk: all that resuming takes, as named arrays and JSON."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from policygrad.algorithms.learner import LearnerState
+from policygrad.algorithms.reward_scale import RewardScale
 from policygrad.core.errors import UserError
+from policygrad.gradients.estimators import EstimatorState
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.policy_files import policy_to_files
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.assembly import Assembly
+from policygrad.training.config import TrainConfig
 from policygrad.training.programs import TrainState
 
 
@@ -106,7 +109,23 @@ def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
     return Progress(state, found["batch"], env_steps, float(data["seconds"]), exactly)
 
 
-def newest_arrays(directory: RunDirectory) -> tuple[dict[str, np.ndarray], Path]:
-    """The arrays of the newest checkpoint, and where they stand."""
+def restore_fitted(
+    estimator: EstimatorState, config: TrainConfig, directory: RunDirectory
+) -> tuple[EstimatorState, RewardScale]:
+    """What weighs a batch, of the newest checkpoint: the rest of the learner's state is not read.
+
+    Args:
+        estimator: before any fit, for its structure.
+        config: of the run.
+        directory: of the run.
+
+    Raises:
+        RunError: no checkpoint, or one that is damaged or of another structure.
+    """
     stem = directory.newest_checkpoint() / "state"
-    return storage.load(stem)[0], stem
+    nothing = LearnerState(*[None] * len(LearnerState._fields))  # pyright: ignore
+    like = nothing._replace(estimator=estimator, reward_scale=RewardScale.init(config.columns))
+    read = [f"state/{name}/" for name, part in like._asdict().items() if part is not None]
+    arrays = {k: x for k, x in storage.load(stem)[0].items() if k.startswith(tuple(read))}
+    found = storage.from_arrays(like, arrays, "state", stem)
+    return found.estimator, found.reward_scale

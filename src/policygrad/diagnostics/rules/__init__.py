@@ -2,10 +2,16 @@
 
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
-from policygrad.diagnostics.rules import learning, task, values
+from policygrad.diagnostics.rules import learning, task, unsound, values
 from policygrad.diagnostics.rules.rule import Rule
 
-RULES: tuple[Rule, ...] = (*task.RULES, *learning.RULES, *values.RULES)
+RULES: tuple[Rule, ...] = (
+    *unsound.RULES,
+    *task.RULES,
+    unsound.TRAINING_STOPPED,
+    *learning.RULES,
+    *values.RULES,
+)
 """Every rule. A rule stands before those whose findings it may explain."""
 
 

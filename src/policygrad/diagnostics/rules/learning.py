@@ -35,7 +35,7 @@ def _about(x: float) -> str:
 
 def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
     """The bonus outweighs advantages of unit size, or keeps the entropy near its greatest value."""
-    c = float(Settings.of(e)["entropy_coefficient"])
+    c = Settings.of(e).entropy_coefficient
     if c < t["coefficient"]:
         return None
     series = e.metric("entropy")
@@ -112,7 +112,7 @@ def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
 def _safer_step(e: Examination) -> str:
     settings = Settings.of(e)
     change = _other_step(settings, smaller=True)
-    if settings.algorithm != "natural":
+    if settings["algorithm"] != "natural":
         return change
     return f"{change.removesuffix('.')}, or with --algorithm trpo, which refuses bad steps."
 
@@ -129,7 +129,7 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
     change = _other_step(settings, smaller=True)
     # If the KL is set, its median shows the setting. A single large KL does not: the quadratic
     # model of the KL may fail once, and an adapted step may be too long once.
-    by_kl, adapted = settings.facts.sized_by_kl, settings.adapts_step
+    by_kl, adapted = settings.sized_by_kl, settings.adapts_step
     chance = t["share_natural"] if by_kl else t["share_adapted"] if adapted else 0.0
     at_first = adapted and np.any(kl[: int(t["first"])] > t["leap"])
     too_many = leaps >= t["leaps"] and leaps > chance * len(kl)
@@ -144,14 +144,12 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
         )
     sizes = e.metric("step_size")
     normalised = settings.describes("optimiser") and settings["optimiser"] in ("adam", "rmsprop")
-    if not (settings.facts.minibatches and normalised and len(sizes)):
+    steps = settings.minibatch_steps
+    if not (steps and normalised and len(sizes) and np.nanmax(sizes) > t["weight_step"]):
         return None
-    if not np.nanmax(sizes) > t["weight_step"]:
-        return None
-    steps = settings["ppo_epochs"] * settings["ppo_minibatches"]
     return Found(
         "The step size is too large: minibatch steps change the network's weights too much, and "
-        "the clipped surrogate hides it.",
+        "the KL of the whole update does not show it.",
         f"Each of {steps} minibatch steps an update moves every weight by about "
         f"{np.nanmax(sizes):.2g}, where the weights of a layer of 64 are about 0.2 in size.",
         {**numbers, "step_size": float(np.nanmax(sizes)), "minibatch_steps": steps},
@@ -188,22 +186,19 @@ def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
 
 
 def _knob(settings: Settings) -> str:
-    return "step size (here --target-kl)" if settings.facts.sized_by_kl else "step size"
+    return "step size (here --target-kl)" if settings.sized_by_kl else "step size"
 
 
 def _other_step(settings: Settings, *, smaller: bool) -> str:
-    facts = settings.facts
-    if facts.sized_by_kl and facts.target_kl is not None:
-        given = float(settings["target_kl"])
-        value = _nearer(given, facts.target_kl, 2.0, smaller=smaller)
-        return f"Train with --target-kl {value:g} in place of {given:g}."
-    if facts.step_size is None:  # somebody's own algorithm
+    name, factor = ("target_kl", 2.0) if settings.sized_by_kl else ("step_size", 10.0)
+    given = settings.of_algorithm(name)
+    if given is None:  # the algorithm is somebody's own
         return f"Give the algorithm a {'smaller' if smaller else 'larger'} step size."
-    given = float(settings["step_size"])
-    value = _nearer(given, facts.step_size, 10.0, smaller=smaller)
-    change = f"Train with --step-size {value:g} in place of {given:g}"
-    if facts.target_kl is not None and not settings.adapts_step:
-        return f"{change}, and --target-kl {facts.target_kl:g}, which adapts it."
+    value = _nearer(given, settings.usual(name) or given, factor, smaller=smaller)
+    change = settings.advice(name, value, given)
+    target = settings.usual("target_kl")
+    if target is not None and not settings.sized_by_kl and not settings.adapts_step:
+        return f"{change}, and --target-kl {target:g}, which adapts it."
     return f"{change}."
 
 

@@ -1,9 +1,11 @@
 """A run's settings as the rules read them. No other module of the rules knows their names."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from policygrad.algorithms import Algorithm
 from policygrad.diagnostics.examination import Examination
 
 USUAL_BATCH_STEPS = 2048
@@ -13,69 +15,73 @@ USUAL_DISCOUNT = 0.99
 USUAL_LAMBDA = 0.95
 
 
-class AlgorithmFacts(NamedTuple):
-    """What the rules need to know of an algorithm.
-
-    Attributes:
-        sized_by_kl: the KL of a step is set, and its length follows.
-        adapts_step: the step size follows `target_kl`, if that is not 0.
-        minibatches: it makes many steps with each batch.
-        step_size, target_kl: its usual settings; None if it has none.
-    """
-
-    sized_by_kl: bool = False
-    adapts_step: bool = False
-    minibatches: bool = False
-    step_size: float | None = None
-    target_kl: float | None = None
-
-
-FACTS = {
-    "vanilla": AlgorithmFacts(adapts_step=True, step_size=1e-3, target_kl=0.01),
-    "natural": AlgorithmFacts(sized_by_kl=True, target_kl=0.03),
-    "trpo": AlgorithmFacts(sized_by_kl=True, target_kl=0.03),
-    "ppo": AlgorithmFacts(adapts_step=True, minibatches=True, step_size=3e-4),
-}
-
-
 @dataclass(frozen=True)
 class Settings:
     """Settings of a run, and which of its parts they do not describe.
 
     Attributes:
-        values: by name, all of them resolved.
+        values: by name; a setting that nothing reads is not among them.
         passed_as_objects: as in `Examination`.
+        algorithm: its record; None if it is not known.
     """
 
     values: Mapping[str, Any]
     passed_as_objects: tuple[str, ...]
+    algorithm: Algorithm | None
 
     @classmethod
     def of(cls, e: Examination) -> "Settings":
         """The settings of an examined run."""
-        return cls(e.settings, e.passed_as_objects)
+        return cls(e.settings, e.passed_as_objects, e.algorithm)
 
     def __getitem__(self, name: str) -> Any:
-        return self.values[name]
+        """A setting; None if nothing reads it."""
+        return self.values.get(name)
 
     def describes(self, part: str) -> bool:
         """Whether a part was made from the settings, and not passed as an object."""
         return part not in self.passed_as_objects
 
-    @property
-    def algorithm(self) -> str | None:
-        """The algorithm's name; None if it was passed as an object."""
-        return self["algorithm"] if self.describes("algorithm") else None
+    # of the algorithm, which its record tells
+
+    def of_algorithm(self, name: str) -> Any:
+        """A number of the algorithm's record; None if it has none of this name."""
+        return getattr(self.algorithm, name, None)
+
+    def usual(self, name: str) -> float | None:
+        """The default of a number of the algorithm's record; None if it has none, or if it is 0."""
+        fields = () if self.algorithm is None else dataclasses.fields(self.algorithm)
+        default = next((f.default for f in fields if f.name == name), None)
+        return float(default) if default else None  # pyright: ignore[reportArgumentType]
 
     @property
-    def facts(self) -> AlgorithmFacts:
-        """What is known of the algorithm; nothing of one that was passed as an object."""
-        return FACTS.get(self.algorithm or "", AlgorithmFacts())
+    def sized_by_kl(self) -> bool:
+        """Whether the KL of a step is set, and its length follows."""
+        return self.algorithm is not None and self.algorithm.sized_by_kl
 
     @property
     def adapts_step(self) -> bool:
         """Whether the step size follows the KL of the updates."""
-        return self.facts.adapts_step and bool(self["target_kl"])
+        return not self.sized_by_kl and bool(self.of_algorithm("target_kl"))
+
+    @property
+    def entropy_coefficient(self) -> float:
+        """Weight of the entropy bonus; 0 if the algorithm is not known."""
+        return float(self.of_algorithm("entropy_coefficient") or 0.0)
+
+    @property
+    def minibatch_steps(self) -> int:
+        """Steps of an update, for an algorithm that makes many with each batch; else 0."""
+        epochs, parts = self.of_algorithm("epochs"), self.of_algorithm("minibatches")
+        return int(epochs * parts) if epochs and parts else 0
+
+    def advice(self, name: str, value: float, given: float) -> str:
+        """How to set a number of the algorithm's record."""
+        if self.describes("algorithm"):
+            return f"Train with --{name.replace('_', '-')} {value:g} in place of {given:g}"
+        return f"Give {type(self.algorithm).__name__} {name}={value:g} in place of {given:g}"
+
+    # of estimator and critic
 
     @property
     def bootstraps(self) -> bool:
@@ -83,10 +89,9 @@ class Settings:
         return self.describes("estimator") and self["estimator"] in ("gae", "td", "n-step")
 
     @property
-    def critic_network(self) -> bool:
-        """Whether the settings name a value network that is fitted to returns."""
-        baseline = self["baseline"] or "value-network"
-        return self.bootstraps or (self.describes("estimator") and baseline == "value-network")
+    def value_network(self) -> bool:
+        """Whether a value network is fitted to returns, with the settings of its fit."""
+        return self["critic_step_size"] is not None
 
     @property
     def limit_terminates(self) -> bool:

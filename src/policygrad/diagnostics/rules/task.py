@@ -4,89 +4,9 @@ import math
 
 import numpy as np
 
-from policygrad.diagnostics.examination import Examination, Sample
+from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules.rule import EVERYTHING, SYMPTOMS, Found, Rule, Thresholds
 from policygrad.diagnostics.rules.settings import Settings
-
-
-def observations_not_finite(e: Examination, t: Thresholds) -> Found | None:
-    """An observation is NaN or infinite, in a fresh episode or when training stopped."""
-    seen = e.sample.observations_not_finite if e.sample else 0
-    stopped = _stopped_on(e, "observation")
-    if seen < t["numbers"] and not stopped:
-        return None
-    return Found(
-        "The environment returns observations that are NaN or infinite.",
-        _where(seen, "observed numbers", e.sample, stopped),
-        {"observations_not_finite": seen},
-        "Correct the environment's observation. A simulation that diverged should end its episode.",
-    )
-
-
-def rewards_not_finite(e: Examination, t: Thresholds) -> Found | None:
-    """A reward is NaN or infinite, in a fresh episode or when training stopped."""
-    seen = e.sample.rewards_not_finite if e.sample else 0
-    stopped = _stopped_on(e, "reward")
-    if seen < t["rewards"] and not stopped:
-        return None
-    return Found(
-        "The environment returns rewards that are NaN or infinite.",
-        _where(seen, "rewards", e.sample, stopped),
-        {"rewards_not_finite": seen},
-        "Correct the environment's reward: look for divisions by zero, and for roots and "
-        "logarithms of negative numbers. No flag of train can repair it.",
-    )
-
-
-def mask_permits_nothing(e: Examination, t: Thresholds) -> Found | None:
-    """An action mask permits no action, in a fresh episode or when training stopped."""
-    seen = e.sample.masks_without_action if e.sample else 0
-    stopped = _stopped_on(e, "mask")
-    if seen < t["masks"] and not stopped:
-        return None
-    return Found(
-        "The environment's action mask permits no action at all.",
-        _where(seen, "action masks", e.sample, stopped, "permit no action"),
-        {"masks_without_action": seen},
-        "Correct the environment's action_mask: it needs a 1 for every action that is possible. A "
-        "state without any should end the episode.",
-    )
-
-
-def training_stopped(e: Examination, t: Thresholds) -> Found | None:
-    """Training stopped by itself, on a number that the environment did not return."""
-    named = ("observation", "reward", "mask")  # which have rules of their own
-    failures = int(e.failure is not None and e.failure.kind not in named)
-    if e.failure is None or failures < t["failures"]:
-        return None
-    if e.failure.kind == "critic":
-        change = "Train with a smaller --critic-step-size, and with --scale-rewards."
-    else:
-        change = "Train with a smaller --step-size or --target-kl, or look at the policy's outputs."
-    return Found(
-        "Training stopped by itself, because an update was not finite.",
-        f"Training stopped after {e.failure.env_steps:,} steps: {e.failure.message}.",
-        {"env_steps": e.failure.env_steps},
-        change,
-    )
-
-
-def _stopped_on(e: Examination, kind: str) -> str | None:
-    """Why training stopped, if a number of this kind stopped it."""
-    return e.failure.message if e.failure is not None and e.failure.kind == kind else None
-
-
-def _where(
-    seen: int, what: str, sample: Sample | None, stopped: str | None, wrong: str = "are not finite"
-) -> str:
-    parts = []
-    if seen and sample:
-        parts.append(
-            f"{seen:,} {what} in {sample.episodes} fresh episodes ({sample.steps:,} steps) {wrong}"
-        )
-    if stopped:
-        parts.append(f"training stopped on {stopped}")
-    return "; ".join(parts) + "."
 
 
 def rewards_zero(e: Examination, t: Thresholds) -> Found | None:
@@ -160,7 +80,7 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
         scales = e.metric("reward_scale")
         size = float(np.max(1 / scales[scales > 0], initial=size))
         wrong, outside = size > t["most_scaled"], f"above {t['most_scaled']:g}"
-    elif not settings.critic_network:
+    elif not settings.value_network:
         return None
     else:
         wrong = not t["least"] <= size <= t["most"]
@@ -212,10 +132,10 @@ def actions_saturated(e: Examination, t: Thresholds) -> Found | None:
     least = t["squashed_noise"] if settings["tanh_gaussian"] else t["noise"]
     if s is None or not (s.at_bounds >= t["share"] and s.action_noise >= least):
         return None
-    log_std = float(settings["log_std"])
-    if log_std > 0:
+    log_std = settings["log_std"]
+    if log_std is not None and log_std > 0:
         change = f"Train with --log-std -0.5 in place of {log_std:g}."
-    elif settings["entropy_coefficient"]:
+    elif settings.entropy_coefficient:
         change = "Train with --entropy-coefficient 0; the bonus widens the noise."
     else:
         change = "Train with --tanh-gaussian, or with a tenth of the --step-size."
@@ -295,30 +215,6 @@ def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
 
 RULES = (
     Rule(
-        "observations-not-finite",
-        {"numbers": 1},
-        "One NaN in an observation makes the action NaN, and then the reward.",
-        1.0,
-        observations_not_finite,
-        EVERYTHING,
-    ),
-    Rule(
-        "rewards-not-finite",
-        {"rewards": 1},
-        "One NaN in a reward makes every weight of the batch NaN.",
-        1.0,
-        rewards_not_finite,
-        EVERYTHING,
-    ),
-    Rule(
-        "mask-permits-nothing",
-        {"masks": 1},
-        "By definition: a policy cannot act if no action has a probability.",
-        1.0,
-        mask_permits_nothing,
-        EVERYTHING,
-    ),
-    Rule(
         "rewards-zero",
         {"reward": 0.0},
         "By definition: if every reward is zero, ∇J = 0 for every policy.",
@@ -388,13 +284,5 @@ RULES = (
         "Pardo et al. 2018; γ^length is the weight of what comes after the limit.",
         0.6,
         time_limit_dominates,
-    ),
-    Rule(
-        "training-stopped",
-        {"failures": 1},
-        "By definition: an update that is not finite is not taken. It is a consequence of other "
-        "causes, which are named first if they are found.",
-        0.65,
-        training_stopped,
     ),
 )

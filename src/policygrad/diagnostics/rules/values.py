@@ -91,7 +91,7 @@ def critic_not_trained(e: Examination, t: Thresholds) -> Found | None:
     explained = float(np.median(before)) if len(before) else float("nan")
     known = e.sample.critic_explains if e.sample else float("nan")
     settings = Settings.of(e)
-    step_size, network = float(settings["critic_step_size"]), settings.critic_network
+    network, step_size = settings.value_network, settings["critic_step_size"]
     named = network and step_size < t["step_size"]
     uses = network or not settings.describes("estimator")
     poor = explained < t["explained"] and known < t["explained"]
@@ -131,21 +131,24 @@ def critic_explains_nothing(e: Examination, t: Thresholds) -> Found | None:
     varies = e.sample is not None and e.sample.returns_vary >= t["returns_vary"]
     if not (varies and late < t["explained"] and known < t["explained"]):
         return None
-    settings = Settings.of(e)
-    step_size = float(settings["critic_step_size"])
-    if step_size > 3 * USUAL_CRITIC_STEP_SIZE:
-        change = f"Train with {_USUAL_CRITIC} in place of {step_size:g}."
-    elif 2 * settings["critic_epochs"] < USUAL_CRITIC_EPOCHS:
-        change = f"Train with --critic-epochs {USUAL_CRITIC_EPOCHS}."
-    else:
-        change = "Train with --baseline linear-features, or with more --critic-epochs."
     return Found(
         "The critic explains nothing: it predicts returns worse than a constant would.",
         f"Its explained variance is {late:.3g} before the fit, in the median of the last third of "
         f"{e.updates} updates, and {known:.3g} on fresh episodes.",
         {"explained_variance": late, "critic_explains": known},
-        change,
+        _better_critic(Settings.of(e)),
     )
+
+
+def _better_critic(settings: Settings) -> str:
+    if not settings.value_network:
+        return "Train with a value network: --baseline value-network."
+    step_size = settings["critic_step_size"]
+    if step_size > 3 * USUAL_CRITIC_STEP_SIZE:
+        return f"Train with {_USUAL_CRITIC} in place of {step_size:g}."
+    if 2 * settings["critic_epochs"] < USUAL_CRITIC_EPOCHS:
+        return f"Train with --critic-epochs {USUAL_CRITIC_EPOCHS}."
+    return "Train with --baseline linear-features, or with more --critic-epochs."
 
 
 def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
@@ -159,14 +162,16 @@ def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
     varies = e.sample is not None and e.sample.returns_vary >= t["returns_vary"]
     if not (learned and varies):
         return None
-    epochs = int(Settings.of(e)["critic_epochs"])
+    epochs = Settings.of(e)["critic_epochs"]
+    fewer = (
+        f"--critic-epochs {max(1, epochs // 5)} in place of {epochs}, or with " if epochs else ""
+    )
     return Found(
         "The critic overfits: it fits each batch closely and does not predict the next one.",
         f"Explained variance is {early:.3g} before the fit and {late:.3g} after it, in the median "
         f"of the last third of {e.updates} updates.",
         {"before": early, "after": late, "critic_epochs": epochs},
-        f"Train with --critic-epochs {max(1, epochs // 5)} in place of {epochs}, or with a larger "
-        "batch.",
+        f"Train with {fewer}a larger batch.",
     )
 
 

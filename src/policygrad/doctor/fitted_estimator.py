@@ -1,0 +1,135 @@
+"""A run's estimator with what it had fitted at the newest checkpoint, to weigh fresh episodes."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from policygrad.core.trajectories import Trajectories
+from policygrad.diagnostics.rules.values import IN_USE, LAMBDA_FLAG, WITH, WITHOUT
+from policygrad.diagnostics.streaming import weights_of
+from policygrad.doctor.subject import Subject
+from policygrad.gradients import baselines, estimators
+from policygrad.gradients.baselines import Baseline
+from policygrad.gradients.estimators import Estimator, EstimatorState
+from policygrad.gradients.forms import LambdaReturn
+from policygrad.policies import Agent
+from policygrad.rollout.source import Source
+from policygrad.spaces import ObservationEncoder, space_of
+from policygrad.training.building import build_estimator
+from policygrad.training.checkpoint import restore_fitted
+
+LAMBDAS = (0.5, 0.9, 0.95, 1.0)
+STEPS = (1, 5, 20)  # n of n-step estimators
+
+Candidates = dict[str, tuple[Estimator, EstimatorState]]
+
+
+@dataclass(frozen=True)
+class FittedEstimator:
+    """An estimator and its state.
+
+    Attributes:
+        estimator: as it trained.
+        state: what its baseline and its critic had fitted.
+        scale: what rewards are multiplied by.
+    """
+
+    estimator: Estimator
+    state: EstimatorState
+    scale: float
+
+    @classmethod
+    def of(cls, subject: Subject, agent: Agent, source: Source) -> "FittedEstimator":
+        """The estimator of a run, with the state of its newest checkpoint.
+
+        Raises:
+            RunError: no checkpoint, or one of an estimator of another structure.
+        """
+        config = subject.resolved.config
+        estimator = build_estimator(subject.resolved, subject.given(agent), source.time_limit)
+        observations = space_of(source.observation_space)
+        estimator = jax.tree.map(jnp.asarray, estimator.bind(ObservationEncoder(observations)))
+        like = estimator.init(jax.random.key(0), observations.example())
+        state, reward_scale = restore_fitted(like, config, subject.directory)
+        return cls(estimator, state, float(reward_scale.factor) if config.scale_rewards else 1.0)
+
+    def scaled(self, record: Trajectories) -> Trajectories:
+        """The record with rewards as the estimator sees them."""
+        return replace(record, rewards=np.asarray(record.rewards * self.scale, np.float32))
+
+    def predicted_returns(self, record: Trajectories) -> tuple[np.ndarray, np.ndarray] | None:
+        """`[T, N]` each: returns to go, and what is subtracted from them; None for nothing.
+
+        The returns are of rewards, with the critic's values only behind a truncation. Returns that
+        λ mixes with the critic's values would be explained by the critic all too well.
+        """
+        baseline, state = self.subtracted
+        if baseline is None:
+            return None
+        both = EstimatorState(state, self.state.critic)
+        weights = weights_of(self.rewards_to_go(baseline), both, self.scaled(record))
+        return np.asarray(weights.returns), np.asarray(weights.baseline)
+
+    @property
+    def subtracted(self) -> tuple[Baseline | None, Any]:
+        """What is subtracted from returns, and what it has fitted; None for nothing."""
+        baseline, critic = self.estimator.baseline, self.estimator.critic
+        if baseline is None:
+            return critic, self.state.critic
+        if baseline == baselines.none():
+            return None, ()
+        return baseline, self.state.baseline
+
+    @property
+    def plain(self) -> Estimator:
+        """The estimator without the scaling of its advantages, by which estimators would differ."""
+        return replace(self.estimator, normalise_advantages=False)
+
+    def rewards_to_go(self, baseline: Baseline) -> Estimator:
+        """Rewards to go less a baseline, with the critic's values behind truncations alone."""
+        own = self.estimator.critic
+        return estimators.reward_to_go(
+            discount=self.estimator.discount,
+            baseline=baseline,
+            critic=own,
+            time_limit="terminates" if own is None else self.estimator.time_limit,
+        )
+
+    def candidates(self, *, wide: bool) -> Candidates:
+        """The estimator in use and others, with the same discount and the same fitted state.
+
+        Rewards to go with its baseline and without, and λ-returns with its critic. Others are
+        named by the flags that select them.
+
+        Args:
+            wide: also n steps, total returns and γ^t kept, which no rule reads.
+        """
+        critic, fitted = self.estimator.critic, self.state.critic
+        none = EstimatorState((), fitted)
+        found = {IN_USE: (self.plain, self.state)}
+        found[WITHOUT] = self.rewards_to_go(baselines.none()), none
+        baseline, state = self.subtracted
+        if baseline is not None:
+            found[WITH] = self.rewards_to_go(baseline), EstimatorState(state, fitted)
+        if critic is not None:
+            for x in LAMBDAS:
+                gae = replace(self.plain, form=LambdaReturn(jnp.float32(x)), baseline=None)
+                found[f"{LAMBDA_FLAG} {x:g}"] = gae, none
+        return found | (self._further(none) if wide else {})
+
+    def _further(self, none: EstimatorState) -> Candidates:
+        found: Candidates = {}
+        if self.estimator.critic is not None:
+            own = {"discount": self.estimator.discount, "critic": self.estimator.critic}
+            for n in STEPS:
+                steps = estimators.n_step(n=n, time_limit=self.estimator.time_limit, **own)
+                found[f"--estimator n-step --n {n}"] = steps, none
+        total = estimators.total_return(discount=self.estimator.discount)
+        found["--estimator total-return"] = total, EstimatorState((), ())
+        if not self.plain.discounted_states and not self.plain.form.whole_episodes:
+            kept = replace(self.plain, discounted_states=True)
+            found["in use, --discounted-states"] = kept, self.state
+        return found

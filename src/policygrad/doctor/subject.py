@@ -1,0 +1,127 @@
+"""The run that is looked at: what its files hold, and the objects that no file holds."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policygrad import environments
+from policygrad.core.errors import RunError, UserError
+from policygrad.diagnostics.examination import Examination, series_of
+from policygrad.policies import Agent
+from policygrad.rollout.source import Source, open_source
+from policygrad.runs import RunDirectory
+from policygrad.runs.policy_files import load
+from policygrad.training import entry
+from policygrad.training.resolve import Given, Resolved, resolve
+
+READ = ("policy", "algorithm", "estimator", "network")  # what the doctor reads of a run's objects
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run, and the objects that were passed again.
+
+    Attributes:
+        directory: of the run.
+        saved: what `config.json` holds.
+        resolved: what every setting is; a part that was passed as an object stands at its default.
+        objects: what was passed, by name.
+    """
+
+    directory: RunDirectory
+    saved: dict[str, Any]
+    resolved: Resolved
+    objects: dict[str, Any]
+
+    @classmethod
+    def of(cls, path: Path, objects: dict[str, Any]) -> "Subject":
+        """The run of a directory.
+
+        Raises:
+            RunError: no run there, or one that is damaged.
+            UserError: an object of a part that the run's settings describe.
+        """
+        directory = RunDirectory.open(path)
+        saved = directory.read_config()
+        config = entry.saved_config(directory, saved)
+        objects = {name: value for name, value in objects.items() if value is not None}
+        for name in READ:
+            if name in objects and name not in saved["objects"]:
+                raise UserError(
+                    f"{path} was trained with the {name} of its settings, got {name}="
+                    f"{objects[name]!r}; leave it out"
+                )
+        # no settings follow from a policy or a network that was passed: their absence is enough
+        given = Given(**{name: objects.get(name) for name in ("algorithm", "estimator")})
+        return cls(directory, saved, resolve(config, given)[0], objects)
+
+    def lacks(self, name: str) -> bool:
+        """Whether an object was passed to `train` and not here."""
+        return name in self.saved["objects"] and name not in self.objects
+
+    def recorded(self) -> Examination:
+        """What the run's files say, before anything is run."""
+        metrics = series_of(self.directory.read_metrics()) if self.directory.has_metrics() else {}
+        steps = metrics.get("env_steps", np.zeros(1))
+        env, config = self.objects.get("env"), self.resolved.config
+        settings = config.to_json()
+        if not config.whole_episodes:
+            settings["batch_steps"] = config.steps_per_batch
+        found = Examination(
+            env=self.saved["env"] if env is None else environments.describe(env),
+            settings=settings,
+            passed_as_objects=tuple(self.saved["objects"]),
+            algorithm=None if self.lacks("algorithm") else self.resolved.algorithm,
+            metrics=metrics,
+            env_steps=int(steps[-1]) if len(steps) else 0,
+            failure=self.directory.read_failure(),
+        )
+        notes = []
+        if not found.updates:
+            notes.append("training: the run has no metrics yet, which most rules look at")
+        if found.algorithm is None:
+            notes.append(f"the algorithm's settings: {self._pass_again('algorithm')}")
+        return replace(found, notes=tuple(notes))
+
+    def agent(self) -> Agent | str:
+        """The newest policy with its spaces; or why there can be no fresh episodes."""
+        missing = [name for name in ("env", "engine", "policy") if self.lacks(name)]
+        if missing:
+            return f"fresh episodes: {self._pass_again(*missing)}"
+        network = self.objects.get("network")
+        try:
+            return load(self.directory.path, like=self.objects.get("policy"), network=network)
+        except RunError:
+            if self.lacks("network"):  # an architecture that is not the library's
+                return f"fresh episodes: {self._pass_again('network')}"
+            raise
+
+    def missing_estimator(self) -> str | None:
+        """Why gradients cannot be measured; None if they can."""
+        return f"gradients: {self._pass_again('estimator')}" if self.lacks("estimator") else None
+
+    def given(self, agent: Agent) -> Given:
+        """The values that the estimator is built from."""
+        network = self.objects.get("network")
+        if "network" in self.saved["objects"]:
+            network = getattr(agent.policy, "architecture", network)
+        return Given(estimator=self.objects.get("estimator"), network=network)
+
+    def source(self, num_envs: int) -> Source:
+        """The run's environment, or the one that was passed."""
+        env = self.objects.get("env")
+        return open_source(
+            self.saved["env"] if env is None else env,
+            num_envs,
+            engine=self.objects.get("engine"),
+            kwargs=self.saved["env_kwargs"] if env is None else {},
+        )
+
+    def _pass_again(self, *names: str) -> str:
+        called = ", ".join(f"{name}=…" for name in names)
+        return (
+            f"the run was trained with a {' and a '.join(names)} passed as an object; pass it to "
+            f"policygrad.diagnose({str(self.directory.path)!r}, {called})"
+        )
