@@ -10,7 +10,7 @@ from policygrad.core.errors import RunError, UserError
 from policygrad.core.failures import Failure
 from policygrad.runs import MetricsFile, RunDirectory, fresh_directory
 from policygrad.runs.directory import OWN_FILES
-from policygrad.training import session
+from policygrad.training import entry
 from tests.runs.test_storage import every_payload
 
 
@@ -46,7 +46,7 @@ def only_reading(monkeypatch):
     def start(*arguments):
         raise ReadEverything(arguments)
 
-    monkeypatch.setattr(session.Session, "start", start)
+    monkeypatch.setattr(entry, "assemble", start)
 
 
 def read_configuration(run):
@@ -57,9 +57,9 @@ def read_configuration(run):
 
 
 def test_configuration_is_read_whole(run, only_reading):
-    env, config, *_, kwargs = read_configuration(run).args[0]
-    assert env == "CartPole-v1"
-    assert kwargs == {}
+    task, config, _ = read_configuration(run).args[0]
+    assert task.env == "CartPole-v1"
+    assert task.env_kwargs == {}
     assert config.num_envs == 4
 
 
