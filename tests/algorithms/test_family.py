@@ -11,7 +11,13 @@ import pytest
 from policygrad import estimators
 from policygrad.algorithms import PPO, TRPO, Batch, Natural, Vanilla, learner
 from policygrad.algorithms.base import traced
-from policygrad.algorithms.policy_change import gradient_of_mean, mean_kl, thin
+from policygrad.algorithms.policy_change import (
+    gradient_of_mean,
+    mean_entropy,
+    mean_kl,
+    mean_over_steps,
+    thin,
+)
 from policygrad.algorithms.step_size import StepSize
 from policygrad.core.modules import combine, split
 from policygrad.gradients.scores import log_probs_of, policy_gradient
@@ -22,8 +28,15 @@ ESTIMATOR = estimators.gae(critic=CRITIC)
 
 
 def batch_of(actions=TWO, *, seed=0):
+    """A batch with two rows that are no transition, on which nothing is worth reading."""
     policy, record = policy_of(actions), record_of(actions, seed=seed)
-    record = replace(record, log_probs=log_probs_of(policy, record))
+    valid = record.valid.at[2, 1].set(False).at[5, 3].set(False)
+    record = replace(
+        record,
+        valid=valid,
+        observations=jnp.where(valid[..., None], record.observations, 30.0),
+        log_probs=jnp.where(valid, log_probs_of(policy, record), -200.0),
+    )
     rng = np.random.default_rng(seed)
     psi = jnp.asarray(rng.normal(size=record.rewards.shape), jnp.float32)
     psi = jnp.where(record.valid, psi, 0.0)
@@ -63,6 +76,21 @@ def test_natural_step_has_the_kl_that_was_asked_for():
     expected = 1e-3 * undamped / (undamped + 0.1 * x @ x)  # the damping takes its share of δ
     kl = float(mean_kl(policy, new, batch.trajectories))
     assert kl == pytest.approx(expected, rel=0.1)
+
+
+def test_one_iteration_of_conjugate_gradients_goes_along_the_gradient():
+    policy, batch = batch_of()
+    gradient = policy_gradient(policy, batch.trajectories, batch.psi)
+    x, _ = Natural(cg_iterations=1).natural_step(policy, gradient, batch)
+    cosine = flat(x) @ flat(gradient) / np.linalg.norm(flat(x)) / np.linalg.norm(flat(gradient))
+    assert cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_natural_stays_where_there_is_no_gradient():
+    policy, batch = batch_of()
+    silent = batch._replace(psi=jnp.zeros_like(batch.psi))
+    improved = traced(Natural()).improve(KEY, policy, (), silent)
+    np.testing.assert_array_equal(flat(split(improved.policy)[0]), flat(split(policy)[0]))
 
 
 def test_trpo_takes_no_step_that_breaks_its_promise():
@@ -195,6 +223,25 @@ def test_thinned_steps_keep_valid_and_observations_together():
         )
 
 
+def test_a_record_shorter_than_the_stride_is_thinned_to_one_step_a_lane():
+    record = record_of()
+    short = replace(
+        record, observations=record.observations[:2], valid=jnp.array([[0, 1, 0, 1]] * 2, bool)
+    )
+    kept = thin(policy_of(), 3, short)
+    expected = [short.observations[row, lane] for lane, row in enumerate([0, 1, 0, 0])]
+    np.testing.assert_array_equal(kept.observations, np.stack(expected)[None])
+    np.testing.assert_array_equal(kept.valid, [[False, True, False, True]])
+
+
+def test_means_over_nothing_are_zero():
+    policy, batch = batch_of()
+    record = replace(batch.trajectories, valid=jnp.zeros_like(batch.trajectories.valid))
+    assert float(mean_kl(policy, policy_of(seed=1), record)) == 0
+    assert float(mean_entropy(policy, record)) == 0
+    assert float(mean_over_steps(batch.psi, record)) == 0
+
+
 def test_lanes_of_a_policy_with_memory_are_thinned_whole():
     record = record_of()
     lanes = record.valid.shape[1]
@@ -206,8 +253,7 @@ def test_lanes_of_a_policy_with_memory_are_thinned_whole():
 
 def test_gradient_of_the_mean_weighed_log_probability_is_the_policy_gradient():
     policy, batch = batch_of()
-    valid = batch.trajectories.valid.at[2, 1].set(False)
-    record = replace(batch.trajectories, valid=valid)
+    record = batch.trajectories
 
     def weighed(distribution, action, psi):
         return psi * distribution.log_prob(action)

@@ -10,6 +10,7 @@ import pytest
 
 from policygrad import estimators
 from policygrad.algorithms import PPO, TRPO, Natural, Vanilla, learner
+from policygrad.algorithms.base import traced
 from policygrad.algorithms.policy_change import entropy_gradient
 from policygrad.core.counting import BLOCK, LongCount
 from policygrad.gradients.baselines import constant, value_network
@@ -73,7 +74,13 @@ def test_the_critic_is_fitted_in_the_scale_that_it_is_used_in_next():
 def test_steps_shrink_over_more_steps_than_32_bits_hold():
     ours = learner(Vanilla(step_size_schedule="linear"), ESTIMATOR, total_steps=10**10)
     record = record_of()
-    for steps, share in ((0, 1.0), (2_500_000_000, 0.75), (7_500_000_000, 0.25), (10**10, 0.0)):
+    for steps, share in (
+        (0, 1.0),
+        (2_500_000_000, 0.75),
+        (7_500_000_000, 0.25),
+        (10**10, 0.0),
+        (2 * 10**10, 0.0),
+    ):
         state = start(ours, record)._replace(steps=LongCount.of(steps))
         after, info, _ = ours.update(state, record, KEY)
         np.testing.assert_allclose(float(info.step_size), 1e-3 * share, rtol=1e-5, atol=1e-12)
@@ -140,6 +147,11 @@ def test_natural_shrinks_its_step_with_the_root_of_what_remains():
     full, later = sizes["linear"]
     assert later == pytest.approx(full / 2, rel=1e-4)
     assert sizes["constant"] == pytest.approx([full, full], rel=1e-4)
+
+
+def test_an_entropy_that_is_not_wanted_is_not_computed():
+    assert traced(Vanilla()).entropy_coefficient is None
+    assert float(traced(Vanilla(entropy_coefficient=1.0)).entropy_coefficient) == 1
 
 
 def test_no_key_is_used_twice_in_an_update():

@@ -456,6 +456,13 @@ def test_total_return_counts_every_episode_once():
     assert float(state.baseline) == pytest.approx(15)
 
 
+def test_column_without_a_step_counts_nothing():
+    record = random_episodes(lengths=(2, 3))
+    empty = replace(record, valid=record.valid.at[:, 0].set(False))
+    weights = estimators.total_return().step_weights(empty)
+    np.testing.assert_allclose(weights, [[0, 1 / 3]] * 3, rtol=1e-6)
+
+
 def test_binding_gives_an_encoder_to_the_regressions_that_have_none():
     own = baselines.value_network(encode=jnp.ravel)
     estimator = estimators.gae(critic=baselines.linear_features(), baseline=own)
@@ -482,6 +489,11 @@ def test_normalised_advantages_have_zero_mean_and_unit_variance():
 def test_equal_advantages_become_zero(shape, value):
     psi = jax.jit(normalise)(jnp.full(shape, value), jnp.ones(shape, bool))
     np.testing.assert_array_equal(psi, 0)
+
+
+def test_what_stands_in_padding_costs_no_precision():
+    x, valid = jnp.array([[1.0], [2.0], [1e9]]), jnp.array([[True], [True], [False]])
+    np.testing.assert_allclose(normalise(x, valid), [[-1], [1], [0]], rtol=1e-6)
 
 
 def test_rounding_error_is_not_an_advantage():

@@ -152,6 +152,14 @@ def reward_indexed_per_episode(policy, record):
     return jax.jit(jax.vmap(one, in_axes=1))(record, rewards)
 
 
+def test_second_form_of_a_batch_is_the_mean_over_its_episodes(enumerated):
+    policy, record, _ = enumerated
+    rewards = DISCOUNT**record.times * record.rewards
+    batch = jax.jit(reward_indexed_gradient)(policy, record, rewards).logits
+    each = reward_indexed_per_episode(policy, record)
+    np.testing.assert_allclose(batch, np.mean(each, axis=0), rtol=1e-12)
+
+
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "dropped"])
 def test_second_and_third_form_are_equal_path_by_path_where_the_discount_is_kept(enumerated, kept):
     policy, record, _ = enumerated
