@@ -198,3 +198,39 @@ def test_plain_function_is_a_policy():
         return distributions.Categorical(jnp.array([0.0, 5.0]))
 
     assert Agent(policy, BOX, spaces.Discrete(2)).act(np.zeros(2)) == 1
+
+
+class Counting(eqx.Module):
+    """Moves its favourite action on with every step of an episode."""
+
+    logits: jax.Array
+
+    def initial_carry(self):
+        return jnp.int32(0)
+
+    def __call__(self, observation, carry):
+        return distributions.Categorical(jnp.roll(self.logits, carry)), carry + 1
+
+
+def test_agent_with_memory_remembers_what_it_acted_on_since_reset():
+    space = spaces.Discrete(3)
+    agent = Agent(Counting(jnp.array([5.0, 0.0, 0.0])), BOX, space)
+    for _ in range(2):
+        actions = []
+        for step in range(4):
+            assert int(agent(np.zeros(2)).mode()) == step % 3  # looking changes nothing
+            actions.append(int(agent.act(np.zeros(2), KEY if step == 0 else None)))
+        assert actions[1:] == [1, 2, 0]
+        agent.reset()
+
+
+def test_agents_of_equal_policies_share_what_was_compiled():
+    compiled = []
+
+    def policy(observation):
+        compiled.append(1)
+        return distributions.Categorical(jnp.array([0.0, 5.0]))
+
+    for _ in range(3):
+        assert Agent(policy, BOX, spaces.Discrete(2)).act(np.zeros(2)) == 1
+    assert len(compiled) == 1

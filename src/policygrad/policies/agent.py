@@ -4,16 +4,31 @@ from functools import cached_property
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad.maths.distributions import Distribution
+from policygrad.policies import meeting
 from policygrad.spaces import ActionSpace, action_space_of
+
+
+@eqx.filter_jit
+def _distribution(policy: Any, carry: PyTree, observation: PyTree) -> Distribution:
+    return meeting.step(policy, carry, observation)[0]
+
+
+@eqx.filter_jit
+def _act(policy: Any, carry: PyTree, observation: PyTree, key: PRNGKeyArray | None) -> Any:
+    distribution, carry = meeting.step(policy, carry, observation)
+    return distribution.mode() if key is None else distribution.sample(key), carry
 
 
 class Agent:
     """A policy together with the spaces it acts between: what `load` returns.
+
+    A policy with memory remembers what `act` saw since the last `reset`.
 
     Attributes:
         policy: raw observation -> distribution; a pytree.
@@ -26,16 +41,15 @@ class Agent:
         self.policy = policy
         self.observation_space = observation_space
         self.action_space = action_space
-        self._distribution = eqx.filter_jit(lambda policy, observation: policy(observation))
-        self._act = eqx.filter_jit(
-            lambda policy, observation, key: (
-                policy(observation).mode() if key is None else policy(observation).sample(key)
-            )
-        )
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an episode: a policy with memory forgets. Without memory it changes nothing."""
+        self._carry = jax.tree.map(lambda x: x[0], meeting.initial_carry(self.policy, 1))
 
     def __call__(self, observation: PyTree) -> Distribution:
         """The distribution over (unscaled, unshifted) actions at one raw observation."""
-        return self._distribution(self.policy, observation)
+        return _distribution(self.policy, self._carry, observation)
 
     def act(self, observation: PyTree, key: PRNGKeyArray | None = None) -> Any:
         """The action for the environment's `step` at one raw observation.
@@ -47,7 +61,7 @@ class Agent:
         Returns:
             A NumPy array (or integer) inside the action space.
         """
-        action = self._act(self.policy, observation, key)
+        action, self._carry = _act(self.policy, self._carry, observation, key)
         return self._actions.to_environment(np.asarray(action))
 
     @cached_property

@@ -79,7 +79,7 @@ def act(
     """
 
     def one(carry: PyTree, key: PRNGKeyArray, observation: PyTree) -> Any:
-        distribution, carry = _step(policy, carry, observation)
+        distribution, carry = step(policy, carry, observation)
         action = distribution.sample(key)
         return action, distribution.log_prob(action), carry
 
@@ -90,13 +90,14 @@ def act_greedily(policy: Policy, carry: PyTree, observations: PyTree) -> tuple[P
     """The modes of the distributions at B observations, pytree of `[B, ...]`, and the carry."""
 
     def one(carry: PyTree, observation: PyTree) -> Any:
-        distribution, carry = _step(policy, carry, observation)
+        distribution, carry = step(policy, carry, observation)
         return distribution.mode(), carry
 
     return jax.vmap(one)(carry, observations)
 
 
-def _step(policy: Policy, carry: PyTree, observation: PyTree) -> tuple[Any, PyTree]:
+def step(policy: Policy, carry: PyTree, observation: PyTree) -> tuple[Any, PyTree]:
+    """The distribution at one observation, and the carry after it; both unbatched."""
     if isinstance(policy, WithMemory):
         return policy(observation, carry)
     return policy(observation), carry
