@@ -350,18 +350,19 @@ def test_weights_are_held_constant():
 # ----- refusals
 
 WHOLE_EPISODES_ONLY = {
-    "total_return": estimators.total_return(),
-    "reward_to_go": estimators.reward_to_go(),
-    "gae": estimators.gae(baseline=baselines.leave_one_out()),
+    "total_return": (estimators.total_return(), "without a critic"),
+    "reward_to_go": (estimators.reward_to_go(), "without a critic"),
+    "gae": (estimators.gae(baseline=baselines.leave_one_out()), "its return or its baseline"),
 }
 
 
 @pytest.mark.parametrize("form", WHOLE_EPISODES_ONLY)
 def test_segments_are_refused_by_estimators_over_whole_episodes(form):
-    estimator, record = WHOLE_EPISODES_ONLY[form], random_segments(steps=10)
+    (estimator, why), record = WHOLE_EPISODES_ONLY[form], random_segments(steps=10)
     assert estimator.whole_episodes
     state = estimator.init(KEY, record.observations[0, 0])
-    with pytest.raises(ValueError, match=f"{form} needs whole episodes, got segments of 10 steps"):
+    message = f"{form} needs whole episodes, got segments of 10 steps: {why}"
+    with pytest.raises(ValueError, match=message):
         estimator.weights(state, record)
 
 
