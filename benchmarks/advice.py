@@ -27,11 +27,12 @@ from common import append_line, provenance, read_lines
 from summary import interval, mean_over_run, number
 
 import policygrad
-from policygrad import baselines, diagnostics, environments, estimators
+from policygrad import baselines, diagnostics, estimators
 from policygrad.diagnostics.usual_estimators import fit, usual_estimators
-from policygrad.doctor.diagnosis import Judge, collect
+from policygrad.doctor.collecting import collect
+from policygrad.doctor.fitted_estimator import FittedEstimator
+from policygrad.doctor.subject import Subject
 from policygrad.maths.intervals import iqm_interval
-from policygrad.runs import RunDirectory
 
 TASKS = {  # steps of the short run, and of training
     "gymnax/CartPole-v1": (20_000, 100_000),
@@ -77,13 +78,14 @@ def asked(task: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "run")
         run = policygrad.train(task, out=path, seed=SHORT_RUN, total_steps=TASKS[task][0])
-        environment = environments.make(task, 32)
-        judge = Judge.of(RunDirectory.open(path), run.config, environment, None)
-    limit = environment.time_limit
+        subject = Subject.of(path, {})
+        source = subject.source(32)
+        fitted = FittedEstimator.of(subject, run.agent, source)
+    limit = source.time_limit
     assert limit is not None
     sample_key, fit_key = jax.random.split(jax.random.key(SHORT_RUN + 1))
-    record, _ = collect(environment, run.policy, sample_key, 2 * EPISODES, limit)
-    record = judge.scaled(record)
+    record, _ = collect(source, run.policy, sample_key, 2 * EPISODES, limit)
+    record = fitted.scaled(record)
     fitting, fresh = (
         jax.tree.map(lambda x, s=s: x[:, s], record)
         for s in (slice(EPISODES), slice(EPISODES, None))

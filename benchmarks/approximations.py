@@ -20,9 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 import policygrad
-from policygrad import diagnostics, environments
-from policygrad.doctor.diagnosis import Judge, collect
-from policygrad.runs import RunDirectory
+from policygrad import diagnostics
+from policygrad.doctor.collecting import collect
+from policygrad.doctor.fitted_estimator import FittedEstimator
+from policygrad.doctor.subject import Subject
 
 # settings, steps, episodes measured; a schedule over the whole run would see every stop as its end
 TASKS = {
@@ -42,15 +43,16 @@ def interval(measured) -> dict:
 
 def measure(run: policygrad.Run, episodes: int) -> dict:
     """The decomposition and the baseline's distance from the best, at the end of a run."""
-    directory = RunDirectory.open(run.path)
-    environment = environments.make(run.summary["env"], 32)
-    judge = Judge.of(directory, run.config, environment, None)
-    limit = environment.time_limit or 1000
+    subject = Subject.of(run.path, {})
+    source = subject.source(32)
+    fitted = FittedEstimator.of(subject, run.agent, source)
+    limit = source.time_limit or 1000
     key = jax.random.key(run.config.seed + 1000)
-    record, _ = collect(environment, run.policy, key, episodes, limit)
-    record = judge.scaled(record)
-    estimator = judge.rewards_to_go(judge.subtracted[0])
-    state = judge.state._replace(baseline=judge.subtracted[1])
+    record, _ = collect(source, run.policy, key, episodes, limit)
+    record = fitted.scaled(record)
+    baseline, fitted_baseline = fitted.subtracted
+    estimator = fitted.rewards_to_go(baseline)
+    state = fitted.state._replace(baseline=fitted_baseline)
     found = diagnostics.decompose_variance(run.policy, estimator, state, record).total
     quality = diagnostics.judge_baseline(run.policy, estimator, state, record)
     return {
