@@ -9,6 +9,7 @@ import numpy as np
 
 from policygrad import environments
 from policygrad.core.errors import UserError
+from policygrad.core.usual import LONGEST_EPISODE
 from policygrad.devices.compiled_code import make_room
 from policygrad.maths.intervals import mean_interval
 from policygrad.policies.agent import Agent
@@ -18,8 +19,6 @@ from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
 from policygrad.spaces import space_of
 from policygrad.training.run import Run
-
-DEFAULT_LIMIT = 10_000
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def evaluate(
     agent, env, kwargs, engine = _resolve(run, environments.choose_engine(env), engine)
     source = open_source(env, min(num_envs, episodes), engine=engine, kwargs=kwargs)
     check_spaces(agent, source)
-    limit = max_episode_steps or source.time_limit or DEFAULT_LIMIT
+    limit = max_episode_steps or source.time_limit or LONGEST_EPISODE
     # training draws from the seed itself
     key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
     greedy, sampled = (

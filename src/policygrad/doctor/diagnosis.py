@@ -10,10 +10,11 @@ import jax
 
 from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.devices.compiled_code import make_room
-from policygrad.diagnostics.examination import Examination, measure
+from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.rules import diagnose as apply_rules
 from policygrad.diagnostics.rules.settings import USUAL_DISCOUNT
+from policygrad.diagnostics.sample import measure
 from policygrad.doctor.collecting import collect
 from policygrad.doctor.fitted_estimator import FittedEstimator
 from policygrad.doctor.measuring import Say, with_gradients, with_pictures

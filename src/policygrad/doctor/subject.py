@@ -120,8 +120,6 @@ class Subject:
         )
 
     def _pass_again(self, *names: str) -> str:
-        called = ", ".join(f"{name}=…" for name in names)
-        return (
-            f"the run was trained with a {' and a '.join(names)} passed as an object; pass it to "
-            f"policygrad.diagnose({str(self.directory.path)!r}, {called})"
-        )
+        call = f"policygrad.diagnose({str(self.directory.path)!r}"
+        call = ", ".join([call, *(f"{name}=…" for name in names)])
+        return f"training was given {' and '.join(names)} as objects; pass them again: {call})"

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
 from policygrad.core.errors import UserError
+from policygrad.core.usual import LONGEST_EPISODE
 from policygrad.environments.catalogue import MAKERS, Environment, make
 from policygrad.environments.envpool import Pool
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
@@ -213,5 +214,5 @@ def make_collector(
     if steps is not None:
         return source.segments(policy, key, steps)
     assert episodes is not None
-    limit = max_episode_steps or source.time_limit or 10_000
+    limit = max_episode_steps or source.time_limit or LONGEST_EPISODE
     return source.episodes(policy, key, episodes, limit)

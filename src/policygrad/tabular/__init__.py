@@ -3,7 +3,7 @@
 from policygrad.tabular import gallery
 from policygrad.tabular.as_environment import TabularEnvironment, as_environment, from_gymnasium
 from policygrad.tabular.ascent import Ascent, ascend
-from policygrad.tabular.control import OptimalBaseline, excess_variance, optimal_baseline
+from policygrad.tabular.best_baselines import OptimalBaseline, excess_variance, optimal_baseline
 from policygrad.tabular.enumeration import Enumeration, enumerate_trajectories
 from policygrad.tabular.mdp import FiniteMDP, Sparse
 from policygrad.tabular.moments import Moments, moments

@@ -14,7 +14,7 @@ from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines import Baseline
 from policygrad.gradients.baselines.table import Table
 from policygrad.gradients.estimators import Estimator
-from policygrad.tabular.control import optimal_baseline
+from policygrad.tabular.best_baselines import optimal_baseline
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.policy import TabularPolicy
 from policygrad.tabular.problem import AllAction, AnyEstimator, all_action, check_exact

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from policygrad.tabular import recursions as step
+from policygrad.tabular import recursions
 from policygrad.tabular.problem import Problem
 from policygrad.tabular.to_go import finite_returns, occupancies, stationary_returns
 
@@ -67,7 +67,7 @@ def between_episodes(problem: Problem, *, with_covariance: bool) -> Array:
             term = jnp.outer(own[-1], own[-1]) + crossed + crossed.T
         else:
             term = own[-1] @ own[-1] + 2 * jnp.sum(earlier * own)
-        return step.past_scores_after(problem.at(targets), visits, e), fade * term
+        return recursions.past_scores_after(problem.at(targets), visits, e), fade * term
 
     d = jax.eval_shape(scores.mean, pi).shape[1]
     fading = omega ** (2 * jnp.arange(len(p_t)))

@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from policygrad.tabular import recursions as step
-from policygrad.tabular import to_go, total
+from policygrad.tabular import recursions, to_go, total
 from policygrad.tabular.linear_systems import fixed_point, nilpotent
 from policygrad.tabular.mdp import on_successors, push_values
 from policygrad.tabular.problem import Problem
@@ -109,7 +108,7 @@ def _to_go_finite(problem: Problem, *, by_parameter: bool) -> Parabola:
     p_t = to_go.occupancies(problem)
 
     def backward(m: Array, row: tuple) -> tuple[Array, Array]:
-        return step.mean_step(problem, row[0], row[1], m), m
+        return recursions.mean_step(problem, row[0], row[1], m), m
 
     empty = jnp.zeros_like(scores.mean(pi))
     _, later = jax.lax.scan(backward, empty, (tables.baseline, given), reverse=True)
@@ -117,7 +116,7 @@ def _to_go_finite(problem: Problem, *, by_parameter: bool) -> Parabola:
     def forward(past: Array, row: tuple) -> tuple[Array, Parabola]:
         p, given, later, fade, targets = row
         here = _to_go_slope(problem, given, later, fade * p, fade * past, by_parameter)
-        return step.past_scores_after(problem.at(targets), p, past), here
+        return recursions.past_scores_after(problem.at(targets), p, past), here
 
     start = jnp.zeros((len(pi), problem.coupled, empty.shape[1]))
     fading = problem.targets.omega ** (2 * jnp.arange(len(p_t)))
@@ -130,7 +129,7 @@ def _to_go_infinite(problem: Problem, *, by_parameter: bool) -> Parabola:
     omega, trace = problem.targets.omega, problem.targets.trace
 
     def past_once(e: Array) -> Array:
-        return omega**2 * step.past_scores_after(problem, occupancy, e)
+        return omega**2 * recursions.past_scores_after(problem, occupancy, e)
 
     past = nilpotent(past_once, jnp.zeros_like(x), x.shape[1])
     if x.shape[1] == 1:
@@ -160,7 +159,7 @@ def _past_scores(problem: Problem, before: total.Past, past: Array) -> Array:
     """γ^t Σ_{k<t} z_k on each state, one step later."""
     own = before.rho0_gamma[:, None, None] * problem.moves
     moved = push_values(problem.edges, problem.moves, past)
-    return problem.targets.discount * (moved + step.scores_into(problem, own))
+    return problem.targets.discount * (moved + recursions.scores_into(problem, own))
 
 
 @partial(jax.jit, static_argnames="by_parameter")

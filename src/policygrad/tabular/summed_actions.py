@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from policygrad.tabular import recursions as step
+from policygrad.tabular import recursions
 from policygrad.tabular.linear_systems import fixed_point
 from policygrad.tabular.mdp import pull
 from policygrad.tabular.problem import Problem
@@ -41,12 +41,18 @@ def finite(problem: Problem, *, with_covariance: bool) -> Whole:
     def backward(carry: tuple, row: tuple) -> tuple[tuple, None]:
         after, m, diagonal, cross, half = carry
         next_values, p, fade = row
-        given = step.returns_given_action(problem, next_values, after)
+        given = recursions.returns_given_action(problem, next_values, after)
         f = scores.mean(pi * given.first[..., 0])
         later = omega * pull(problem.edges, problem.moves, m)
         d, c, h = _terms(problem, f, later, fade * p)
         half = half + h if with_covariance else half
-        return (step.over_actions(problem, given), f + later, diagonal + d, cross + c, half), None
+        return (
+            recursions.over_actions(problem, given),
+            f + later,
+            diagonal + d,
+            cross + c,
+            half,
+        ), None
 
     m = jnp.zeros_like(scores.mean(pi))
     nothing, half = jnp.zeros(()), jnp.zeros((m.shape[1],) * 2) if with_covariance else None

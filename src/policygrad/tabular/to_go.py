@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from policygrad.tabular import recursions as step
+from policygrad.tabular import recursions
 from policygrad.tabular.linear_systems import fixed_point, nilpotent, stein
 from policygrad.tabular.problem import Problem
 from policygrad.tabular.recursions import Returns, Sums
@@ -31,7 +31,7 @@ def occupancies(problem: Problem) -> Float[Array, "T S"]:
     """`[T, S]`, p_t(s). For an absorbing state, the probability of arriving in it at step t."""
 
     def forward(p: Array, _: None) -> tuple[Array, Array]:
-        return step.visits_after(problem, p), p
+        return recursions.visits_after(problem, p), p
 
     steps = len(problem.tables.noise)
     return jax.lax.scan(forward, problem.edges.initial, None, length=steps)[1]
@@ -49,8 +49,8 @@ def finite_returns(problem: Problem) -> tuple[Returns, Returns]:
 
     def backward(after: Returns, row: tuple) -> tuple[Returns, tuple[Returns, Returns]]:
         next_values, targets = row
-        given = step.returns_given_action(problem.at(targets), next_values, after)
-        now = step.over_actions(problem, given)
+        given = recursions.returns_given_action(problem.at(targets), next_values, after)
+        now = recursions.over_actions(problem, given)
         return now, (now, given)
 
     rows = problem.tables.next_values, problem.step_targets
@@ -69,15 +69,15 @@ def finite(problem: Problem, *, with_covariance: bool) -> Whole:
         after, m, x, total = carry
         (b, next_values, noise), p, fade, targets = row
         now = problem.at(targets)
-        given = step.returns_given_action(now, next_values, after)
-        square = step.squared_weight(now, b, noise, given)
-        pairs = step.future_pairs(now, b, next_values, fade * p, m, x)
-        here = step.add_up(now, fade * p[:, None] * pi * square, pairs, with_covariance)
+        given = recursions.returns_given_action(now, next_values, after)
+        square = recursions.squared_weight(now, b, noise, given)
+        pairs = recursions.future_pairs(now, b, next_values, fade * p, m, x)
+        here = recursions.add_up(now, fade * p[:, None] * pi * square, pairs, with_covariance)
         factored = fade * (p @ jnp.sum(pi * scores.squares, 1)) * (p @ jnp.sum(pi * square, 1))
         total = jax.tree.map(jnp.add, total, here._replace(factored=factored))
-        x = step.product_step(now, b, next_values, given, m, x)
-        m = step.mean_step(now, b, given, m)
-        return (step.over_actions(problem, given), m, x, total), None
+        x = recursions.product_step(now, b, next_values, given, m, x)
+        m = recursions.mean_step(now, b, given, m)
+        return (recursions.over_actions(problem, given), m, x, total), None
 
     nothing = jnp.zeros(())
     mixed = jnp.zeros((d, d)) if with_covariance else None
@@ -89,7 +89,7 @@ def finite(problem: Problem, *, with_covariance: bool) -> Whole:
     )
     rows = (problem.tables, p_t, fading, problem.step_targets)
     (_, m, _, total), _ = jax.lax.scan(backward, start, rows, reverse=True)
-    second = step.outer_product(scores, total) if with_covariance else None
+    second = recursions.outer_product(scores, total) if with_covariance else None
     return Whole(problem.edges.initial @ m, total, second)
 
 
@@ -98,7 +98,9 @@ def stationary_returns(problem: Problem) -> tuple[Returns, Returns]:
     next_values, kappa = problem.tables.next_values, problem.targets.coupling[0, 0]
 
     def returns(after: Returns) -> Returns:
-        return step.over_actions(problem, step.returns_given_action(problem, next_values, after))
+        return recursions.over_actions(
+            problem, recursions.returns_given_action(problem, next_values, after)
+        )
 
     zero = empty_returns(problem)
     p = zero.first.shape[1]
@@ -108,7 +110,7 @@ def stationary_returns(problem: Problem) -> tuple[Returns, Returns]:
         first = fixed_point(kappa * problem.chain, returns(zero).first)
         once = returns(zero._replace(first=first)).second
         now = Returns(first, fixed_point(kappa**2 * problem.chain, once))
-    return now, step.returns_given_action(problem, next_values, now)
+    return now, recursions.returns_given_action(problem, next_values, now)
 
 
 class Stationary(NamedTuple):
@@ -129,10 +131,10 @@ def stationary(problem: Problem) -> Stationary:
     _, given = stationary_returns(problem)
 
     states, p, d = len(pi), problem.coupled, jax.eval_shape(scores.mean, pi).shape[1]
-    m = fixed_point(omega * chain, step.mean_step(problem, b, given, jnp.zeros((states, d))))
+    m = fixed_point(omega * chain, recursions.mean_step(problem, b, given, jnp.zeros((states, d))))
 
     def products(x: Array) -> Array:
-        return step.product_step(problem, b, next_values, given, m, x)
+        return recursions.product_step(problem, b, next_values, given, m, x)
 
     empty = jnp.zeros((states, p, d))
     x = nilpotent(products, empty, p)
@@ -148,12 +150,12 @@ def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
     (pi, scores), omega = problem.policy, problem.targets.omega
     b, next_values, noise = problem.tables
     given, m, x, occupancy = stationary(problem)
-    square = step.squared_weight(problem, b, noise, given)
-    pairs = step.future_pairs(problem, b, next_values, occupancy, m, x)
-    sums = step.add_up(problem, occupancy[:, None] * pi * square, pairs, with_covariance)
+    square = recursions.squared_weight(problem, b, noise, given)
+    pairs = recursions.future_pairs(problem, b, next_values, occupancy, m, x)
+    sums = recursions.add_up(problem, occupancy[:, None] * pi * square, pairs, with_covariance)
     initial, moved = problem.edges.initial, omega * problem.chain.T
     both = stein(moved, moved, jnp.outer(initial, initial))
     factored = jnp.sum(pi * scores.squares, 1) @ both @ jnp.sum(pi * square, 1)
     sums = sums._replace(factored=factored)
-    second = step.outer_product(scores, sums) if with_covariance else None
+    second = recursions.outer_product(scores, sums) if with_covariance else None
     return Whole(initial @ m, sums, second)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from policygrad.tabular import recursions as step
+from policygrad.tabular import recursions
 from policygrad.tabular.linear_systems import fixed_point, stein
 from policygrad.tabular.mdp import between_states, pull, push
 from policygrad.tabular.problem import Problem
@@ -137,14 +137,14 @@ def finite(problem: Problem, *, with_covariance: bool) -> Whole:
     def backward(carry: tuple, row: tuple) -> tuple[tuple, None]:
         after, later, total = carry
         b, next_values, noise, past = row
-        given = step.returns_given_action(problem, next_values, after)
+        given = recursions.returns_given_action(problem, next_values, after)
         outer = squared_weights(problem, b, noise, past, given)
         pairs = future_pairs(problem, b, past, later)
-        here = step.add_up(problem, outer, pairs, with_covariance)
+        here = recursions.add_up(problem, outer, pairs, with_covariance)
         here = here._replace(factored=(past.rho0 @ visited) * jnp.sum(outer))
         total = jax.tree.map(jnp.add, total, here)
         later = future_before(problem, b, given, later)
-        return (step.over_actions(problem, given), later, total), None
+        return (recursions.over_actions(problem, given), later, total), None
 
     empty = jnp.zeros_like(scores.mean(pi))
     nothing, d = jnp.zeros(()), empty.shape[1]
@@ -155,7 +155,7 @@ def finite(problem: Problem, *, with_covariance: bool) -> Whole:
         Sums(nothing, nothing, nothing, jnp.zeros_like(pi), mixed),
     )
     (_, later, total), _ = jax.lax.scan(backward, start, (*tables, pasts), reverse=True)
-    second = step.outer_product(scores, total) if with_covariance else None
+    second = recursions.outer_product(scores, total) if with_covariance else None
     return Whole(problem.edges.initial @ later.a, total, second)
 
 
@@ -192,7 +192,7 @@ def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
     given, later, past = stationary(problem)
     outer = squared_weights(problem, b, noise, past, given)
     pairs = future_pairs(problem, b, past, later)
-    sums = step.add_up(problem, outer, pairs, with_covariance)
+    sums = recursions.add_up(problem, outer, pairs, with_covariance)
 
     # approximation (ii) multiplies two expectations at each t: Σ_t p_t ⊗ (moments of the past at t)
     initial = problem.edges.initial
@@ -201,5 +201,5 @@ def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
     pasts = Past(*(jnp.sum(pi * scores.squares, 1) @ both).reshape(6, -1))
     factored = jnp.sum(squared_weights(problem, b, noise, pasts, given))
     sums = sums._replace(factored=factored)
-    second = step.outer_product(scores, sums) if with_covariance else None
+    second = recursions.outer_product(scores, sums) if with_covariance else None
     return Whole(initial @ later.a, sums, second)

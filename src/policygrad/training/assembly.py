@@ -12,6 +12,7 @@ from policygrad import environments
 from policygrad.algorithms import Learner
 from policygrad.core.errors import UserError
 from policygrad.core.modules import split
+from policygrad.core.usual import LONGEST_EPISODE
 from policygrad.devices.compiled_code import make_room
 from policygrad.devices.sharing import Sharing, parts_for, sharing_of
 from policygrad.devices.starting import show_processors
@@ -25,8 +26,6 @@ from policygrad.training.config import TrainConfig
 from policygrad.training.programs import RunKeys, TrainState
 from policygrad.training.resolve import Given, Resolved, resolve
 from policygrad.training.tally import EpisodeTally
-
-DEFAULT_EPISODE_STEPS = 10_000
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def _collector(
         return task.collector(source, policy, keys.environments, config)
     if not config.whole_episodes:
         return source.segments(policy, keys.environments, config.rows)
-    limit = config.max_episode_steps or source.time_limit or DEFAULT_EPISODE_STEPS
+    limit = config.max_episode_steps or source.time_limit or LONGEST_EPISODE
     return source.episodes(policy, keys.environments, config.columns, limit)
 
 

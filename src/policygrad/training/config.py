@@ -17,6 +17,7 @@ from policygrad.core.settings import (
     check_setting,
     chosen,
 )
+from policygrad.core.usual import BATCH_STEPS
 from policygrad.training.choices import (
     ALGORITHMS,
     BASELINES,
@@ -30,7 +31,6 @@ from policygrad.training.choices import (
 )
 
 FIRST_EPISODES = 32  # of a batch that adapts
-BATCH_STEPS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)

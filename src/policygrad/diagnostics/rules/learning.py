@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from policygrad.core.usual import BATCH_STEPS
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
-from policygrad.diagnostics.rules.settings import USUAL_BATCH_STEPS, Settings
+from policygrad.diagnostics.rules.settings import Settings
 from policygrad.diagnostics.rules.task import at_its_best
 
 
@@ -24,8 +25,7 @@ def batch_of_one_episode(e: Examination, t: Thresholds) -> Found | None:
         "episodes to compare its advantages with.",
         f"--batch-episodes is {episodes:g}{noise}.",
         numbers,
-        "Train with --batch-episodes 16 or more, or with segments (--batch-steps "
-        f"{USUAL_BATCH_STEPS}).",
+        f"Train with --batch-episodes 16 or more, or with segments (--batch-steps {BATCH_STEPS}).",
     )
 
 
@@ -218,9 +218,9 @@ def batch_below_noise_scale(e: Examination, t: Thresholds) -> Found | None:
     if steps > t["steps"] or not scale.low > t["times"] * batch:
         return None
     if Settings.of(e)["batch_episodes"]:
-        change = f"--batch-episodes {max(16, round(USUAL_BATCH_STEPS / max(steps / batch, 1)))}"
+        change = f"--batch-episodes {max(16, round(BATCH_STEPS / max(steps / batch, 1)))}"
     else:
-        change = f"--batch-steps {USUAL_BATCH_STEPS}"
+        change = f"--batch-steps {BATCH_STEPS}"
     return Found(
         "The batch is far below the gradient noise scale: its gradient points nearly at random.",
         f"A batch of about {batch:.3g} episodes ({steps:.0f} steps) faces a noise scale of at "

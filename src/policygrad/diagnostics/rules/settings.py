@@ -8,7 +8,6 @@ from typing import Any
 from policygrad.algorithms import Algorithm
 from policygrad.diagnostics.examination import Examination
 
-USUAL_BATCH_STEPS = 2048
 USUAL_CRITIC_STEP_SIZE = 1e-3
 USUAL_CRITIC_EPOCHS = 10
 USUAL_DISCOUNT = 0.99

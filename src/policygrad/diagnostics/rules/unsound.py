@@ -1,7 +1,8 @@
 """What is not finite, or no action at all: in fresh episodes, or what stopped training."""
 
-from policygrad.diagnostics.examination import Examination, Sample
+from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules.rule import EVERYTHING, Found, Rule, Thresholds
+from policygrad.diagnostics.sample import Sample
 
 
 def observations_not_finite(e: Examination, t: Thresholds) -> Found | None:

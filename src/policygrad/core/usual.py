@@ -1,0 +1,7 @@
+"""Numbers that hold wherever nobody gives one, and that several rooms read."""
+
+BATCH_STEPS = 2048
+"""Steps of all environments together in a batch of segments."""
+
+LONGEST_EPISODE = 10_000
+"""Steps after which an episode is too long, in an environment without a time limit of its own."""
