@@ -90,9 +90,11 @@ class Subject:
         missing = [name for name in ("env", "engine", "policy") if self.lacks(name)]
         if missing:
             return f"fresh episodes: {self._pass_again(*missing)}"
-        network = self.objects.get("network")
+        policy, network = self.objects.get("policy"), self.objects.get("network")
         try:
-            return load(self.directory.path, like=self.objects.get("policy"), network=network)
+            if policy is not None:  # the network was the critic's alone
+                return load(self.directory.path, like=policy)
+            return load(self.directory.path, network=network)
         except RunError:
             if self.lacks("network"):  # an architecture that is not the library's
                 return f"fresh episodes: {self._pass_again('network')}"

@@ -159,7 +159,8 @@ def restore(description: dict[str, Any], own: Any, source: Any) -> Architecture:
         if built_in is None:
             raise RunError(
                 f"{source} holds a network of the architecture {name}, which is not this "
-                f"library's: pass network={name.rpartition('.')[2]}, its class, or an instance"
+                f"library's: pass network={name.rpartition('.')[2]}, its class, or an instance, to "
+                "policygrad.load"
             )
         own = built_in
     if built_in is not None and built_in not in (own, type(own)):

@@ -75,7 +75,7 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
     if like is None:
         raise RunError(
             f"{description} holds a policy of the class {data.get('class')}, which is not this "
-            "library's: pass like=, a policy of that class"
+            "library's: pass like=, a policy of that class, to policygrad.load"
         )
     policy = storage.from_arrays(like, arrays, "policy", tensors)
     policy = jax.tree.map(lambda x: jax.numpy.asarray(x) if is_array(x) else x, policy)
