@@ -19,7 +19,7 @@ from policygrad.core.errors import RunError, UserError
 from policygrad.core.failures import Failure
 from policygrad.diagnostics import RULES, Spread, to_json
 from policygrad.doctor import diagnosis as doctor
-from policygrad.policies.architectures import FullyConnected
+from policygrad.policies import FullyConnected, network_policy
 from policygrad.runs import RunDirectory
 from tests.worlds import TINY, Chain, Endless
 
@@ -123,6 +123,17 @@ def test_an_algorithm_and_a_network_of_ones_own_are_diagnosed(tmp_path):
     nothing = policygrad.diagnose(run.path, algorithm=own["algorithm"], episodes=8)
     assert nothing.examination.sample is None
     assert "network=…" in nothing.examination.notes[0]
+
+
+def test_a_policy_and_a_network_beside_it_are_diagnosed(tmp_path):
+    """The policy is of its own architecture then, and the network is the critic's."""
+    env = gymnasium.make("CartPole-v1")
+    policy = network_policy(jax.random.key(0), env.observation_space, env.action_space, hidden=(4,))
+    own = {"policy": policy, "network": Narrow()}
+    settings = {"num_envs": 2, "batch_steps": 32, "total_steps": 64}
+    run = policygrad.train("CartPole-v1", out=tmp_path / "a", **own, **settings)
+    found = policygrad.diagnose(run.path, episodes=8, gradients=False, **own).examination
+    assert found.sample.critic_explains < 1
 
 
 def test_a_built_in_value_is_diagnosed_as_the_settings_that_it_becomes():

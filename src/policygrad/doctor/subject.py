@@ -9,7 +9,7 @@ import numpy as np
 from policygrad import environments
 from policygrad.core.errors import RunError, UserError
 from policygrad.diagnostics.examination import Examination, series_of
-from policygrad.policies import Agent
+from policygrad.policies import Agent, NetworkPolicy
 from policygrad.rollout.source import Source, open_source
 from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
@@ -107,8 +107,9 @@ class Subject:
     def given(self, agent: Agent) -> Given:
         """The values that the estimator is built from."""
         network = self.objects.get("network")
-        if "network" in self.saved["objects"]:
-            network = getattr(agent.policy, "architecture", network)
+        shared = "network" in self.saved["objects"] and "policy" not in self.saved["objects"]
+        if shared and isinstance(agent.policy, NetworkPolicy):  # as it was read with the policy
+            network = agent.policy.architecture
         return Given(estimator=self.objects.get("estimator"), network=network)
 
     def source(self, num_envs: int) -> Source:
