@@ -11,6 +11,7 @@ import pytest
 from policygrad import estimators
 from policygrad.algorithms import PPO, TRPO, Natural, Vanilla, learner
 from policygrad.algorithms.base import traced
+from policygrad.algorithms.learner import all_finite
 from policygrad.algorithms.policy_change import entropy_gradient
 from policygrad.core.counting import BLOCK, LongCount
 from policygrad.gradients.baselines import constant, value_network
@@ -103,6 +104,12 @@ def test_a_critic_that_turns_nan_is_not_sound():
     broken = state.estimator._replace(critic=state.estimator.critic._replace(network=weights))
     _, request, _ = ours.step(state, record, KEY)
     assert not bool(ours.refit(broken, request).sound)
+
+
+def test_what_holds_no_number_is_finite():
+    assert bool(all_finite(()))
+    assert bool(all_finite({"count": jnp.int32(1)}))
+    assert not bool(all_finite({"count": jnp.int32(1), "x": jnp.array([1.0, np.inf])}))
 
 
 @pytest.mark.parametrize(
