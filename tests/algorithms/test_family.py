@@ -12,6 +12,7 @@ from policygrad import estimators
 from policygrad.algorithms import PPO, TRPO, Batch, Natural, Vanilla, learner
 from policygrad.algorithms.base import traced
 from policygrad.algorithms.policy_change import (
+    compare,
     gradient_of_mean,
     mean_entropy,
     mean_kl,
@@ -20,7 +21,7 @@ from policygrad.algorithms.policy_change import (
 )
 from policygrad.algorithms.step_size import StepSize
 from policygrad.core.modules import combine, split
-from policygrad.gradients.scores import log_probs_of, policy_gradient
+from policygrad.gradients.scores import gradient_and_distributions, log_probs_of, policy_gradient
 from tests.algorithms.test_vanilla import CRITIC, GAUSSIAN, KEY, TWO, policy_of, record_of
 from tests.worlds import Remembering
 
@@ -232,6 +233,15 @@ def test_a_record_shorter_than_the_stride_is_thinned_to_one_step_a_lane():
     expected = [short.observations[row, lane] for lane, row in enumerate([0, 1, 0, 0])]
     np.testing.assert_array_equal(kept.observations, np.stack(expected)[None])
     np.testing.assert_array_equal(kept.valid, [[False, True, False, True]])
+
+
+def test_means_of_two_policies_are_those_of_their_distributions():
+    policy, batch = batch_of()
+    other, record = policy_of(seed=1), batch.trajectories
+    _, before = gradient_and_distributions(policy, record, batch.psi)
+    kl, entropy = compare(before, other, record)
+    np.testing.assert_allclose(mean_kl(policy, other, record), kl, rtol=1e-5)
+    np.testing.assert_allclose(mean_entropy(policy, record), entropy, rtol=1e-5)
 
 
 def test_means_over_nothing_are_zero():
