@@ -24,8 +24,8 @@ NAMES = {
     "Estimator": "gradients.estimators",
     "Evaluation": "evaluation",
     "ObservationNormaliser": "policies",
-    "Run": "training.run",
-    "SeedRuns": "training.seeds",
+    "Run": "training.result",
+    "SeedRuns": "training.many_seeds",
     "TrainConfig": "training.config",
     "Trajectories": "core.trajectories",
     "diagnose": "doctor",
@@ -34,7 +34,7 @@ NAMES = {
     "network_policy": "policies",
     "resume": "training.entry",
     "train": "training.entry",
-    "train_seeds": "training.seeds",
+    "train_seeds": "training.many_seeds",
 }
 # public module -> where it is: `policygrad.returns` is `policygrad.maths.returns`
 MODULES = {

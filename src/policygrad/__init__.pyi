@@ -28,9 +28,9 @@ from policygrad.runs.policy_files import load as load
 from policygrad.training.config import TrainConfig as TrainConfig
 from policygrad.training.entry import resume as resume
 from policygrad.training.entry import train as train
-from policygrad.training.run import Run as Run
-from policygrad.training.seeds import SeedRuns as SeedRuns
-from policygrad.training.seeds import train_seeds as train_seeds
+from policygrad.training.many_seeds import SeedRuns as SeedRuns
+from policygrad.training.many_seeds import train_seeds as train_seeds
+from policygrad.training.result import Run as Run
 
 networks = policies
 plots = _curves

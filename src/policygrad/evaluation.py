@@ -13,12 +13,12 @@ from policygrad.core.usual import LONGEST_EPISODE
 from policygrad.devices.compiled_code import make_room
 from policygrad.maths.intervals import mean_interval
 from policygrad.policies.agent import Agent
+from policygrad.rollout.engines import Engine, open_source
 from policygrad.rollout.play import Played
-from policygrad.rollout.source import Engine, open_source
 from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
 from policygrad.spaces import space_of
-from policygrad.training.run import Run
+from policygrad.training.result import Run
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 
 from policygrad import baselines, estimators
-from policygrad.gradients.estimators import Estimator
 from policygrad.gradients.forms import LambdaReturn, NStep, TotalReturn
+from policygrad.gradients.weights import Estimator
 from policygrad.tabular import AllAction, FiniteMDP, SoftmaxPolicy, Sparse, all_action
 from tests.tabular.forms import RenormalisedLambda
 

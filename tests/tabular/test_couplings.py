@@ -9,8 +9,8 @@ import pytest
 
 from policygrad import baselines, estimators, scores
 from policygrad.gradients.baselines import Baseline, StateBaseline
-from policygrad.gradients.estimators import Estimator, EstimatorState
 from policygrad.gradients.forms import Coupling, Form, LambdaReturn, TotalReturn
+from policygrad.gradients.weights import Estimator, EstimatorState
 from policygrad.maths.returns import lambda_returns
 from policygrad.tabular import enumerate_trajectories, moments, optimal_baseline
 from tests.tabular.forms import RenormalisedLambda

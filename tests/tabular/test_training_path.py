@@ -17,7 +17,7 @@ import pytest
 
 from policygrad import baselines, estimators, scores
 from policygrad.core.trajectories import Trajectories
-from policygrad.gradients.estimators import Estimator
+from policygrad.gradients.weights import Estimator
 from policygrad.tabular import AllAction, FiniteMDP, as_environment, enumerate_trajectories, moments
 from tests.tabular.oracle import (
     every_estimator,

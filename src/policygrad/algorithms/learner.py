@@ -21,8 +21,8 @@ from policygrad.algorithms.reward_scale import RewardScale
 from policygrad.core.counting import LongCount
 from policygrad.core.modules import split
 from policygrad.core.trajectories import Trajectories
-from policygrad.gradients.estimators import Estimator, EstimatorState, Weights
 from policygrad.gradients.normalisation import explained_variance
+from policygrad.gradients.weights import Estimator, EstimatorState, Weights
 from policygrad.policies.normaliser import update_statistics
 
 

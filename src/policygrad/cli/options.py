@@ -13,17 +13,11 @@ import tyro
 from tyro.conf import OmitArgPrefixes, arg
 
 from policygrad.algorithms.base import Schedule
+from policygrad.core import reflection
+from policygrad.core.reflection import Setting, settings_of
 from policygrad.core.settings import chosen, flag
-from policygrad.gradients.estimators import TimeLimit
-from policygrad.training import choices
-from policygrad.training.choices import (
-    AlgorithmName,
-    BaselineName,
-    EstimatorName,
-    OptimiserName,
-    Setting,
-    settings_of,
-)
+from policygrad.gradients.weights import TimeLimit
+from policygrad.training.built_in import AlgorithmName, BaselineName, EstimatorName, OptimiserName
 from policygrad.training.config import (
     SOMETIMES,
     BatchSettings,
@@ -78,7 +72,7 @@ def parse(
         defaults: settings whose default is another one for this command.
 
     Raises:
-        UserError: an unknown choice, or a flag that nothing reads with these choices.
+        UserError: an unknown choice, or a flag that nothing reads with these built_in.
     """
     argv = spelled(split_lists(argv))
     flags = flags_in(argv)
@@ -115,7 +109,7 @@ def _groups(config: TrainConfig, records: Records) -> dict[str, list[Argument]]:
     """The settings that are read, by the group that shows them."""
 
     def of(record: Any, *names: str, without: Sequence[str] = ()) -> list[Argument]:
-        values = dict(choices.values_of(record))
+        values = dict(reflection.values_of(record))
         return [
             _argument(s, values[s.name])
             for s in settings_of(type(record))
@@ -147,7 +141,7 @@ def _groups(config: TrainConfig, records: Records) -> dict[str, list[Argument]]:
         "critic": of(records.critic),
         "files": always(FileSettings),
     }
-    if not records.read >= choices.names_of(type(records.critic)):
+    if not records.read >= reflection.names_of(type(records.critic)):
         del groups["critic"]
     return groups
 

@@ -8,13 +8,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from policygrad.cli.commands import (
-    Json,
-    parse_kwargs,
-    parse_seeds,
-    print_json,
-    report_run,
-)
+from policygrad.cli.commands import Json, parse_kwargs, parse_seeds, print_json, report_run
 from policygrad.core.errors import UserError
 from policygrad.devices.starting import prepare_jax
 

@@ -28,7 +28,7 @@ from policygrad.diagnostics.streaming import Episodes, by_part, flatten, stream
 from policygrad.gradients import scores
 from policygrad.gradients.baselines import linear_features
 from policygrad.gradients.baselines.base import StateBaseline
-from policygrad.gradients.estimators import Estimator, EstimatorState
+from policygrad.gradients.weights import Estimator, EstimatorState
 
 Features = Callable[..., Array]
 

@@ -35,7 +35,8 @@ from policygrad.diagnostics.streaming import (
     weights_of,
 )
 from policygrad.gradients import scores
-from policygrad.gradients.estimators import Estimator, EstimatorState, reward_to_go
+from policygrad.gradients.estimators import reward_to_go
+from policygrad.gradients.weights import Estimator, EstimatorState
 
 Candidates = Mapping[str, tuple[Estimator, EstimatorState]]
 

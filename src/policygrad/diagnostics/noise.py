@@ -41,7 +41,7 @@ from policygrad.diagnostics.streaming import (
     weights_of,
 )
 from policygrad.gradients import scores
-from policygrad.gradients.estimators import Estimator, EstimatorState
+from policygrad.gradients.weights import Estimator, EstimatorState
 
 COSINES = (0.5, 0.9)
 

@@ -17,13 +17,13 @@ from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured
 from policygrad.diagnostics.streaming import flatten
 from policygrad.environments.protocol import ById, CompiledEnvironment
 from policygrad.gradients import scores
-from policygrad.gradients.estimators import Estimator, EstimatorState
+from policygrad.gradients.weights import Estimator, EstimatorState
 from policygrad.rollout.acting import lane_keys
 from policygrad.rollout.collectors import require_finished
+from policygrad.rollout.engines import open_source
 from policygrad.rollout.episodes import collect_episodes
 from policygrad.rollout.play import EpisodeStep, run_episodes
 from policygrad.rollout.segments import LaneState, act_in_lanes, choose, start_lanes
-from policygrad.rollout.source import open_source
 
 BRANCHES = 4  # two actions, two continuations of each
 

@@ -23,7 +23,7 @@ from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import for_another_thread
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.diagnostics.lengths import CLASSES
-from policygrad.gradients.estimators import Estimator, EstimatorState, Weights
+from policygrad.gradients.weights import Estimator, EstimatorState, Weights
 from policygrad.rollout.episodes import padded_length
 
 Episodes = Trajectories | Iterable[Trajectories]

@@ -12,7 +12,7 @@ from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines.base import Baseline
-from policygrad.gradients.estimators import Estimator, EstimatorState
+from policygrad.gradients.weights import Estimator, EstimatorState
 
 Fitted = tuple[Estimator, EstimatorState]
 

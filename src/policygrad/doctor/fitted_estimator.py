@@ -13,8 +13,8 @@ from policygrad.diagnostics.streaming import weights_of
 from policygrad.doctor.subject import Subject
 from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines import Baseline
-from policygrad.gradients.estimators import Estimator, EstimatorState
 from policygrad.gradients.forms import LambdaReturn
+from policygrad.gradients.weights import Estimator, EstimatorState
 from policygrad.policies import Agent
 from policygrad.rollout.source import Source
 from policygrad.spaces import ObservationEncoder, space_of

@@ -10,7 +10,8 @@ from policygrad import environments
 from policygrad.core.errors import RunError, UserError
 from policygrad.diagnostics.examination import Examination, series_of
 from policygrad.policies import Agent, NetworkPolicy
-from policygrad.rollout.source import Source, open_source
+from policygrad.rollout.engines import open_source
+from policygrad.rollout.source import Source
 from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
 from policygrad.training import entry

@@ -14,11 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from policygrad.core.modules import combine, split
 from policygrad.core.trajectories import Trajectories, gradient_denominator
-from policygrad.devices.chunks import (
-    chunk_rows,
-    sum_and_map_in_chunks,
-    sum_in_chunks,
-)
+from policygrad.devices.chunks import chunk_rows, sum_and_map_in_chunks, sum_in_chunks
 from policygrad.policies import meeting
 
 Policy = Callable[..., Any]

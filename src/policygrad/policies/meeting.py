@@ -14,12 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.chunks import (
-    chunk_rows,
-    flat_rows,
-    map_in_chunks,
-    sum_and_map_in_chunks,
-)
+from policygrad.devices.chunks import chunk_rows, flat_rows, map_in_chunks, sum_and_map_in_chunks
 
 Policy = Callable[..., Any]
 

@@ -11,12 +11,7 @@ from policygrad.environments.lanes import Lanes, Restorable
 from policygrad.environments.replay import episode_seed
 from policygrad.policies.meeting import Policy, initial_carry
 from policygrad.rollout import host
-from policygrad.rollout.collectors import (
-    Collector,
-    require_finished,
-    require_no_episodes,
-    seed_of,
-)
+from policygrad.rollout.collectors import Collector, require_finished, require_no_episodes, seed_of
 from policygrad.rollout.play import Played
 
 

@@ -4,24 +4,14 @@ Lanes on the host, EnvPool and JAX-native environments are each a source; so is 
 your own opens.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
-from policygrad.core.errors import UserError
-from policygrad.core.usual import LONGEST_EPISODE
-from policygrad.environments.catalogue import MAKERS, Environment, make
-from policygrad.environments.envpool import Pool
-from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.collectors import Collector
-from policygrad.rollout.compiled import CompiledSource
-from policygrad.rollout.envpool import PoolSource
-from policygrad.rollout.host_source import HostSource
 from policygrad.rollout.play import Played
 
 
@@ -99,120 +89,3 @@ class Source(Protocol):
     def close(self) -> None:
         """Release the environments."""
         ...
-
-
-class Engine(Protocol):
-    """Opens ids as sources. `train(\"id\", engine=...)` takes any object that does."""
-
-    def open(
-        self,
-        env_id: str,
-        num_envs: int,
-        *,
-        processes: bool = False,
-        kwargs: dict[str, Any] | None = None,
-    ) -> Source:
-        """The environment of an id.
-
-        Args:
-            env_id: as the user named it.
-            num_envs: lanes to step together.
-            processes: step them in worker processes, where the engine has any.
-            kwargs: the user's arguments of the environment.
-
-        Raises:
-            UserError: an id, or arguments, that the engine does not know.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class NamedEngine:
-    """An engine of the library: opens what `environments.make` makes of `name/id`."""
-
-    name: str
-
-    def open(
-        self,
-        env_id: str,
-        num_envs: int,
-        *,
-        processes: bool = False,
-        kwargs: dict[str, Any] | None = None,
-    ) -> Source:
-        """The environment of an id, as `Engine.open`."""
-        made = make(f"{self.name}/{env_id}", num_envs, processes=processes, kwargs=kwargs)
-        return source_of(made, num_envs)
-
-
-ENGINES: dict[str, Engine] = {name: NamedEngine(name) for name in MAKERS}
-
-
-def open_source(
-    env: Any,
-    num_envs: int,
-    *,
-    engine: Engine | None = None,
-    processes: bool = False,
-    kwargs: dict[str, Any] | None = None,
-    first_lane: int = 0,
-) -> Source:
-    """The source of batches from what a user named or passed.
-
-    Args:
-        env: as `environments.make` takes it, or a `Source`.
-        num_envs: lanes to step together; what brings a number of its own keeps it.
-        engine: opens `env`, which is an id then; None for the engine that the id names.
-        processes, kwargs, first_lane: as for `environments.make`.
-
-    Raises:
-        UserError: an id that is not known, or something that is no environment.
-    """
-    if engine is not None:
-        if not isinstance(env, str):
-            raise UserError(f"an engine opens an environment by its id, and got {env!r}")
-        return engine.open(env, num_envs, processes=processes, kwargs=kwargs)
-    if isinstance(env, Source):
-        return env
-    made = make(env, num_envs, processes=processes, kwargs=kwargs, first_lane=first_lane)
-    return source_of(made, num_envs, first_lane)
-
-
-def source_of(environment: Environment, num_envs: int, first_lane: int = 0) -> Source:
-    """The source of an environment: the one place that tells the kinds of environments apart."""
-    if isinstance(environment, GymnasiumLanes) and isinstance(environment.vector, Pool):
-        return PoolSource(environment, first_lane)
-    if isinstance(environment, CompiledEnvironment):
-        return CompiledSource(environment, num_envs, first_lane)
-    return HostSource(environment, first_lane)
-
-
-def make_collector(
-    environment: Environment,
-    policy: Callable,
-    key: PRNGKeyArray,
-    *,
-    num_envs: int,
-    steps: int | None = None,
-    episodes: int | None = None,
-    max_episode_steps: int | None = None,
-) -> Collector:
-    """The collector for an environment and a kind of batch.
-
-    Args:
-        environment: lanes (host) or a compiled environment.
-        policy: for its structure; a policy of the same structure is passed to `collect`.
-        key: seeds the environments; consumed.
-        num_envs: B.
-        steps: rows of a segment; or
-        episodes: whole episodes a batch. Exactly one of the two.
-        max_episode_steps: cap on a whole episode's length.
-    """
-    if (steps is None) == (episodes is None):
-        raise ValueError(f"give steps or episodes, one of the two; got {steps=}, {episodes=}")
-    source = source_of(environment, num_envs)
-    if steps is not None:
-        return source.segments(policy, key, steps)
-    assert episodes is not None
-    limit = max_episode_steps or source.time_limit or LONGEST_EPISODE
-    return source.episodes(policy, key, episodes, limit)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from policygrad.gradients import baselines
 from policygrad.gradients.baselines.table import Table
-from policygrad.gradients.estimators import Estimator, EstimatorState
+from policygrad.gradients.weights import Estimator, EstimatorState
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.moments import moments
 from policygrad.tabular.parabola import parabola

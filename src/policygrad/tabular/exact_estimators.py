@@ -13,7 +13,7 @@ from policygrad.core import checks
 from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines import Baseline
 from policygrad.gradients.baselines.table import Table
-from policygrad.gradients.estimators import Estimator
+from policygrad.gradients.weights import Estimator
 from policygrad.tabular.best_baselines import optimal_baseline
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.policy import TabularPolicy

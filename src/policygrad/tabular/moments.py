@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from policygrad.gradients.estimators import EstimatorState
+from policygrad.gradients.weights import EstimatorState
 from policygrad.tabular import summed_actions, to_go, total
 from policygrad.tabular.leave_one_out import between_episodes, with_batch_baseline
 from policygrad.tabular.mdp import FiniteMDP

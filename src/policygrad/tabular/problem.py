@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 from policygrad.core import checks
 from policygrad.gradients.baselines.base import StateBaseline
 from policygrad.gradients.baselines.simple import LeaveOneOut
-from policygrad.gradients.estimators import Estimator, EstimatorState
 from policygrad.gradients.forms import LambdaReturn, TotalReturn
+from policygrad.gradients.weights import Estimator, EstimatorState
 from policygrad.maths.returns import Scalar
 from policygrad.tabular.couplings import coupling_of
 from policygrad.tabular.mdp import Edges, FiniteMDP, between_states

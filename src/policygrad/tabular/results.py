@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from policygrad.gradients.estimators import EstimatorState
+from policygrad.gradients.weights import EstimatorState
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.moments import moments
 from policygrad.tabular.policy import TabularPolicy

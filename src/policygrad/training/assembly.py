@@ -17,13 +17,15 @@ from policygrad.devices.compiled_code import make_room
 from policygrad.devices.sharing import Sharing, parts_for, sharing_of
 from policygrad.devices.starting import show_processors
 from policygrad.rollout.collectors import Collector
-from policygrad.rollout.source import Engine, Source, open_source
+from policygrad.rollout.engines import Engine, open_source
+from policygrad.rollout.source import Source
 from policygrad.runs import sinks
 from policygrad.spaces import ActionSpace, action_space_of, observation_space_of
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
-from policygrad.training.programs import RunKeys, TrainState
+from policygrad.training.keys import RunKeys
+from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, resolve
 from policygrad.training.tally import EpisodeTally
 

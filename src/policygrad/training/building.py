@@ -7,11 +7,11 @@ from jaxtyping import PRNGKeyArray
 
 from policygrad.algorithms import Learner, learner
 from policygrad.gradients.baselines import StateBaseline
-from policygrad.gradients.estimators import Estimator
+from policygrad.gradients.weights import Estimator
 from policygrad.policies import network_policy
 from policygrad.policies.architectures import Architecture, FullyConnected
 from policygrad.spaces import ObservationEncoder, observation_space_of
-from policygrad.training import choices
+from policygrad.training import built_in
 from policygrad.training.resolve import Given, Resolved
 
 
@@ -56,7 +56,7 @@ def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) ->
     assert config.estimator is not None
 
     def named(name: str) -> Any:
-        return choices.baseline_named(
+        return built_in.baseline_named(
             name,
             resolved.critic,
             architecture(resolved, given),
@@ -65,10 +65,10 @@ def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) ->
         )
 
     baseline, critic = named(config.baseline or "value-network"), None
-    if choices.has_critic(config.estimator, settings, whole_episodes=config.whole_episodes):
+    if built_in.has_critic(config.estimator, settings, whole_episodes=config.whole_episodes):
         values = isinstance(baseline, StateBaseline) and baseline.may_bootstrap
         critic = baseline if values else named("value-network")
-    return choices.estimator_named(config.estimator, settings, baseline, critic)
+    return built_in.estimator_named(config.estimator, settings, baseline, critic)
 
 
 def build_learner(

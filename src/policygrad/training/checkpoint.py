@@ -8,7 +8,7 @@ import numpy as np
 from policygrad.algorithms.learner import LearnerState
 from policygrad.algorithms.reward_scale import RewardScale
 from policygrad.core.errors import UserError
-from policygrad.gradients.estimators import EstimatorState
+from policygrad.gradients.weights import EstimatorState
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.policy_files import policy_to_files
 from policygrad.training.adaptive_batch import AdaptiveBatch

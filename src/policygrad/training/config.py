@@ -10,15 +10,10 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from policygrad.core.errors import UserError
-from policygrad.core.settings import (
-    Count,
-    In,
-    NonNegative,
-    check_setting,
-    chosen,
-)
+from policygrad.core.reflection import settings_of
+from policygrad.core.settings import Count, In, NonNegative, check_setting, chosen
 from policygrad.core.usual import BATCH_STEPS
-from policygrad.training.choices import (
+from policygrad.training.built_in import (
     ALGORITHMS,
     BASELINES,
     ESTIMATORS,
@@ -27,7 +22,6 @@ from policygrad.training.choices import (
     BaselineName,
     EstimatorName,
     OptimiserName,
-    settings_of,
 )
 
 FIRST_EPISODES = 32  # of a batch that adapts

@@ -9,8 +9,8 @@ import optax
 from policygrad import environments
 from policygrad.algorithms import Algorithm
 from policygrad.core.errors import RunError, UserError
-from policygrad.gradients.estimators import Estimator
-from policygrad.rollout.source import Engine
+from policygrad.gradients.weights import Estimator
+from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory
 from policygrad.runs.directory import CONFIG
 from policygrad.training.assembly import Task, assemble
@@ -18,7 +18,7 @@ from policygrad.training.config import TrainConfig
 from policygrad.training.loop import Training
 from policygrad.training.metrics import OnUpdate
 from policygrad.training.resolve import Given
-from policygrad.training.run import Run
+from policygrad.training.result import Run
 
 OBJECTS = ("env", "engine", "collector", "policy", "algorithm", "estimator", "optimiser", "network")
 

@@ -22,11 +22,11 @@ from policygrad.runs.directory import CURVE, SUMMARY
 from policygrad.training import checkpoint
 from policygrad.training.assembly import Assembly
 from policygrad.training.checkpoint import Progress
+from policygrad.training.keys import keys_of_update
 from policygrad.training.metrics import Metrics, OnUpdate, Recorder, metrics_of, noise_of
 from policygrad.training.pace import Pace
 from policygrad.training.programs import (
     StateAndLanes,
-    keys_of_update,
     measure_gradient_once,
     refit_once,
     rows_of,
@@ -34,7 +34,7 @@ from policygrad.training.programs import (
     step_once,
 )
 from policygrad.training.report import UpdateReport
-from policygrad.training.run import Run
+from policygrad.training.result import Run
 from policygrad.training.signals import stop_requests
 from policygrad.training.soundness import first_unsound, refuse
 from policygrad.training.tally import recent_mean

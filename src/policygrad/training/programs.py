@@ -24,6 +24,7 @@ from policygrad.devices.sharing import BY_LANE, EVERYWHERE, Part, Sharing, share
 from policygrad.diagnostics.monitor import GradientMoments, gradient_moments, nothing_measured
 from policygrad.rollout.collectors import SegmentProgram
 from policygrad.spaces import ActionSpace, clipped_fraction
+from policygrad.training.keys import keys_of_update
 from policygrad.training.report import UpdateReport
 from policygrad.training.soundness import is_sound
 from policygrad.training.tally import EpisodeTally
@@ -55,35 +56,6 @@ class StateAndLanes(NamedTuple):
 
     state: TrainState
     lanes: Any
-
-
-class RunKeys(NamedTuple):
-    """The parts of a run's randomness; nothing else is drawn from its seed.
-
-    Attributes:
-        policy: the policy's first parameters.
-        environments: the environments' first episodes.
-        learner: the critic's first parameters.
-        updates: from which the keys of every update follow.
-    """
-
-    policy: PRNGKeyArray
-    environments: PRNGKeyArray
-    learner: PRNGKeyArray
-    updates: PRNGKeyArray
-
-    @classmethod
-    def of(cls, seed: int) -> "RunKeys":
-        """The keys of a seed."""
-        return cls(*jax.random.split(jax.random.key(seed), 4))
-
-
-def keys_of_update(
-    updates_key: PRNGKeyArray, update: Int[Array, ""] | int
-) -> tuple[PRNGKeyArray, PRNGKeyArray]:
-    """The keys of an update's collection, and of the update itself."""
-    collect_key, update_key = jax.random.split(jax.random.fold_in(updates_key, update))
-    return collect_key, update_key
 
 
 def step(
@@ -126,6 +98,8 @@ def refit(learner: Learner, estimator: Any, request: RefitRequest) -> Refitted:
 
 # runs of equal shapes in a process share what is compiled, whatever their numbers
 step_once, refit_once = eqx.filter_jit(step), eqx.filter_jit(refit)
+
+
 measure_gradient_once = eqx.filter_jit(measure_gradient)
 
 

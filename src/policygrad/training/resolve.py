@@ -8,10 +8,11 @@ from typing import Any
 import optax
 
 from policygrad.algorithms import Algorithm
+from policygrad.core import reflection
 from policygrad.core.errors import UserError
-from policygrad.gradients.estimators import Estimator
-from policygrad.training import choices
-from policygrad.training.choices import (
+from policygrad.gradients.weights import Estimator
+from policygrad.training import built_in, unread
+from policygrad.training.built_in import (
     ALGORITHMS,
     BASELINES,
     ESTIMATORS,
@@ -62,7 +63,7 @@ class Resolved:
     config: TrainConfig
     algorithm: Algorithm
     policy: PolicySettings
-    estimator: choices.EpisodeReturns | None
+    estimator: built_in.EpisodeReturns | None
     critic: ValueNetworkSettings
 
 
@@ -78,7 +79,7 @@ class Records:
 
     algorithm: Algorithm
     policy: PolicySettings
-    estimator: choices.EpisodeReturns | None
+    estimator: built_in.EpisodeReturns | None
     critic: ValueNetworkSettings
     optimiser: str | None
     read: frozenset[str]
@@ -91,13 +92,13 @@ def records_of(config: TrainConfig, given: Given) -> Records:
     read: set[str] = set()
 
     def built(record: type, defaults: Mapping[str, Any] | None = None, **more: Any) -> Any:
-        read.update(choices.names_of(record))
-        return choices.build(record, {**(defaults or {}), **values}, **more)
+        read.update(reflection.names_of(record))
+        return reflection.build(record, {**(defaults or {}), **values}, **more)
 
     algorithm, optimiser = given.algorithm, None
     if algorithm is None:
         more: dict[str, Any] = {}
-        if choices.takes_optimiser(cls):
+        if built_in.takes_optimiser(cls):
             more["optimiser"], optimiser = _optimiser(config, given, cls, built)
         algorithm = built(cls, **more)
     policy = PolicySettings() if given.policy else built(PolicySettings)
@@ -157,7 +158,7 @@ def refuse_unread(
     asked: Iterable[str], config: TrainConfig, given: Given, records: Records
 ) -> None:
     """UserError for a setting that was given and that nothing reads; it names what would."""
-    choices.refuse_unread(asked, records.read, _chosen(config, given, records.optimiser))
+    unread.refuse(asked, records.read, _chosen(config, given, records.optimiser))
 
 
 def _check_optimiser(config: TrainConfig, given: Given, records: Records) -> None:
@@ -168,7 +169,7 @@ def _check_optimiser(config: TrainConfig, given: Given, records: Records) -> Non
             f"optimiser= is read by a named algorithm, got it beside {given.algorithm!r}; set it "
             "in the record"
         )
-    if not choices.takes_optimiser(type(records.algorithm)):
+    if not built_in.takes_optimiser(type(records.algorithm)):
         raise UserError(
             f"--algorithm {config.algorithm} sizes its own steps and takes no optimiser, got "
             f"{given.optimiser}; leave it out, or choose vanilla or ppo"
@@ -185,14 +186,14 @@ def _as_settings(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]
             f"algorithm={record!r} is no algorithm: pass a name ({', '.join(ALGORITHMS)}) or a "
             "record, such as policygrad.algorithms.Natural(target_kl=0.02)"
         )
-    name = choices.name_in(ALGORITHMS, record)
+    name = reflection.name_in(ALGORITHMS, record)
     if name is None:
         return config, given
-    settings = dict(choices.values_of(record))
+    settings = dict(reflection.values_of(record))
     optimiser = getattr(record, "optimiser", None)
-    own = choices.name_in(OPTIMISERS, optimiser)
+    own = reflection.name_in(OPTIMISERS, optimiser)
     if own is not None:
-        settings |= {"optimiser": own, **dict(choices.values_of(optimiser))}
+        settings |= {"optimiser": own, **dict(reflection.values_of(optimiser))}
     elif optimiser is not None:
         given = replace(given, optimiser=given.optimiser or optimiser)
     twice = sorted(settings.keys() & config.given.keys())
@@ -209,9 +210,9 @@ def _optimiser(config: TrainConfig, given: Given, cls: type, built: Any) -> tupl
     if given.optimiser is not None:
         return given.optimiser, None
     default = next(f.default for f in dataclasses.fields(cls) if f.name == "optimiser")
-    name = config.optimiser or choices.name_in(OPTIMISERS, default)
+    name = config.optimiser or reflection.name_in(OPTIMISERS, default)
     assert name is not None
-    shared = dict(choices.values_of(default))
+    shared = dict(reflection.values_of(default))
     return built(OPTIMISERS[name], shared), name
 
 
@@ -220,8 +221,8 @@ def _settings(records: Records) -> dict[str, Any]:
     found: dict[str, Any] = {}
     optimiser = getattr(records.algorithm, "optimiser", None)
     for record in (records.algorithm, optimiser, records.policy, records.estimator, records.critic):
-        if record is not None and records.read >= choices.names_of(type(record)):
-            found |= dict(choices.values_of(record))
+        if record is not None and records.read >= reflection.names_of(type(record)):
+            found |= dict(reflection.values_of(record))
     if "hidden" in records.read:
         found["hidden"] = records.policy.hidden
     return found
@@ -245,7 +246,7 @@ def uses_value_network(config: TrainConfig, estimator: Any) -> bool:
     if BASELINES[baseline] is not NoSettings:
         return True
     own_critic = baseline == "linear-features"
-    critic = choices.has_critic(
+    critic = built_in.has_critic(
         config.estimator or "", estimator, whole_episodes=config.whole_episodes
     )
     return critic and not own_critic

@@ -23,7 +23,7 @@ from policygrad.training.config import TrainConfig
 from policygrad.training.loop import Training
 from policygrad.training.metrics import Metrics
 from policygrad.training.resolve import Given
-from policygrad.training.run import Run
+from policygrad.training.result import Run
 from policygrad.training.signals import stop_requests
 
 OnSeedUpdate = Callable[[int, Metrics], None]

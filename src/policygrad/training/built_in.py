@@ -1,23 +1,18 @@
-"""From names to values: the one module that knows what is built in.
+"""What is built in, by name: the one module that turns names into values.
 
 The command line speaks in names and flags; Python may, too. Everything else of the library is
 given values: an algorithm's record, an `Estimator`, a baseline, an optimiser, an architecture.
 """
 
-import ast
 import dataclasses
-import inspect
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, ClassVar, Literal, NamedTuple, get_type_hints
+from typing import Any, ClassVar, Literal
 
 from policygrad.algorithms import PPO, SGD, TRPO, Adam, Algorithm, Natural, RMSprop, Vanilla
-from policygrad.core.errors import UserError
-from policygrad.core.settings import Count, Positive, Unit, flag
+from policygrad.core.settings import Count, Positive, Unit
 from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines import Baseline, StateBaseline
-from policygrad.gradients.estimators import Estimator, TimeLimit
+from policygrad.gradients.weights import Estimator, TimeLimit
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "vanilla": Vanilla,
@@ -25,6 +20,8 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "trpo": TRPO,
     "ppo": PPO,
 }
+
+
 OPTIMISERS: dict[str, type] = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 
@@ -113,133 +110,25 @@ BASELINES: dict[str, type] = {
     "none": NoSettings,
 }
 
+
 AlgorithmName = Literal["vanilla", "natural", "trpo", "ppo"]
+
+
 EstimatorName = Literal["gae", "td", "n-step", "reward-to-go", "reward-indexed", "total-return"]
+
+
 BaselineName = Literal[
     "value-network", "linear-features", "variance-optimal", "time-dependent", "constant",
     "leave-one-out", "none",
 ]  # fmt: skip
+
+
 OptimiserName = Literal["adam", "rmsprop", "sgd"]
-
-
-class Setting(NamedTuple):
-    """One setting of a record.
-
-    Attributes:
-        name: of the setting; a field may go by another, as PPO's epochs by ppo_epochs.
-        field: of the record.
-        kind: its annotation.
-        default: of the record.
-        help: what stands below the field.
-    """
-
-    name: str
-    field: str
-    kind: Any
-    default: Any
-    help: str
-
-
-@cache
-def settings_of(record: type) -> tuple[Setting, ...]:
-    """The settings of a record's class, in order; values that are no settings left out."""
-    kinds, helps = get_type_hints(record, include_extras=True), _helps(record)
-    return tuple(
-        Setting(f.metadata.get("setting", f.name), f.name, kinds[f.name], f.default, helps[f.name])
-        for f in dataclasses.fields(record)
-        if f.name in helps
-    )
-
-
-def _helps(record: type) -> dict[str, str]:
-    """The sentence below each field, of a class and of those that it extends."""
-    found: dict[str, str] = {}
-    for cls in reversed(record.__mro__[:-1]):
-        if not dataclasses.is_dataclass(cls):
-            continue
-        body = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for node, after in zip(body.body, body.body[1:], strict=False):
-            if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr):
-                name, text = ast.unparse(node.target), ast.literal_eval(after.value)
-                found[name] = " ".join(text.split())
-    return found
 
 
 def takes_optimiser(algorithm: type[Algorithm]) -> bool:
     """Whether an algorithm takes its steps along an optimiser's direction."""
     return "optimiser" in {f.name for f in dataclasses.fields(algorithm)}
-
-
-def names_of(record: type) -> frozenset[str]:
-    """The names of a record's settings."""
-    return frozenset(s.name for s in settings_of(record))
-
-
-@cache
-def readers() -> Mapping[str, tuple[str, ...]]:
-    """Setting -> what reads it, as flags: of all settings that not every choice reads."""
-    found: dict[str, list[str]] = {}
-    tables: tuple[tuple[str, Mapping[str, type]], ...] = (
-        ("algorithm", ALGORITHMS), ("optimiser", OPTIMISERS), ("estimator", ESTIMATORS),
-        ("baseline", BASELINES),
-    )  # fmt: skip
-    for choice, table in tables:
-        for name, record in table.items():
-            for setting in names_of(record):
-                found.setdefault(setting, []).append(f"{flag(choice)} {name}")
-    for name, record in ALGORITHMS.items():
-        if takes_optimiser(record):
-            found.setdefault("optimiser", []).append(f"--algorithm {name}")
-    return {name: tuple(who) for name, who in found.items()}
-
-
-def build(record: type, values: Mapping[str, Any], **more: Any) -> Any:
-    """A record from settings by name; what it does not read is left out."""
-    own = {s.field: values[s.name] for s in settings_of(record) if s.name in values}
-    return record(**own, **more)
-
-
-def values_of(record: Any) -> Iterator[tuple[str, Any]]:
-    """The settings of a record, by name."""
-    for setting in settings_of(type(record)):
-        yield setting.name, getattr(record, setting.field)
-
-
-def name_in(table: Mapping[str, type], record: Any) -> str | None:
-    """The name of a record's class in a table; None for one of the user's own."""
-    return next((name for name, cls in table.items() if type(record) is cls), None)
-
-
-def refuse_unread(given: Iterable[str], read: Iterable[str], chosen: Mapping[str, str]) -> None:
-    """UserError for a setting that was given and that nothing reads.
-
-    Args:
-        given: names of settings.
-        read: names of those that the choices read.
-        chosen: what was chosen: setting -> value.
-    """
-    for name in sorted(set(given) - set(read)):
-        who = readers().get(name)
-        if who is None:
-            raise UserError(
-                f"{flag(name)} is read by the default policy, and a policy was passed; leave it out"
-            )
-        deciding = {word.split()[0] for word in who}
-        ours = " and ".join(f"{flag(k)} {v}" for k, v in chosen.items() if flag(k) in deciding)
-        raise UserError(
-            f"{flag(name)} is read by {_listed(who)}, and not by {ours or 'what was chosen'}; "
-            f"leave it out, or choose {_listed(who)}"
-        )
-
-
-def _listed(words: tuple[str, ...]) -> str:
-    """`--algorithm vanilla or ppo` from `--algorithm vanilla`, `--algorithm ppo`."""
-    by_choice: dict[str, list[str]] = {}
-    for word in words:
-        choice, name = word.split()
-        by_choice.setdefault(choice, []).append(name)
-    return " and ".join(f"{choice} {' or '.join(names)}" for choice, names in by_choice.items())
 
 
 def baseline_named(

@@ -33,7 +33,7 @@ from policygrad.training.pace import Pace
 from policygrad.training.programs import StateAndLanes, run_updates
 from policygrad.training.report import UpdateReport
 from policygrad.training.resolve import Given
-from policygrad.training.run import Run
+from policygrad.training.result import Run
 from policygrad.training.signals import stop_requests
 from policygrad.training.soundness import first_unsound
 from policygrad.training.workers import OnSeedUpdate, SideBySide

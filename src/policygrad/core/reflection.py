@@ -1,0 +1,78 @@
+"""The settings of a record: their names, ranges, defaults and help, read from its class."""
+
+import ast
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple, get_type_hints
+
+
+class Setting(NamedTuple):
+    """One setting of a record.
+
+    Attributes:
+        name: of the setting; a field may go by another, as PPO's epochs by ppo_epochs.
+        field: of the record.
+        kind: its annotation.
+        default: of the record.
+        help: what stands below the field.
+    """
+
+    name: str
+    field: str
+    kind: Any
+    default: Any
+    help: str
+
+
+@cache
+def settings_of(record: type) -> tuple[Setting, ...]:
+    """The settings of a record's class, in order; values that are no settings left out."""
+    kinds, helps = get_type_hints(record, include_extras=True), _helps(record)
+    return tuple(
+        Setting(f.metadata.get("setting", f.name), f.name, kinds[f.name], f.default, helps[f.name])
+        for f in dataclasses.fields(record)
+        if f.name in helps
+    )
+
+
+def _helps(record: type) -> dict[str, str]:
+    """The sentence below each field, of a class and of those that it extends."""
+    found: dict[str, str] = {}
+    for cls in reversed(record.__mro__[:-1]):
+        if not dataclasses.is_dataclass(cls):
+            continue
+        try:
+            source = inspect.getsource(cls)
+        except OSError:  # typed at a prompt: it has no flags
+            continue
+        body = ast.parse(inspect.cleandoc("\n" + source)).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for node, after in zip(body.body, body.body[1:], strict=False):
+            if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr):
+                name, text = ast.unparse(node.target), ast.literal_eval(after.value)
+                found[name] = " ".join(text.split())
+    return found
+
+
+def names_of(record: type) -> frozenset[str]:
+    """The names of a record's settings."""
+    return frozenset(s.name for s in settings_of(record))
+
+
+def build(record: type, values: Mapping[str, Any], **more: Any) -> Any:
+    """A record from settings by name; what it does not read is left out."""
+    own = {s.field: values[s.name] for s in settings_of(record) if s.name in values}
+    return record(**own, **more)
+
+
+def values_of(record: Any) -> Iterator[tuple[str, Any]]:
+    """The settings of a record, by name."""
+    for setting in settings_of(type(record)):
+        yield setting.name, getattr(record, setting.field)
+
+
+def name_in(table: Mapping[str, type], record: Any) -> str | None:
+    """The name of a record's class in a table; None for one of the user's own."""
+    return next((name for name, cls in table.items() if type(record) is cls), None)

@@ -1,0 +1,222 @@
+"""The estimator: a small immutable value that says what multiplies each score.
+
+The same value goes to the trainer, to the diagnostics and to the exact laboratory. It is a pytree:
+discount, λ and tables are traced, so that a grid over them compiles once; form and flags are
+static. What is fitted (baseline, critic) is a separate state, passed beside it.
+
+ĝ = Σ_t Ψ_t z_t, and Ψ_t = γ^t (G_t − b_t), with γ^t where it is kept.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from policygrad.core.trajectories import Trajectories, successor_values
+from policygrad.gradients.baselines.base import Baseline, FitBatch, StateBaseline
+from policygrad.gradients.forms import Form, LaneSteps
+from policygrad.gradients.normalisation import explained_variance, normalise
+from policygrad.maths.returns import Scalar
+
+TimeLimit = Literal["bootstraps", "terminates"]
+
+
+STATIC = {"static": True}
+
+
+class EstimatorState(NamedTuple):
+    """What an estimator has fitted: its baseline, and its critic where it has one of its own."""
+
+    baseline: Any
+    critic: Any
+
+
+class Weights(NamedTuple):
+    """What an estimator makes of a batch.
+
+    Attributes:
+        psi: `[T, B]`, the weight Ψ of each score; zero on rows that are no transition.
+        returns: `[T, B]`, the (possibly bootstrapped) return that Ψ starts from: the target that
+            baseline and critic are refitted to.
+        baseline: `[T, B]`, what was subtracted.
+    """
+
+    psi: Float[Array, "T B"]
+    returns: Float[Array, "T B"]
+    baseline: Float[Array, "T B"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Estimator:
+    """What multiplies each score. Made by the named constructors of this module, which validate.
+
+    Attributes:
+        form: which return Ψ starts from.
+        baseline: what is subtracted; None stands for the critic's values.
+        critic: the value function that bootstraps; None for pure Monte Carlo.
+        discount: γ.
+        discounted_states: whether the factor γ^t of the discounted objective's gradient is kept.
+        time_limit: "bootstraps": a truncated step is followed by its successor's value, the limit
+            being no part of the task; "terminates": it is followed by nothing.
+        normalise_advantages: whether Ψ is centred and scaled to unit variance over the batch.
+    """
+
+    form: Form
+    baseline: Baseline | None
+    critic: StateBaseline | None
+    discount: Scalar
+    discounted_states: bool = field(default=False, metadata=STATIC)
+    time_limit: TimeLimit = field(default="terminates", metadata=STATIC)
+    normalise_advantages: bool = field(default=False, metadata=STATIC)
+
+    @property
+    def whole_episodes(self) -> bool:
+        """Whether it needs whole episodes: segments, which end in mid-episode, have no weights."""
+        of_baseline = self.baseline is not None and self.baseline.whole_episodes
+        return self.critic is None or self.form.whole_episodes or of_baseline
+
+    def init(self, key: PRNGKeyArray, observation: PyTree) -> EstimatorState:
+        """The state before anything was fitted.
+
+        Args:
+            key: consumed.
+            observation: one raw observation (unbatched), for its shapes.
+        """
+        baseline_key, critic_key = jax.random.split(key)
+        return EstimatorState(
+            () if self.baseline is None else self.baseline.init(baseline_key, observation),
+            () if self.critic is None else self.critic.init(critic_key, observation),
+        )
+
+    def weights(self, state: EstimatorState, trajectories: Trajectories) -> Weights:
+        """The weight of every score of a batch.
+
+        Args:
+            state: what was fitted on earlier batches.
+            trajectories: T steps of B environments, or B whole episodes.
+
+        Returns:
+            `psi`, `returns` and `baseline`, `[T, B]` each, in units of reward; held constant.
+
+        Raises:
+            ValueError: segments, where the estimator needs whole episodes.
+        """
+        self._require_whole_episodes(trajectories)
+        values, next_values = self._critic_values(state, trajectories)
+        returns = self._returns(trajectories, next_values)
+        baseline = values
+        if self.baseline is not None:
+            baseline = self.baseline.predict(state.baseline, trajectories, returns)
+        advantages = returns - baseline
+        if self.normalise_advantages:
+            advantages = normalise(advantages, trajectories.valid)
+        advantages = advantages * self.state_discounts(trajectories)
+        psi = jnp.where(trajectories.valid, advantages, 0.0)
+        return jax.lax.stop_gradient(Weights(psi, returns, baseline))
+
+    def fit(
+        self,
+        state: EstimatorState,
+        key: PRNGKeyArray,
+        policy: Any,
+        trajectories: Trajectories,
+        returns: Float[Array, "T B"],
+    ) -> tuple[EstimatorState, Float[Array, ""]]:
+        """Refit baseline and critic, AFTER they were used for the weights of this batch (E9).
+
+        Args:
+            state: what the weights were computed with.
+            key: consumed.
+            policy: the policy that acted; for baselines that weigh steps by their scores.
+            trajectories: the batch.
+            returns: `[T, B]`, as `weights` gave them.
+
+        Returns:
+            The new state, and the explained variance of `returns` by it.
+        """
+        baseline_key, critic_key = jax.random.split(key)
+        steps, discounts = self.step_weights(trajectories), self.state_discounts(trajectories)
+        batch = FitBatch(policy, trajectories, returns, steps, discounts)
+        baseline, critic = state
+        if self.baseline is not None:
+            baseline = self.baseline.fit(baseline, baseline_key, batch)
+        if self.critic is not None:
+            critic = self.critic.fit(critic, critic_key, batch)
+        fitted = EstimatorState(baseline, critic)
+        predicted = self._subtracted(fitted, trajectories, returns)
+        return fitted, explained_variance(returns, predicted, steps)
+
+    def step_weights(self, trajectories: Trajectories) -> Float[Array, "T B"]:
+        """`[T, B]`, how much a step counts in a fit, and in how well a fit explains the returns.
+
+        Every transition counts once; where the return is one number an episode, every episode does.
+        """
+        steps = jnp.asarray(trajectories.valid).astype(trajectories.rewards.dtype)
+        if self.form.whole_episodes:
+            steps = steps / jnp.maximum(jnp.sum(steps, axis=0, keepdims=True), 1)
+        return steps
+
+    def state_discounts(self, trajectories: Trajectories) -> Float[Array, "T B"]:
+        """`[T, B]`, w: γ^t where it multiplies every score, else 1."""
+        ones = jnp.ones_like(trajectories.rewards)
+        if not self.discounted_states or self.form.whole_episodes:
+            return ones
+        return jnp.asarray(self.discount) ** trajectories.times * ones
+
+    def bind(self, encode: Any) -> "Estimator":
+        """The estimator with `encode` in every regression that has no encoder of its own."""
+        baseline = None if self.baseline is None else self.baseline.bind(encode)
+        critic = None if self.critic is None else self.critic.bind(encode)
+        return replace(self, baseline=baseline, critic=critic)
+
+    def _subtracted(
+        self, state: EstimatorState, trajectories: Trajectories, returns: Float[Array, "T B"]
+    ) -> Float[Array, "T B"]:
+        if self.baseline is not None:
+            return self.baseline.predict(state.baseline, trajectories, returns)
+        if self.critic is not None:
+            return self.critic.predict(state.critic, trajectories, returns)
+        return jnp.zeros_like(returns)
+
+    def _require_whole_episodes(self, trajectories: Trajectories) -> None:
+        if self.whole_episodes and not trajectories.whole_episodes:
+            why = "without a critic it cannot bootstrap where a segment cuts an episode"
+            if self.critic is not None:
+                why = "its return or its baseline is that of a whole episode"
+            raise ValueError(
+                f"{self.form} needs whole episodes, got segments of "
+                f"{trajectories.rewards.shape[0]} steps: {why}; collect with batch_episodes, or "
+                "choose an estimator with a critic, such as gae"
+            )
+
+    def _critic_values(
+        self, state: EstimatorState, trajectories: Trajectories
+    ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
+        """`[T, B]` each: values of the states, and of their true successors."""
+        if self.critic is None:
+            zeros = jnp.zeros_like(trajectories.rewards)
+            return zeros, zeros
+        values = self.critic.values(state.critic, trajectories.observations, trajectories.times)
+        cut_values = self.critic.values(
+            state.critic, trajectories.cut_observations, trajectories.cut_times
+        )
+        return values, successor_values(values, cut_values, trajectories)
+
+    def _returns(
+        self, trajectories: Trajectories, next_values: Float[Array, "T B"]
+    ) -> Float[Array, "T B"]:
+        """`[T, B]`: the return of every step."""
+        rewards = jnp.where(trajectories.valid, trajectories.rewards, 0.0)
+        terminated, truncated = trajectories.terminated, trajectories.truncated
+        if self.time_limit == "terminates":
+            terminated, truncated = terminated | truncated, jnp.zeros_like(truncated)
+        lanes = LaneSteps(rewards, next_values, terminated, truncated)
+        of_lane = jax.vmap(self.form.returns, in_axes=(1, None), out_axes=1)
+        returns = of_lane(lanes, self.discount)
+        if trajectories.whole_episodes and not self.form.whole_episodes:
+            # an episode that is over has nothing more to come
+            returns = jnp.where(trajectories.valid, returns, 0.0)
+        return returns
