@@ -10,7 +10,7 @@ import numpy as np
 from policygrad import environments
 from policygrad.core.errors import UserError
 from policygrad.core.usual import LONGEST_EPISODE
-from policygrad.devices.compiled_code import make_room
+from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.maths.intervals import mean_interval
 from policygrad.policies.agent import Agent
 from policygrad.rollout.engines import Engine, open_source
@@ -108,7 +108,7 @@ def evaluate(
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UserError(f"--max-episode-steps must be at least 1, got {max_episode_steps}")
-    make_room()
+    free_compiled_code()
     agent, env, kwargs, engine = _resolve(run, environments.choose_engine(env), engine)
     source = open_source(env, min(num_envs, episodes), engine=engine, kwargs=kwargs)
     check_spaces(agent, source)

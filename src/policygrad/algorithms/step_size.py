@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from policygrad.core.modules import combine, split
+from policygrad.devices.compiled_code import compiled
 
 Number = float | Float[Array, ""]
 
@@ -28,7 +29,7 @@ def start_step_size(
     optimiser: optax.GradientTransformation, step_size: Number, differentiated: PyTree
 ) -> StepSize:
     """Before the first step."""
-    return StepSize(jax.jit(optimiser.init)(differentiated), jnp.asarray(step_size, jnp.float32))
+    return StepSize(compiled(optimiser.init)(differentiated), jnp.asarray(step_size, jnp.float32))
 
 
 def take_step(policy: Any, step: PyTree) -> Any:

@@ -1,33 +1,109 @@
-"""Compiled programs: how many a process may hold, and what a call on another thread needs.
+"""Compiled programs: which are ours, when they are freed, and calls from another thread.
 
-Each holds some memory maps, of which Linux grants a process 65,530; where none is left, compiling
-ends the process. That is some seventy trainings and diagnoses one after another.
+Each compiled program holds some of the memory maps of a process, of which Linux grants 65,530.
+Some seventy trainings and diagnoses, one after another, would use them up, and a process that has
+none left ends when it compiles. Before that the programs of this library's functions are freed.
+Programs of other code in the process, which calls this library, are never touched.
 """
 
 import gc
+import weakref
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import jax
+from jaxtyping import PyTree
+
+from policygrad.core.modules import PolicyShape
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MAPS = Path("/proc/self/maps")
-
-
 LIMIT = Path("/proc/sys/vm/max_map_count")
+_OURS: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def make_room(share: float = 0.5) -> None:
-    """Have JAX forget what it compiled where this process holds such a share of its maps.
+def compiled(function: Callable[P, T], **options: Any) -> Callable[P, T]:
+    """`jax.jit` of a function of this library, whose programs `free_compiled_code` frees.
 
-    What is needed again is compiled again. Nothing happens where the system does not say.
+    Args:
+        function: of arrays, and of arguments that the options name as static.
+        options: as `jax.jit` takes them.
+    """
+    program = jax.jit(function, **options)
+    _OURS.add(program)
+    return program
+
+
+def compiled_for_modules(function: Callable[P, T]) -> Callable[P, T]:
+    """`compiled`, where arguments and result may hold other leaves than arrays.
+
+    A module may hold functions among its leaves. Whatever is no array is static here: it must be
+    hashable, and another value compiles another program.
+    """
+
+    def on_arrays(shape: PolicyShape, arrays: tuple[Any, ...]) -> "_Result":
+        args, kwargs = cast(Any, shape.policy(arrays))
+        return _Result.of(cast(Any, function)(*args, **kwargs))
+
+    on_arrays.__name__ = getattr(function, "__name__", "on_arrays")
+    program = compiled(on_arrays, static_argnums=0)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        arguments: Any = args, kwargs
+        shape = PolicyShape.of(arguments)
+        return program(shape, shape.arrays(arguments)).value()
+
+    return call
+
+
+@jax.tree_util.register_pytree_node_class
+class _Result:
+    """A pytree that a compiled function may return, whatever its leaves are."""
+
+    def __init__(self, shape: PolicyShape, arrays: tuple[Any, ...]) -> None:
+        self.shape, self.arrays = shape, arrays
+
+    @classmethod
+    def of(cls, value: PyTree) -> "_Result":
+        shape = PolicyShape.of(value)
+        return cls(shape, shape.arrays(value))
+
+    def value(self) -> Any:
+        return self.shape.policy(self.arrays)
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], PolicyShape]:
+        return self.arrays, self.shape
+
+    @classmethod
+    def tree_unflatten(cls, shape: PolicyShape, arrays: tuple[Any, ...]) -> "_Result":
+        return cls(shape, arrays)
+
+
+def memory_maps_are_scarce(share: float) -> bool:
+    """Whether this process holds more than such a share of the maps that the system grants it.
+
+    False where the system does not say.
     """
     try:
         held, limit = MAPS.read_bytes().count(b"\n"), int(LIMIT.read_text())
     except (OSError, ValueError):
-        return
-    if held > share * limit:
-        jax.clear_caches()
+        return False
+    return held > share * limit
+
+
+def free_compiled_code(share: float = 0.5) -> None:
+    """Free the programs of this library's functions, where memory maps are scarce.
+
+    A function that is called again is compiled again.
+    """
+    if memory_maps_are_scarce(share):
+        for program in list(_OURS):
+            program.clear_cache()
         gc.collect()
 
 

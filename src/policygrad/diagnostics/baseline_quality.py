@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 from policygrad.core.errors import UserError
 from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
+from policygrad.devices.compiled_code import compiled
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, concentration
 from policygrad.diagnostics.noise import variance_and_norm
 from policygrad.diagnostics.streaming import Episodes, by_part, flatten, stream
@@ -123,7 +124,7 @@ def _with_one(features: Features) -> Features:
     return extended
 
 
-@jax.jit
+@compiled
 def _details(estimator: Estimator, state: Any, batch: Any) -> dict[str, Array]:
     psi, returns, baseline = estimator.weights(state, batch)
     keep = 1.0 * batch.valid

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
+from policygrad.devices.compiled_code import compiled
 from policygrad.maths.returns import returns_to_go
 from policygrad.policies.meeting import distributions
 from policygrad.spaces import ACTION_MASK, Box, Space, space_of
@@ -156,7 +157,7 @@ def measure(
     )
 
 
-@partial(jax.jit, static_argnums=1)
+@partial(compiled, static_argnums=1)
 def _to_go(rewards: Float[Array, "T B"], discount: float) -> Float[Array, "T B"]:
     no = jnp.zeros(rewards.shape[0], bool)
     zero = jnp.zeros(rewards.shape[0])
@@ -185,7 +186,7 @@ def _empty_masks(observations: Any, valid: np.ndarray) -> int:
     return int((valid & ~permitted.any(axis=2)).sum())
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _entropy_and_mode(
     shape: PolicyShape, arrays: tuple[Any, ...], episodes: Trajectories
 ) -> tuple[Float[Array, "T B"], Any]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from policygrad.core.errors import UserError
 from policygrad.core.plain import to_json
 from policygrad.core.usual import LONGEST_EPISODE
+from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured
 from policygrad.diagnostics.streaming import flatten
 from policygrad.environments.protocol import ById, CompiledEnvironment
@@ -128,7 +128,7 @@ def _check(estimator: Estimator) -> None:
         )
 
 
-@eqx.filter_jit
+@compiled_for_modules
 def _branch(
     env: ById, policy: Any, estimator: Any, state: Any, key: Any, batch: int, limit: int
 ) -> tuple[dict[str, Array], Array]:

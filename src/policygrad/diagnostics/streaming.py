@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.core.modules import split
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.compiled_code import for_another_thread
+from policygrad.devices.compiled_code import compiled, compiled_for_modules, for_another_thread
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.diagnostics.lengths import CLASSES
 from policygrad.gradients.weights import Estimator, EstimatorState, Weights
@@ -214,12 +213,12 @@ def _bytes_of_one(zeros: dict[str, Any]) -> int:
     return sum(x.nbytes // len(x) for x in jax.tree.leaves(zeros))
 
 
-@eqx.filter_jit
+@compiled_for_modules
 def _begin(reduce: Reduce, groups: int, *known: Any) -> dict[str, Any]:
     return zeros_for(jax.eval_shape(reduce, *known), groups)
 
 
-@eqx.filter_jit
+@compiled_for_modules
 def _accumulate(
     reduce: Reduce,
     at_once: bool,
@@ -288,7 +287,7 @@ def _heights(lengths: Int[np.ndarray, " N"], most: int) -> Int[np.ndarray, " N"]
     return np.minimum(np.array(sizes)[np.searchsorted(sizes, lengths)], most)
 
 
-@jax.jit
+@compiled
 def weights_of(estimator: Estimator, state: EstimatorState, trajectories: Trajectories) -> Weights:
     """The estimator's weights of a batch, compiled."""
     return estimator.weights(state, trajectories)

@@ -10,6 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
+from policygrad.devices.compiled_code import compiled
 from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines.base import Baseline
 from policygrad.gradients.weights import Estimator, EstimatorState
@@ -122,7 +123,7 @@ def fit(
     return _fit(shape, plain, state, fit_key, shape.arrays(policy), fitting)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _fit(
     shape: PolicyShape, estimator: Any, state: Any, key: Any, arrays: tuple, fitting: Any
 ) -> EstimatorState:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from policygrad.core.errors import NonFiniteError, UserError
-from policygrad.devices.compiled_code import make_room
+from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.rules import diagnose as apply_rules
@@ -146,7 +146,7 @@ def examine(
     Args and Raises as for `diagnose`. What cannot be looked at is named in `notes`.
     """
     _check(episodes, seed, objects)
-    make_room()
+    free_compiled_code()
     say = say or _silent
     subject = Subject.of(Path(run), {**objects, "env": env})
     found, agent = subject.recorded(), subject.agent()

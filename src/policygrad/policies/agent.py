@@ -3,23 +3,23 @@
 from functools import cached_property
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray, PyTree
 
+from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.maths.distributions import Distribution
 from policygrad.policies import meeting
 from policygrad.spaces import ActionSpace, action_space_of
 
 
-@eqx.filter_jit
+@compiled_for_modules
 def _distribution(policy: Any, carry: PyTree, observation: PyTree) -> Distribution:
     return meeting.step(policy, carry, observation)[0]
 
 
-@eqx.filter_jit
+@compiled_for_modules
 def _act(policy: Any, carry: PyTree, observation: PyTree, key: PRNGKeyArray | None) -> Any:
     distribution, carry = meeting.step(policy, carry, observation)
     return distribution.mode() if key is None else distribution.sample(key), carry

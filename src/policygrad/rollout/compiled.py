@@ -9,6 +9,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
+from policygrad.devices.compiled_code import compiled
 from policygrad.environments.protocol import ById, CompiledEnvironment
 from policygrad.policies.meeting import Policy
 from policygrad.rollout import episodes as episodes_
@@ -24,21 +25,21 @@ from policygrad.rollout.play import Played, play_episodes
 # On the module's level, so that a second run of the same shape in a process compiles nothing.
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4, 5))
+@partial(compiled, static_argnums=(0, 1, 4, 5))
 def _start(
     env: ById, shape: PolicyShape, arrays: tuple, key: PRNGKeyArray, lanes: int, first_lane: int
 ) -> segments.LaneState:
     return segments.start_lanes(env.value, shape.policy(arrays), key, lanes, first_lane)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(compiled, static_argnums=(0, 1))
 def _collect_segment(
     program: SegmentProgram, shape: PolicyShape, arrays: tuple, lanes: Any, key: PRNGKeyArray
 ) -> tuple[segments.LaneState, Trajectories]:
     return program.collect(shape.policy(arrays), lanes, key)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4, 5, 6))
+@partial(compiled, static_argnums=(0, 1, 4, 5, 6))
 def _collect_episodes(
     env: ById,
     shape: PolicyShape,
@@ -58,7 +59,7 @@ def _collect_episodes(
     )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4, 5, 6))
+@partial(compiled, static_argnums=(0, 1, 4, 5, 6))
 def _play(
     env: ById,
     shape: PolicyShape,

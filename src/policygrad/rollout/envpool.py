@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
+from policygrad.devices.compiled_code import compiled
 from policygrad.environments.envpool import Pool
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.lanes import owned
@@ -155,7 +156,7 @@ class PoolSegments(Collector):
             )
 
         # compiled for this pool, which it holds by its address, and forgotten with it
-        self._collect = jax.jit(collect, static_argnums=0)
+        self._collect = compiled(collect, static_argnums=0)
 
     def collect(
         self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None

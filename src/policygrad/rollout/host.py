@@ -10,6 +10,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
+from policygrad.devices.compiled_code import compiled
 from policygrad.environments.lanes import Lanes, LaneStep, owned, owned_step
 from policygrad.environments.replay import episode_seed
 from policygrad.policies.meeting import Policy, act, act_greedily, begin_anew, initial_carry
@@ -23,7 +24,7 @@ KEYS_AT_ONCE = 64
 Draw = Callable[[int, Any, np.ndarray], tuple[Any, Any]]
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _sample(
     shape: PolicyShape, arrays: tuple, carry: PyTree, begins: Any, keys: Any, seen: PyTree
 ) -> Any:
@@ -32,13 +33,13 @@ def _sample(
     return act(policy, carry, jax.random.wrap_key_data(keys), seen)
 
 
-@partial(jax.jit, static_argnums=(2, 3))
+@partial(compiled, static_argnums=(2, 3))
 def _keys(key: PRNGKeyArray, first_row: Any, lanes: int, first_lane: int) -> Any:
     rows = first_row + np.arange(KEYS_AT_ONCE, dtype=np.int32)
     return jax.random.key_data(jax.vmap(lambda row: lane_keys(key, row, lanes, first_lane))(rows))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _greedy(shape: PolicyShape, arrays: tuple, carry: PyTree, begins: Any, seen: PyTree) -> Any:
     policy = shape.policy(arrays)
     return act_greedily(policy, begin_anew(policy, carry, begins), seen)

@@ -5,11 +5,11 @@ exact moments of another estimator than the one that trains. One lane of random 
 through both, tells.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from policygrad.devices.compiled_code import compiled
 from policygrad.gradients.forms import Coupling, Form, LaneSteps
 from policygrad.tabular.mdp import FiniteMDP
 from policygrad.tabular.precision import in_float64
@@ -91,7 +91,7 @@ def _check_stationary(form: Form, trace: Float[np.ndarray, "p p"]) -> None:
         )
 
 
-@jax.jit
+@compiled
 def _returns(form: Form, steps: LaneSteps, discount: Array) -> Float[Array, " T"]:
     return form.returns(steps, discount)
 

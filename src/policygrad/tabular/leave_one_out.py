@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from policygrad.devices.compiled_code import compiled
 from policygrad.tabular import recursions
 from policygrad.tabular.problem import Problem
 from policygrad.tabular.to_go import finite_returns, occupancies, stationary_returns
@@ -37,7 +38,7 @@ def with_batch_baseline(problem: Problem, episodes: int, *, whole_return: bool) 
     return problem._replace(tables=tables._replace(baseline=baseline, noise=noise))
 
 
-@jax.jit
+@compiled
 def _mean_returns(problem: Problem) -> tuple[Float[Array, "*T"], Float[Array, "*T"]]:
     """E[G_t] and E[G_t²], 0 after the end of an episode. Without a horizon, E[R] and E[R²]."""
     if problem.finite:
@@ -48,7 +49,7 @@ def _mean_returns(problem: Problem) -> tuple[Float[Array, "*T"], Float[Array, "*
     return jnp.sum(p * first, axis=-1), jnp.sum(p * second, axis=-1)
 
 
-@partial(jax.jit, static_argnames="with_covariance")
+@partial(compiled, static_argnames="with_covariance")
 def between_episodes(problem: Problem, *, with_covariance: bool) -> Array:
     """(k−1)² Cov(ĝ_i, ĝ_j) for returns to go over T steps: the trace, or the matrix."""
     returns, given = finite_returns(problem)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from policygrad.devices.compiled_code import compiled
 from policygrad.tabular import recursions, to_go, total
 from policygrad.tabular.linear_systems import fixed_point, nilpotent
 from policygrad.tabular.mdp import on_successors, push_values
@@ -100,7 +101,7 @@ def _to_go_slope(
     return Parabola(curvature, _weigh(visits, own) + earlier)
 
 
-@partial(jax.jit, static_argnames="by_parameter")
+@partial(compiled, static_argnames="by_parameter")
 def _to_go_finite(problem: Problem, *, by_parameter: bool) -> Parabola:
     tables = problem.tables
     pi, scores = problem.policy
@@ -123,7 +124,7 @@ def _to_go_finite(problem: Problem, *, by_parameter: bool) -> Parabola:
     return jax.lax.scan(forward, start, (p_t, given, later, fading, problem.step_targets))[1]
 
 
-@partial(jax.jit, static_argnames="by_parameter")
+@partial(compiled, static_argnames="by_parameter")
 def _to_go_infinite(problem: Problem, *, by_parameter: bool) -> Parabola:
     given, m, x, occupancy = to_go.stationary(problem)
     omega, trace = problem.targets.omega, problem.targets.trace
@@ -162,7 +163,7 @@ def _past_scores(problem: Problem, before: total.Past, past: Array) -> Array:
     return problem.targets.discount * (moved + recursions.scores_into(problem, own))
 
 
-@partial(jax.jit, static_argnames="by_parameter")
+@partial(compiled, static_argnames="by_parameter")
 def _total_finite(problem: Problem, *, by_parameter: bool) -> Parabola:
     tables, (pi, scores) = problem.tables, problem.policy
     _, given = to_go.finite_returns(problem)
@@ -182,7 +183,7 @@ def _total_finite(problem: Problem, *, by_parameter: bool) -> Parabola:
     return jax.lax.scan(forward, (total.past_at_start(problem), empty), (given, later))[1]
 
 
-@partial(jax.jit, static_argnames="by_parameter")
+@partial(compiled, static_argnames="by_parameter")
 def _total_infinite(problem: Problem, *, by_parameter: bool) -> Parabola:
     given, later, before = total.stationary(problem)
     once = _past_scores(problem, before, jnp.zeros_like(later.a))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from policygrad.core import checks
+from policygrad.devices.compiled_code import compiled
 from policygrad.tabular.linear_systems import fixed_point
 from policygrad.tabular.mdp import Edges, FiniteMDP, between_states, on_successors, push
 from policygrad.tabular.policy import OwnBlock, Scores, TabularPolicy, Tabulated
@@ -131,7 +132,7 @@ def _action_values(edges: Edges, gamma: Array, after: Float[Array, " S"]) -> Flo
     return jnp.sum(edges.weights * (edges.rewards + gamma * on_successors(edges, after)), axis=2)
 
 
-@jax.jit
+@compiled
 def _finite(edges: Edges, policy: Tabulated, gamma: Array, times: Float[Array, " T"]) -> tuple:
     pi, scores = policy
 
@@ -164,7 +165,7 @@ def _infinite(edges: Edges, policy: Tabulated, gamma: Array, absorbs: bool) -> t
     return (*parts[:5], usual, parts[5])
 
 
-@jax.jit
+@compiled
 def _discounted(edges: Edges, policy: Tabulated, gamma: Array, fading: Array) -> tuple:
     pi, scores = policy
     chain, earned = _markov_chain(edges, pi)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from policygrad.devices.compiled_code import compiled
 from policygrad.tabular import recursions
 from policygrad.tabular.linear_systems import fixed_point
 from policygrad.tabular.mdp import pull
@@ -31,7 +32,7 @@ def _whole(
     return Whole(mean, sums, None if half is None else half + half.T)
 
 
-@partial(jax.jit, static_argnames="with_covariance")
+@partial(compiled, static_argnames="with_covariance")
 def finite(problem: Problem, *, with_covariance: bool) -> Whole:
     """T steps. The coupling is γ for the exact Q, and 0 for a reward plus the critic."""
     (pi, scores), omega = problem.policy, problem.targets.omega
@@ -62,7 +63,7 @@ def finite(problem: Problem, *, with_covariance: bool) -> Whole:
     return _whole(problem, problem.edges.initial @ m, diagonal, cross, half)
 
 
-@partial(jax.jit, static_argnames="with_covariance")
+@partial(compiled, static_argnames="with_covariance")
 def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
     """No horizon."""
     (pi, scores), omega = problem.policy, problem.targets.omega

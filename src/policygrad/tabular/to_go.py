@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from policygrad.devices.compiled_code import compiled
 from policygrad.tabular import recursions
 from policygrad.tabular.linear_systems import fixed_point, nilpotent, stein
 from policygrad.tabular.problem import Problem
@@ -43,7 +44,7 @@ def empty_returns(problem: Problem) -> Returns:
     return Returns(jnp.zeros((states, p)), jnp.zeros((states, p, p)))
 
 
-@jax.jit
+@compiled
 def finite_returns(problem: Problem) -> tuple[Returns, Returns]:
     """`[T, S, p…]` and `[T, S, A, p…]`: moments of the returns at every time."""
 
@@ -57,7 +58,7 @@ def finite_returns(problem: Problem) -> tuple[Returns, Returns]:
     return jax.lax.scan(backward, empty_returns(problem), rows, reverse=True)[1]
 
 
-@partial(jax.jit, static_argnames="with_covariance")
+@partial(compiled, static_argnames="with_covariance")
 def finite(problem: Problem, *, with_covariance: bool) -> Whole:
     """T steps, by one backward scan."""
     pi, scores = problem.policy
@@ -144,7 +145,7 @@ def stationary(problem: Problem) -> Stationary:
     return Stationary(given, m, x, occupancy)
 
 
-@partial(jax.jit, static_argnames="with_covariance")
+@partial(compiled, static_argnames="with_covariance")
 def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
     """No horizon: the fixed point of the same step."""
     (pi, scores), omega = problem.policy, problem.targets.omega

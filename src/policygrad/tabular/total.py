@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from policygrad.devices.compiled_code import compiled
 from policygrad.tabular import recursions
 from policygrad.tabular.linear_systems import fixed_point, stein
 from policygrad.tabular.mdp import between_states, pull, push
@@ -123,7 +124,7 @@ def future_pairs(problem: Problem, b: Float[Array, " S"], past: Past, later: Fut
     ]
 
 
-@partial(jax.jit, static_argnames="with_covariance")
+@partial(compiled, static_argnames="with_covariance")
 def finite(problem: Problem, *, with_covariance: bool) -> Whole:
     """T steps: the past forward, the future backward."""
     tables, (pi, scores) = problem.tables, problem.policy
@@ -184,7 +185,7 @@ def stationary(problem: Problem) -> Stationary:
     return Stationary(given, later, Past(*past.reshape(6, -1)))
 
 
-@partial(jax.jit, static_argnames="with_covariance")
+@partial(compiled, static_argnames="with_covariance")
 def infinite(problem: Problem, *, with_covariance: bool) -> Whole:
     """No horizon, where absorption is certain."""
     pi, scores = problem.policy

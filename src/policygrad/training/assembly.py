@@ -13,7 +13,7 @@ from policygrad.algorithms import Learner
 from policygrad.core.errors import UserError
 from policygrad.core.modules import split
 from policygrad.core.usual import LONGEST_EPISODE
-from policygrad.devices.compiled_code import make_room
+from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.devices.sharing import Sharing, parts_for, sharing_of
 from policygrad.devices.starting import show_processors
 from policygrad.rollout.collectors import Collector
@@ -119,7 +119,7 @@ def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
         UserError: something that was asked for is out of range, unknown or unsupported.
     """
     show_processors()
-    make_room()
+    free_compiled_code()
     resolved, given = resolve(config, given)
     config = resolved.config
     sinks.check(tensorboard=config.tensorboard, wandb=config.wandb)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 from policygrad.algorithms import Learner, LearnerState
 from policygrad.algorithms.learner import RefitRequest, Refitted
 from policygrad.core.trajectories import Trajectories
+from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.devices.parts import roll_parts
 from policygrad.devices.sharing import BY_LANE, EVERYWHERE, Part, Sharing, shared
 from policygrad.diagnostics.monitor import GradientMoments, gradient_moments, nothing_measured
@@ -97,10 +98,10 @@ def refit(learner: Learner, estimator: Any, request: RefitRequest) -> Refitted:
 
 
 # runs of equal shapes in a process share what is compiled, whatever their numbers
-step_once, refit_once = eqx.filter_jit(step), eqx.filter_jit(refit)
+step_once, refit_once = compiled_for_modules(step), compiled_for_modules(refit)
 
 
-measure_gradient_once = eqx.filter_jit(measure_gradient)
+measure_gradient_once = compiled_for_modules(measure_gradient)
 
 
 def collect_and_learn(
@@ -133,7 +134,7 @@ def collect_and_learn(
     return StateAndLanes(after.refitted(refitted.estimator), lanes), report.completed(refitted)
 
 
-@eqx.filter_jit
+@compiled_for_modules
 def run_updates(
     learner: Learner,
     program: SegmentProgram,

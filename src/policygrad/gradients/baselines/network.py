@@ -14,11 +14,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from policygrad.core.modules import combine, split
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.chunks import flat_rows, map_in_chunks, sum_in_chunks
+from policygrad.devices.compiled_code import compiled
 from policygrad.gradients.baselines.base import Encode, Regression
 from policygrad.policies.architectures import Architecture, FullyConnected, Network, build
 from policygrad.policies.normaliser import ObservationNormaliser, update_statistics
 
-_start_adam = jax.jit(optax.adam(1.0).init)  # one function, so that it compiles once a shape
+_start_adam = compiled(optax.adam(1.0).init)  # one function, so that it compiles once a shape
 
 
 class ValueState(NamedTuple):
