@@ -252,6 +252,15 @@ def test_means_over_nothing_are_zero():
     assert float(mean_over_steps(batch.psi, record)) == 0
 
 
+def test_mean_over_one_step_is_its_own_value():
+    policy, batch = batch_of()
+    one = jnp.zeros_like(batch.trajectories.valid).at[4, 2].set(True)
+    record = replace(batch.trajectories, valid=one)
+    assert float(mean_over_steps(batch.psi, record)) == float(batch.psi[4, 2])
+    entropy = policy(record.observations[4, 2]).entropy()
+    assert float(mean_entropy(policy, record)) == pytest.approx(float(entropy), rel=1e-5)
+
+
 def test_lanes_of_a_policy_with_memory_are_thinned_whole():
     record = record_of()
     lanes = record.valid.shape[1]

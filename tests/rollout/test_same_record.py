@@ -1,6 +1,6 @@
 """One environment, written for Gymnasium and for gymnax: both rollouts tell the same story."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 
 import jax
@@ -20,6 +20,7 @@ from policygrad.gradients.scores import policy_gradient
 from policygrad.policies.space_policy import network_policy
 from policygrad.rollout import episodes as episodes_
 from policygrad.rollout import host, segments
+from policygrad.rollout.play import run_episodes
 from policygrad.training.tally import EpisodeTally
 from tests.worlds import Chain, DuckChain, GymnaxChain, StockGymnaxChain
 
@@ -285,12 +286,26 @@ def test_host_records_every_successor_of_lanes_that_say_a_longer_time_limit():
     np.testing.assert_array_equal(record.cut_observations[..., 1], 3)
 
 
-def test_trim_keeps_every_transition():
+def test_actions_are_sampled_where_nothing_else_is_said():
     environment = make(DuckChain(length=3), N)
+    lanes = segments.start_lanes(environment, POLICY, KEY, N)
+
+    def keep(kept, step):
+        return kept + step.log_probs
+
+    log_probs, unfinished = run_episodes(
+        environment, POLICY, lanes, (KEY, KEY), keep, jnp.zeros(N), max_steps=2
+    )
+    assert (log_probs < 0).all()
+    assert unfinished.all()
+
+
+@pytest.mark.parametrize(("length", "rows"), [(3, 16), (20, 24), (38, 40)])
+def test_trim_keeps_every_transition(length, rows):
+    environment = make(DuckChain(length=length), N)
     batch = episodes_.collect_episodes(environment, POLICY, KEY, episodes=N, max_steps=40)
     trimmed = episodes_.trim(batch.trajectories)
-    assert trimmed.rewards.shape == (16, N)
-    assert float(trimmed.rewards.sum()) == float(batch.trajectories.rewards.sum())
-    assert int(trimmed.valid.sum()) == 3 * N
-    same = replace(trimmed, rewards=batch.trajectories.rewards[:16])
-    np.testing.assert_array_equal(trimmed.rewards, same.rewards)
+    assert trimmed.rewards.shape == (rows, N)
+    assert int(trimmed.valid.sum()) == length * N
+    np.testing.assert_array_equal(trimmed.rewards, batch.trajectories.rewards[:rows])
+    np.testing.assert_array_equal(trimmed.cut_times, batch.trajectories.cut_times)
