@@ -13,6 +13,7 @@ from policygrad.algorithms import PPO, TRPO, Batch, Natural, Vanilla, learner
 from policygrad.algorithms.base import traced
 from policygrad.algorithms.policy_change import (
     compare,
+    fisher_product,
     gradient_of_mean,
     mean_entropy,
     mean_kl,
@@ -29,13 +30,12 @@ ESTIMATOR = estimators.gae(critic=CRITIC)
 
 
 def batch_of(actions=TWO, *, seed=0):
-    """A batch with two rows that are no transition, on which nothing is worth reading."""
+    """A batch with two rows that are no transition, whose log-probabilities are no policy's."""
     policy, record = policy_of(actions), record_of(actions, seed=seed)
     valid = record.valid.at[2, 1].set(False).at[5, 3].set(False)
     record = replace(
         record,
         valid=valid,
-        observations=jnp.where(valid[..., None], record.observations, 30.0),
         log_probs=jnp.where(valid, log_probs_of(policy, record), -200.0),
     )
     rng = np.random.default_rng(seed)
@@ -73,7 +73,11 @@ def test_natural_step_has_the_kl_that_was_asked_for():
     policy, batch = batch_of()
     new = traced(Natural(target_kl=1e-3)).improve(KEY, policy, (), batch).policy
     x = flat(split(new)[0]) - flat(split(policy)[0])
-    undamped = x @ fisher_of(policy, batch.trajectories) @ x
+    matrix = fisher_of(policy, batch.trajectories)
+    product = fisher_product(policy, split(new)[0], batch.trajectories)
+    expected = matrix @ flat(split(new)[0])
+    np.testing.assert_allclose(flat(product), expected, rtol=1e-3, atol=1e-4 * abs(expected).max())
+    undamped = x @ matrix @ x
     expected = 1e-3 * undamped / (undamped + 0.1 * x @ x)  # the damping takes its share of δ
     kl = float(mean_kl(policy, new, batch.trajectories))
     assert kl == pytest.approx(expected, rel=0.1)
