@@ -7,8 +7,8 @@ import pytest
 
 from policygrad.maths.distributions import Categorical
 from policygrad.policies.meeting import act
-from policygrad.rollout import host
 from policygrad.rollout.acting import cut_slots, lane_keys
+from policygrad.rollout.actor import KEYS_AT_ONCE, Actor
 from policygrad.rollout.collectors import seed_of
 
 KEY = jax.random.key(5)
@@ -51,9 +51,9 @@ def test_keys_of_rows_and_lanes_are_all_different_and_those_of_a_lane_its_own():
 
 def test_the_host_draws_with_the_key_of_each_row_and_lane():
     """Also where it makes the keys of many rows at once, and where rows are asked for anew."""
-    draw = host.Actor(policy, 2, 3).sampler(policy, KEY)
+    draw = Actor(policy, 2, 3).sampler(policy, KEY)
     observations, times = jnp.zeros((2, 1)), np.ones(2, np.int32)
-    for row in (0, 1, host.KEYS_AT_ONCE - 1, host.KEYS_AT_ONCE, 3 * host.KEYS_AT_ONCE + 5, 1):
+    for row in (0, 1, KEYS_AT_ONCE - 1, KEYS_AT_ONCE, 3 * KEYS_AT_ONCE + 5, 1):
         actions, log_probs = draw(row, observations, times)
         expected, expected_log_probs, _ = act(policy, (), lane_keys(KEY, row, 2, 3), observations)
         np.testing.assert_array_equal(actions, expected)

@@ -20,6 +20,7 @@ from policygrad.gradients.scores import policy_gradient
 from policygrad.policies.space_policy import network_policy
 from policygrad.rollout import episodes as episodes_
 from policygrad.rollout import host, segments
+from policygrad.rollout.actor import Actor
 from policygrad.rollout.play import run_episodes
 from policygrad.training.tally import EpisodeTally
 from tests.worlds import Chain, DuckChain, GymnaxChain, StockGymnaxChain
@@ -48,7 +49,7 @@ def host_lanes(world, num_envs):
 def segments_on_host(world, count):
     lanes = host_lanes(world, B)
     lanes.start(0)
-    actor = host.Actor(POLICY, B)
+    actor = Actor(POLICY, B)
     # both rollouts take the actions' key from the batch's key; there is no other chance here
     keys = [jax.random.split(jax.random.fold_in(KEY, i))[0] for i in range(count)]
     records = [host.collect_segment(lanes, actor.sampler(POLICY, k), T) for k in keys]
@@ -68,7 +69,7 @@ def segments_compiled(environment, count):
 def episodes_on_host(world):
     act_key = jax.random.split(KEY, 3)[1]
     record, unfinished = host.collect_episodes(
-        host_lanes(world, N), host.Actor(POLICY, N).sampler(POLICY, act_key), 0, episodes=N,
+        host_lanes(world, N), Actor(POLICY, N).sampler(POLICY, act_key), 0, episodes=N,
         max_steps=100,
     )  # fmt: skip
     assert not unfinished.any()
@@ -190,7 +191,7 @@ def test_segments_go_on_where_the_last_one_ended():
 @every_world
 def test_whole_episodes_do_not_depend_on_the_autoreset_mode(world, mode, copy):
     vector = SyncVectorEnv([partial(Chain, **world)] * N, autoreset_mode=mode, copy=copy)
-    actor, act_key = host.Actor(POLICY, N), jax.random.split(KEY, 3)[1]
+    actor, act_key = Actor(POLICY, N), jax.random.split(KEY, 3)[1]
     record, _ = host.collect_episodes(
         GymnasiumLanes(vector), actor.sampler(POLICY, act_key), 0, episodes=N, max_steps=100
     )
@@ -240,7 +241,7 @@ def test_successors_outlive_a_buffer_that_the_environment_writes_over(mode):
 def test_record_of_the_host_is_weighted_outside_compiled_code_too():
     lanes = host_lanes({"length": 3}, B)
     lanes.start(0)
-    record = host.collect_segment(lanes, host.Actor(POLICY, B).sampler(POLICY, KEY), T)
+    record = host.collect_segment(lanes, Actor(POLICY, B).sampler(POLICY, KEY), T)
     estimator = estimators.gae(critic=value_network((8,)))
     state = estimator.init(KEY, Chain().observation_space.sample())
     assert estimator.weights(state, record).psi.shape == (T, B)

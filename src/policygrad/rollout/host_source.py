@@ -11,6 +11,7 @@ from policygrad.environments.lanes import Lanes, Restorable
 from policygrad.environments.replay import episode_seed
 from policygrad.policies.meeting import Policy, initial_carry
 from policygrad.rollout import host
+from policygrad.rollout.actor import Actor
 from policygrad.rollout.collectors import Collector, require_finished, require_no_episodes, seed_of
 from policygrad.rollout.play import Played
 
@@ -62,7 +63,7 @@ class HostSource:
     ) -> Played:
         """What N episodes come to. The key is consumed."""
         act_key, environment_key = jax.random.split(key)
-        actor = host.Actor(policy, self.num_envs, self._first_lane)
+        actor = Actor(policy, self.num_envs, self._first_lane)
         draw = actor.chooser(policy) if greedy else actor.sampler(policy, act_key)
         played = Played(np.zeros(episodes), np.zeros(episodes, np.int64), np.zeros(episodes, bool))
         for row, episode, _, _, capped in host.run_episodes(
@@ -89,7 +90,7 @@ class HostSegments(Collector):
     ) -> None:
         self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
         self._environments, self._steps, self._seed, self._made = lanes, steps, seed, 0
-        self._actor = host.Actor(policy, lanes.num_envs, first_lane)
+        self._actor = Actor(policy, lanes.num_envs, first_lane)
         lanes.start(seed)
 
     def collect(
@@ -141,7 +142,7 @@ class HostEpisodes(Collector):
     ) -> None:
         self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
         self._environments, self._episodes, self._max_steps = lanes, episodes, max_steps
-        self._actor = host.Actor(policy, lanes.num_envs, first_lane)
+        self._actor = Actor(policy, lanes.num_envs, first_lane)
         self._keep_unfinished = keep_unfinished
 
     def collect(

@@ -97,25 +97,17 @@ def run_episodes(
     act_key, environment_key = keys
     count = len(lanes.times)
 
-    def action_of(t: Array, lanes: LaneState) -> tuple[PyTree, Array, PyTree]:
-        if greedy:
-            carry = begin_anew(policy, lanes.carry, lanes.times == 0)
-            actions, carry = act_greedily(policy, carry, lanes.observations)
-            return actions, jnp.zeros(count), carry
-        actions, log_probs, carry = act_in_lanes(
-            policy, lanes, lane_keys(act_key, t, count, first_lane)
-        )
-        if first_actions is not None:
-            actions = choose(jnp.broadcast_to(t == 0, (count,)), first_actions, actions)
-            log_probs = jnp.where(t == 0, 0.0, log_probs)
-        return actions, log_probs, carry
-
     def running(going: Going) -> Bool[Array, ""]:
         return (going.t < max_steps) & jnp.any(going.alive)
 
     def step(going: Going) -> Going:
         t, lanes, alive, kept = going
-        actions, log_probs, carry = action_of(t, lanes)
+        actions, log_probs, carry = _act(
+            policy, lanes, lane_keys(act_key, t, count, first_lane), greedy=greedy
+        )
+        if first_actions is not None:
+            actions = choose(jnp.broadcast_to(t == 0, (count,)), first_actions, actions)
+            log_probs = jnp.where(t == 0, 0.0, log_probs)
         key = jax.random.fold_in(environment_key, t)
         following, (successors, rewards, terminated, truncated) = advance(
             environment, lanes, key, actions, first_lane
@@ -129,6 +121,17 @@ def run_episodes(
     start = Going(jnp.int32(0), lanes, jnp.ones(count, bool), kept)
     end = jax.lax.while_loop(running, step, start)
     return end.kept, end.alive
+
+
+def _act(
+    policy: Policy, lanes: LaneState, keys: PRNGKeyArray, *, greedy: bool
+) -> tuple[PyTree, Array, PyTree]:
+    """Actions `[N, ...]`, log-probabilities (zeros for greedy ones), and what is carried on."""
+    if not greedy:
+        return act_in_lanes(policy, lanes, keys)
+    carry = begin_anew(policy, lanes.carry, lanes.times == 0)
+    actions, carry = act_greedily(policy, carry, lanes.observations)
+    return actions, jnp.zeros(len(lanes.times)), carry
 
 
 def play_episodes(

@@ -1,0 +1,98 @@
+"""Acting on the host: one compiled call a step draws the actions of all lanes."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray, PyTree
+
+from policygrad.core.modules import PolicyShape
+from policygrad.devices.compiled_code import compiled
+from policygrad.policies.meeting import Policy, act, act_greedily, begin_anew, initial_carry
+from policygrad.rollout.acting import lane_keys
+
+KEYS_AT_ONCE = 64
+
+# (row, observations, times) -> actions and log-probabilities, of B lanes each
+Draw = Callable[[int, Any, np.ndarray], tuple[Any, Any]]
+
+
+@partial(compiled, static_argnums=0)
+def _sample(
+    shape: PolicyShape, arrays: tuple, carry: PyTree, begins: Any, keys: Any, seen: PyTree
+) -> Any:
+    policy = shape.policy(arrays)
+    carry = begin_anew(policy, carry, begins)
+    return act(policy, carry, jax.random.wrap_key_data(keys), seen)
+
+
+@partial(compiled, static_argnums=(2, 3))
+def _keys(key: PRNGKeyArray, first_row: Any, lanes: int, first_lane: int) -> Any:
+    rows = first_row + np.arange(KEYS_AT_ONCE, dtype=np.int32)
+    return jax.random.key_data(jax.vmap(lambda row: lane_keys(key, row, lanes, first_lane))(rows))
+
+
+@partial(compiled, static_argnums=0)
+def _greedy(shape: PolicyShape, arrays: tuple, carry: PyTree, begins: Any, seen: PyTree) -> Any:
+    policy = shape.policy(arrays)
+    return act_greedily(policy, begin_anew(policy, carry, begins), seen)
+
+
+class Actor:
+    """Draws actions for B lanes with one compiled call, for policies of one shape.
+
+    Args:
+        policy: for its shape, and for what it carries from step to step where it has a memory.
+        lanes: B.
+        first_lane: the number of the first of them.
+
+    Attributes:
+        carry: pytree of `[B, ...]`, after the newest step.
+    """
+
+    def __init__(self, policy: Policy, lanes: int, first_lane: int = 0) -> None:
+        self._shape, self._lanes, self._first_lane = PolicyShape.of(policy), lanes, first_lane
+        self.carry = initial_carry(policy, lanes)
+
+    def sampler(self, policy: Policy, key: PRNGKeyArray) -> Draw:
+        """Draws actions, by keys of each row and lane. Consumes the key.
+
+        The keys of many rows are made at once: they would be half of the cost of a step.
+        """
+        arrays, known = self._shape.arrays(policy), {}
+
+        def sample(row: int, observations: Any, times: np.ndarray) -> tuple[Any, Any]:
+            block, place = divmod(row, KEYS_AT_ONCE)
+            if block not in known:
+                known.clear()
+                first = np.int32(row - place)
+                known[block] = np.asarray(_keys(key, first, self._lanes, self._first_lane))
+            actions, log_probs, self.carry = _sample(
+                self._shape,
+                arrays,
+                self.carry,
+                self._begins(times),
+                known[block][place],
+                observations,
+            )
+            return actions, log_probs
+
+        return sample
+
+    def chooser(self, policy: Policy) -> Draw:
+        """Takes modes, with zeros in place of log-probabilities."""
+        arrays = self._shape.arrays(policy)
+
+        def choose(row: int, observations: Any, times: np.ndarray) -> tuple[Any, Any]:
+            actions, self.carry = _greedy(
+                self._shape, arrays, self.carry, self._begins(times), observations
+            )
+            return actions, np.zeros(self._lanes, np.float32)
+
+        return choose
+
+    def _begins(self, times: np.ndarray) -> Any:
+        """Lanes that begin an episode, which matters to a policy with memory alone."""
+        return times == 0 if jax.tree.leaves(self.carry) else ()
