@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from policygrad import distributions
+from policygrad import baselines, distributions
 from policygrad.core.errors import UnsupportedSpaceError
 from policygrad.core.modules import split
 from policygrad.policies.agent import Agent
 from policygrad.policies.normaliser import ObservationNormaliser
 from policygrad.policies.space_policy import action_parameters, network_policy
-from policygrad.spaces import action_space_of
+from policygrad.spaces import ObservationEncoder, action_space_of, space_of
 from tests.spaces.test_spaces import NESTED
 from tests.spaces.test_spaces import SPACES as OBSERVATIONS
 
@@ -130,6 +130,15 @@ def test_mask_of_the_observation_forbids_actions():
     assert {int(agent.act(observation, jax.random.key(i))) for i in range(20)} == {1}
     assert agent.act(observation) == 1
     assert float(agent(observation).entropy()) == pytest.approx(0, abs=1e-6)
+
+
+def test_an_observation_that_is_a_mask_alone_is_read():
+    space = spaces.Dict({"action_mask": spaces.MultiBinary(3)})
+    agent = Agent(network_policy(KEY, space, spaces.Discrete(3)), space, spaces.Discrete(3))
+    assert agent.act({"action_mask": np.array([0, 0, 1], np.int8)}) == 2
+    critic = baselines.value_network().bind(ObservationEncoder(space_of(space)))
+    observation = space_of(space).example()
+    assert critic.value(critic.init(KEY, observation), observation, 0) == 0
 
 
 def test_statistics_are_carried_and_not_differentiated():
