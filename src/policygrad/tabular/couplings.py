@@ -115,8 +115,9 @@ def _check_returns(form: Form, coupling: Coupling, discount: float, steps: int, 
         raise ValueError(
             f"{_name(form)} disagrees with itself: at step {t} of an episode that ends after "
             f"{end + 1} of {steps} steps its returns() gives {returned[t]:g} and its coupling() "
-            f"{expected[t]:g}; the laboratory would analyse another estimator than the one that "
-            "trains"
+            f"{expected[t]:g}, so that the laboratory would analyse another estimator than the one "
+            "that trains; correct one of the two"
+            + ("" if end == steps - 1 else ", or take an MDP without absorbing states")
         )
 
 
