@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from policygrad.core.modules import Carried, combine, split
-from policygrad.core.trajectories import cut_mask, steps_per_episode, successor_values
+from policygrad.core.trajectories import cut_mask, gradient_denominator, successor_values
 from tests.records import insert_reset_rows, random_episodes, random_segments, trajectories
 
 
@@ -73,11 +73,11 @@ def test_flags_behind_the_end_of_an_episode_cut_nothing():
 
 
 def test_denominator_is_episodes_or_valid_steps():
-    assert float(steps_per_episode(random_episodes(lengths=(3, 5)))) == 2
+    assert float(gradient_denominator(random_episodes(lengths=(3, 5)))) == 2
     record = random_segments(steps=5, lanes=3)
-    assert float(steps_per_episode(record)) == 15
-    assert float(steps_per_episode(replace(record, valid=record.valid.at[0].set(False)))) == 12
-    assert float(steps_per_episode(replace(record, valid=record.valid & False))) == 1
+    assert float(gradient_denominator(record)) == 15
+    assert float(gradient_denominator(replace(record, valid=record.valid.at[0].set(False)))) == 12
+    assert float(gradient_denominator(replace(record, valid=record.valid & False))) == 1
 
 
 MODULE = {

@@ -14,7 +14,7 @@ from policygrad.rollout.episodes import padded_length
 from policygrad.runs import RunDirectory
 from policygrad.training.adaptive_batch import LEAST, MOST, AdaptiveBatch
 from policygrad.training.config import FIRST_EPISODES, TrainConfig
-from tests.test_training import assert_bitwise, assert_finite, without_clock
+from tests.training.test_training import assert_bitwise, assert_finite, without_clock
 from tests.worlds import TINY, Chain
 
 ADAPTIVE = TINY | {

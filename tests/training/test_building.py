@@ -13,30 +13,41 @@ from policygrad.core.modules import split
 from policygrad.gradients.baselines.network import ValueNetwork
 from policygrad.gradients.baselines.optimal import VarianceOptimal
 from policygrad.policies.space_policy import network_policy
-from policygrad.training.building import build_estimator, build_optimiser, build_policy
+from policygrad.training import building
+from policygrad.training.choices import OPTIMISERS
 from policygrad.training.config import TrainConfig
+from policygrad.training.resolve import Given, resolve
+
+
+def resolved(config):
+    """What every setting of a configuration is."""
+    return resolve(config, Given())[0]
+
+
+def build_estimator(config):
+    return building.build_estimator(resolved(config), Given(), None)
 
 
 @pytest.mark.parametrize("estimator", ["gae", "td", "n-step"])
 def test_variance_optimal_on_segments_is_a_weighted_regression_beside_a_critic(estimator):
     config = TrainConfig(estimator=estimator, baseline="variance-optimal")
-    built = build_estimator(config, None)
+    built = build_estimator(config)
     assert isinstance(built.baseline, VarianceOptimal)
     assert not built.baseline.cross_terms
     assert isinstance(built.critic, ValueNetwork)
-    assert not built.needs_whole_episodes
+    assert not built.whole_episodes
 
 
 @pytest.mark.parametrize("estimator", ["reward-to-go", "total-return", "reward-indexed"])
 @pytest.mark.parametrize("episodes", [8, "adaptive"])
 def test_variance_optimal_on_episodes_counts_cross_terms(estimator, episodes):
     settings = {"estimator": estimator, "baseline": "variance-optimal"}
-    built = build_estimator(TrainConfig(**settings, batch_episodes=episodes), None)
+    built = build_estimator(TrainConfig(**settings, batch_episodes=episodes))
     assert isinstance(built.baseline, VarianceOptimal)
     assert built.baseline.cross_terms
     assert built.critic is None
     with pytest.raises(UserError, match="--baseline variance-optimal needs whole episodes"):
-        TrainConfig(**settings)
+        resolve(TrainConfig(**settings), Given())
 
 
 def test_log_std_steps_are_a_multiple_of_the_others():
@@ -44,28 +55,29 @@ def test_log_std_steps_are_a_multiple_of_the_others():
     parameters, _ = split(network_policy(jax.random.key(0), box, box))
     gradient = jax.tree.map(jnp.ones_like, parameters)
 
-    def steps(times: float, name: str = "adam"):
-        optimiser = build_optimiser(name, 1e-8, times)
+    def steps(name: str, **settings: float):
+        optimiser = OPTIMISERS[name](**settings).build()
         return optimiser.update(gradient, optimiser.init(parameters))[0]
 
-    for name in ("adam", "rmsprop"):
-        plain, far = steps(1.0, name), steps(10.0, name)
+    for name, more in (("adam", {"epsilon": 1e-8}), ("rmsprop", {})):
+        plain, far = (steps(name, log_std_step=times, **more) for times in (1.0, 10.0))
         np.testing.assert_allclose(far.log_std, 10 * plain.log_std, rtol=1e-6)
         assert eqx.tree_equal(far.network, plain.network)
-    assert eqx.tree_equal(steps(10.0, "sgd"), gradient)
+    assert eqx.tree_equal(steps("sgd"), gradient)
 
 
 def test_vanilla_alone_steps_log_std_further():
-    for algorithm, times in (("vanilla", 10), ("natural", 1), ("trpo", 1), ("ppo", 1)):
-        assert TrainConfig(algorithm=algorithm).log_std_step == times
-    assert TrainConfig(log_std_step=3.0).log_std_step == 3
+    for algorithm, times in (("vanilla", 10), ("natural", None), ("trpo", None), ("ppo", 1)):
+        assert resolved(TrainConfig(algorithm=algorithm)).config.log_std_step == times
+    assert resolved(TrainConfig(log_std_step=3.0)).config.log_std_step == 3
+    assert resolved(TrainConfig(log_std_step=3.0)).algorithm.optimiser.log_std_step == 3
 
 
 def test_natural_and_trpo_look_further_ahead():
     for algorithm, ahead in (("vanilla", 100), ("natural", 200), ("trpo", 200), ("ppo", 100)):
-        built = build_estimator(TrainConfig(algorithm=algorithm), None)
+        built = build_estimator(TrainConfig(algorithm=algorithm))
         assert 1 / (1 - built.discount) == pytest.approx(ahead)
-    assert TrainConfig(algorithm="natural", discount=0.9).discount == 0.9
+    assert build_estimator(TrainConfig(algorithm="natural", discount=0.9)).discount == 0.9
 
 
 def test_natural_steps_score_what_bounds_leave():
@@ -81,7 +93,9 @@ def test_natural_steps_score_what_bounds_leave():
     ):
         config = TrainConfig(**settings)
         assert TrainConfig.from_json(config.to_json(), "here") == config
-        policy = build_policy(config, jax.random.key(0), box, box)
+        found = resolved(config)
+        assert TrainConfig.from_json(found.config.to_json(), "here") == found.config
+        policy = building.build_policy(found, Given(), jax.random.key(0), box, box)
         assert type(policy(jnp.zeros(3))) is kind, settings
     with pytest.raises(UserError, match="exclude each other"):
-        TrainConfig(tanh_gaussian=True, clipped_gaussian=True)
+        resolved(TrainConfig(tanh_gaussian=True, clipped_gaussian=True))

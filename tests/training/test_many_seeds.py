@@ -10,8 +10,8 @@ from policygrad import cli
 from policygrad.core.errors import UserError
 from policygrad.maths.intervals import interquartile_mean, iqm_interval
 from policygrad.runs import RunDirectory, seed_directories
-from tests.test_learning import Breaks
-from tests.test_training import arrays_of, assert_bitwise, without_clock
+from tests.training.test_programs import Breaks
+from tests.training.test_training import arrays_of, assert_bitwise, without_clock
 from tests.worlds import TINY, TINY_FLAGS, DuckChain
 
 

@@ -4,27 +4,30 @@ import numpy as np
 import pytest
 
 import policygrad
-from policygrad import session as sessions
 from policygrad.core.errors import NonFiniteError
 from policygrad.environments.catalogue import make
 from policygrad.rollout import start_lanes
+from policygrad.rollout.compiled import CompiledSegments
 from policygrad.runs import RunDirectory
-from policygrad.training.programs import MOST_UPDATES, Pace, Rolling, learn_many, rows_of
-from tests.test_training import assert_bitwise, without_clock
+from policygrad.training import entry
+from policygrad.training.assembly import Task, assemble
+from policygrad.training.loop import Training
+from policygrad.training.pace import Pace
+from policygrad.training.programs import MOST_UPDATES
+from policygrad.training.resolve import Given
+from tests.training.test_training import assert_bitwise, without_clock
 from tests.worlds import TINY, DuckChain, GymnaxChain
 
 
 def advance(env, counts, **settings):
-    """Learner, lanes and reports after programs of so many updates each."""
-    session = sessions.Session.start(env, entry.make_config(TINY | settings), None, None, None, {})
-    segments = sessions.segments_of(session.collector)
-    rolling, reports = Rolling(session.learner, session.collector.snapshot()), []
+    """State, lanes and reports after programs of so many updates each."""
+    assembly = assemble(Task(env, {}), entry.make_config(TINY | settings), Given())
+    training, reports = Training.begin(assembly, None), []
+    program = assembly.collector.program()
+    assert program is not None
     for count in counts:
-        rolling, rows = learn_many(
-            session.algorithm, segments, session.run_key, rolling, jnp.asarray(count, jnp.int32)
-        )
-        reports += rows_of(rows, count)
-    return rolling, reports
+        reports += training.updates(program, count)
+    return training.progress.state, assembly.collector.lanes, reports
 
 
 def same_bits(a, b):
@@ -49,7 +52,7 @@ def test_how_many_updates_a_program_makes_changes_no_bit(env):
 def test_program_of_many_updates_equals_collecting_and_updating_by_hand(monkeypatch):
     """The path that a host environment takes, with the same environment: apart only by rounding."""
     whole = policygrad.train("gymnax/CartPole-v1", **(TINY | {"total_steps": 96}))
-    monkeypatch.setattr(sessions, "segments_of", lambda collector: None)
+    monkeypatch.setattr(CompiledSegments, "program", lambda collector: None)
     by_hand = policygrad.train("gymnax/CartPole-v1", **(TINY | {"total_steps": 96}))
     for a, b in zip(without_clock(whole.metrics), without_clock(by_hand.metrics), strict=True):
         for name in ("kl", "gradient_norm", "step_size", "explained_variance_after"):

@@ -16,11 +16,14 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import policygrad
-from policygrad import estimators, session
+from policygrad import estimators
 from policygrad.core.errors import EnvironmentFailure, NonFiniteError, PolicygradError, UserError
 from policygrad.maths.distributions import Categorical
 from policygrad.runs import RunDirectory, storage
-from policygrad.training.config import BASELINES, ESTIMATORS, OPTIMISERS, TrainConfig
+from policygrad.training.choices import BASELINES, ESTIMATORS, OPTIMISERS
+from policygrad.training.config import TrainConfig
+from policygrad.training.resolve import Given, resolve
+from policygrad.training.signals import stop_requests
 from tests.worlds import (
     ROOT,
     TINY,
@@ -232,7 +235,7 @@ def accepted():
                 if whole:
                     settings |= {"batch_steps": None, "batch_episodes": 4}
                 try:
-                    TrainConfig(**settings)
+                    resolve(TrainConfig(**settings), Given())
                 except UserError:
                     continue
                 yield pytest.param(settings, id=f"{estimator}-{baseline}-{whole}")
@@ -704,7 +707,7 @@ def test_ctrl_c_in_python_returns_an_interrupted_run(tmp_path):
 
 
 def test_second_ctrl_c_does_not_wait():
-    with pytest.raises(KeyboardInterrupt), session.stop_requests() as stop:
+    with pytest.raises(KeyboardInterrupt), stop_requests() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         for _ in range(100):
             if stop.is_set():
