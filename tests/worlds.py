@@ -29,6 +29,8 @@ TINY: dict[str, Any] = {
     "hidden": (8,),
     "critic_epochs": 1,
 }
+# for runs without a value network of their own, which refuse its settings
+PLAIN: dict[str, Any] = {name: value for name, value in TINY.items() if name != "critic_epochs"}
 TINY_FLAGS = [
     "--num-envs", "4", "--batch-steps", "32", "--total-steps", "64", "--hidden", "8",
     "--critic-epochs", "1",

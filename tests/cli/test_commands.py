@@ -302,7 +302,7 @@ def test_damaged_run(refused, run_path, damage, arguments, slot):
 )
 def test_run_of_a_newer_format(refused, run_path, arguments, slot):
     for file in run_path.glob(slot):
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 2}))
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 3}))
     assert "upgrade policygrad" in refused(*with_run(READERS[arguments], run_path))
 
 

@@ -111,11 +111,11 @@ def test_configuration_of_another_shape_is_an_error(run, change):
         policygrad.resume(run.path, total_steps=65)
 
 
-@pytest.mark.parametrize("version", [2, None, "1"])
+@pytest.mark.parametrize("version", [3, None, "1"])
 def test_newer_run_is_refused(run, version):
     config = json.loads((run.path / "config.json").read_text()) | {"format": version}
     (run.path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(RunError, match="reads up to 1; upgrade policygrad"):
+    with pytest.raises(RunError, match="reads up to 2; upgrade policygrad"):
         policygrad.resume(run.path, total_steps=65)
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,10 +11,17 @@ import policygrad
 from policygrad import cli, doctor
 from policygrad.core.errors import UserError
 from policygrad.diagnostics.monitor import GradientMoments
-from policygrad.rollout.episodes import padded_length
 from policygrad.runs import RunDirectory
-from policygrad.training.adaptive_batch import LEAST, MOST, AdaptiveBatch
+from policygrad.training import loop
+from policygrad.training.adaptive_batch import (
+    LEAST,
+    MOST,
+    AdaptiveBatch,
+    of_few_heights,
+    power_of_two,
+)
 from policygrad.training.config import FIRST_EPISODES, TrainConfig
+from tests.records import random_episodes
 from tests.training.test_training import assert_bitwise, assert_finite, without_clock
 from tests.worlds import TINY, Chain
 
@@ -42,7 +50,7 @@ def sizes(batch, variance, norm2, updates):
     ("variance", "norm2", "expected"),
     [
         (100.0, 1.0, [64, 128, 128]),  # the smallest size of the ladder that holds B
-        (33.0, 1.0, [48, 48]),
+        (33.0, 1.0, [64, 64]),
         (0.0, 1.0, [16, 8, 8]),
         (1.0, -0.001, [64, 128, 256, 512, 512]),
         (0.0, 0.0, [64, 128, 256, 512, 512]),
@@ -52,14 +60,15 @@ def test_next_batch_is_the_noise_scale_within_bounds(variance, norm2, expected):
     assert sizes(AdaptiveBatch.init(), variance, norm2, len(expected)) == expected
 
 
-def test_sizes_are_of_the_ladder_and_change_by_two_at_most():
+def test_sizes_are_powers_of_two_and_change_by_two_at_most():
     rng = np.random.default_rng(0)
     batch, seen = AdaptiveBatch.init(), [FIRST_EPISODES]
     for _ in range(300):
         variance = float(np.exp(rng.normal(4, 4)))
         batch = batch.after(moments(variance, float(rng.normal(0.5)), seen[-1]))
         seen.append(int(batch.episodes))
-    assert {padded_length(n, LEAST) for n in seen} == set(seen) != {LEAST}
+    assert {power_of_two(n, LEAST) for n in seen} == set(seen) != {LEAST}
+    assert set(seen) <= {8, 16, 32, 64, 128, 256, 512}
     ratios = np.array(seen[1:]) / seen[:-1]
     assert ratios.min() >= 0.5
     assert ratios.max() <= 2
@@ -91,17 +100,64 @@ def test_run_follows_its_own_rule_and_counts_its_steps(env):
     scale, smoothed = first["noise_scale"], first["noise_scale_smoothed"]
     assert smoothed == (None if scale is None else pytest.approx(scale))
     if scale is not None:
-        wanted = padded_length(math.ceil(scale * FIRST_EPISODES / first["env_steps"]), LEAST)
+        wanted = power_of_two(math.ceil(scale * FIRST_EPISODES / first["env_steps"]), LEAST)
         assert found[1] == np.clip(wanted, FIRST_EPISODES // 2, 2 * FIRST_EPISODES)
+
+
+def test_powers_of_two():
+    assert [power_of_two(n, 8) for n in (0, 1, 8, 9, 16, 17, 500, 512, 513)] == [
+        8, 8, 8, 16, 16, 32, 512, 512, 1024,
+    ]  # fmt: skip
+
+
+def test_heights_are_powers_of_two_and_no_step_is_lost():
+    record = random_episodes(lengths=(3, 18, 7))
+    found = of_few_heights(record)
+    assert (record.valid.shape, found.valid.shape) == ((18, 3), (32, 3))
+    assert not found.valid[18:].any()
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(record), strict=True):
+        np.testing.assert_array_equal(ours[: len(theirs)], theirs)
+    assert found.cut_times is record.cut_times
+
+
+class Ragged(Chain):
+    """Episodes of 1 to 255 steps, as many of each order of magnitude."""
+
+    def reset(self, **kwargs):
+        found = super().reset(**kwargs)
+        self.length = int(2 ** self.np_random.uniform(0, 8))
+        return found
+
+
+def test_few_programs_are_compiled_where_lengths_and_sizes_vary(monkeypatch):
+    """An update is compiled once for each shape of its batch: 23 of 24 differ without rounding."""
+    rng, shapes = np.random.default_rng(0), []
+
+    def step(learner, space, state, trajectories, key):
+        shapes.append(trajectories.valid.shape)
+        return real(learner, space, state, trajectories, key)
+
+    def after(batch, moments):
+        return batch._replace(episodes=np.int64(power_of_two(int(rng.integers(4, 64)), LEAST)))
+
+    real = loop.step_once
+    monkeypatch.setattr(loop, "step_once", step)
+    monkeypatch.setattr(AdaptiveBatch, "after", after)
+    settings = {"baseline": "none", "hidden": (), "total_steps": 20_000, "critic_epochs": None}
+    policygrad.train(Ragged, **(ADAPTIVE | settings))
+    assert len(shapes) > 15
+    assert len(set(shapes)) <= 8
 
 
 @every_env
 def test_resumed_run_equals_uninterrupted(env, tmp_path):
     whole = policygrad.train(env, **ADAPTIVE)
     part = policygrad.train(env, out=tmp_path / "a", **(ADAPTIVE | {"total_steps": 1000}))
-    resumed = policygrad.resume(tmp_path / "a", total_steps=3000)
-    assert resumed.metrics
-    assert without_clock(whole.metrics) == without_clock([*part.metrics, *resumed.metrics])
+    before, rows = part.metrics, []
+    resumed = policygrad.resume(tmp_path / "a", total_steps=3000, on_update=rows.append)
+    assert rows
+    assert without_clock(whole.metrics) == without_clock([*before, *rows])
+    assert without_clock(whole.metrics) == without_clock(resumed.metrics)
     assert_bitwise(whole, resumed)
 
 
@@ -130,5 +186,5 @@ def test_what_is_neither_a_number_nor_adaptive_is_refused():
 
 
 def test_batch_that_adapts_trains_leave_one_out():
-    run = policygrad.train(Chain, **(ADAPTIVE | {"baseline": "leave-one-out", "total_steps": 200}))
-    assert_finite(run)
+    settings = ADAPTIVE | {"baseline": "leave-one-out", "total_steps": 200, "critic_epochs": None}
+    assert_finite(policygrad.train(Chain, **settings))

@@ -14,7 +14,7 @@ from policygrad.gradients.baselines.network import ValueNetwork
 from policygrad.gradients.baselines.optimal import VarianceOptimal
 from policygrad.policies.space_policy import network_policy
 from policygrad.training import building
-from policygrad.training.choices import OPTIMISERS
+from policygrad.training.built_in import OPTIMISERS
 from policygrad.training.config import TrainConfig
 from policygrad.training.resolve import Given, resolve
 

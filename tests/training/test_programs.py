@@ -64,10 +64,12 @@ def test_program_of_many_updates_equals_collecting_and_updating_by_hand(monkeypa
 @pytest.mark.parametrize("updates", [1, 5, 41])
 def test_every_update_has_its_line(updates, tmp_path):
     settings = TINY | {"total_steps": 32 * updates, "checkpoint_seconds": 1000.0}
-    run = policygrad.train(GymnaxChain(), out=tmp_path / "a", **settings)
-    rows = RunDirectory(tmp_path / "a").read_metrics()
+    rows = []
+    run = policygrad.train(GymnaxChain(), out=tmp_path / "a", on_update=rows.append, **settings)
     assert [row["update"] for row in rows] == list(range(1, updates + 1))
-    assert rows == run.metrics
+    assert rows == RunDirectory(tmp_path / "a").read_metrics() == run.metrics
+    in_memory = policygrad.train(GymnaxChain(), **settings)
+    assert without_clock(in_memory.metrics) == without_clock(rows)
 
 
 class Breaks(DuckChain):

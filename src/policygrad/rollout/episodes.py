@@ -1,10 +1,12 @@
 """The compiled rollout of whole episodes, and the heights that their records are padded to."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
@@ -152,9 +154,26 @@ def trim(trajectories: Trajectories, least: int = 16) -> Trajectories:
     """
     longest = int(jnp.sum(jnp.any(trajectories.valid, axis=1)))
     rows = min(padded_length(longest, least), trajectories.valid.shape[0])
-    trimmed = jax.tree.map(lambda x: x[:rows], trajectories)
+    return _with_rows(trajectories, lambda x: x[:rows])
+
+
+def padded(trajectories: Trajectories, rows: int) -> Trajectories:
+    """A record of whole episodes with so many rows: those behind its own hold no step.
+
+    In NumPy, since JAX compiles a program for every pair of shapes. Not for use inside compiled
+    code.
+    """
+    missing = rows - trajectories.valid.shape[0]
+    return _with_rows(
+        trajectories,
+        lambda x: np.pad(np.asarray(x), [(0, missing)] + [(0, 0)] * (x.ndim - 1)),
+    )
+
+
+def _with_rows(trajectories: Trajectories, change: Callable[[Any], Any]) -> Trajectories:
+    """The record with other rows; what has no row for every step is kept as it is."""
     return replace(
-        trimmed,
+        jax.tree.map(change, trajectories),
         cut_observations=trajectories.cut_observations,
         cut_times=trajectories.cut_times,
         carry=trajectories.carry,

@@ -159,7 +159,8 @@ class RunDirectory:
         root = self.path / CHECKPOINTS
         if not root.is_dir():
             return []
-        return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        found = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
+        return sorted(found, key=lambda p: (len(p.name), p.name))  # of any number of digits
 
     def newest_checkpoint(self) -> Path:
         """The newest complete checkpoint; RunError if there is none."""

@@ -1,9 +1,11 @@
 """Policies on disk: arrays and JSON that act on raw observations without an environment."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from gymnasium import spaces
 
 from policygrad.core.errors import RunError
@@ -13,7 +15,7 @@ from policygrad.policies.agent import Agent
 from policygrad.policies.space_policy import NetworkPolicy, network_policy
 from policygrad.runs import storage
 from policygrad.runs.directory import CONFIG, POLICY, RunDirectory
-from policygrad.spaces import space_from_json, space_of
+from policygrad.spaces import observation_space_of, space_from_json, space_of
 
 SPACES = "observation_space", "action_space"
 
@@ -64,6 +66,8 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
         spaces_of = [space_from_json(data[name]).to_gymnasium() for name in SPACES]
         if like is None and data["network"] is not None:
             like = _fresh(data["network"], spaces_of, network, description)
+            if data["format"] == 1:
+                arrays = _with_statistics_apart(arrays, like, spaces_of[0])
         elif network is not None:
             raise RunError(
                 f"{description} holds a policy of the class {data.get('class')}, got network="
@@ -92,6 +96,26 @@ def _fresh(
         settings["architecture"] = {"class": "FullyConnected", "settings": hidden}
     architecture = architectures.restore(settings.pop("architecture"), network, source)
     return network_policy(jax.random.key(0), *spaces_of, network=architecture, **settings)
+
+
+def _with_statistics_apart(
+    arrays: dict[str, np.ndarray], like: NetworkPolicy, observation_space: spaces.Space
+) -> dict[str, np.ndarray]:
+    """The arrays of a policy of format 1, whose statistics were of all features as one vector, with
+    those of each feature apart, and none of features that are not normalised."""
+    place = "policy/normaliser/statistics/value"
+    normaliser, example = like.normaliser, observation_space_of(observation_space).example()
+    features, structure = jax.tree.flatten(jax.eval_shape(normaliser.encode, example))
+    edges = np.cumsum([math.prod(x.shape) for x in features])[:-1]
+    kept = dict(arrays)
+    for name in ("mean", "variance"):
+        parts = np.split(kept.pop(f"{place}/{name}"), edges)
+        apart = [
+            part.reshape(x.shape) if flag else None
+            for part, x, flag in zip(parts, features, normaliser.normalised, strict=True)
+        ]
+        kept |= storage.to_arrays({name: structure.unflatten(apart)}, place)
+    return kept
 
 
 def _find(path: Path) -> Path:

@@ -20,7 +20,7 @@ from jaxtyping import PyTree
 from policygrad.core.errors import RunError
 from policygrad.core.modules import is_array
 
-FORMAT = 1
+FORMAT = 2  # of what is written; earlier ones are read as far as they mean the same
 
 
 def pair(stem: Path) -> tuple[Path, Path]:

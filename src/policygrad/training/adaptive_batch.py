@@ -6,23 +6,28 @@ over updates, each by itself, since the average of a ratio is not the ratio of a
 
     x ← 0.9 x + 0.1 measured,   x = ‖G‖², trΣ
 
-and the next batch is trΣ/‖G‖² rounded up to 8, 12, 16, 24, 32, 48 … 512 (few shapes ever compile),
-at most doubled and at most halved; doubled where ‖G‖² is not positive. The size follows from
-earlier batches alone, so that each batch's gradient is what its estimator makes it, given the size.
+and the next batch is trΣ/‖G‖² rounded up to a power of two from 8 to 512, at most doubled and at
+most halved; doubled where ‖G‖² is not positive. The size follows from earlier batches alone, so
+that each batch's gradient is what its estimator makes it, given the size.
+
+An update is compiled for every pair of a size and a height (the rows that the longest episode of a
+record is padded to). So heights are powers of two as well: 7 sizes and 7 heights up to 1,024 steps.
 
 Source: McCandlish et al. 2018, appendix A.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.monitor import GradientMoments
-from policygrad.rollout.episodes import padded_length
+from policygrad.rollout.episodes import padded
 from policygrad.training.config import FIRST_EPISODES
 
 LEAST, MOST = 8, 512
+LEAST_ROWS = 16
 KEPT = 0.9
 
 
@@ -35,9 +40,9 @@ class AdaptiveBatch(NamedTuple):
             at zero: the factor that this costs is the same, and no ratio has it.
     """
 
-    episodes: Any
-    squared_norm: Any
-    variance: Any
+    episodes: np.int64
+    squared_norm: np.float64
+    variance: np.float64
 
     @classmethod
     def init(cls) -> "AdaptiveBatch":
@@ -58,6 +63,16 @@ class AdaptiveBatch(NamedTuple):
             variance=np.float64(KEPT * self.variance + (1 - KEPT) * variance),
         )
         now = int(self.episodes)
-        wanted = padded_length(math.ceil(min(known.noise_scale, MOST)), LEAST)
+        wanted = power_of_two(math.ceil(min(known.noise_scale, MOST)), LEAST)
         within = min(max(wanted, now // 2, LEAST), 2 * now, MOST)
         return known._replace(episodes=np.int64(within))
+
+
+def of_few_heights(trajectories: Trajectories) -> Trajectories:
+    """A record of whole episodes, padded to a height that is a power of two."""
+    return padded(trajectories, power_of_two(trajectories.valid.shape[0], LEAST_ROWS))
+
+
+def power_of_two(number: int, least: int) -> int:
+    """The smallest power of two that is at least `number`, and at least `least`, which is one."""
+    return max(least, 1 << max(number - 1, 0).bit_length())

@@ -11,7 +11,7 @@ from policygrad.algorithms import Algorithm
 from policygrad.core.errors import RunError, UserError
 from policygrad.gradients.weights import Estimator
 from policygrad.rollout.engines import Engine
-from policygrad.runs import RunDirectory
+from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import CONFIG
 from policygrad.training.assembly import Task, assemble
 from policygrad.training.config import TrainConfig
@@ -103,8 +103,8 @@ def resume(
         back to where they were, and began fresh episodes.
 
     Raises:
-        RunError: no run there, or one that is damaged, of another format, or already complete.
-        UserError: an object that is needed was not passed.
+        RunError: no run there, or one that is damaged or of another format.
+        UserError: an object that is needed was not passed, or the run has all its steps already.
     """
     unknown = sorted(set(objects) - set(OBJECTS))
     if unknown:
@@ -146,6 +146,13 @@ def asked_for(
 def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
     """The configuration in what `read_config` returned; RunError where it is not one of a run."""
     source = str(directory.path / CONFIG)
+    if saved["format"] < storage.FORMAT:
+        raise RunError(
+            f"{source} has format {saved['format']}: it was written by an earlier version, whose "
+            "updates compute other numbers, and this version cannot go on with it; train again. "
+            f"Its policy acts as it did: policygrad evaluate {directory.path}, or "
+            f"policygrad.load({str(directory.path)!r})"
+        )
     try:
         if not set(OBJECTS) >= set(saved["objects"]):
             raise TypeError(f"objects: {saved['objects']}")

@@ -20,6 +20,7 @@ from policygrad.rollout.collectors import SegmentProgram
 from policygrad.runs import RunDirectory
 from policygrad.runs.directory import CURVE, SUMMARY
 from policygrad.training import checkpoint
+from policygrad.training.adaptive_batch import of_few_heights
 from policygrad.training.assembly import Assembly
 from policygrad.training.checkpoint import Progress
 from policygrad.training.keys import keys_of_update
@@ -183,6 +184,8 @@ class Training:
         trajectories = self.assembly.collector.collect(
             progress.state.learner.policy, collect_key, episodes
         )
+        if progress.batch is not None:
+            trajectories = of_few_heights(trajectories)
         self.time_spent(collect=time.perf_counter() - started)
         return trajectories
 

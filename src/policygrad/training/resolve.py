@@ -11,6 +11,7 @@ from policygrad.algorithms import Algorithm
 from policygrad.core import reflection
 from policygrad.core.errors import UserError
 from policygrad.gradients.weights import Estimator
+from policygrad.policies.architectures import Architecture, FullyConnected
 from policygrad.training import built_in, unread
 from policygrad.training.built_in import (
     ALGORITHMS,
@@ -120,7 +121,8 @@ def records_of(config: TrainConfig, given: Given) -> Records:
 def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
     """What every setting is, and the values that stay values.
 
-    A built-in algorithm that was passed as a value becomes settings, so that files can hold it.
+    A built-in algorithm or network that was passed as a value becomes settings, so that files can
+    hold it.
 
     Args:
         config: what was asked for.
@@ -129,7 +131,7 @@ def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
     Raises:
         UserError: a setting that nothing reads, or settings that exclude each other.
     """
-    config, given = _as_settings(config, given)
+    config, given = _hidden_sizes(*_as_settings(config, given))
     records = records_of(config, given)
     _check_optimiser(config, given, records)
     if records.estimator is not None:
@@ -148,7 +150,7 @@ def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
         estimator=config.estimator if by_name else None,
         baseline=(config.baseline or "value-network") if by_name else None,
         optimiser=records.optimiser,
-        **_settings(records),
+        **_settings(records, given),
     )
     algorithm, policy = records.algorithm, records.policy
     return Resolved(config, algorithm, policy, records.estimator, records.critic), given
@@ -205,6 +207,26 @@ def _as_settings(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]
     return replace(config, algorithm=name, **settings), replace(given, algorithm=None)
 
 
+def _hidden_sizes(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]:
+    """The library's network that was passed as a value, as the setting that it is."""
+    network = given.network
+    if network is None:
+        return config, given
+    if isinstance(network, type) or not isinstance(network, Architecture):
+        raise UserError(
+            f"network={network!r} is no architecture: pass a record with build and to_json, such "
+            "as policygrad.networks.FullyConnected(hidden=(64, 64))"
+        )
+    if config.hidden is not None:
+        raise UserError(
+            f"--hidden {config.hidden} sizes the layers of the default network, got it beside "
+            f"network={network!r}; set the sizes in the architecture"
+        )
+    if type(network) is not FullyConnected:
+        return config, given
+    return replace(config, hidden=network.hidden), replace(given, network=None)
+
+
 def _optimiser(config: TrainConfig, given: Given, cls: type, built: Any) -> tuple[Any, str | None]:
     """The optimiser's record or transformation, and its name."""
     if given.optimiser is not None:
@@ -216,11 +238,15 @@ def _optimiser(config: TrainConfig, given: Given, cls: type, built: Any) -> tupl
     return built(OPTIMISERS[name], shared), name
 
 
-def _settings(records: Records) -> dict[str, Any]:
-    """The settings that are read, from the records that hold them."""
+def _settings(records: Records, given: Given) -> dict[str, Any]:
+    """The settings that are read, from the records that hold them; of values nothing is known."""
+    named: list[Any] = [records.policy, records.estimator, records.critic]
+    if given.algorithm is None:
+        named.append(records.algorithm)
+    if records.optimiser is not None:
+        named.append(getattr(records.algorithm, "optimiser", None))
     found: dict[str, Any] = {}
-    optimiser = getattr(records.algorithm, "optimiser", None)
-    for record in (records.algorithm, optimiser, records.policy, records.estimator, records.critic):
+    for record in named:
         if record is not None and records.read >= reflection.names_of(type(record)):
             found |= dict(reflection.values_of(record))
     if "hidden" in records.read:

@@ -50,8 +50,8 @@ def refuse(given: Iterable[str], read: Iterable[str], chosen: Mapping[str, str])
         deciding = {word.split()[0] for word in who}
         ours = " and ".join(f"{flag(k)} {v}" for k, v in chosen.items() if flag(k) in deciding)
         raise UserError(
-            f"{flag(name)} is read by {_listed(who)}, and not by {ours or 'what was chosen'}; "
-            f"leave it out, or choose {_listed(who)}"
+            f"{flag(name)} is read by {_listed(who)}, and not by "
+            f"{ours or 'what was passed in its place'}; leave it out, or choose {_listed(who)}"
         )
 
 

@@ -1,0 +1,194 @@
+"""From what was asked for to what each setting is."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import optax
+import pytest
+
+import policygrad
+from policygrad import estimators
+from policygrad.algorithms import PPO, SGD, Adam, Algorithm, Natural, Vanilla
+from policygrad.core.errors import UserError
+from policygrad.policies.architectures import FullyConnected
+from policygrad.training.built_in import ALGORITHMS
+from policygrad.training.config import TrainConfig
+from policygrad.training.resolve import Given, resolve
+from tests.worlds import TINY, Chain
+
+NATURAL = {
+    "discount": 0.995, "target_kl": 0.03, "step_size_schedule": "linear", "critic_epochs": 20,
+    "clipped_gaussian": True, "cg_iterations": 10,
+}  # fmt: skip
+
+
+def resolved(given=None, **settings):
+    """The configuration with what each setting is."""
+    return resolve(TrainConfig(**settings), given or Given())[0].config
+
+
+def test_another_algorithm_in_a_configuration_brings_its_own_defaults():
+    config = replace(TrainConfig(), algorithm="natural")
+    found = resolve(config, Given())[0].config
+    assert {name: getattr(found, name) for name in NATURAL} == NATURAL
+    assert (found.step_size, found.log_std_step) == (None, None)
+    assert found == resolved(algorithm="natural")
+    ppo = resolve(replace(config, algorithm="ppo"), Given())[0].config
+    assert (ppo.step_size, ppo.max_global_norm, ppo.target_kl) == (3e-4, 0.5, 0.0)
+
+
+def test_a_run_trains_with_what_its_file_says(tmp_path):
+    config = replace(TrainConfig(**{**TINY, "critic_epochs": None}), algorithm="natural")
+    policygrad.train(Chain, out=tmp_path / "a", config=config)
+    saved = json.loads((tmp_path / "a" / "config.json").read_text())["config"]
+    assert {name: saved[name] for name in NATURAL} == NATURAL
+    assert saved.keys().isdisjoint({"step_size", "clip_ratio", "adam_epsilon", "n"})
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_is_resolved_stays_as_it_is(algorithm):
+    for settings in ({}, {"estimator": "td", "baseline": "linear-features"}, {"batch_episodes": 8}):
+        config = resolved(algorithm=algorithm, **settings)
+        again = TrainConfig.from_json(json.loads(json.dumps(config.to_json())), "here")
+        assert again == config
+        assert resolve(again, Given())[0].config == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"clip_ratio": 0.3},
+            ("--clip-ratio is read by --algorithm ppo, and not by --algorithm vanilla; leave it "
+             "out, or choose --algorithm ppo"),
+        ),
+        (
+            {"algorithm": "natural", "step_size": 0.1},
+            "--step-size is read by --algorithm vanilla or ppo, and not by --algorithm natural",
+        ),
+        (
+            {"estimator": "td", "gae_lambda": 0.9},
+            "--gae-lambda is read by --estimator gae, and not by --estimator td",
+        ),
+        ({"n": 3}, "--n is read by --estimator n-step, and not by --estimator gae"),
+        (
+            {"estimator": "reward-to-go", "baseline": "none", "batch_episodes": 4,
+             "critic_epochs": 3},
+            "--critic-epochs is read by --baseline value-network, and not by --baseline none",
+        ),
+        (
+            {"optimiser": "sgd", "adam_epsilon": 1e-8},
+            "--adam-epsilon is read by --optimiser adam, and not by --optimiser sgd",
+        ),
+        (
+            {"algorithm": "trpo", "optimiser": "sgd"},
+            "--optimiser is read by --algorithm vanilla or ppo, and not by --algorithm trpo",
+        ),
+    ],
+)  # fmt: skip
+def test_a_setting_that_nothing_reads_is_an_error_that_names_who_would(settings, words):
+    with pytest.raises(UserError) as caught:
+        resolved(**settings)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "words"),
+    [
+        (Given(policy=lambda x: x), {"log_std": -1.0}, "--log-std is read by the default policy"),
+        (
+            Given(estimator=estimators.td()),
+            {"discount": 0.9},
+            r"--discount is read by --estimator .*, and not by --estimator Estimator\(…\)",
+        ),
+        (
+            Given(algorithm=Natural(target_kl=0.02)),
+            {"target_kl": 0.01},
+            r"target_kl=0\.01 was given beside algorithm=Natural\(.*; set it in the record",
+        ),
+        (
+            Given(algorithm=Natural()),
+            {"step_size": 0.01},
+            "--step-size is read by --algorithm vanilla or ppo, and not by --algorithm natural",
+        ),
+        (
+            Given(network=FullyConnected((4,))),
+            {"hidden": (8,)},
+            r"--hidden \(8,\) sizes the layers of the default network, got it beside network=Fully",
+        ),
+        (Given(network=3), {}, "network=3 is no architecture: pass a record with build and to_"),
+        (Given(algorithm=3), {}, r"algorithm=3 is no algorithm: pass a name \(vanilla, natural"),
+        (
+            Given(optimiser=optax.scale_by_lion()),
+            {"algorithm": "natural"},
+            "sizes its own steps and takes no optimiser",
+        ),
+        (
+            Given(optimiser=optax.scale_by_lion()),
+            {"adam_epsilon": 1e-8},
+            r"--adam-epsilon is read by --optimiser adam, and not by ",
+        ),
+    ],
+    ids=["policy", "estimator", "twice", "record", "network", "no network", "no record",
+         "no optimiser", "optimiser"],
+)  # fmt: skip
+def test_a_setting_beside_a_value_that_does_not_read_it_is_an_error(given, settings, words):
+    with pytest.raises(UserError, match=words):
+        resolved(given, **settings)
+
+
+@pytest.mark.parametrize(
+    ("record", "settings"),
+    [
+        (Natural(target_kl=0.02), {"algorithm": "natural", "target_kl": 0.02}),
+        (PPO(epochs=3), {"algorithm": "ppo", "ppo_epochs": 3}),
+        (
+            Vanilla(optimiser=Adam(epsilon=1e-8)),
+            {"adam_epsilon": 1e-8, "log_std_step": 1.0},
+        ),
+        (Vanilla(optimiser=SGD()), {"optimiser": "sgd"}),
+    ],
+)
+def test_a_built_in_record_is_the_same_as_its_settings(record, settings):
+    ours, theirs = resolve(TrainConfig(), Given(algorithm=record)), resolved(**settings)
+    assert ours[0].config == theirs
+    assert ours[0].algorithm == record
+    assert ours[1] == Given()
+
+
+def test_a_built_in_network_is_the_same_as_its_sizes():
+    ours = resolve(TrainConfig(), Given(network=FullyConnected((4, 3))))
+    assert ours[0].config == resolved(hidden=(4, 3))
+    assert ours[1] == Given()
+
+
+def test_a_transformation_in_a_built_in_record_is_the_value_that_is_left():
+    lion = optax.scale_by_lion()
+    resolution, given = resolve(TrainConfig(), Given(algorithm=Vanilla(optimiser=lion)))
+    assert given == Given(optimiser=lion)
+    assert resolution.config.algorithm == "vanilla"
+    assert resolution.algorithm.optimiser is lion  # pyright: ignore
+
+
+NO_SOURCE = """
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Standing(Algorithm):
+    power: float = 2.0
+    def start(self, differentiated: Any) -> Any:
+        return ()
+    def improve(self, key, policy, improver, batch):
+        raise NotImplementedError
+"""
+
+
+def test_a_record_of_which_no_source_is_at_hand_is_an_algorithm():
+    """Such as one that was typed into a session."""
+    names = {"jax": jax, "dataclass": dataclass, "Algorithm": Algorithm, "Any": Any}
+    exec(NO_SOURCE, names)
+    record = names["Standing"]()
+    resolution, given = resolve(TrainConfig(), Given(algorithm=record))
+    assert (resolution.algorithm, given.algorithm) == (record, record)
+    assert resolution.config.algorithm is None
