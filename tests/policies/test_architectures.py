@@ -73,7 +73,9 @@ def path_and_run(tmp_path_factory):
         policy=seeing_policy(),
         estimator=estimators.gae(critic=baselines.value_network(network=NETWORK, epochs=1)),
         out=path,
-        **TINY | {"total_steps": 32},
+        num_envs=4,
+        batch_steps=32,
+        total_steps=32,
     )
     return path, run
 

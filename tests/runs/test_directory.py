@@ -249,6 +249,14 @@ def test_fresh_directory_counts_up(tmp_path):
         path.mkdir()
 
 
+def test_checkpoints_are_in_the_order_of_their_steps_whatever_their_digits(tmp_path):
+    directory = RunDirectory.create(tmp_path / "a")
+    for steps in (999_999_999_999, 10**12, 10**12 + 1):
+        directory.save_checkpoint(steps, {"x": np.zeros(1)}, {}, keep=2)
+    assert [int(p.name) for p in directory.checkpoints()] == [10**12, 10**12 + 1]
+    assert int(directory.newest_checkpoint().name) == 10**12 + 1
+
+
 # ----- metrics
 
 

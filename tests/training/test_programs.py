@@ -7,13 +7,14 @@ import policygrad
 from policygrad.core.errors import NonFiniteError
 from policygrad.environments.catalogue import make
 from policygrad.rollout import start_lanes
+from policygrad.rollout.acting import keys_by_lane
 from policygrad.rollout.compiled import CompiledSegments
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
 from policygrad.training.assembly import Task, assemble
 from policygrad.training.loop import Training
 from policygrad.training.pace import Pace
-from policygrad.training.programs import MOST_UPDATES
+from policygrad.training.programs import MOST_UPDATES, RunKeys, keys_of_update
 from policygrad.training.resolve import Given
 from tests.training.test_training import assert_bitwise, without_clock
 from tests.worlds import TINY, DuckChain, GymnaxChain
@@ -136,3 +137,35 @@ def test_lanes_keep_their_types_from_one_program_to_the_next():
     environment, policy = make("gymnax/CartPole-v1", 2), lambda observation: None
     lanes = start_lanes(environment, policy, jax.random.key(0), 2)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(lanes))
+
+
+# ----- randomness
+
+
+def words(keys):
+    return [tuple(row) for row in np.reshape(jax.random.key_data(keys), (-1, 2)).tolist()]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31 - 1])
+def test_no_two_draws_of_a_run_have_the_same_key(seed):
+    """The parts of the seed, the lanes' first episodes, every update's collection and step, and
+    what evaluation and the doctor make of the same seed."""
+    root, keys = jax.random.key(seed), RunKeys.of(seed)
+    updates = jax.vmap(keys_of_update, (None, 0))(keys.updates, jnp.arange(64))
+    elsewhere = [jax.random.fold_in(root, salt) for salt in (0x5EED, 0xD0C)]
+    found = [
+        *words(root),
+        *words(jnp.stack(keys)),
+        *words(keys_by_lane(keys.environments, 64)),
+        *words(jnp.stack(updates)),
+        *words(jnp.stack(elsewhere)),
+    ]
+    assert len(found) == 1 + 4 + 64 + 128 + 2
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("algorithm", ["vanilla", "ppo"])
+def test_no_key_is_used_twice_in_a_program_of_updates(algorithm):
+    with jax.debug_key_reuse(True):
+        _, _, reports = advance(GymnaxChain(), [2], algorithm=algorithm, num_envs=2)
+    assert len(reports) == 2

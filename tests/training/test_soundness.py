@@ -1,15 +1,21 @@
-"""Batches that training refuses for what an environment declared wrongly."""
+"""Batches and updates that training refuses."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import policygrad
-from policygrad.core.errors import EnvironmentFailure
+from policygrad.algorithms.learner import UpdateInfo
+from policygrad.core.counting import LongCount
+from policygrad.core.errors import EnvironmentFailure, NonFiniteError
 from policygrad.environments.gymnax import GymnaxEnvironment
 from policygrad.rollout import make_collector
-from policygrad.training.soundness import check_finite, is_sound
-from tests.worlds import TINY, DuckChain
+from policygrad.runs import RunDirectory
+from policygrad.training.report import Refit, UpdateReport
+from policygrad.training.soundness import check_finite, first_unsound, is_sound, refuse
+from tests.records import random_episodes, random_segments
+from tests.worlds import TINY, Chain, DuckChain
 
 
 def declaring(time_limit):
@@ -35,3 +41,107 @@ def test_true_time_limits_leave_room_for_all_successors(time_limit):
     assert is_sound(record)
     check_finite(record, 0, 0)
     np.testing.assert_array_equal(record.cut_times[:3], [[3, 3], [3, 3], [2, 2]])
+
+
+# ----- rewards that are finite, and too large for 32 bits
+
+
+class Huge(Chain):
+    """One reward of this size, for the second step of every episode of one copy."""
+
+    def __init__(self, reward, *, lane=2):
+        super().__init__()
+        self.huge, self.bad, Huge.made = reward, Huge.made == lane, Huge.made + 1
+
+    made = 0
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        return observation, self.huge if self.bad and self.time == 2 else reward, *rest
+
+
+class DuckHuge(DuckChain):
+    """The same, for every lane."""
+
+    def __init__(self, reward):
+        super().__init__()
+        self.huge = reward
+
+    def step(self, key, state, action, params):
+        observation, following, reward, *rest = super().step(key, state, action, params)
+        return observation, following, jnp.where(state.time == 1, self.huge, reward), *rest
+
+
+KINDS = {"segments": TINY, "episodes": TINY | {"batch_steps": None, "batch_episodes": 4}}
+every_kind = pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
+
+
+@every_kind
+@pytest.mark.parametrize("reward", [1e19, -1e20])
+def test_a_finite_reward_that_overflows_is_refused_with_its_value_and_its_place(
+    reward, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Huge, "made", 0)
+    path = tmp_path / "a"
+    with pytest.raises(NonFiniteError) as caught:
+        policygrad.train(lambda: Huge(reward), out=path, **settings)
+    place = "episode 2" if "batch_episodes" in settings else "environment 2"
+    assert (
+        f"{reward:g} in the reward (above 1e+15, squares of it do not fit in 32 bits) of {place} at "
+        "step 1 of its episode, in update 1"
+    ) in str(caught.value)
+    failure = RunDirectory(path).read_failure()
+    assert failure is not None
+    assert failure.kind == "reward"
+
+
+@every_kind
+def test_a_finite_reward_that_overflows_is_refused_in_compiled_programs(settings):
+    place = "episode 0" if "batch_episodes" in settings else "environment 0"
+    with pytest.raises(NonFiniteError, match=rf"1e\+19 in the reward .* of {place} at step 1 of"):
+        policygrad.train(DuckHuge(1e19), **settings)
+
+
+def test_large_rewards_that_fit_are_trained_on():
+    run = policygrad.train(DuckHuge(1e14), **TINY)
+    for row in run.metrics:
+        assert all(value is None or np.isfinite(value) for value in row.values())
+
+
+# ----- what is refused is an error, whatever the batch says
+
+
+def report(**changes):
+    """Of an update that is sound, but for what is changed."""
+    numbers = dict.fromkeys(UpdateInfo._fields, np.float32(1)) | {"more": {}}
+    sound = UpdateReport(
+        UpdateInfo(**numbers), np.float32(0), np.bool_(True), np.int32(15), LongCount.of(0),
+        np.zeros(100), np.zeros(100), Refit(np.float32(1), np.bool_(True)),
+    )  # fmt: skip
+    info = {name: value for name, value in changes.items() if name in UpdateInfo._fields}
+    rest = {name: value for name, value in changes.items() if name not in info}
+    return sound._replace(info=sound.info._replace(**info), **rest)
+
+
+UNSOUND = {
+    "batch": ({"sound": np.bool_(False)}, "in a batch that was finite when it was collected again"),
+    "gradient": ({"gradient_norm": np.float32(np.nan)}, "nan in the gradient norm at update 5"),
+    "kl": ({"kl": np.float32(np.inf)}, "inf in the kl at update 5"),
+    "entropy": ({"entropy": np.float32(-np.inf)}, "-inf in the entropy at update 5"),
+    "critic": (
+        {"refit": Refit(np.float32(0), np.bool_(False))}, "in the critic or the baseline at upd",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "words"), UNSOUND.values(), ids=UNSOUND)
+@pytest.mark.parametrize("batch", [random_segments(), random_episodes(), None])
+def test_refusing_always_raises(batch, changes, words):
+    unsound = report(**changes)
+    assert first_unsound([report(), unsound]) == 1
+    with pytest.raises(NonFiniteError, match=words):
+        refuse(unsound, batch, 4, 120)
+
+
+def test_sound_updates_are_not_refused():
+    assert first_unsound([report(), report(refit=None)]) is None

@@ -52,7 +52,7 @@ def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> Non
             value = np.ravel(np.asarray(array)[row, lane])
             wrong = ~(np.abs(value) <= (LARGEST_REWARD if kind == "reward" else np.inf))
             wrong |= ~np.isfinite(value)
-            what = f"{value[wrong][0]} in the {kind}"
+            what = f"{value[wrong][0]:.7g} in the {kind}"
             if np.isfinite(value[wrong][0]):
                 what = f"{what} (above {LARGEST_REWARD:g}, squares of it do not fit in 32 bits)"
         column = "episode" if trajectories.whole_episodes else "environment"
