@@ -17,7 +17,7 @@ from policygrad.policies import FullyConnected, mlp, network_policy
 from policygrad.policies.architectures import build, describe, restore
 from policygrad.runs import storage
 from policygrad.runs.policy_files import policy_to_files
-from tests.worlds import TINY, Echo
+from tests.worlds import Echo
 
 KEY = jax.random.key(0)
 BOX, TWO = spaces.Box(-1.0, 1.0, (2,)), spaces.Discrete(2)

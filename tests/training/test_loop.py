@@ -74,7 +74,7 @@ def test_what_was_trained_before_a_critic_broke_stands(env, tmp_path):
     """Two updates: recorded, saved, and gone on from as if nothing had happened."""
     path, good = tmp_path / "a", estimators.gae(critic=Brittle(breaks=1000))
     settings = PLAIN | {"checkpoint_seconds": 0.0, "total_steps": 200}
-    with pytest.raises(NonFiniteError, match="critic or the baseline at update 3 .*step 64"):
+    with pytest.raises(NonFiniteError, match=r"critic or the baseline at update 3 .*step 64"):
         policygrad.train(env, out=path, estimator=estimators.gae(critic=Brittle()), **settings)
     rows = RunDirectory(path).read_metrics()
     assert [row["update"] for row in rows] == [1, 2]

@@ -87,8 +87,8 @@ def test_a_finite_reward_that_overflows_is_refused_with_its_value_and_its_place(
         policygrad.train(lambda: Huge(reward), out=path, **settings)
     place = "episode 2" if "batch_episodes" in settings else "environment 2"
     assert (
-        f"{reward:g} in the reward (above 1e+15, squares of it do not fit in 32 bits) of {place} at "
-        "step 1 of its episode, in update 1"
+        f"{reward:g} in the reward (above 1e+15, squares of it do not fit in 32 bits) of {place} "
+        "at step 1 of its episode, in update 1"
     ) in str(caught.value)
     failure = RunDirectory(path).read_failure()
     assert failure is not None
