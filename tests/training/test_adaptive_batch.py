@@ -130,7 +130,7 @@ class Ragged(Chain):
 
 
 def test_few_programs_are_compiled_where_lengths_and_sizes_vary(monkeypatch):
-    """An update is compiled once for each shape of its batch: 23 of 24 differ without rounding."""
+    """An update is compiled once for each shape of its batch."""
     rng, shapes = np.random.default_rng(0), []
 
     def step(learner, space, state, trajectories, key):

@@ -43,9 +43,9 @@ def test_no_seed_depends_on_its_neighbours():
 
 
 def test_a_gpu_trains_all_seeds_in_one_program(monkeypatch):
-    dealt, programs = policygrad.training.seeds.dealt, []
+    dealt, programs = policygrad.training.many_seeds.dealt, []
     monkeypatch.setattr(
-        "policygrad.training.seeds.dealt",
+        "policygrad.training.many_seeds.dealt",
         lambda *given: programs.append(dealt(*given)) or programs[-1],
     )
     settings = TINY | {"total_steps": 32}

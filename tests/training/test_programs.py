@@ -12,9 +12,10 @@ from policygrad.rollout.compiled import CompiledSegments
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
 from policygrad.training.assembly import Task, assemble
+from policygrad.training.keys import RunKeys, keys_of_update
 from policygrad.training.loop import Training
 from policygrad.training.pace import Pace
-from policygrad.training.programs import MOST_UPDATES, RunKeys, keys_of_update
+from policygrad.training.programs import MOST_UPDATES
 from policygrad.training.resolve import Given
 from tests.training.test_training import assert_bitwise, without_clock
 from tests.worlds import TINY, DuckChain, GymnaxChain
