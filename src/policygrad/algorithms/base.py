@@ -20,6 +20,7 @@ from policygrad.algorithms.policy_change import entropy_gradient
 from policygrad.core.settings import NonNegative
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.scores import gradient_and_distributions
+from policygrad.policies.meeting import Policy
 
 STATIC = {"static": True}
 Schedule = Literal["constant", "linear"]
@@ -51,9 +52,9 @@ class Improved(NamedTuple):
         more: numbers `[]` that are logged under their names too.
     """
 
-    policy: Any
-    improver: Any
-    before: Any
+    policy: Policy
+    improver: PyTree
+    before: PyTree
     gradient_norm: Float[Array, ""]
     step_size: Float[Array, ""]
     more: dict[str, Array]
@@ -80,7 +81,7 @@ class Algorithm(ABC):
     sized_by_kl: ClassVar[bool] = False
 
     @abstractmethod
-    def start(self, differentiated: PyTree) -> Any:
+    def start(self, differentiated: PyTree) -> PyTree:
         """What the improvement carries, before the first one: a pytree of arrays.
 
         Args:
@@ -88,7 +89,9 @@ class Algorithm(ABC):
         """
 
     @abstractmethod
-    def improve(self, key: PRNGKeyArray, policy: Any, improver: Any, batch: Batch) -> Improved:
+    def improve(
+        self, key: PRNGKeyArray, policy: Policy, improver: PyTree, batch: Batch
+    ) -> Improved:
         """A better policy. Pure; the key is consumed.
 
         Args:
@@ -98,7 +101,7 @@ class Algorithm(ABC):
             batch: what to improve from.
         """
 
-    def adapt(self, improver: Any, kl: Float[Array, ""], remaining: Float[Array, ""]) -> Any:
+    def adapt(self, improver: PyTree, kl: Float[Array, ""], remaining: Float[Array, ""]) -> PyTree:
         """What is carried on, once the improvement's KL is known.
 
         Args:
@@ -109,7 +112,7 @@ class Algorithm(ABC):
         del kl, remaining
         return improver
 
-    def ascent(self, policy: Any, batch: Batch) -> tuple[PyTree, Any]:
+    def ascent(self, policy: Policy, batch: Batch) -> tuple[PyTree, PyTree]:
         """The policy gradient, with that of the entropy where it is wanted.
 
         Returns:

@@ -9,7 +9,7 @@ the next batch is weighed: whoever collects that batch may do both at once.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from policygrad.core.modules import split
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.normalisation import explained_variance
 from policygrad.gradients.weights import Estimator, EstimatorState, Weights
+from policygrad.policies.meeting import Policy
 from policygrad.policies.normaliser import update_statistics
 
 
@@ -38,8 +39,8 @@ class LearnerState(NamedTuple):
         steps: transitions seen in them.
     """
 
-    policy: Any
-    improver: Any
+    policy: Policy
+    improver: PyTree
     estimator: EstimatorState
     reward_scale: RewardScale
     updates: Int[Array, ""]
@@ -57,7 +58,7 @@ class RefitRequest(NamedTuple):
     """
 
     key: PRNGKeyArray
-    policy: Any
+    policy: Policy
     trajectories: Trajectories
     returns: Float[Array, "T B"]
 
@@ -119,7 +120,7 @@ class Learner:
     scale_rewards: bool = field(default=True, metadata=STATIC)
 
     def init(
-        self, key: PRNGKeyArray, policy: Any, observation: PyTree, columns: int
+        self, key: PRNGKeyArray, policy: Policy, observation: PyTree, columns: int
     ) -> LearnerState:
         """The state before the first update.
 

@@ -2,10 +2,12 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +113,7 @@ class Training:
         return self.finish(interrupted=self.updates_left > 0)
 
     @contextlib.contextmanager
-    def recording(self, on_update: OnUpdate | None = None) -> Any:
+    def recording(self, on_update: OnUpdate | None = None) -> Iterator[None]:
         """With the recorder open; a failure releases the environments."""
         self.recorder.on_update = on_update
         resumed = self.progress.resumed_exactly is not None
@@ -322,7 +324,7 @@ class Training:
         }
 
 
-def draw_curve(path: Any) -> None:
+def draw_curve(path: Path) -> None:
     """The learning curve of a run, into its directory."""
     from policygrad.figures.curves import learning_curve, save_figure
 

@@ -23,6 +23,7 @@ from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.devices.parts import roll_parts
 from policygrad.devices.sharing import BY_LANE, EVERYWHERE, Part, Sharing, shared
 from policygrad.diagnostics.monitor import GradientMoments, gradient_moments, nothing_measured
+from policygrad.gradients.weights import EstimatorState
 from policygrad.rollout.collectors import SegmentProgram
 from policygrad.spaces import ActionSpace, clipped_fraction
 from policygrad.training.keys import keys_of_update
@@ -47,7 +48,7 @@ class TrainState(NamedTuple):
     tally: EpisodeTally
     last_gradient: PyTree = None
 
-    def refitted(self, estimator: Any) -> "TrainState":
+    def refitted(self, estimator: EstimatorState) -> "TrainState":
         """With critic and baseline as they were refitted."""
         return self._replace(learner=self.learner._replace(estimator=estimator))
 
@@ -56,7 +57,7 @@ class StateAndLanes(NamedTuple):
     """A state of training, and the lanes of a compiled environment that it learns from."""
 
     state: TrainState
-    lanes: Any
+    lanes: PyTree
 
 
 def step(
@@ -92,7 +93,7 @@ def measure_gradient(
     return gradient_moments(policy, trajectories, weights.psi, state.last_gradient)
 
 
-def refit(learner: Learner, estimator: Any, request: RefitRequest) -> Refitted:
+def refit(learner: Learner, estimator: EstimatorState, request: RefitRequest) -> Refitted:
     """The rest of an update: the estimator's state, and how well it fits. Pure."""
     return learner.refit(estimator, request)
 
@@ -116,7 +117,7 @@ def collect_and_learn(
     state, lanes = start
     collect_key, update_key = keys_of_update(updates_key, state.learner.updates)
 
-    def collect(part: Part, lanes: Any) -> tuple[Any, Trajectories]:
+    def collect(part: Part, lanes: PyTree) -> tuple[PyTree, Trajectories]:
         first = part.number * jax.tree.leaves(lanes)[0].shape[0]
         return program.collect(state.learner.policy, lanes, collect_key, first)
 
