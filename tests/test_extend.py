@@ -107,3 +107,19 @@ def test_estimators_of_ones_own_are_diagnosed(extend):
 def rollout(run, count=32):
     source, key = open_source(run.env, 8), jax.random.key(1)
     return source.episodes(run.policy, key, count, 500).collect(run.policy, key)
+
+
+def test_all_of_ones_own_is_diagnosed(extend):
+    form, cosines = extend("form").WholeLambdaReturn, extend("baseline").RandomCosines(16)
+    result = policygrad.diagnose(
+        env="Docking",
+        engine=extend("engine").DockingEngine(),
+        algorithm=extend("algorithm").SPO(passes=2),
+        network=extend("network").Residual(8, 1),
+        estimator=estimators.Estimator(form(0.9), None, cosines, 0.99, time_limit="bootstraps"),
+        config=policygrad.TrainConfig(num_envs=8, batch_steps=400, total_steps=1200),
+        episodes=8,
+    )
+    assert result.examination.updates == 3
+    assert result.examination.sample.lengths.mean == 50
+    assert result.examination.noise is not None
