@@ -3,7 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policygrad.devices.chunks import chunk_rows, flat_rows, map_in_chunks, sum_in_chunks
+from policygrad.devices.chunks import (
+    chunk_rows,
+    flat_rows,
+    map_in_chunks,
+    sum_and_map_in_chunks,
+    sum_in_chunks,
+)
 
 CHUNK = chunk_rows()
 SIZES = [1, CHUNK, 2 * CHUNK - 1, 2 * CHUNK, 3 * CHUNK, 3 * CHUNK + 17]
@@ -48,3 +54,15 @@ def test_gradients_flow_through_chunks():
 
 def test_flat_rows_go_time_first():
     np.testing.assert_array_equal(flat_rows(np.arange(6).reshape(2, 3)), np.arange(6))
+
+
+@pytest.mark.parametrize("rows", SIZES)
+def test_arrays_of_no_numbers_keep_their_rows(rows):
+    """What an environment of actions alone has for observations: Box(shape=(0,))."""
+    nothing = flat_rows(np.zeros((rows, 1, 0), np.float32))
+    assert nothing.shape == (rows, 0)
+    count, mapped = sum_and_map_in_chunks(lambda x: (jnp.float32(len(x)), x), nothing)
+    assert count == rows
+    assert mapped.shape == (rows, 0)
+    of_each = map_in_chunks(lambda x: (jnp.sum(x), x), nothing[:, None])
+    assert (of_each[0].shape, of_each[1].shape) == ((rows, 1), (rows, 1, 0))

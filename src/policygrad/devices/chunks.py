@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
-from policygrad.devices.parts import map_parts, sum_and_map_parts
+from policygrad.devices.parts import sum_and_map_parts
 from policygrad.devices.sharing import current
 
 
@@ -24,7 +24,7 @@ def chunk_rows() -> int:
 
 def flat_rows(tree: PyTree) -> PyTree:
     """Leaves `[T, B, ...]` as `[T·B, ...]`."""
-    return jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *jnp.shape(x)[2:]), tree)
+    return jax.tree.map(lambda x: _joined(jnp.asarray(x)), tree)
 
 
 def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int | None = None) -> PyTree:
@@ -60,7 +60,7 @@ def _sum_and_map(f: Callable, rows: PyTree, size: int) -> tuple[PyTree, PyTree]:
     if count < 2 * size:
         return f(rows)
     whole = count // size * size
-    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), rows)
+    chunks = jax.tree.map(lambda x: x[:whole].reshape(whole // size, size, *x.shape[1:]), rows)
 
     def add(sums: PyTree, chunk: PyTree) -> tuple[PyTree, PyTree]:
         added, mapped = f(chunk)
@@ -69,7 +69,7 @@ def _sum_and_map(f: Callable, rows: PyTree, size: int) -> tuple[PyTree, PyTree]:
     shapes, _ = jax.eval_shape(f, jax.tree.map(lambda x: x[0], chunks))
     start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     sums, mapped = jax.lax.scan(add, start, chunks)
-    mapped = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mapped)
+    mapped = jax.tree.map(_joined, mapped)
     if whole == count:
         return sums, mapped
     added, last = f(jax.tree.map(lambda x: x[whole:], rows))
@@ -82,12 +82,7 @@ def _sum_and_map(f: Callable, rows: PyTree, size: int) -> tuple[PyTree, PyTree]:
 def map_in_chunks(f: Callable[[Any], PyTree], rows: PyTree) -> PyTree:
     """`vmap(f)` over rows `[T, B, ...]`, chunk by chunk."""
     steps, lanes = jax.tree.leaves(rows)[0].shape[:2]
-    size = chunk_rows()
-    if steps * lanes < 2 * size:
-        return jax.vmap(jax.vmap(f))(rows)
-    in_chunks = partial(jax.lax.map, f, batch_size=size)
-    flat = flat_rows(rows)
-    mapped = map_parts(in_chunks, flat) if _are_shared(steps * lanes) else in_chunks(flat)
+    _, mapped = sum_and_map_in_chunks(lambda rows: ((), jax.vmap(f)(rows)), flat_rows(rows))
     return jax.tree.map(lambda x: x.reshape(steps, lanes, *x.shape[1:]), mapped)
 
 
@@ -95,3 +90,8 @@ def _are_shared(rows: int) -> bool:
     """Whether so many rows are: as many in each part, and a chunk at least."""
     parts = current().parts
     return parts > 1 and rows % parts == 0 and rows >= parts * chunk_rows()
+
+
+def _joined(x: Array) -> Array:
+    """`[m, n, ...]` as `[m·n, ...]`: not by a −1, since an array of no numbers has any length."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])

@@ -48,11 +48,6 @@ def roll_parts(
     return following, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), record)
 
 
-def map_parts(function: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
-    """f(rows), where f maps rows `[n, ...]` to `[n, ...]`, computed part by part."""
-    return _each_part(lambda part, _: ((), function(part.of(rows))))[1]
-
-
 def sum_and_map_parts(
     function: Callable[[PyTree], tuple[PyTree, PyTree]], rows: PyTree
 ) -> tuple[PyTree, PyTree]:

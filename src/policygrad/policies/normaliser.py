@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from policygrad.core.modules import Carried
+from policygrad.devices.chunks import flat_rows
 
 
 def flatten_observation(observation: PyTree) -> Float[Array, " f"]:
@@ -149,7 +150,7 @@ class ObservationNormaliser(eqx.Module):
         encoded = jax.vmap(jax.vmap(self.encode))(observations)
         leaves, structure = jax.tree.flatten(encoded)
         rows = [
-            x.reshape(-1, *x.shape[2:]) if _any(flag) else None
+            flat_rows(x) if _any(flag) else None
             for x, flag in zip(leaves, self.normalised, strict=True)
         ]
         statistics = self.statistics.value.update(structure.unflatten(rows), valid.reshape(-1))
