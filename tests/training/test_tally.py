@@ -96,7 +96,7 @@ def test_tally_forgets_what_is_running():
     tally = tallied(records).forget_running()
     assert not tally.running_returns.any()
     assert not tally.running_lengths.any()
-    assert int(tally.episodes) == tallied(records).episodes
+    assert int(tally.episodes) == int(tallied(records).episodes)
 
 
 # ----- numbers that are not finite

@@ -19,7 +19,7 @@ from policygrad.algorithms.base import STATIC, Algorithm, Batch, traced
 from policygrad.algorithms.policy_change import compare
 from policygrad.algorithms.reward_scale import RewardScale
 from policygrad.core.counting import LongCount
-from policygrad.core.modules import split
+from policygrad.core.modules import is_array, split
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.normalisation import explained_variance
 from policygrad.gradients.weights import Estimator, EstimatorState, Weights
@@ -236,6 +236,6 @@ def learner(
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
     """`[]`: no floating-point array of a pytree holds a NaN or an infinity."""
-    leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
+    leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree) if is_array(x)]
     found = [jnp.all(jnp.isfinite(x)) for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
     return jnp.all(jnp.stack(found)) if found else jnp.bool_(True)
