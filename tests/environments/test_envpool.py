@@ -6,10 +6,9 @@ from policygrad.core.errors import UserError
 from policygrad.core.trajectories import lost_cuts
 from policygrad.environments import catalogue
 from policygrad.environments.catalogue import choose_engine, make, split_engine
+from policygrad.policies import network_policy
 from policygrad.rollout.envpool import PoolSegments
 from policygrad.rollout.host_source import HostSegments
-from policygrad.training.building import build_policy
-from policygrad.training.config import TrainConfig
 from tests.worlds import MLPPolicy
 
 
@@ -99,7 +98,7 @@ class TestPool:
         """Through resets and time limits, the same record; products of 3 rows round alike."""
         ours, theirs = (make(f"envpool/{task}", 3, kwargs={"max_episode_steps": 15}) for _ in "ab")
         spaces = ours.observation_space, ours.action_space
-        policy = build_policy(TrainConfig(), jax.random.key(0), *spaces)
+        policy = network_policy(jax.random.key(0), *spaces)
         pooled = PoolSegments(ours, policy, 40, seed=5)
         host = HostSegments(theirs, policy, 40, seed=5)
         ended = 0
@@ -136,8 +135,7 @@ class TestPool:
         assert not lost_cuts(record).any()
 
     def test_a_restored_collector_begins_fresh_episodes(self):
-        policy = build_policy(
-            TrainConfig(), jax.random.key(0),
+        policy = network_policy(jax.random.key(0),
             *(lambda e: (e.observation_space, e.action_space))(make("envpool/CartPole-v1", 2)),
         )  # fmt: skip
         first, second = (

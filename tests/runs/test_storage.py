@@ -138,10 +138,10 @@ def forged(stem, **changes):
     path.write_text(json.dumps(body))
 
 
-@pytest.mark.parametrize("version", [2, 1000, "1", 1.5, [1]])
+@pytest.mark.parametrize("version", [3, 1000, "1", 1.5, [1]])
 def test_newer_or_unknown_format_is_refused(stem, version):
     forged(stem, format=version)
-    with pytest.raises(RunError, match=r"format .*reads up to 1; upgrade"):
+    with pytest.raises(RunError, match=r"format .*reads up to 2; upgrade"):
         storage.load(stem)
 
 

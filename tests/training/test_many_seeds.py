@@ -10,6 +10,7 @@ from policygrad import cli
 from policygrad.core.errors import UserError
 from policygrad.maths.intervals import interquartile_mean, iqm_interval
 from policygrad.runs import RunDirectory, seed_directories
+from policygrad.training import many_seeds
 from tests.training.test_programs import Breaks
 from tests.training.test_training import arrays_of, assert_bitwise, without_clock
 from tests.worlds import TINY, TINY_FLAGS, DuckChain
@@ -43,7 +44,7 @@ def test_no_seed_depends_on_its_neighbours():
 
 
 def test_a_gpu_trains_all_seeds_in_one_program(monkeypatch):
-    dealt, programs = policygrad.training.many_seeds.dealt, []
+    dealt, programs = many_seeds.dealt, []
     monkeypatch.setattr(
         "policygrad.training.many_seeds.dealt",
         lambda *given: programs.append(dealt(*given)) or programs[-1],
