@@ -34,11 +34,11 @@ def test_there_is_one_of_each_kind_and_each_is_short():
 
 @pytest.mark.parametrize("kind", ["algorithm", "baseline", "form", "network"])
 def test_cartpole_is_learned(extend, kind):
-    assert extend(kind).main(24_576) > 40  # chance is 22
+    assert extend(kind).main(24_576) > 60  # chance is 22
 
 
 def test_boats_learn_to_dock(extend):
-    assert extend("engine").main(24_576) > -38  # standing still makes about −50
+    assert extend("engine").main(40_960) > -25  # standing still makes about −50
 
 
 def test_lanes_elsewhere_train_the_same_bits(extend):

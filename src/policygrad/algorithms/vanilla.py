@@ -1,9 +1,7 @@
 """The vanilla policy gradient: one gradient step a batch, its size adapted to hold the KL."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +43,6 @@ class Vanilla(Algorithm):
     0: fixed step."""
     max_global_norm: NonNegative = 0.0
     """The gradient is shortened to this length; 0: no limit."""
-
-    suggests: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def start(self, differentiated: PyTree) -> StepSize:
         return start_step_size(transformation(self.optimiser), self.step_size, differentiated)
