@@ -5,6 +5,7 @@ makes a new one; it cannot bring one lane back to a seed, so a run continues wit
 and where an episode terminates on the very step of its time limit it reports the limit alone.
 """
 
+import importlib
 import os
 import sys
 import warnings
@@ -25,11 +26,14 @@ from policygrad.environments.names import nearest, require_extra
 from policygrad.spaces import record_dtype
 
 
+def _library() -> Any:
+    """EnvPool itself, by its name alone: a type checker without it takes this module for it."""
+    return importlib.import_module("envpool")
+
+
 def ids() -> list[str]:
     """The ids that EnvPool has."""
-    import envpool  # pyright: ignore[reportMissingImports]
-
-    return envpool.list_all_envs()
+    return _library().list_all_envs()
 
 
 def make_envpool(
@@ -88,11 +92,9 @@ class Pool(VectorEnv):
         self.time_limit = limit if 0 < limit < 2**31 - 1 else None
 
     def _make(self, seeds: list[int]) -> Any:
-        import envpool  # pyright: ignore[reportMissingImports]
-
         threads = min(self.num_envs, len(os.sched_getaffinity(0)))
         try:
-            pool = envpool.make(
+            pool = _library().make(
                 self.name,
                 env_type="gymnasium",
                 num_envs=self.num_envs,
