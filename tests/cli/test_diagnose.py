@@ -5,6 +5,7 @@ import json
 import pytest
 
 from policygrad.runs import RunDirectory
+from policygrad.training.loop import Training
 from tests.cli.test_commands import command as command
 from tests.cli.test_commands import parsed
 from tests.cli.test_commands import refused as refused
@@ -49,6 +50,37 @@ def test_an_environment_with_settings(command):
     assert code == 0
     assert result["examination"]["env_steps"] >= 64
     assert "discount-too-low" in [f["name"] for f in result["findings"]]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "own"),
+    [
+        ("vanilla", {"discount": 0.99, "step_size": 1e-3, "critic_epochs": 10}),
+        ("natural", {"discount": 0.995, "target_kl": 0.03, "critic_epochs": 20}),
+        ("trpo", {"discount": 0.995, "target_kl": 0.03, "clipped_gaussian": True}),
+        ("ppo", {"step_size": 3e-4, "target_kl": 0.0, "max_global_norm": 0.5}),
+    ],
+)
+def test_the_short_run_has_the_defaults_of_its_algorithm(command, monkeypatch, algorithm, own):
+    class Stopped(Exception):
+        pass
+
+    trained = []
+
+    def begin(assembly, directory):
+        trained.append(assembly.config)
+        raise Stopped
+
+    monkeypatch.setattr(Training, "begin", begin)
+    for name in ("diagnose", "train"):
+        with pytest.raises(Stopped):
+            command(
+                *([name, "--env"] if name == "diagnose" else [name]), "CartPole-v1",
+                "--algorithm", algorithm, "--total-steps", "4096",
+            )  # fmt: skip
+    probe, run = trained
+    assert probe == run
+    assert {name: getattr(probe, name) for name in own} == own
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 
 import numpy as np
@@ -11,6 +12,8 @@ from policygrad.core.errors import UserError
 from policygrad.maths.intervals import interquartile_mean, iqm_interval
 from policygrad.runs import RunDirectory, seed_directories
 from policygrad.training import many_seeds
+from policygrad.training.pace import Pace
+from policygrad.training.soundness import first_unsound
 from tests.training.test_programs import Breaks
 from tests.training.test_training import arrays_of, assert_bitwise, without_clock
 from tests.worlds import TINY, TINY_FLAGS, DuckChain
@@ -119,6 +122,34 @@ def test_seed_that_fails_does_not_lose_the_others(tmp_path):
         assert "nan in the reward" in str(error)
     for run in result.runs.values():
         assert run.summary["env_steps"] == 32 * 12
+
+
+def test_a_seed_that_fails_keeps_the_updates_before_the_one_that_failed(tmp_path):
+    settings = TINY | {"total_steps": 32 * 12, "checkpoint_seconds": 1000.0}
+    result = policygrad.train_seeds(Unlucky(at=20), range(8), out=tmp_path / "a", **settings)
+    for seed, error in result.failures.items():
+        (failed,) = re.findall(r"in update (\d+) ", str(error))
+        rows = RunDirectory(tmp_path / "a" / f"seed-{seed}").read_metrics()
+        assert [row["update"] for row in rows] == list(range(1, int(failed)))
+
+
+def test_a_seed_that_fails_beside_others_alone_trains_no_further(tmp_path, monkeypatch):
+    """Seeds side by side in one program round differently: a NaN may be of that program alone."""
+    asked = []
+
+    def unsound_once(reports):
+        asked.append(len(reports))
+        return 3 if asked == [12] else first_unsound(reports)
+
+    monkeypatch.setattr(many_seeds, "first_unsound", unsound_once)
+    monkeypatch.setattr(Pace, "count", lambda self, wanted: wanted)
+    settings = TINY | {"total_steps": 32 * 12, "checkpoint_seconds": 1000.0}
+    result = policygrad.train_seeds(DuckChain(), [0, 1], out=tmp_path / "a", **settings)
+    assert list(result.runs) == [1]
+    assert "update 4 where seeds are trained together" in str(result.failures[0])
+    assert "none where this seed is trained by itself" in str(result.failures[0])
+    rows = RunDirectory(tmp_path / "a" / "seed-0").read_metrics()
+    assert [row["update"] for row in rows] == [1, 2, 3, 4]
 
 
 def test_seed_that_fails_in_a_worker_does_not_lose_the_others():
