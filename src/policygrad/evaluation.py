@@ -9,7 +9,7 @@ import numpy as np
 
 from policygrad import environments
 from policygrad.core.errors import UserError
-from policygrad.core.usual import LONGEST_EPISODE
+from policygrad.core.usual import longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.maths.intervals import mean_interval
 from policygrad.policies.agent import Agent
@@ -112,7 +112,7 @@ def evaluate(
     agent, env, kwargs, engine = _resolve(run, environments.choose_engine(env), engine)
     source = open_source(env, min(num_envs, episodes), engine=engine, kwargs=kwargs)
     check_spaces(agent, source)
-    limit = max_episode_steps or source.time_limit or LONGEST_EPISODE
+    limit = longest_episode(max_episode_steps, source.time_limit)
     # training draws from the seed itself
     key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
     greedy, sampled = (

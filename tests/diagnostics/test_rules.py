@@ -72,7 +72,7 @@ def examination(
     resolved, _ = resolve(TrainConfig(**(settings or {})), Given())
     found = Examination(
         env="CartPole-v1",
-        settings=resolved.config.to_json() | {"batch_steps": resolved.config.steps_per_batch},
+        settings=resolved.config.to_json(),
         algorithm=resolved.algorithm,
         passed_as_objects=(),
         metrics=series(**(metrics or {})),

@@ -47,6 +47,26 @@ def test_a_run_trains_with_what_its_file_says(tmp_path):
     assert saved.keys().isdisjoint({"step_size", "clip_ratio", "adam_epsilon", "n"})
 
 
+@pytest.mark.parametrize(
+    ("settings", "decided", "unread"),
+    [
+        ({}, {"batch_steps": 2048, "time_limit": "bootstraps", "processors": 1},
+         {"batch_episodes", "max_episode_steps"}),
+        ({"estimator": "reward-to-go", "batch_episodes": 8},
+         {"max_episode_steps": 500, "time_limit": "terminates"}, {"batch_steps"}),
+        ({"estimator": "total-return", "batch_episodes": 8, "max_episode_steps": 600},
+         {"max_episode_steps": 600}, {"batch_steps"}),
+    ],
+)  # fmt: skip
+def test_a_runs_file_holds_a_value_for_each_setting_that_is_read(
+    settings, decided, unread, tmp_path
+):
+    policygrad.train("CartPole-v1", out=tmp_path / "a", total_steps=64, **settings)
+    saved = json.loads((tmp_path / "a" / "config.json").read_text())["config"]
+    assert {name: saved[name] for name in decided} == decided
+    assert {name for name, value in saved.items() if value is None} == unread
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_what_is_resolved_stays_as_it_is(algorithm):
     for settings in ({}, {"estimator": "td", "baseline": "linear-features"}, {"batch_episodes": 8}):

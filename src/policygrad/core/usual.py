@@ -5,3 +5,13 @@ BATCH_STEPS = 2048
 
 LONGEST_EPISODE = 10_000
 """Steps after which an episode is too long, in an environment without a time limit of its own."""
+
+
+def longest_episode(asked: int | None, time_limit: int | None) -> int:
+    """Steps after which an episode is too long.
+
+    Args:
+        asked: by the user; None where nothing was.
+        time_limit: of the environment; None where it has none.
+    """
+    return asked or time_limit or LONGEST_EPISODE

@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from policygrad.core.errors import UserError
 from policygrad.core.plain import to_json
-from policygrad.core.usual import LONGEST_EPISODE
+from policygrad.core.usual import longest_episode
 from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured
 from policygrad.diagnostics.streaming import flatten
@@ -93,7 +93,7 @@ def split_by_step(
             raise UserError(f"{name} must be a whole number, at least 2, got {count!r}")
     pure = _pure(environment)
     _check(estimator)
-    limit = max_steps or pure.time_limit or LONGEST_EPISODE
+    limit = longest_episode(max_steps, pure.time_limit)
     by_id, total = ById(pure), None
     batch = min(batch, states)
     batches = -(-states // batch)

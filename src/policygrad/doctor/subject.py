@@ -67,12 +67,9 @@ class Subject:
         metrics = series_of(self.directory.read_metrics()) if self.directory.has_metrics() else {}
         steps = metrics.get("env_steps", np.zeros(1))
         env, config = self.objects.get("env"), self.resolved.config
-        settings = config.to_json()
-        if not config.whole_episodes:
-            settings["batch_steps"] = config.steps_per_batch
         found = Examination(
             env=self.saved["env"] if env is None else environments.describe(env),
-            settings=settings,
+            settings=config.to_json(),
             passed_as_objects=tuple(self.saved["objects"]),
             algorithm=None if self.lacks("algorithm") else self.resolved.algorithm,
             metrics=metrics,

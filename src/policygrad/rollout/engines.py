@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from jaxtyping import PRNGKeyArray
 
 from policygrad.core.errors import UserError
-from policygrad.core.usual import LONGEST_EPISODE
+from policygrad.core.usual import longest_episode
 from policygrad.environments.catalogue import MAKERS, Environment, make
 from policygrad.environments.envpool import Pool
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
@@ -132,5 +132,5 @@ def make_collector(
     if steps is not None:
         return source.segments(policy, key, steps)
     assert episodes is not None
-    limit = max_episode_steps or source.time_limit or LONGEST_EPISODE
+    limit = longest_episode(max_episode_steps, source.time_limit)
     return source.episodes(policy, key, episodes, limit)

@@ -12,7 +12,7 @@ from policygrad import environments
 from policygrad.algorithms import Learner
 from policygrad.core.errors import UserError
 from policygrad.core.modules import split
-from policygrad.core.usual import LONGEST_EPISODE
+from policygrad.core.usual import longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.devices.sharing import Sharing, parts_for, sharing_of
 from policygrad.devices.starting import show_processors
@@ -130,8 +130,7 @@ def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
         processes=config.processes,
         kwargs=task.env_kwargs,
     )
-    if source.num_envs != config.num_envs:
-        config = _with_num_envs(config, source.num_envs)
+    config = _in_environment(config, source)
     keys = RunKeys.of(config.seed)
     spaces = source.observation_space, source.action_space
     policy = build_policy(resolved, given, keys.policy, *spaces)
@@ -157,8 +156,8 @@ def _collector(
         return task.collector(source, policy, keys.environments, config)
     if not config.whole_episodes:
         return source.segments(policy, keys.environments, config.rows)
-    limit = config.max_episode_steps or source.time_limit or LONGEST_EPISODE
-    return source.episodes(policy, keys.environments, config.columns, limit)
+    assert config.max_episode_steps is not None
+    return source.episodes(policy, keys.environments, config.columns, config.max_episode_steps)
 
 
 def _parts(config: TrainConfig, collector: Collector) -> int:
@@ -175,9 +174,14 @@ def _parts(config: TrainConfig, collector: Collector) -> int:
     return config.processors
 
 
-def _with_num_envs(config: TrainConfig, num_envs: int) -> TrainConfig:
-    """The configuration for a vector environment that brings its own number of copies."""
-    if config.whole_episodes or config.steps_per_batch % num_envs == 0:
-        return replace(config, num_envs=num_envs)
-    steps = max(1, round(config.steps_per_batch / num_envs)) * num_envs
+def _in_environment(config: TrainConfig, source: Source) -> TrainConfig:
+    """The configuration with what the environment decides: how many lanes it has, where it brings
+    its own number, and where an episode ends."""
+    num_envs = source.num_envs
+    if config.whole_episodes:
+        limit = longest_episode(config.max_episode_steps, source.time_limit)
+        return replace(config, num_envs=num_envs, max_episode_steps=limit)
+    steps = config.steps_per_batch
+    if steps % num_envs:
+        steps = max(1, round(steps / num_envs)) * num_envs
     return replace(config, num_envs=num_envs, batch_steps=steps)

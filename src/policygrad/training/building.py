@@ -64,7 +64,8 @@ def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) ->
             whole_episodes=config.whole_episodes,
         )
 
-    baseline, critic = named(config.baseline or "value-network"), None
+    assert config.baseline is not None
+    baseline, critic = named(config.baseline), None
     if built_in.has_critic(config.estimator, settings, whole_episodes=config.whole_episodes):
         values = isinstance(baseline, StateBaseline) and baseline.may_bootstrap
         critic = baseline if values else named("value-network")

@@ -198,6 +198,4 @@ def estimator_named(
     make = getattr(estimators, name.replace("-", "_"))
     if not isinstance(settings, ReturnsToGo):
         return make(baseline=baseline, **read)
-    if read["time_limit"] is None:
-        read["time_limit"] = "terminates" if critic is None else "bootstraps"
     return make(critic=critic, baseline=None if baseline is critic else baseline, **read)

@@ -1,4 +1,8 @@
-"""From what was asked for to what each setting is: the one place that fills in what nobody gave."""
+"""From what was asked for to what each setting is: defaults are filled in here.
+
+Three defaults depend on the environment and follow in `assembly`: the number of lanes where it
+brings its own, the length of an episode, and the number of processors.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -105,7 +109,7 @@ def records_of(config: TrainConfig, given: Given) -> Records:
     policy = PolicySettings() if given.policy else built(PolicySettings)
     estimator, critic = None, ValueNetworkSettings()
     if given.estimator is None:
-        estimator = built(ESTIMATORS[config.estimator or "gae"])
+        estimator = _with_time_limit(built(ESTIMATORS[config.estimator or "gae"]), config)
         if uses_value_network(config, estimator):
             critic = built(ValueNetworkSettings)
             read.add("hidden")
@@ -150,6 +154,7 @@ def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
         estimator=config.estimator if by_name else None,
         baseline=(config.baseline or "value-network") if by_name else None,
         optimiser=records.optimiser,
+        batch_steps=None if config.whole_episodes else config.steps_per_batch,
         **_settings(records, given),
     )
     algorithm, policy = records.algorithm, records.policy
@@ -264,6 +269,15 @@ def _chosen(config: TrainConfig, given: Given, optimiser: str | None) -> dict[st
     if given.estimator is not None:
         names["baseline"] = None
     return {name: value for name, value in names.items() if value is not None}
+
+
+def _with_time_limit(estimator: Any, config: TrainConfig) -> Any:
+    """A named estimator's settings, with what a time limit means where nobody said so."""
+    if not isinstance(estimator, ReturnsToGo) or estimator.time_limit is not None:
+        return estimator
+    name = config.estimator or "gae"
+    critic = built_in.has_critic(name, estimator, whole_episodes=config.whole_episodes)
+    return replace(estimator, time_limit="bootstraps" if critic else "terminates")
 
 
 def uses_value_network(config: TrainConfig, estimator: Any) -> bool:
