@@ -8,7 +8,7 @@ An update is `step`, which gives the policy that acts next, and `refit`, which i
 the next batch is weighed: whoever collects that batch may do both at once.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -153,12 +153,11 @@ class Learner:
     ) -> tuple[LearnerState, RefitRequest, UpdateInfo]:
         """An update but for its refit. Pure; the key is consumed."""
         improve_key, refit_key = jax.random.split(key)
-        scale, weights = self.weigh(state, trajectories)
+        scale, next_scale, weights = self.weigh(state, trajectories)
         improver = state.improver
         batch = Batch(trajectories, weights.psi, self._remaining(state.steps))
         improved = self.algorithm.improve(improve_key, state.policy, improver, batch)
         kl, entropy = compare(improved.before, improved.policy, trajectories)
-        seen = self._rescaled(state, trajectories)
         info = UpdateInfo(
             kl,
             entropy,
@@ -170,18 +169,17 @@ class Learner:
             scale.factor,
             improved.more,
         )
-        in_next_scale = seen.factor / scale.factor
         request = RefitRequest(
             refit_key,
             state.policy,
-            replace(trajectories, rewards=trajectories.rewards * seen.factor),
-            weights.returns * in_next_scale,
+            next_scale.scaled(trajectories),
+            weights.returns * (next_scale.factor / scale.factor),
         )
         after = LearnerState(
             update_statistics(improved.policy, trajectories.observations, trajectories.valid),
             self.algorithm.adapt(improved.improver, kl, batch.remaining),
             state.estimator,
-            seen,
+            next_scale,
             state.updates + 1,
             state.steps.plus(jnp.sum(trajectories.valid)),
         )
@@ -193,17 +191,21 @@ class Learner:
         fitted, explained = self.estimator.fit(estimator, key, policy, trajectories, returns)
         return Refitted(fitted, explained, all_finite(fitted))
 
-    def weigh(self, state: LearnerState, trajectories: Trajectories) -> tuple[RewardScale, Weights]:
-        """The scale that a batch's rewards are taken in, and the batch's weights. Pure."""
-        scale = state.reward_scale.known_by(self._rescaled(state, trajectories))
-        trajectories = replace(trajectories, rewards=trajectories.rewards * scale.factor)
-        return scale, self.estimator.weights(state.estimator, trajectories)
+    def weigh(
+        self, state: LearnerState, trajectories: Trajectories
+    ) -> tuple[RewardScale, RewardScale, Weights]:
+        """A batch's weights. Pure.
 
-    def _rescaled(self, state: LearnerState, trajectories: Trajectories) -> RewardScale:
-        """The scale of rewards with a batch taken in."""
-        if not self.scale_rewards:
-            return state.reward_scale
-        return state.reward_scale.update(trajectories, self.estimator.discount)
+        Returns:
+            The scale that the batch's rewards are taken in, the scale for the next batch, and the
+            weights.
+        """
+        next_scale = state.reward_scale
+        if self.scale_rewards:
+            next_scale = next_scale.update(trajectories, self.estimator.discount)
+        scale = state.reward_scale.known_by(next_scale)
+        weights = self.estimator.weights(state.estimator, scale.scaled(trajectories))
+        return scale, next_scale, weights
 
     def _remaining(self, steps: LongCount) -> Float[Array, ""]:
         if self.algorithm.step_size_schedule == "constant":

@@ -1,5 +1,6 @@
 """Return-based reward scaling: rewards in units of the typical discounted return."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -60,6 +61,10 @@ class RewardScale(NamedTuple):
         """
         first = self.steps_seen == 0
         return jax.tree.map(lambda new, old: jnp.where(first, new, old), updated, self)
+
+    def scaled(self, trajectories: Trajectories) -> Trajectories:
+        """The batch with its rewards multiplied by the factor."""
+        return replace(trajectories, rewards=trajectories.rewards * self.factor)
 
     @property
     def factor(self) -> Float[Array, ""]:

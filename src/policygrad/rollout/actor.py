@@ -21,11 +21,11 @@ Draw = Callable[[int, Any, np.ndarray], tuple[Any, Any]]
 
 @partial(compiled, static_argnums=0)
 def _sample(
-    shape: PolicyShape, arrays: tuple, carry: PyTree, begins: Any, keys: Any, seen: PyTree
+    shape: PolicyShape, arrays: tuple, carry: PyTree, begins: Any, keys: Any, observations: PyTree
 ) -> Any:
     policy = shape.policy(arrays)
     carry = begin_anew(policy, carry, begins)
-    return act(policy, carry, jax.random.wrap_key_data(keys), seen)
+    return act(policy, carry, jax.random.wrap_key_data(keys), observations)
 
 
 @partial(compiled, static_argnums=(2, 3))
@@ -35,9 +35,11 @@ def _keys(key: PRNGKeyArray, first_row: Any, lanes: int, first_lane: int) -> Any
 
 
 @partial(compiled, static_argnums=0)
-def _greedy(shape: PolicyShape, arrays: tuple, carry: PyTree, begins: Any, seen: PyTree) -> Any:
+def _greedy(
+    shape: PolicyShape, arrays: tuple, carry: PyTree, begins: Any, observations: PyTree
+) -> Any:
     policy = shape.policy(arrays)
-    return act_greedily(policy, begin_anew(policy, carry, begins), seen)
+    return act_greedily(policy, begin_anew(policy, carry, begins), observations)
 
 
 class Actor:

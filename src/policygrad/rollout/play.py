@@ -109,14 +109,10 @@ def run_episodes(
             actions = choose(jnp.broadcast_to(t == 0, (count,)), first_actions, actions)
             log_probs = jnp.where(t == 0, 0.0, log_probs)
         key = jax.random.fold_in(environment_key, t)
-        following, (successors, rewards, terminated, truncated) = advance(
-            environment, lanes, key, actions, first_lane
-        )
-        seen = EpisodeStep(
-            t, lanes, alive, actions, log_probs, successors, rewards, terminated, truncated
-        )
-        alive = alive & ~(terminated | truncated)
-        return Going(t + 1, following._replace(carry=carry), alive, keep(kept, seen))
+        following, row = advance(environment, lanes, key, actions, first_lane)
+        kept = keep(kept, EpisodeStep(t, lanes, alive, actions, log_probs, *row[:4]))
+        alive = alive & ~(row.terminated | row.truncated)
+        return Going(t + 1, following._replace(carry=carry), alive, kept)
 
     start = Going(jnp.int32(0), lanes, jnp.ones(count, bool), kept)
     end = jax.lax.while_loop(running, step, start)

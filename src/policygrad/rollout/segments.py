@@ -30,6 +30,21 @@ class LaneState(NamedTuple):
     carry: PyTree = ()
 
 
+class StepRow(NamedTuple):
+    """What one step of B lanes gave.
+
+    Attributes:
+        successors: pytree of `[B, ...]`, taken before any reset.
+        rewards, terminated, truncated, valid: `[B]`.
+    """
+
+    successors: PyTree
+    rewards: Array
+    terminated: Array
+    truncated: Array
+    valid: Array
+
+
 def start_lanes(
     environment: CompiledEnvironment,
     policy: Policy,
@@ -75,8 +90,8 @@ def advance(
     key: PRNGKeyArray,
     actions: PyTree,
     first_lane: Lane = 0,
-) -> tuple[LaneState, tuple[PyTree, Array, Array, Array]]:
-    """Lanes after one step, those that ended reset; and successors, rewards, both flags.
+) -> tuple[LaneState, StepRow]:
+    """Lanes after one step, those that ended reset; and what the step gave.
 
     The carry is left as it is. The key is consumed; each lane takes its own from it.
     """
@@ -95,7 +110,8 @@ def advance(
         jnp.where(ended, 0, lanes.times + 1),
         lanes.carry,
     )
-    return following, (successors, rewards.astype(jnp.float32), terminated, truncated)
+    valid = jnp.ones_like(ended)
+    return following, StepRow(successors, rewards.astype(jnp.float32), terminated, truncated, valid)
 
 
 def collect_segment(
@@ -124,8 +140,7 @@ def collect_segment(
 
     def step(t: Array, lanes: LaneState, actions: PyTree) -> tuple[LaneState, StepRow]:
         step_key = jax.random.fold_in(environment_key, t)
-        following, row = advance(environment, lanes, step_key, actions, first_lane)
-        return following, StepRow(*row, jnp.ones_like(row[-1]))
+        return advance(environment, lanes, step_key, actions, first_lane)
 
     return roll(
         policy,
@@ -136,21 +151,6 @@ def collect_segment(
         time_limit=environment.time_limit,
         first_lane=first_lane,
     )
-
-
-class StepRow(NamedTuple):
-    """What one step of B lanes gave.
-
-    Attributes:
-        successors: pytree of `[B, ...]`, taken before any reset.
-        rewards, terminated, truncated, valid: `[B]`.
-    """
-
-    successors: PyTree
-    rewards: Array
-    terminated: Array
-    truncated: Array
-    valid: Array
 
 
 def roll(
@@ -186,14 +186,13 @@ def roll(
         lanes, buffers, cuts = carry
         keys = lane_keys(key, t, num_envs, first_lane)
         actions, log_probs, memory = act_in_lanes(policy, lanes, keys)
-        following, (successors, *flags) = step_lanes(t, lanes, actions)
+        following, row = step_lanes(t, lanes, actions)
         following = following._replace(carry=memory)
-        _, terminated, truncated, _ = flags
-        cut = (truncated & ~terminated) | (t == steps - 1)
+        cut = (row.truncated & ~row.terminated) | (t == steps - 1)
         slot = cut & (jnp.arange(slots)[:, None] == cuts)
-        buffers = _put(buffers, (successors, lanes.times + 1), slot)
-        row = (lanes.observations, actions, *flags, lanes.times, log_probs)
-        return (following, buffers, cuts + cut), row
+        buffers = _put(buffers, (row.successors, lanes.times + 1), slot)
+        written = (lanes.observations, actions, *row[1:], lanes.times, log_probs)
+        return (following, buffers, cuts + cut), written
 
     begins_with = jax.tree.map(lambda x: x[None], lanes.carry)
     start = (lanes, cut_buffers, jnp.zeros(num_envs, jnp.int32))

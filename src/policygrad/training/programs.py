@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.algorithms import Learner, LearnerState
-from policygrad.algorithms.learner import RefitRequest, Refitted
+from policygrad.algorithms.learner import RefitRequest
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.devices.parts import roll_parts
@@ -88,18 +88,13 @@ def measure_gradient(
     It is computed anew, from the record: what an update reads of its own intermediate results would
     compile it otherwise, and so change how it rounds.
     """
-    _, weights = learner.weigh(state.learner, trajectories)
+    *_, weights = learner.weigh(state.learner, trajectories)
     policy = state.learner.policy
     return gradient_moments(policy, trajectories, weights.psi, state.last_gradient)
 
 
-def refit(learner: Learner, estimator: EstimatorState, request: RefitRequest) -> Refitted:
-    """The rest of an update: the estimator's state, and how well it fits. Pure."""
-    return learner.refit(estimator, request)
-
-
 # runs of equal shapes in a process share what is compiled, whatever their numbers
-step_once, refit_once = compiled_for_modules(step), compiled_for_modules(refit)
+step_once, refit_once = compiled_for_modules(step), compiled_for_modules(Learner.refit)
 
 
 measure_gradient_once = compiled_for_modules(measure_gradient)
@@ -131,7 +126,7 @@ def collect_and_learn(
         )
         after = after._replace(last_gradient=gradient)
         report = report._replace(moments=moments)
-    refitted = refit(learner, after.learner.estimator, request)
+    refitted = learner.refit(after.learner.estimator, request)
     return StateAndLanes(after.refitted(refitted.estimator), lanes), report.completed(refitted)
 
 
