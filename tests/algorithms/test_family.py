@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from policygrad import estimators
-from policygrad.algorithms import PPO, TRPO, Batch, Natural, Vanilla, learner
+from policygrad.algorithms import PPO, TRPO, Batch, Natural, Vanilla, base, learner
 from policygrad.algorithms.base import traced
 from policygrad.algorithms.policy_change import (
     compare,
@@ -22,8 +22,12 @@ from policygrad.algorithms.policy_change import (
 )
 from policygrad.algorithms.step_size import StepSize
 from policygrad.core.modules import combine, split
+from policygrad.devices import chunks
+from policygrad.devices.sharing import Sharing, sharing_is
 from policygrad.gradients.scores import gradient_and_distributions, log_probs_of, policy_gradient
+from policygrad.policies import meeting
 from tests.algorithms.test_vanilla import CRITIC, GAUSSIAN, KEY, TWO, policy_of, record_of
+from tests.records import random_segments
 from tests.worlds import Remembering
 
 ESTIMATOR = estimators.gae(critic=CRITIC)
@@ -300,3 +304,59 @@ def test_members_share_everything_but_the_improvement():
         fitted.append(flat(after.estimator))
     for other in fitted[1:]:
         np.testing.assert_allclose(other, fitted[0], rtol=1e-5, atol=1e-6)
+
+
+def rows_at_once(jaxpr):
+    """The most rows that any matrix product of a program has, however deep inside."""
+    most = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            most = max(most, *equation.outvars[0].aval.shape, 0)
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns")):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                most = max(most, rows_at_once(inner))
+    return most
+
+
+def improved_in_parts(monkeypatch, parts, chunk):
+    """The program of PPO's improvement from one minibatch of 512 rows."""
+    record, ours = random_segments(steps=64, lanes=8), traced(PPO(epochs=1, minibatches=1))
+    policy = policy_of()
+    batch = Batch(record, jnp.ones(record.rewards.shape), jnp.float32(1))
+    for module in (chunks, meeting):
+        monkeypatch.setattr(module, "chunk_rows", lambda: chunk)
+    with sharing_is(Sharing(parts)):
+        return jax.make_jaxpr(ours.improve)(KEY, policy, ours.start(split(policy)[0]), batch)
+
+
+def test_a_minibatch_of_ppo_goes_through_the_network_in_chunks(monkeypatch):
+    assert rows_at_once(improved_in_parts(monkeypatch, 1, 64).jaxpr) == 64
+
+
+def test_a_minibatch_of_ppo_is_shared_between_parts(monkeypatch):
+    shared = []
+
+    def spy(function, rows):
+        shared.append(jax.tree.leaves(rows)[0].shape[0])
+        return real(function, rows)
+
+    real = chunks.sum_and_map_parts
+    monkeypatch.setattr(chunks, "sum_and_map_parts", spy)
+    inside_of_loss = improved_in_parts(monkeypatch, 2, 64)
+    assert rows_at_once(inside_of_loss.jaxpr) == 64
+    assert shared.count(512) >= 2  # the loss of the minibatch, and the policy that acted
+
+
+def test_ppo_computes_no_policy_gradient_beside_its_own(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the policy gradient was computed")
+
+    for name in ("gradient_and_distributions", "gradient_of_mean"):
+        monkeypatch.setattr(base, name, refuse, raising=False)
+    record = record_of()
+    ours = learner(PPO(epochs=1, minibatches=2), ESTIMATOR)
+    ours.step(ours.init(KEY, policy_of(), record.observations[0, 0], 4), record, KEY)
+    with pytest.raises(AssertionError, match="the policy gradient"):
+        ours = learner(Vanilla(), ESTIMATOR)
+        ours.step(ours.init(KEY, policy_of(), record.observations[0, 0], 4), record, KEY)

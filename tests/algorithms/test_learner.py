@@ -17,6 +17,7 @@ from policygrad.core.counting import BLOCK, LongCount
 from policygrad.gradients.baselines import constant, value_network
 from policygrad.gradients.scores import policy_gradient
 from tests.algorithms.test_vanilla import KEY, policy_of, record_of
+from tests.records import FirstFeature, random_episodes
 
 CRITIC = value_network((8,), epochs=2)
 ESTIMATOR = estimators.gae(critic=CRITIC)
@@ -53,6 +54,15 @@ def test_a_batch_is_weighed_in_the_scale_that_the_critic_was_fitted_in():
     # rewards a hundred times as large are taken in after they were used
     assert float(info.reward_scale) == float(first.reward_scale.factor)
     assert float(second.reward_scale.factor) < float(first.reward_scale.factor) / 5
+
+
+def test_what_nothing_refits_explains_as_much_before_as_after():
+    """Steps are weighed alike in both, also where each episode counts once."""
+    record = random_episodes(lengths=(1, 9, 2, 5))
+    ours = learner(Vanilla(), estimators.total_return(baseline=FirstFeature()), scale_rewards=False)
+    _, info, refitted = ours.update(start(ours, record), record, KEY)
+    before, after = info.explained_variance_before, refitted.explained_variance
+    np.testing.assert_allclose(before, after, rtol=1e-5)
 
 
 def test_the_critic_is_fitted_in_the_scale_that_it_is_used_in_next():

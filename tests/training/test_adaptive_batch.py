@@ -149,6 +149,37 @@ def test_few_programs_are_compiled_where_lengths_and_sizes_vary(monkeypatch):
     assert len(set(shapes)) <= 8
 
 
+def test_heights_stay_powers_of_two_where_the_lengths_of_episodes_change(monkeypatch):
+    """The longest episode of a batch is of another order of magnitude from batch to batch."""
+    rng, shapes, longest = np.random.default_rng(0), [], []
+
+    class Growing(Chain):
+        most = 16.0
+
+        def reset(self, **kwargs):
+            found = super().reset(**kwargs)
+            self.length = max(1, int(Growing.most * self.np_random.uniform(0.5, 1)))
+            return found
+
+    def step(learner, space, state, trajectories, key):
+        shapes.append(trajectories.valid.shape)
+        longest.append(int(trajectories.valid.sum(axis=0).max()))
+        return real(learner, space, state, trajectories, key)
+
+    def after(batch, moments):
+        Growing.most = 2 ** rng.uniform(4, 8)
+        return batch._replace(episodes=np.int64(power_of_two(int(rng.integers(4, 64)), LEAST)))
+
+    real = loop.step_once
+    monkeypatch.setattr(loop, "step_once", step)
+    monkeypatch.setattr(AdaptiveBatch, "after", after)
+    settings = {"baseline": "none", "hidden": (), "total_steps": 60_000, "critic_epochs": None}
+    policygrad.train(Growing, **(ADAPTIVE | settings))
+    heights = [height for height, _ in shapes]
+    assert [power_of_two(n, 1) for n in longest] == heights
+    assert len(set(longest)) > 2 * len(set(heights)) > 4
+
+
 @every_env
 def test_resumed_run_equals_uninterrupted(env, tmp_path):
     whole = policygrad.train(env, **ADAPTIVE)

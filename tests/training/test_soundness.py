@@ -13,7 +13,7 @@ from policygrad.environments.gymnax import GymnaxEnvironment
 from policygrad.rollout import make_collector
 from policygrad.runs import RunDirectory
 from policygrad.training.report import Refit, UpdateReport
-from policygrad.training.soundness import check_finite, first_unsound, is_sound, refuse
+from policygrad.training.soundness import check_finite, first_unsound, is_sound, refuse_update
 from tests.records import random_episodes, random_segments
 from tests.worlds import TINY, Chain, DuckChain
 
@@ -140,7 +140,7 @@ def test_refusing_always_raises(batch, changes, words):
     unsound = report(**changes)
     assert first_unsound([report(), unsound]) == 1
     with pytest.raises(NonFiniteError, match=words):
-        refuse(unsound, batch, 4, 120)
+        refuse_update(unsound, batch, 4, 120)
 
 
 def test_sound_updates_are_not_refused():

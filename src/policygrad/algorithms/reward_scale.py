@@ -1,4 +1,4 @@
-"""Return-based reward scaling: rewards in units of the typical discounted return."""
+"""The scale of rewards: they are divided by the typical size of the discounted return."""
 
 from dataclasses import replace
 from typing import NamedTuple

@@ -72,7 +72,7 @@ def parse(
         defaults: settings whose default is another one for this command.
 
     Raises:
-        UserError: an unknown choice, or a flag that nothing reads with these built_in.
+        UserError: an unknown choice, or a flag that nothing reads with these choices.
     """
     argv = spelled(split_lists(argv))
     flags = flags_in(argv)

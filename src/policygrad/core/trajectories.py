@@ -1,4 +1,4 @@
-"""The record that every rollout returns.
+"""The record that every rollout returns, and which state comes after each of its steps.
 
 Arrays are time-major: `[T, B]` is T steps of B environments (or of B whole episodes, padded).
 """

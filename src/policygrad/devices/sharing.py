@@ -4,9 +4,9 @@ The number of parts belongs to a run, as its seed does: with another number, sum
 The number of devices belongs to the machine, and changes no bit of a result: where there are fewer
 devices than parts, each device computes several parts, one after the other (`devices.parts`).
 
-Each part steps lanes of its own and takes rows of its own through the networks. Everything else is
-computed on every device alike. A function that is computed through `shared` finds its `Sharing` in
-`current()`; anywhere else a batch is one part.
+Each part steps lanes of its own (`devices.parts.roll_parts`) and takes rows of its own through the
+networks (`devices.chunks`). Everything else is computed on every device alike. A function that is
+computed through `shared` finds its `Sharing` in `current()`; anywhere else a batch is one part.
 """
 
 import contextlib

@@ -105,7 +105,7 @@ class Estimator:
             ValueError: segments, where the estimator needs whole episodes.
         """
         self._require_whole_episodes(trajectories)
-        values, next_values = self._critic_values(state, trajectories)
+        values, next_values = self._values_and_bootstraps(state, trajectories)
         returns = self._returns(trajectories, next_values)
         baseline = values
         if self.baseline is not None:
@@ -192,10 +192,11 @@ class Estimator:
                 "choose an estimator with a critic, such as gae"
             )
 
-    def _critic_values(
+    def _values_and_bootstraps(
         self, state: EstimatorState, trajectories: Trajectories
     ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
-        """`[T, B]` each: values of the states, and of their true successors."""
+        """`[T, B]` each: the critic's values of the states, and of their true successors, which is
+        what a step bootstraps from where the record or a time limit cuts its episode."""
         if self.critic is None:
             zeros = jnp.zeros_like(trajectories.rewards)
             return zeros, zeros

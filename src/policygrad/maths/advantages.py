@@ -1,4 +1,7 @@
-"""Advantage estimates of one segment `[T]`: TD residuals and GAE. Callers `vmap`."""
+"""Advantage estimates of one segment `[T]`: TD residuals and GAE. Callers `vmap`.
+
+These are for code of your own. Training takes λ-returns less a baseline, in `gradients.weights`.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -97,7 +97,11 @@ def open_source(
 
 
 def source_of(environment: Environment, num_envs: int, first_lane: int = 0) -> Source:
-    """The source of an environment: the one place that tells the kinds of environments apart."""
+    """The source of an environment: the one place that tells the kinds of environments apart.
+
+    Segments of an EnvPool are compiled where the pool can be, else stepped from the host;
+    `PoolSource` says which.
+    """
     if isinstance(environment, GymnasiumLanes) and isinstance(environment.vector, Pool):
         return PoolSource(environment, first_lane)
     if isinstance(environment, CompiledEnvironment):

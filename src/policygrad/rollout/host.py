@@ -73,9 +73,10 @@ class HostRow(NamedTuple):
 def step_lanes(lanes: Lanes, space: ActionSpace, draw: Draw, t: int) -> HostRow:
     """Act in every lane, and step it: the one place where the host takes what environments give.
 
-    All of it is copied and checked here, and nowhere else: environments may write the next step
-    over the arrays of this one. Actions are copied as well, since a view of JAX's arrays would keep
-    its buffers for as long as a record or a log lives.
+    What goes into a record is copied and checked here: environments may write the next step over
+    the arrays of this one. Lanes copy only what a reset of their own would write over. Actions are
+    copied as well, since a view of JAX's arrays would keep its buffers for as long as a record or a
+    log lives.
 
     Raises:
         EnvironmentFailure: the environment raised, or gave what is no step of B lanes.

@@ -1,4 +1,7 @@
-"""The one loop over whole episodes inside a compiled program: who calls it says what it keeps."""
+"""The one loop over whole episodes inside a compiled program, for collecting and for evaluation.
+
+Who calls it says what it keeps: `episodes` keeps records.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar

@@ -1,4 +1,4 @@
-"""Exact mean and covariance of every estimator on a finite MDP."""
+"""Exact mean, bias and covariance of every estimator on a finite MDP."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -75,21 +75,25 @@ def _trees(progress: Progress, environments: Any) -> dict[str, Any]:
     }
 
 
+def check_steps_left(directory: RunDirectory, total_steps: int) -> None:
+    """UserError where the newest checkpoint of a run has all its steps already."""
+    _, path = storage.pair(directory.newest_checkpoint() / "state")
+    data = storage.read_checked_json(path)
+    if data["env_steps"] >= total_steps:
+        raise UserError(
+            f"{directory.path} already has {data['env_steps']} of {total_steps} steps; raise "
+            "--total-steps to train on"
+        )
+
+
 def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
     """The state of the newest checkpoint, with the environments brought back to it.
 
     Raises:
         RunError: no checkpoint, or one that is damaged or of another structure.
-        UserError: the run has all its steps already.
     """
     stem = directory.newest_checkpoint() / "state"
     arrays, data = storage.load(stem)
-    env_steps, total = int(data["env_steps"]), assembly.config.total_steps
-    if env_steps >= total:
-        raise UserError(
-            f"{directory.path} already has {env_steps} of {total} steps; raise --total-steps to "
-            "train on"
-        )
     fresh = Progress.fresh(assembly)
 
     def read(like: Any, prefix: str, shapes: bool = True) -> Any:
@@ -106,7 +110,8 @@ def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
         scale = scale._replace(running=np.zeros_like(scale.running))
         learner = learner._replace(reward_scale=scale)
     state = TrainState(learner, tally, found["last_gradient"])
-    return Progress(state, found["batch"], env_steps, float(data["seconds"]), exactly)
+    env_steps, seconds = int(data["env_steps"]), float(data["seconds"])
+    return Progress(state, found["batch"], env_steps, seconds, exactly)
 
 
 def restore_fitted(

@@ -14,6 +14,7 @@ from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import CONFIG
 from policygrad.training.assembly import Task, assemble
+from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.loop import Training
 from policygrad.training.metrics import OnUpdate
@@ -120,6 +121,7 @@ def resume(
             )
     if total_steps is not None:
         config = replace(config, total_steps=total_steps)
+    check_steps_left(directory, config.total_steps)
     env = objects.pop("env", None)
     task = Task(
         saved["env"] if env is None else env,

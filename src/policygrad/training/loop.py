@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
 
 from policygrad import environments
 from policygrad.core.errors import NonFiniteError
@@ -39,7 +40,7 @@ from policygrad.training.programs import (
 from policygrad.training.report import UpdateReport
 from policygrad.training.result import Run
 from policygrad.training.signals import stop_requests
-from policygrad.training.soundness import first_unsound, refuse
+from policygrad.training.soundness import first_unsound, refuse_update
 from policygrad.training.tally import recent_mean
 
 
@@ -89,7 +90,11 @@ class Training:
     @classmethod
     def resume(cls, assembly: Assembly, directory: RunDirectory) -> "Training":
         """A run from its newest checkpoint."""
-        training = cls(assembly, checkpoint.restore(assembly, directory), directory)
+        with contextlib.ExitStack() as stack:
+            stack.callback(assembly.collector.close)  # where the checkpoint cannot be read
+            progress = checkpoint.restore(assembly, directory)
+            stack.pop_all()
+        training = cls(assembly, progress, directory)
         directory.clear_failure()
         directory.write_config(assembly.description())
         return training
@@ -155,7 +160,8 @@ class Training:
         self.time_spent(collect_and_update=time.perf_counter() - started)
         bad = first_unsound(reports)
         if bad == 0:  # once more, for its batch
-            self._refuse(reports[0], self._collect())
+            collect_key, _ = keys_of_update(assembly.keys.updates, progress.updates)
+            self._refuse(reports[0], self._collect(collect_key))
         if bad:  # what came before it stands; it is the first of the next program
             (after, _), reports = run(bad), reports[:bad]
         self.take(after)
@@ -169,33 +175,34 @@ class Training:
         """One update after the other; each is refitted while the next batch is collected."""
         with ThreadPoolExecutor(1) as worker:
             while self.updates_left and not stop.is_set():
+                keys = keys_of_update(self.assembly.keys.updates, self.progress.updates)
+                collect_key, update_key = keys
                 try:
-                    trajectories = self._collect()
+                    trajectories = self._collect(collect_key)
                 finally:  # where the environment raises, what came before it is recorded too
                     self._settle()
-                self._step(trajectories, worker)
+                self._step(trajectories, update_key, worker)
                 if self._save_is_due or stop.is_set() or not self.updates_left:
                     # the environments are where this update left them: what a checkpoint needs
                     self._settle()
                     self.save_if_due()
 
-    def _collect(self) -> Trajectories:
+    def _collect(self, key: PRNGKeyArray) -> Trajectories:
+        """The next batch. The key is consumed."""
         started, progress = time.perf_counter(), self.progress
-        collect_key, _ = keys_of_update(self.assembly.keys.updates, progress.updates)
         episodes = None if progress.batch is None else int(progress.batch.episodes)
-        trajectories = self.assembly.collector.collect(
-            progress.state.learner.policy, collect_key, episodes
-        )
+        trajectories = self.assembly.collector.collect(progress.state.learner.policy, key, episodes)
         if progress.batch is not None:
             trajectories = of_few_heights(trajectories)
         self.time_spent(collect=time.perf_counter() - started)
         return trajectories
 
-    def _step(self, trajectories: Trajectories, worker: ThreadPoolExecutor) -> None:
-        """Improve the policy, and let the worker begin with the refit."""
+    def _step(
+        self, trajectories: Trajectories, key: PRNGKeyArray, worker: ThreadPoolExecutor
+    ) -> None:
+        """Improve the policy, and let the worker begin with the refit. The key is consumed."""
         started, progress = time.perf_counter(), self.progress
         learner, space = self.assembly.learner, self.assembly.action_space
-        _, key = keys_of_update(self.assembly.keys.updates, progress.updates)
         before = progress.state
         state, request, report = step_once(learner, space, before, trajectories, key)
         if self.assembly.config.monitors(progress.updates + 1):
@@ -236,7 +243,7 @@ class Training:
         progress = self.progress
         update = progress.updates if update is None else update
         try:
-            refuse(report, trajectories, update, progress.env_steps)
+            refuse_update(report, trajectories, update, progress.env_steps)
         except NonFiniteError as error:
             if self.directory is None:
                 raise

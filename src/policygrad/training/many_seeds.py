@@ -120,6 +120,7 @@ def train_seeds(
         train_one = partial(_train_one, task, given, result.path)
         runs = dict(zip(seeds, map(train_one, configs), strict=True))
         return replace(result, runs=runs)
+    # asks for as many processors as `train` would, and is refused where `train` would be
     first = assemble(task, configs[0], given)
     program = first.collector.program()
     if program is None:

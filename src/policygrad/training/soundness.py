@@ -1,4 +1,4 @@
-"""Whether a batch holds only finite numbers, and which number does not."""
+"""Whether an update is sound: its batch, its numbers and its refit are finite; if not, why."""
 
 from typing import Any, NoReturn
 
@@ -74,7 +74,7 @@ def first_unsound(reports: list[UpdateReport]) -> int | None:
     return None
 
 
-def refuse(
+def refuse_update(
     report: UpdateReport, trajectories: Trajectories | None, update: int, env_steps: int
 ) -> NoReturn:
     """Raise for an update that is not sound.

@@ -57,7 +57,7 @@ def constant(value: float | None = None) -> Constant:
         value: the number, in units of reward; None fits it anew after every batch.
 
     Returns:
-        A pointwise baseline. It cannot bootstrap: it is no estimate of a state's value.
+        A `StateBaseline`. It cannot bootstrap: it is no estimate of a state's value.
 
     Raises:
         ValueError: a value that is not one finite number.
@@ -80,7 +80,7 @@ def time_dependent(horizon: int = 1000) -> TimeDependent:
         horizon: entries of the table; later times share the last one.
 
     Returns:
-        A pointwise baseline. It cannot bootstrap.
+        A `StateBaseline`. It cannot bootstrap.
 
     Raises:
         ValueError: horizon below 1.
@@ -104,7 +104,7 @@ def linear_features(ridge: float = 1e-6, encode: Callable | None = None) -> Line
             flattens.
 
     Returns:
-        A pointwise baseline that may bootstrap.
+        A `StateBaseline` that may bootstrap.
 
     Raises:
         ValueError: ridge not positive.
@@ -141,7 +141,7 @@ def value_network(
             flattens.
 
     Returns:
-        A pointwise baseline that may bootstrap.
+        A `StateBaseline` that may bootstrap.
 
     Raises:
         ValueError: a size or number that is not positive, `hidden` and `network` both, or a network
@@ -168,7 +168,7 @@ def table(values: ArrayLike) -> Table:
             observation is the index of its state. The table is never refitted.
 
     Returns:
-        A pointwise baseline that may bootstrap.
+        A `StateBaseline` that may bootstrap.
 
     Raises:
         ValueError: another number of axes, or a value that is not finite.
@@ -218,7 +218,7 @@ def variance_optimal(
             episodes; False is the regression of the returns, weighted by ‖z_t‖².
 
     Returns:
-        A pointwise baseline. It cannot bootstrap: it is no estimate of a state's value.
+        A `StateBaseline`. It cannot bootstrap: it is no estimate of a state's value.
 
     Raises:
         ValueError: a regression that cannot be fitted.
