@@ -138,8 +138,16 @@ def test_a_setting_that_nothing_reads_is_an_error_that_names_who_would(settings,
             {"hidden": (8,)},
             r"--hidden \(8,\) sizes the layers of the default network, got it with network=Fully",
         ),
-        (Given(network=3), {}, "network=3 is not an architecture: pass a record with build and to_"),
-        (Given(algorithm=3), {}, r"algorithm=3 is not an algorithm: pass a name \(vanilla, natural"),
+        (
+            Given(network=3),
+            {},
+            "network=3 is not an architecture: pass a record with build and to_json",
+        ),
+        (
+            Given(algorithm=3),
+            {},
+            r"algorithm=3 is not an algorithm: pass a name \(vanilla, natural",
+        ),
         (
             Given(optimiser=optax.scale_by_lion()),
             {"algorithm": "natural"},

@@ -272,7 +272,7 @@ def _chosen(config: TrainConfig, given: Given, optimiser: str | None) -> dict[st
 
 
 def _with_time_limit(estimator: Any, config: TrainConfig) -> Any:
-    """A named estimator's settings, with what a time limit means where nobody said so."""
+    """A named estimator's settings, with the default of `time_limit` filled in."""
     if not isinstance(estimator, ReturnsToGo) or estimator.time_limit is not None:
         return estimator
     name = config.estimator or "gae"
