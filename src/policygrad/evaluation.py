@@ -1,4 +1,4 @@
-"""Evaluation: the return of a policy as it is trained (sampled) and as often used (greedy)."""
+"""Evaluation: the returns of a policy that samples its actions, and of one that takes the mode."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +30,8 @@ class Returns:
         ci95: 95 % interval of the mean, by Student's t over episodes.
         episodes: N.
         length_mean: mean number of steps.
-        unfinished: episodes that were stopped at the cap on steps; their return until there counts.
+        unfinished: number of episodes that were stopped at the cap on steps. Their return up to
+            there counts.
         returns: the N returns.
     """
 
@@ -43,7 +44,7 @@ class Returns:
 
     @classmethod
     def of(cls, played: Played) -> "Returns":
-        """From what episodes came to."""
+        """The statistics of the episodes that were played."""
         returns, lengths, unfinished = played
         mean, interval = mean_interval(returns)
         return cls(
@@ -63,7 +64,7 @@ class Evaluation:
     Attributes:
         deterministic: acting by the distribution's mode.
         stochastic: acting by samples.
-        seed: from which all randomness follows.
+        seed: all randomness follows from it.
         env: the environment's name.
     """
 
@@ -92,12 +93,11 @@ def evaluate(
     Args:
         run: what `train` returned, a run directory, or an `Agent`.
         env: where to evaluate; None takes the run's own environment.
-        episodes: N, of each kind. All N that begin are run to their end.
-        seed: of the environments and the samples; its stream is none that training draws from.
-        max_episode_steps: where an episode that does not end is stopped. None: the environment's
-            own limit, or 10,000.
+        episodes: N, for each of the two ways of acting. All N that begin are run to their end.
+        seed: of the environments and the sampled actions. Training draws none of the same numbers.
+        max_episode_steps: greatest length of an episode. None: the environment's limit, or 10,000.
         num_envs: environments stepped together.
-        engine: opens `env` where it is an id; None takes the run's, or the one that the id names.
+        engine: opens `env` if it is an id; None takes the run's, or the one that the id names.
 
     Raises:
         UserError: no environment is known, or a number is out of range.
@@ -128,7 +128,7 @@ def evaluate(
 def _resolve(
     run: Any, env: Any, engine: Engine | None
 ) -> tuple[Agent, Any, dict[str, Any], Engine | None]:
-    """The agent, and what opens its environment: the run's own where none is named."""
+    """The agent, and its environment, arguments and engine: the run's own if none is given."""
     kwargs: dict[str, Any] = {}
     if isinstance(run, Run):
         agent = run.agent
@@ -148,14 +148,14 @@ def _resolve(
                 )
     if env is None:
         raise UserError(
-            "no environment to evaluate in: the policy names none; pass its id (--env ID, or env= "
-            "in Python)"
+            "no environment to evaluate in: the policy does not name one; pass an environment's id "
+            "(--env ID, or env= in Python)"
         )
     return agent, env, kwargs, engine
 
 
 def check_spaces(agent: Agent, environment: Any) -> None:
-    """UserError unless the environment has the spaces that the policy was made for."""
+    """Raise UserError unless the environment has the spaces that the policy was made for."""
     for name in ("observation_space", "action_space"):
         ours, theirs = getattr(agent, name), getattr(environment, name)
         if not space_of(ours).fits(space_of(theirs)):

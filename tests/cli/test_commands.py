@@ -185,10 +185,10 @@ def test_unknown_choice(refused, flag, value, hint):
         (["--baseline", "leave-one-out", "--batch-episodes", "1"], "at least 2 episodes"),
         (
             ["--estimator", "total-return", "--time-limit", "bootstraps", "--batch-episodes", "4"],
-            "--time-limit is read by --estimator gae or td or n-step or reward-to-go, and not by",
+            "--time-limit is read by --estimator gae or td or n-step or reward-to-go, but not by",
         ),
-        (["--monitor-every", "5", "--num-envs", "1"], "--num-envs 1 leaves one"),
-        (["--monitor-every", "5", "--batch-episodes", "1"], "--batch-episodes 1 leaves one"),
+        (["--monitor-every", "5", "--num-envs", "1"], "--num-envs 1 leaves only one"),
+        (["--monitor-every", "5", "--batch-episodes", "1"], "--batch-episodes 1 leaves only one"),
         (["--env-kwargs", "{"], "--env-kwargs is not JSON"),
         (["--env-kwargs", "[1]"], "--env-kwargs must be a JSON object"),
     ],
@@ -594,15 +594,15 @@ def test_flags_of_a_run_load_no_plotting_and_no_extra():
 
 
 UNREAD = [
-    ("--clip-ratio 0.3", "--algorithm ppo, and not by --algorithm vanilla"),
-    ("--algorithm natural --step-size 0.1", "--algorithm vanilla or ppo, and not by"),
-    ("--algorithm trpo --optimiser sgd", "--algorithm vanilla or ppo, and not by"),
-    ("--optimiser sgd --adam-epsilon 0.1", "--optimiser adam, and not by --optimiser sgd"),
-    ("--estimator td --gae-lambda 0.5", "--estimator gae, and not by --estimator td"),
-    ("--n 5", "--estimator n-step, and not by --estimator gae"),
+    ("--clip-ratio 0.3", "--algorithm ppo, but not by --algorithm vanilla"),
+    ("--algorithm natural --step-size 0.1", "--algorithm vanilla or ppo, but not by"),
+    ("--algorithm trpo --optimiser sgd", "--algorithm vanilla or ppo, but not by"),
+    ("--optimiser sgd --adam-epsilon 0.1", "--optimiser adam, but not by --optimiser sgd"),
+    ("--estimator td --gae-lambda 0.5", "--estimator gae, but not by --estimator td"),
+    ("--n 5", "--estimator n-step, but not by --estimator gae"),
     (
         "--estimator reward-to-go --baseline none --batch-episodes 4 --critic-epochs 2",
-        "--baseline value-network, and not by --baseline none",
+        "--baseline value-network, but not by --baseline none",
     ),
 ]
 

@@ -139,7 +139,7 @@ def test_odd_names_are_unknown(name):
 
 @pytest.mark.parametrize("env", [3, None, object(), [Chain]], ids=["3", "None", "object", "list"])
 def test_what_is_no_environment_is_refused(env):
-    with pytest.raises(UserError, match="no environment"):
+    with pytest.raises(UserError, match="is not an environment; pass an id"):
         environments.make(env, 1)
 
 

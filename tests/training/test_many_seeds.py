@@ -221,7 +221,7 @@ def test_command_trains_evaluates_and_plots_seeds(tmp_path, monkeypatch, capsys)
         (["--seeds", "1,1"], "1 twice"),
         (["--seeds", "0,1", "--seed", "3"], "exclude each other"),
         (["--seeds", "0,1", "--jobs", "0"], "--jobs must be at least 1"),
-        (["--jobs", "2"], "--jobs 2 is for --seeds"),
+        (["--jobs", "2"], "--jobs 2 is for --seeds only"),
     ],
 )
 def test_command_refuses(flags, words, capsys, tmp_path, monkeypatch):

@@ -81,30 +81,30 @@ def test_what_is_resolved_stays_as_it_is(algorithm):
     [
         (
             {"clip_ratio": 0.3},
-            ("--clip-ratio is read by --algorithm ppo, and not by --algorithm vanilla; leave it "
+            ("--clip-ratio is read by --algorithm ppo, but not by --algorithm vanilla; leave it "
              "out, or choose --algorithm ppo"),
         ),
         (
             {"algorithm": "natural", "step_size": 0.1},
-            "--step-size is read by --algorithm vanilla or ppo, and not by --algorithm natural",
+            "--step-size is read by --algorithm vanilla or ppo, but not by --algorithm natural",
         ),
         (
             {"estimator": "td", "gae_lambda": 0.9},
-            "--gae-lambda is read by --estimator gae, and not by --estimator td",
+            "--gae-lambda is read by --estimator gae, but not by --estimator td",
         ),
-        ({"n": 3}, "--n is read by --estimator n-step, and not by --estimator gae"),
+        ({"n": 3}, "--n is read by --estimator n-step, but not by --estimator gae"),
         (
             {"estimator": "reward-to-go", "baseline": "none", "batch_episodes": 4,
              "critic_epochs": 3},
-            "--critic-epochs is read by --baseline value-network, and not by --baseline none",
+            "--critic-epochs is read by --baseline value-network, but not by --baseline none",
         ),
         (
             {"optimiser": "sgd", "adam_epsilon": 1e-8},
-            "--adam-epsilon is read by --optimiser adam, and not by --optimiser sgd",
+            "--adam-epsilon is read by --optimiser adam, but not by --optimiser sgd",
         ),
         (
             {"algorithm": "trpo", "optimiser": "sgd"},
-            "--optimiser is read by --algorithm vanilla or ppo, and not by --algorithm trpo",
+            "--optimiser is read by --algorithm vanilla or ppo, but not by --algorithm trpo",
         ),
     ],
 )  # fmt: skip
@@ -121,25 +121,33 @@ def test_a_setting_that_nothing_reads_is_an_error_that_names_who_would(settings,
         (
             Given(estimator=estimators.td()),
             {"discount": 0.9},
-            r"--discount is read by --estimator .*, and not by --estimator Estimator\(…\)",
+            r"--discount is read by --estimator .*, but not by --estimator Estimator\(…\)",
         ),
         (
             Given(algorithm=Natural(target_kl=0.02)),
             {"target_kl": 0.01},
-            r"target_kl=0\.01 was given beside algorithm=Natural\(.*; set it in the record",
+            r"target_kl=0\.01 was given with algorithm=Natural\(.*; set it in the record",
         ),
         (
             Given(algorithm=Natural()),
             {"step_size": 0.01},
-            "--step-size is read by --algorithm vanilla or ppo, and not by --algorithm natural",
+            "--step-size is read by --algorithm vanilla or ppo, but not by --algorithm natural",
         ),
         (
             Given(network=FullyConnected((4,))),
             {"hidden": (8,)},
-            r"--hidden \(8,\) sizes the layers of the default network, got it beside network=Fully",
+            r"--hidden \(8,\) sizes the layers of the default network, got it with network=Fully",
         ),
-        (Given(network=3), {}, "network=3 is no architecture: pass a record with build and to_"),
-        (Given(algorithm=3), {}, r"algorithm=3 is no algorithm: pass a name \(vanilla, natural"),
+        (
+            Given(network=3),
+            {},
+            "network=3 is not an architecture: pass a record with build and to_json",
+        ),
+        (
+            Given(algorithm=3),
+            {},
+            r"algorithm=3 is not an algorithm: pass a name \(vanilla, natural",
+        ),
         (
             Given(optimiser=optax.scale_by_lion()),
             {"algorithm": "natural"},
@@ -148,7 +156,7 @@ def test_a_setting_that_nothing_reads_is_an_error_that_names_who_would(settings,
         (
             Given(optimiser=optax.scale_by_lion()),
             {"adam_epsilon": 1e-8},
-            r"--adam-epsilon is read by --optimiser adam, and not by ",
+            r"--adam-epsilon is read by --optimiser adam, but not by ",
         ),
     ],
     ids=["policy", "estimator", "twice", "record", "network", "no network", "no record",

@@ -1,9 +1,10 @@
-"""What an algorithm is: a frozen record that says how a policy improves from a batch.
+"""An algorithm: a frozen record that says how a policy improves from a batch.
 
-A record carries its settings with their defaults, ranges and help, and two pure functions: `start`,
-what it carries from update to update, and `improve`. Its numbers are traced, so that another value
-of one compiles nothing anew; counts and words are static. One of your own is a frozen dataclass
-that subclasses `Algorithm`, decorated with `jax.tree_util.register_dataclass`.
+A record holds its settings with their defaults, ranges and help. It has two pure functions: `start`
+returns the state that is passed from update to update, and `improve` returns the improved policy.
+Its numbers are traced, so another value of one compiles nothing; counts and words are static. An
+algorithm of your own is a frozen dataclass that subclasses `Algorithm`, decorated with
+`jax.tree_util.register_dataclass`.
 """
 
 from abc import ABC, abstractmethod
@@ -27,12 +28,12 @@ Schedule = Literal["constant", "linear"]
 
 
 class Batch(NamedTuple):
-    """What an improvement is made from.
+    """What an algorithm's `improve` reads.
 
     Attributes:
         trajectories: the batch.
         psi: `[T, B]`, the weight of every score.
-        remaining: `[]`, in [0, 1]: the share of the run ahead where steps shrink, else 1.
+        remaining: `[]`, in [0, 1]: if steps shrink, the share of the run that is left; else 1.
     """
 
     trajectories: Trajectories
@@ -41,15 +42,15 @@ class Batch(NamedTuple):
 
 
 class Improved(NamedTuple):
-    """What an improvement gives.
+    """What `improve` returns.
 
     Attributes:
-        policy: the better policy.
-        improver: what the algorithm carries on.
+        policy: the improved policy.
+        improver: the algorithm's new state.
         before: distributions of the policy that acted, in the units of `policies.meeting.units`.
-        gradient_norm: `[]`, length of the gradient before anything shortened it; logged.
+        gradient_norm: `[]`, length of the gradient, before it is shortened; logged.
         step_size: `[]`; logged.
-        more: numbers `[]` that are logged under their names too.
+        more: further numbers `[]`, logged under their names.
     """
 
     policy: Policy
@@ -67,13 +68,13 @@ class Algorithm(ABC):
     Attributes:
         entropy_coefficient: weight of the policy's entropy in what is maximised.
         step_size_schedule: constant, or linear: steps shrink to zero over the run.
-        suggests: defaults of settings that others read (the discount, the critic's passes, …) where
-            nobody gave them: name -> value.
-        sized_by_kl: the length of a step is set by a KL target, and a step size is not read.
+        suggests: defaults for settings of other records (the discount, the critic's passes, …),
+            used unless the user gives a value: name -> value.
+        sized_by_kl: whether a KL target sets the length of a step; a step size is then not read.
     """
 
     entropy_coefficient: NonNegative = 0.0
-    """Weight of the policy's entropy in what is maximised."""
+    """Weight of the entropy bonus: what is maximised includes this times the policy's entropy."""
     step_size_schedule: Schedule = field(default="constant", metadata=STATIC)
     """constant, or linear: steps shrink to zero over the run."""
 
@@ -82,7 +83,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def start(self, differentiated: PyTree) -> PyTree:
-        """What the improvement carries, before the first one: a pytree of arrays.
+        """The algorithm's state before the first update: a pytree of arrays.
 
         Args:
             differentiated: the policy's leaves that are differentiated.
@@ -92,20 +93,20 @@ class Algorithm(ABC):
     def improve(
         self, key: PRNGKeyArray, policy: Policy, improver: PyTree, batch: Batch
     ) -> Improved:
-        """A better policy. Pure; the key is consumed.
+        """The improved policy. Pure; the key is consumed.
 
         Args:
-            key: for whatever is drawn.
-            policy: that acted.
-            improver: as `start` or the update before gave it.
-            batch: what to improve from.
+            key: for random numbers.
+            policy: the policy that acted.
+            improver: the state from `start` or from the previous update.
+            batch: the batch to improve from.
         """
 
     def adapt(self, improver: PyTree, kl: Float[Array, ""], remaining: Float[Array, ""]) -> PyTree:
-        """What is carried on, once the improvement's KL is known.
+        """The algorithm's state after the KL of the update is known.
 
         Args:
-            improver: as `improve` gave it.
+            improver: the state that `improve` returned.
             kl: `[]`, nats: mean KL(old ‖ new) over the batch's states.
             remaining: `[]`, as in `Batch`.
         """
@@ -113,7 +114,7 @@ class Algorithm(ABC):
         return improver
 
     def ascent(self, policy: Policy, batch: Batch) -> tuple[PyTree, PyTree]:
-        """The policy gradient, with that of the entropy where it is wanted.
+        """The policy gradient, plus that of the entropy bonus if there is one.
 
         Returns:
             pytree like the policy, pointing uphill; and the distributions of the policy that acted,
@@ -127,9 +128,9 @@ class Algorithm(ABC):
 
 
 def traced(algorithm: Algorithm) -> Algorithm:
-    """The algorithm with arrays in place of its numbers, so that others compile nothing anew.
+    """The algorithm with arrays in place of its numbers, so that other numbers compile nothing.
 
-    An entropy coefficient of zero becomes None: what is not wanted is not computed.
+    An entropy coefficient of zero becomes None; the entropy's gradient is then not computed.
     """
     if algorithm.entropy_coefficient == 0:
         algorithm = replace(algorithm, entropy_coefficient=None)  # pyright: ignore

@@ -1,11 +1,12 @@
 """One update, whatever the algorithm: weigh, improve, refit.
 
 1. weigh every step of the batch by the estimator, with what was fitted on earlier batches
-2. improve the policy: what algorithms differ in
+2. improve the policy, in which algorithms differ
 3. refit critic and baseline (E9), then take the batch into the running statistics
 
-An update is `step`, which gives the policy that acts next, and `refit`, which is not needed before
-the next batch is weighed: whoever collects that batch may do both at once.
+An update has two parts. `step` returns the policy that acts next. `refit` fits critic and baseline;
+its result is needed only when the next batch is weighed, so it may run while that batch is
+collected.
 """
 
 from dataclasses import dataclass, field
@@ -28,15 +29,15 @@ from policygrad.policies.normaliser import update_statistics
 
 
 class LearnerState(NamedTuple):
-    """Everything that an update carries to the next.
+    """Everything that an update passes to the next one.
 
     Attributes:
         policy: observation -> distribution, with its carried statistics.
-        improver: what the algorithm's own improvement carries: optimiser state, step size.
+        improver: the algorithm's state: optimiser state, step size.
         estimator: what baseline and critic have fitted.
         reward_scale: running scale of the returns.
-        updates: `[]`, how many were made.
-        steps: transitions seen in them.
+        updates: `[]`, number of updates that were made.
+        steps: number of transitions in their batches.
     """
 
     policy: Policy
@@ -48,11 +49,11 @@ class LearnerState(NamedTuple):
 
 
 class RefitRequest(NamedTuple):
-    """What critic and baseline are refitted to, once a batch was used.
+    """What the refit of critic and baseline reads.
 
     Attributes:
         key: consumed.
-        policy: that acted.
+        policy: the policy that acted.
         trajectories: the batch, its rewards in the scale that the next batch is weighed with.
         returns: `[T, B]`, of `Estimator.weights`, in the same scale.
     """
@@ -64,12 +65,12 @@ class RefitRequest(NamedTuple):
 
 
 class Refitted(NamedTuple):
-    """What a refit gives.
+    """What a refit returns.
 
     Attributes:
         estimator: the new state of baseline and critic.
-        explained_variance: `[]`, of the batch's returns, by what was fitted to them.
-        sound: `[]`, nothing that was fitted is NaN or infinite.
+        explained_variance: `[]`, of the batch's returns, by the refitted baseline.
+        sound: `[]`, whether everything that was fitted is finite.
     """
 
     estimator: EstimatorState
@@ -78,16 +79,16 @@ class Refitted(NamedTuple):
 
 
 class UpdateInfo(NamedTuple):
-    """What an update tells of itself; numbers `[]` each.
+    """What an update reports; numbers `[]` each.
 
     Attributes:
         kl: mean KL(old ‖ new) over the batch's states, nats.
         entropy: mean entropy of the policy that acted, nats.
-        gradient_norm: before anything shortened the gradient.
-        step_size: that was taken.
+        gradient_norm: length of the gradient, before it is shortened.
+        step_size: the step size of this update.
         explained_variance_before: of the returns, by the baseline before its refit.
         reward_scale: what the batch's rewards were multiplied by.
-        more: what the algorithm logs beside these.
+        more: further numbers that the algorithm logs.
     """
 
     kl: Float[Array, ""]
@@ -102,15 +103,15 @@ class UpdateInfo(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Learner:
-    """An algorithm, an estimator, and what an update does with them.
+    """An algorithm, an estimator, and the update that uses them.
 
     Made by `learner`, which puts arrays in place of numbers.
 
     Attributes:
         algorithm: how the policy improves.
         estimator: what multiplies each score.
-        total_steps: `[]`, environment steps over which steps shrink linearly to zero; infinite
-            where they do not.
+        total_steps: `[]`, environment steps over which a linear schedule shrinks steps to zero;
+            infinite if they do not shrink.
         scale_rewards: divide rewards by the running root mean square of the discounted return.
     """
 
@@ -128,7 +129,7 @@ class Learner:
             key: consumed.
             policy: observation -> distribution.
             observation: one raw observation, for its shapes.
-            columns: of the batches: environments, or episodes.
+            columns: number of columns of a batch: environments, or episodes.
         """
         differentiated, _ = split(policy)
         return LearnerState(
@@ -151,7 +152,7 @@ class Learner:
     def step(
         self, state: LearnerState, trajectories: Trajectories, key: PRNGKeyArray
     ) -> tuple[LearnerState, RefitRequest, UpdateInfo]:
-        """An update but for its refit. Pure; the key is consumed."""
+        """An update without its refit. Pure; the key is consumed."""
         improve_key, refit_key = jax.random.split(key)
         scale, next_scale, weights = self.weigh(state, trajectories)
         improver = state.improver
@@ -186,7 +187,7 @@ class Learner:
         return after, request, info
 
     def refit(self, estimator: EstimatorState, request: RefitRequest) -> Refitted:
-        """Critic and baseline fitted to a batch that was used (E9), and how well. Pure."""
+        """Critic and baseline fitted to a batch after its use (E9), and how well they fit. Pure."""
         key, policy, trajectories, returns = request
         fitted, explained = self.estimator.fit(estimator, key, policy, trajectories, returns)
         return Refitted(fitted, explained, all_finite(fitted))
@@ -197,8 +198,7 @@ class Learner:
         """A batch's weights. Pure.
 
         Returns:
-            The scale that the batch's rewards are taken in, the scale for the next batch, and the
-            weights.
+            The scale of the batch's rewards, the scale for the next batch, and the weights.
         """
         next_scale = state.reward_scale
         if self.scale_rewards:
@@ -220,7 +220,7 @@ def learner(
     total_steps: float = float("inf"),
     scale_rewards: bool = True,
 ) -> Learner:
-    """A learner whose numbers are arrays, so that other numbers compile nothing anew.
+    """A learner whose numbers are arrays, so that other numbers compile nothing.
 
     Args:
         algorithm: how the policy improves.
@@ -237,7 +237,7 @@ def learner(
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """`[]`: no floating-point array of a pytree holds a NaN or an infinity."""
+    """`[]`: whether no floating-point array of a pytree holds a NaN or an infinity."""
     leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree) if is_array(x)]
     found = [jnp.all(jnp.isfinite(x)) for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
     return jnp.all(jnp.stack(found)) if found else jnp.bool_(True)

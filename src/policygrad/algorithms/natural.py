@@ -27,21 +27,22 @@ class NaturalStep(Algorithm):
     Attributes:
         target_kl: δ, nats: the size of the step.
         cg_iterations: at most so many products Fv; static.
-        damping: added to F's diagonal; keeps directions that the batch says nothing of in bounds.
+        damping: added to F's diagonal. It limits the step in directions about which the batch says
+            nothing.
         fisher_share: F is estimated on this share of the batch's rows; static.
 
     Source: Kakade 2001; conjugate gradients as in Schulman et al. 2015, appendix C.
     """
 
     target_kl: Positive = 0.03
-    """KL between old and new policy (nats) of one update: the size of the step."""
+    """KL between old and new policy of one update, in nats. It sets the size of the step."""
     cg_iterations: Count = field(default=10, metadata=STATIC)
     """Iterations of conjugate gradients."""
     damping: NonNegative = 0.1
     """Added to the Fisher information's diagonal."""
     fisher_share: Annotated[float, In(0, 1, open_low=True)] = field(default=1.0, metadata=STATIC)
-    """Share of a batch's rows that the Fisher information is estimated on; less is faster, and
-    noisier."""
+    """Share of a batch's steps from which the Fisher information is estimated. A smaller share is
+    faster and noisier."""
     step_size_schedule: Schedule = field(default="linear", metadata=STATIC)
     """constant, or linear: the square of the step shrinks to zero over the run."""
 
@@ -56,7 +57,7 @@ class NaturalStep(Algorithm):
     def natural_step(
         self, policy: Any, gradient: PyTree, batch: Batch
     ) -> tuple[PyTree, Float[Array, ""]]:
-        """x, and the β by which θ + β x is δ away: β = √(2 δ / xᵀ(F + damping)x)."""
+        """x, and β = √(2 δ / xᵀ(F + damping)x), by which the step θ + β x has the size δ."""
         rows = thin(policy, max(1, round(1 / self.fisher_share)), batch.trajectories)
 
         def product(v: PyTree) -> PyTree:
@@ -74,8 +75,8 @@ class NaturalStep(Algorithm):
 class Natural(NaturalStep):
     """Natural policy gradient: θ ← θ + β x, x = (F + damping)⁻¹ ĝ, β = √(2 δ / xᵀ(F + damping)x).
 
-    It is the steepest step whose KL is δ, to second order, were it not for the damping, by whose
-    share of the curvature the KL stays below δ.
+    Without damping it is, to second order, the steepest step whose KL is δ. Damping is counted as
+    curvature too, and so keeps the KL below δ.
 
     Attributes, source: as in `NaturalStep`.
     """

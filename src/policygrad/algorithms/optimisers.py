@@ -1,7 +1,7 @@
 """Optimisers by name: frozen records of settings that build an optax transformation.
 
-They give a direction without a step size of its own, which the algorithm adapts. An optax
-transformation takes the place of a record anywhere.
+They give a direction only. The algorithm multiplies it by a step size, which it adapts. An optax
+transformation may be used in place of any record.
 """
 
 from dataclasses import dataclass, field
@@ -20,10 +20,10 @@ class Adam:
     """Adam's direction."""
 
     epsilon: Positive = field(default=1e-5, metadata={"setting": "adam_epsilon"})
-    """What adam adds to the root mean square of each gradient component before it divides by it;
-    components far below it move little."""
+    """adam divides each gradient component by its root mean square plus this number. Components far
+    smaller than it change little."""
     log_std_step: Positive = 1.0
-    """How many times as long as the other parameters' a step of log-std is."""
+    """A step of log-std is this many times as long as a step of the other parameters."""
 
     def build(self) -> optax.GradientTransformation:
         """The transformation; the same object every time, so that compiled programs are reused."""
@@ -32,10 +32,10 @@ class Adam:
 
 @dataclass(frozen=True, kw_only=True)
 class RMSprop:
-    """The gradient over its running root mean square."""
+    """The gradient divided by its running root mean square."""
 
     log_std_step: Positive = 1.0
-    """How many times as long as the other parameters' a step of log-std is."""
+    """A step of log-std is this many times as long as a step of the other parameters."""
 
     def build(self) -> optax.GradientTransformation:
         """The transformation; the same object every time, so that compiled programs are reused."""
@@ -55,7 +55,8 @@ Optimiser = Adam | RMSprop | SGD | optax.GradientTransformation
 
 
 def transformation(optimiser: Optimiser) -> optax.GradientTransformation:
-    """The optax transformation that a record names, or the one that was given."""
+    """The optax transformation that a record builds; an optax transformation is returned as it
+    is."""
     if isinstance(optimiser, optax.GradientTransformation):
         return optimiser
     return optimiser.build()

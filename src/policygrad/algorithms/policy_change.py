@@ -1,7 +1,7 @@
 """How far an improvement changed a policy, and derivatives of means over a batch's states.
 
-Means are over the steps that are transitions. They are taken in chunks, and on the processors that
-share a batch.
+Means are over the steps that are transitions. They are computed in chunks, and on all processors
+that share a batch.
 """
 
 from collections.abc import Callable
@@ -75,10 +75,10 @@ def compare(
 
 
 def entropy_gradient(policy: Policy, trajectories: Trajectories) -> PyTree:
-    """The gradient of the summed entropy, over what a policy gradient is divided by.
+    """The gradient of the summed entropy, divided by the denominator of a policy gradient.
 
-    A coefficient weighs it against the gradient of the returns alike for segments (means over
-    steps) and whole episodes (sums over steps, means over episodes).
+    So a coefficient weighs it against the gradient of the returns in the same way for segments
+    (means over steps) and for whole episodes (sums over steps, means over episodes).
     """
     differentiated, rest = split(policy)
     entropy = meeting.over_steps(policy, lambda p: p.entropy())
@@ -101,12 +101,13 @@ def gradient_of_mean(
 ) -> PyTree:
     """The gradient of the mean over the batch's steps of a function of the policy's distributions.
 
-    It is taken chunk by chunk and on the processors that share a batch. A function that reads
-    distributions must be differentiated in here: from outside, what processors share counts twice.
+    It is computed chunk by chunk, and on all processors that share a batch. Differentiate a
+    function of distributions here: differentiated from outside, rows that processors share would
+    count twice.
 
     Args:
         f: (distribution, one step of each of `more`) -> a number; differentiated in the first.
-        policy: at whose parameters the gradient is taken.
+        policy: the gradient is taken at its parameters.
         trajectories: the batch.
         more: pytrees of `[T, B, ...]`; held constant.
 
@@ -122,7 +123,7 @@ def gradient_of_mean(
         def summed(differentiated: PyTree) -> Array:
             found = meeting.distributions_of(combine(differentiated, rest), seen)
             values = of_step(found, *given)
-            # selected, not multiplied: what is not finite in padding stays out of the gradient
+            # selected, not multiplied, so that a NaN in the padding does not enter the gradient
             return jnp.sum(jax.lax.select(valid, values, jnp.zeros_like(values)))
 
         return jax.grad(summed)(differentiated)
@@ -136,9 +137,9 @@ def fisher_product(policy: Policy, vector: PyTree, trajectories: Trajectories) -
     """F v, F = E[z zᵀ] the Fisher information: the Hessian of the mean KL at the policy itself.
 
     Args:
-        policy: at whose parameters F is taken.
+        policy: F is taken at its parameters.
         vector: pytree like the gradient.
-        trajectories: whose states the mean is over.
+        trajectories: the mean is over its states.
 
     Returns:
         pytree like the vector.
@@ -169,8 +170,8 @@ def _sum(
 
 
 def thin(policy: Policy, stride: int, trajectories: Trajectories) -> Trajectories:
-    """One step of every `stride`, shifted from lane to lane so that all times are seen; of a policy
-    with memory one lane of every `stride`.
+    """One step of every `stride`, shifted from lane to lane so that all times are seen. For a
+    policy with memory: one lane of every `stride`.
 
     Only what `meeting.units` reads of a record is thinned.
     """

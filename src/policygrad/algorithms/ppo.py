@@ -29,20 +29,23 @@ from policygrad.policies import meeting
 class PPO(Algorithm):
     """PPO: ascends E[min(ρ Ψ, clip(ρ, 1−ε, 1+ε) Ψ)], ρ = π_new/π_old, by minibatches.
 
-    Means are over the valid steps of a minibatch. A policy with memory is given whole lanes.
+    Means are over the valid steps of a minibatch. A policy with memory gets minibatches of whole
+    lanes.
 
     Attributes:
-        optimiser: a record of `algorithms.optimisers`, or a direction-giving optax transformation
-            of the (descent) gradient; static.
+        optimiser: a record of `algorithms.optimisers`, or an optax transformation that turns the
+            (descent) gradient into a direction; static.
         step_size: initial step size.
         clip_ratio: ε.
         epochs: passes over the batch; static.
-        minibatches: parts that each pass is cut into; static.
-        target_kl: nats; the step size follows the KL of whole updates as in `Vanilla`; 0 leaves it.
-        max_global_norm: each minibatch's gradient is shortened to this length; 0 for no limit.
+        minibatches: number of minibatches in each pass; static.
+        target_kl: nats; the step size adapts to the KL of whole updates, as in `Vanilla`; 0: it
+            does not adapt.
+        max_global_norm: greatest length of each minibatch's gradient; a longer one is shortened to
+            it. 0: no limit.
 
-    Bias: the first minibatch's gradient is the policy gradient; later ones are of samples that an
-    older policy drew, and Ψ is not corrected for it.
+    Bias: the gradient of the first minibatch is the policy gradient. Later minibatches use samples
+    of an older policy, and Ψ is not corrected for that.
 
     Source: Schulman et al. 2017, equation 7.
     """
@@ -51,16 +54,16 @@ class PPO(Algorithm):
     step_size: Positive = 3e-4
     """Initial step size of the policy."""
     clip_ratio: Positive = 0.2
-    """Bound on how far a probability ratio pays."""
+    """A probability ratio beyond 1 ± this number gives no further gain."""
     epochs: Count = field(default=10, metadata=STATIC | {"setting": "ppo_epochs"})
     """Passes over each batch."""
     minibatches: Count = field(default=32, metadata=STATIC | {"setting": "ppo_minibatches"})
-    """Parts that each of the passes is cut into."""
+    """Minibatches in each pass."""
     target_kl: NonNegative = 0.0
-    """KL between old and new policy (nats) of one update, which the step size is adapted to hold;
-    0: fixed step."""
+    """KL between old and new policy of one update, in nats. The step size adapts to hold it; 0: it
+    does not adapt."""
     max_global_norm: NonNegative = 0.5
-    """The gradient is shortened to this length; 0: no limit."""
+    """The greatest length of the gradient; a longer one is shortened to it. 0: no limit."""
     step_size_schedule: Schedule = field(default="linear", metadata=STATIC)
     """constant, or linear: steps shrink to zero over the run."""
 

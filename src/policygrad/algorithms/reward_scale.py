@@ -16,7 +16,7 @@ class RewardScale(NamedTuple):
 
     Attributes:
         steps_seen: `[]`, steps seen.
-        mean_square: `[]`, of G_t = r_t + γ G_{t−1}, which starts anew with every episode.
+        mean_square: `[]`, of G_t = r_t + γ G_{t−1}, which starts at zero in every episode.
         running: `[B]`, G of the episodes that are running (zeros for whole episodes).
     """
 
@@ -26,7 +26,7 @@ class RewardScale(NamedTuple):
 
     @classmethod
     def init(cls, columns: int) -> "RewardScale":
-        """The scale before anything was seen: 1."""
+        """The scale before the first batch: 1."""
         return cls(jnp.zeros(()), jnp.zeros(()), jnp.zeros(columns))
 
     def update(self, trajectories: Trajectories, discount: Scalar) -> "RewardScale":
@@ -55,9 +55,9 @@ class RewardScale(NamedTuple):
         )
 
     def known_by(self, updated: "RewardScale") -> "RewardScale":
-        """The scale that a batch is weighed with: this one, before the batch was seen.
+        """The scale that a batch is weighed with: this one, which does not contain the batch.
 
-        The first batch of all has none before it, and takes the one that it leads to itself.
+        The first batch has none before it. It is weighed with the scale computed from itself.
         """
         first = self.steps_seen == 0
         return jax.tree.map(lambda new, old: jnp.where(first, new, old), updated, self)
@@ -70,7 +70,8 @@ class RewardScale(NamedTuple):
     def factor(self) -> Float[Array, ""]:
         """`[]`, what rewards are multiplied by: 1/√(mean G²), or 1 while every reward was zero.
 
-        About zero and not about the mean: a constant reward has no variance but does have a size.
+        The mean square is about zero, not about the mean: a constant reward has no variance, but it
+        does have a size.
         """
         silent = self.mean_square == 0
         return jnp.where(silent, 1.0, jax.lax.rsqrt(jnp.where(silent, 1.0, self.mean_square)))

@@ -14,7 +14,7 @@ Number = float | Float[Array, ""]
 
 
 class StepSize(NamedTuple):
-    """An optimiser and the step size that its direction is taken with.
+    """The state of an optimiser, and the step size that multiplies its direction.
 
     Attributes:
         optimiser: state of the optax transformation.
@@ -28,7 +28,7 @@ class StepSize(NamedTuple):
 def start_step_size(
     optimiser: optax.GradientTransformation, step_size: Number, differentiated: PyTree
 ) -> StepSize:
-    """Before the first step."""
+    """The state before the first step."""
     return StepSize(compiled(optimiser.init)(differentiated), jnp.asarray(step_size, jnp.float32))
 
 
@@ -52,9 +52,9 @@ def adapt_step_size(
 ) -> StepSize:
     """The step size of the next update: ×1.5 below half the target KL, /1.5 above twice it.
 
-    A target of 0 leaves it as it is. The KL goes with the square of the step, so that a step that
-    shrinks has a target that shrinks with the square of what remains: else the one would undo the
-    other.
+    A target of 0 leaves it as it is. The KL is proportional to the square of the step. If the step
+    shrinks over the run, the target therefore shrinks with the square of what remains. Otherwise
+    the adaptation would undo the schedule.
     """
     target_now = target * remaining**2
     factor = jnp.where(kl > 2 * target_now, 1 / 1.5, jnp.where(kl < target_now / 2, 1.5, 1.0))

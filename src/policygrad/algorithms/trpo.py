@@ -1,4 +1,4 @@
-"""Trust region policy optimisation: the natural step, halved until it keeps what it promised."""
+"""Trust region policy optimisation: the natural step, halved until it is an improvement."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,13 +21,13 @@ from policygrad.gradients.scores import log_probs_of
 class TRPO(NaturalStep):
     """Trust region policy optimisation: the natural step, with a line search along it.
 
-    A step is taken if the surrogate E[Ψ π_new/π_old], with the entropy bonus where there is one,
-    rises and KL(old ‖ new) stays below `kl_slack` δ; if none of `backtracks` halvings does, the
-    policy stays as it is.
+    A step is taken if the surrogate E[Ψ π_new/π_old], with the entropy bonus if there is one, rises
+    and KL(old ‖ new) stays below `kl_slack` δ. If this does not hold after `backtracks` halvings
+    either, the policy stays as it is.
 
     Attributes:
-        backtracks: how often the step is halved at most; static.
-        kl_slack: by how much the measured KL may exceed δ.
+        backtracks: greatest number of halvings of the step; static.
+        kl_slack: the measured KL may be up to this many times δ.
 
     Other attributes: as in `NaturalStep`.
 
@@ -35,9 +35,9 @@ class TRPO(NaturalStep):
     """
 
     backtracks: Count = field(default=10, metadata=STATIC)
-    """How often a step is halved at most."""
+    """Greatest number of halvings of a step."""
     kl_slack: Positive = 1.5
-    """A step's measured KL may be so many times the target."""
+    """A step's measured KL may be up to this many times the target."""
 
     def improve(
         self, key: PRNGKeyArray, policy: Any, improver: tuple[()], batch: Batch

@@ -27,22 +27,23 @@ class Vanilla(Algorithm):
     """Vanilla policy gradient: θ ← θ + α · direction(ĝ), ĝ = mean Σ Ψ_t z_t.
 
     Attributes:
-        optimiser: a record of `algorithms.optimisers`, or a direction-giving optax transformation
-            of the (descent) gradient, without a step size of its own; static.
+        optimiser: a record of `algorithms.optimisers`, or an optax transformation that turns the
+            (descent) gradient into a direction, without its own step size; static.
         step_size: initial step size α.
         target_kl: nats; the step size is divided by 1.5 after an update whose KL exceeds twice the
             target, and multiplied by 1.5 after one below half of it. 0 leaves it as it is.
-        max_global_norm: the gradient is shortened to this length; 0 for no limit.
+        max_global_norm: greatest length of the gradient; a longer one is shortened to it. 0: no
+            limit.
     """
 
     optimiser: Optimiser = field(default=Adam(log_std_step=10.0), metadata=STATIC)
     step_size: Positive = 1e-3
     """Initial step size of the policy."""
     target_kl: NonNegative = 0.01
-    """KL between old and new policy (nats) of one update, which the step size is adapted to hold;
-    0: fixed step."""
+    """KL between old and new policy of one update, in nats. The step size adapts to hold it; 0: it
+    does not adapt."""
     max_global_norm: NonNegative = 0.0
-    """The gradient is shortened to this length; 0: no limit."""
+    """The greatest length of the gradient; a longer one is shortened to it. 0: no limit."""
 
     def start(self, differentiated: PyTree) -> StepSize:
         return start_step_size(transformation(self.optimiser), self.step_size, differentiated)

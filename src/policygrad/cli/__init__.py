@@ -13,8 +13,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(argv: list[str]) -> int:
-    """Run the command; its exit code. A mistake is one line on stderr, without a traceback."""
-    # the command must stay usable where its output is cut off, as by `| head`
+    """Run the command; returns its exit code. A mistake prints one line on stderr, no traceback."""
+    # a closed pipe, as with `| head`, is not an error
     try:
         match argv[:1]:
             case ["train"]:
@@ -38,7 +38,7 @@ def run(argv: list[str]) -> int:
 
 
 def _other(argv: list[str]) -> int:
-    """The commands whose flags do not follow from one another, and the overview of all."""
+    """Run the commands whose flags do not depend on one another, or show the overview of all."""
     import tyro
 
     from policygrad.cli import commands
@@ -61,12 +61,12 @@ def _other(argv: list[str]) -> int:
 
 
 def print_error(error: PolicygradError) -> None:
-    """One line on stderr; where an environment raised, its own traceback above it."""
+    """Print one line on stderr; if an environment raised, its traceback first."""
     if error.exit_code == 1 and error.__cause__ is not None:
         import traceback
 
         traceback.print_exception(error.__cause__, file=sys.stderr)
     first, *rest = str(error).splitlines()
     if error.exit_code == 1 and error.__cause__ is None and rest:
-        print("\n".join(rest), file=sys.stderr)  # of a worker process, which sent it as text
+        print("\n".join(rest), file=sys.stderr)  # the traceback of a worker process, sent as text
     print(f"policygrad: {first}", file=sys.stderr)

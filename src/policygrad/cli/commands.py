@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 from policygrad.core.errors import UserError
 from policygrad.devices.starting import prepare_jax
 
-Json = Annotated[bool, arg(help="Print the result as JSON, alone, on stdout.")]
+Json = Annotated[bool, arg(help="Print only the result, as JSON, on stdout.")]
 RunPath = Annotated[Path, arg(help="Run directory.", metavar="RUN")]
 
 
@@ -27,7 +27,7 @@ def diagnose() -> int:
 def resume(
     run: Positional[RunPath],
     total_steps: Annotated[
-        int | None, arg(help="Train to this total, in place of the one asked for at first.")
+        int | None, arg(help="New total number of steps. Default: the run's own.")
     ] = None,
     json: Json = False,
 ) -> int:
@@ -42,8 +42,8 @@ def resume(
         result = entry.resume(run, total_steps=total_steps, on_update=progress.update)
     if result.summary["resumed_exactly"] is False:
         print(
-            "policygrad: the environments could not be brought back to where they were, and began "
-            "fresh episodes; the result differs from that of an uninterrupted run",
+            "policygrad: the environments could not be brought back to where they were. They began "
+            "fresh episodes, so the result differs from that of an uninterrupted run.",
             file=sys.stderr,
         )
     return report_run(result, json)
@@ -54,11 +54,11 @@ def evaluate(
     env: Annotated[
         str | None, arg(help="Environment to evaluate in. Default: the run's own.")
     ] = None,
-    episodes: Annotated[int, arg(help="Episodes of each kind.")] = 100,
-    seed: Annotated[int, arg(help="Of environments and samples.")] = 0,
+    episodes: Annotated[int, arg(help="Episodes for each of the two ways of acting.")] = 100,
+    seed: Annotated[int, arg(help="Seed of the environments and of the sampled actions.")] = 0,
     max_episode_steps: Annotated[
         int | None,
-        arg(help="Stop an episode here. Default: the environment's own limit, or 10000."),
+        arg(help="Greatest length of an episode. Default: the environment's limit, or 10000."),
     ] = None,
     num_envs: Annotated[int, arg(help="Environments stepped together.")] = 32,
     json: Json = False,
@@ -99,7 +99,7 @@ def evaluate(
 
 
 def report_seeds(results: dict[str, Any], json: bool) -> int:
-    """Print the evaluations of several seeds, and the IQM over them; the exit code."""
+    """Print the evaluations of several seeds, and the IQM over them; returns the exit code."""
     from policygrad.maths.intervals import iqm_interval
 
     kinds = ("deterministic", "stochastic")
@@ -124,7 +124,7 @@ def report_seeds(results: dict[str, Any], json: bool) -> int:
 
 def plot(
     runs: Positional[Annotated[list[Path], arg(help="Run directories.", metavar="RUN")]],
-    out: Annotated[Path, arg(help="File to write; its ending says the format.")] = Path(
+    out: Annotated[Path, arg(help="File to write; its ending selects the format.")] = Path(
         "learning_curves.png"
     ),
     json: Json = False,
@@ -160,7 +160,9 @@ def parse_seeds(text: str) -> list[int]:
         except ValueError as error:
             raise UserError(f"--seeds takes 0..4 or 0,3,7, got {text!r}") from error
         if high < low or low < 0:
-            raise UserError(f"--seeds takes 0..4 or 0,3,7, rising from 0 on, got {text!r}")
+            raise UserError(
+                f"--seeds takes 0..4 or 0,3,7, with rising ranges from 0 on, got {text!r}"
+            )
         if high - low >= 10_000:
             raise UserError(f"--seeds names more than 10000 seeds, got {text!r}")
         seeds += range(low, high + 1)
@@ -179,14 +181,14 @@ def parse_kwargs(text: str) -> dict[str, Any]:
 
 
 def planned_steps(run: Path) -> int:
-    """The total that a run was asked for."""
+    """The total number of steps in a run's settings."""
     from policygrad.runs import RunDirectory
 
     return int(RunDirectory.open(run).read_config().get("config", {}).get("total_steps", 0))
 
 
 def report_run(run: Any, as_json: bool) -> int:
-    """Print how a run ended; the exit code."""
+    """Print how a run ended; returns the exit code."""
     if as_json:
         print_json(run.summary)
     else:
@@ -209,7 +211,7 @@ def report_run(run: Any, as_json: bool) -> int:
 
 
 def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:
-    """One JSON value on stdout, with null for what JSON has no number for."""
+    """Print one JSON value on stdout, with null in place of NaN and infinity."""
     from policygrad.core.plain import to_json
 
     print(json_module.dumps(to_json(data), indent=1))

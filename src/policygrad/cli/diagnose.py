@@ -16,31 +16,31 @@ DESCRIPTION = "Say what is wrong with a run, most likely cause first, and what t
 PROBE_STEPS = 20_480
 RUN_HELP = "Run directory, finished or not."
 ENV_HELP = (
-    "In place of a run: train a short one here, with the settings below, and diagnose that. With a "
-    "run: look at fresh episodes of this environment."
+    "Without RUN: train a short run in this environment with the settings below, and diagnose it. "
+    "With RUN: the environment of the fresh episodes."
 )
 REPORT_HELP = (
-    "Also write report.html, one page of findings and pictures, into this directory, the pictures "
-    "as PNG files, and every number as report.json."
+    "Also write a report into this directory: report.html, one page of findings and pictures, the "
+    "pictures as PNG files, and every number as report.json."
 )
 Run = Annotated[Path | None, arg(help=RUN_HELP, metavar="[RUN]")]
 Report = Annotated[Path | None, arg(metavar="DIR", help=REPORT_HELP)]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Diagnose; the exit code."""
+    """Run `policygrad diagnose`; returns the exit code."""
     prepare_jax()
     from policygrad.cli.options import Argument, parse
 
     kwargs_help = "Arguments of the environment, as JSON."
-    gradients_help = "Measure the gradient on them too, which takes the longest."
+    gradients_help = "Also measure the gradient on the fresh episodes; this takes longest."
     own = {
         "": [Argument("run_path", Positional[Run], None)],
         "diagnosis": [
-            Argument("episodes", Annotated[int, arg(help="Fresh episodes to look at.")], 64),
+            Argument("episodes", Annotated[int, arg(help="Number of fresh episodes.")], 64),
             Argument("gradients", Annotated[bool, arg(help=gradients_help)], True),
             Argument("report", Report, None),
-            Argument("out", Annotated[Path | None, arg(help="Write the JSON here too.")], None),
+            Argument("out", Annotated[Path | None, arg(help="Also write the JSON here.")], None),
             Argument("json", Json, False),
         ],
         "environment": [
@@ -70,7 +70,7 @@ def diagnose(
     report: Path | None,
     json: bool,
 ) -> int:
-    """Look, write down and show; the exit code."""
+    """Diagnose, write the files and show the result; returns the exit code."""
     if report is not None:
         _make_folder(report)
     from policygrad.cli.progress import Progress
@@ -117,7 +117,9 @@ def _check(
     if run is None and env is None:
         raise UserError("nothing to diagnose; name a run directory, or an environment (--env ENV)")
     if run is not None and config != type(config)(seed=config.seed, total_steps=PROBE_STEPS):
-        raise UserError(f"{run} has its own settings; leave out those of train, or leave out RUN")
+        raise UserError(
+            f"{run} has its own settings; leave out the settings of train, or leave out RUN"
+        )
     if run is not None and env_kwargs:
         raise UserError(f"{run} has its own --env-kwargs; leave them out, or leave out RUN")
     if out is not None and not out.parent.is_dir():
@@ -127,7 +129,7 @@ def _check(
 
 
 def _make_folder(report: Path) -> None:
-    """Before minutes of work, not after."""
+    """Make the folder first, so that an error comes before minutes of work."""
     try:
         report.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -164,4 +166,4 @@ def show(result: Any, name: str) -> None:
             Padding(Text(f"({finding.name}; {finding.source})", style="dim"), (0, 0, 0, 3))
         )
     for note in examination.notes:
-        console.print(Text(f"not looked at: {note}", style="dim"))
+        console.print(Text(f"not examined: {note}", style="dim"))

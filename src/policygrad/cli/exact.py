@@ -28,14 +28,14 @@ class TaskFlags:
     """A task of the gallery, such as short-corridor, or a Gymnasium environment that carries its
     model, such as FrozenLake-v1."""
     theta: Annotated[str | None, arg(metavar="NUMBERS")] = None
-    """The softmax policy's parameters, separated by commas or spaces. Default: the task's own,
+    """The softmax policy's parameters, separated by commas or spaces. Default: the task's own;
     zeros for an environment."""
     discount: float | None = None
-    """γ. Default: 1, or what the task is there to show."""
+    """The discount γ. Default: that of the task, in most cases 1."""
     horizon: int | None = None
     """Number of steps. Default: the task's own."""
     seed: int | None = None
-    """Of the task random."""
+    """Seed of the task named random."""
     env_kwargs: str = "{}"
     """Arguments of the task, as JSON: '{"is_slippery": false}'."""
 
@@ -45,20 +45,21 @@ class EstimatorFlags:
     """Which estimators, and their settings."""
 
     estimator: Annotated[tuple[str, ...], arg(metavar="NAMES")] = ()
-    """Only these: total-return, reward-indexed, reward-to-go, n-step, gae, td, all-action."""
+    """Show only these estimators: total-return, reward-indexed, reward-to-go, n-step, gae, td,
+    all-action."""
     baseline: Annotated[tuple[str, ...], arg(metavar="NAMES")] = ()
-    """Only these: none, constant (J), best-constant, time-dependent, leave-one-out, value (V),
-    optimal."""
+    """Show only these baselines: none, constant (J), best-constant, time-dependent, leave-one-out,
+    value (V), optimal."""
     gae_lambda: float = 0.95
     """λ of gae."""
     n: int = 3
-    """Number of rewards of n-step."""
+    """How many rewards n-step sums before it bootstraps."""
     batch_episodes: int = 2
     """Episodes in a batch of leave-one-out."""
     discounted_states: bool = True
-    """Keep the factor γ^t, which makes the gradient that of J."""
+    """Keep the factor γ^t of each score. The gradient is then that of J."""
     critic_scale: float = 1.0
-    """The critic of gae, td and n-step is the exact V times this."""
+    """The critic of gae, td and n-step is the exact V times this number."""
 
 
 def exact(
@@ -118,7 +119,7 @@ def _exact_estimators(
 
 
 def join_theta(argv: Sequence[str]) -> list[str]:
-    """`--theta -1,2 3` as `--theta=-1,2,3`: a number's minus sign is no flag's."""
+    """`--theta -1,2 3` as `--theta=-1,2,3`, so that a minus sign does not look like a flag."""
     out: list[str] = []
     taking = False
     for argument in argv:

@@ -28,7 +28,7 @@ from policygrad.training.config import (
 )
 from policygrad.training.resolve import Given, Records, records_of, refuse_unread
 
-# choices, and what else decides which settings are read
+# the choices and the other settings that decide which settings are read
 DECISIVE = ("algorithm", "estimator", "baseline", "optimiser", "time_limit", "batch_episodes")
 CHOICES = {
     "algorithm": get_args(AlgorithmName),
@@ -42,12 +42,12 @@ ENVIRONMENT = ("num_envs", "processes", "max_episode_steps")
 
 
 class Argument(NamedTuple):
-    """An argument of a command that is no setting of a run.
+    """An argument of a command that is not a setting of a run.
 
     Attributes:
-        name: its flag is made from it.
+        name: the flag is made from it.
         kind: its annotation, with `tyro.conf.arg` for help.
-        default: MISSING where it must be given.
+        default: MISSING if the argument is required.
     """
 
     name: str
@@ -63,13 +63,13 @@ def parse(
     description: str,
     defaults: Mapping[str, Any],
 ) -> tuple[dict[str, Any], TrainConfig]:
-    """The command's own arguments by name, and the configuration that was asked for.
+    """The command's own arguments by name, and the configuration from the flags.
 
     Args:
         argv: what follows the name of the command.
         own: the command's own arguments, by the group that shows them; "" for no group.
         prog, description: shown by `--help`.
-        defaults: settings whose default is another one for this command.
+        defaults: settings whose default differs for this command.
 
     Raises:
         UserError: an unknown choice, or a flag that nothing reads with these choices.
@@ -160,7 +160,7 @@ def _as_field(argument: Argument) -> tuple[str, Any, Any]:
 
 
 def flags_in(argv: Sequence[str]) -> dict[str, str | None]:
-    """The flags that were given, as names of settings, and the text behind each, if any."""
+    """The flags that were given, as names of settings, and the text after each, if any."""
     found: dict[str, str | None] = {}
     for word, following in zip_longest(argv, argv[1:]):
         if not word.startswith("--"):
@@ -175,7 +175,7 @@ def flags_in(argv: Sequence[str]) -> dict[str, str | None]:
 
 
 def spelled(argv: Sequence[str]) -> list[str]:
-    """Choices as they are spelled here, whatever their case, with _ or -.
+    """Choices in this library's spelling; a user may write them in any case, with _ or -.
 
     Raises:
         UserError: a choice that does not exist, with the nearest one.

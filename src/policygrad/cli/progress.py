@@ -1,4 +1,4 @@
-"""Live progress on stderr: a small table on a terminal, a line now and then elsewhere."""
+"""Live progress on stderr: a small table on a terminal, a line every few seconds elsewhere."""
 
 import time
 from typing import Any
@@ -26,7 +26,7 @@ TERMINAL_SECONDS, LINE_SECONDS = 0.2, 5.0
 class Progress:
     """A context manager that shows the metrics of the newest update.
 
-    Drawn from `update` alone, at most five times a second, so that nothing runs beside training.
+    Only `update` draws it, at most five times a second, so that no thread runs beside training.
     """
 
     def __init__(self, title: str, total_steps: int) -> None:
@@ -111,7 +111,7 @@ class SeedsProgress:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        if any(self._newest.values()):  # else it ended before it began, and the error says why
+        if any(self._newest.values()):  # else the error says why
             self._draw()
         if self._live:
             self._display.stop()

@@ -16,12 +16,12 @@ DESCRIPTION = "Train a policy, and write a run directory."
 ENV_HELP = "CartPole-v1, module:Env-v0, gymnax/CartPole-v1 …"
 OUT_HELP = "Directory to write the run to. Default: runs/ENV-seedN."
 KWARGS_HELP = "Arguments of the environment, as JSON: '{\"gravity\": 5.0}'."
-SEEDS_HELP = "Train many at once, each into a directory of its own in OUT: 0..4, or 0,3,7."
-JOBS_HELP = "With --seeds: worker processes at a time. Default: one a processor."
+SEEDS_HELP = "Train with several seeds at once, each in its own directory in OUT: 0..4, or 0,3,7."
+JOBS_HELP = "With --seeds: number of worker processes. Default: one for each processor."
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train; the exit code."""
+    """Run `policygrad train`; returns the exit code."""
     prepare_jax()
     from policygrad.cli.options import Argument, parse
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             given["env"], config, seeds, given["jobs"], given["out"], kwargs, given["json"]
         )
     if given["jobs"] is not None:
-        raise UserError(f"--jobs {given['jobs']} is for --seeds; add --seeds 0..4, or leave it out")
+        raise UserError(f"--jobs {given['jobs']} is for --seeds only; add --seeds 0..4, or omit it")
     return _train(given["env"], config, given["out"], kwargs, given["json"])
 
 
@@ -76,7 +76,7 @@ def _train_seeds(
     env_kwargs: dict[str, Any],
     json: bool,
 ) -> int:
-    """Train many seeds at once; the exit code."""
+    """Train many seeds at once; returns the exit code."""
     import policygrad
     from policygrad.cli.progress import SeedsProgress
     from policygrad.runs import fresh_directory

@@ -1,1 +1,1 @@
-"""What everything stands on: the record, how modules split, errors, checks."""
+"""What every other folder uses: the record of a rollout, how modules split, errors, checks."""

@@ -2,7 +2,7 @@
 
 
 class PolicygradError(Exception):
-    """Base of what this library raises on purpose.
+    """Base class of all errors that this library raises on purpose.
 
     Attributes:
         exit_code: what the command exits with.
@@ -12,13 +12,13 @@ class PolicygradError(Exception):
 
 
 class UserError(PolicygradError):
-    """A mistake in what was asked for: the message names the value, its place and the remedy."""
+    """A mistake in the arguments. The message names the value, its place and what to do."""
 
     exit_code = 2
 
 
 class UnsupportedSpaceError(UserError):
-    """An observation or action space that no policy here can read or act in."""
+    """An observation or action space that this library's policies do not support."""
 
 
 class RunError(UserError):

@@ -18,7 +18,7 @@ from policygrad.core.errors import UserError
 
 @dataclass(frozen=True)
 class In:
-    """A range, closed unless said otherwise, that a number must lie in."""
+    """A range that a number must lie in; the ends belong to it unless `open_low` says otherwise."""
 
     low: float
     high: float = math.inf

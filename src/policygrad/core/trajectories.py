@@ -55,7 +55,7 @@ class Trajectories:
 
 
 def cut_mask(trajectories: Trajectories) -> Bool[Array, "T B"]:
-    """Rows that own a row of `cut_observations`: truncated steps, and a segment's last row."""
+    """The rows that have a row in `cut_observations`: truncated steps, and a segment's last row."""
     truncated = trajectories.truncated & ~trajectories.terminated
     cuts = jnp.asarray(trajectories.valid & truncated)
     if trajectories.whole_episodes:
@@ -84,7 +84,7 @@ def successor_values(
 
     Returns:
         `[T, B]`: `values[t + 1]`, or the next unused row of `cut_values` where step t is a cut.
-        Behind a terminated step the entry means nothing, and no recursion reads it.
+        The entry of a terminated step is meaningless; no recursion reads it.
     """
     cuts = cut_mask(trajectories)
     rank = jnp.cumsum(cuts, axis=0) - 1
@@ -118,7 +118,7 @@ def join_lanes(records: Sequence[Trajectories]) -> Trajectories:
 
 
 def gradient_denominator(trajectories: Trajectories) -> Float[Array, ""]:
-    """What a sum over the valid steps is divided by in a gradient.
+    """The denominator of the gradient: a sum over valid steps is divided by this number.
 
     Whole episodes: the number of episodes, so that the gradient is a sum over steps and a mean over
     episodes. Segments: the number of valid steps, so that it is a mean over steps

@@ -1,8 +1,8 @@
-"""The rows of a batch a few hundred at a time, so that all between them stays in the near cache.
+"""Chunks of a few hundred rows of a batch, so that intermediate results stay in the near cache.
 
-A sum of gradients over 32,768 rows of a 64×64 network takes half as long in chunks as at once on
-one core (docs/performance.md). Where a batch is cut into parts, each part is cut into chunks.
-A GPU is filled by many rows at once instead, and its chunks are only there to bound memory.
+On one core, a sum of gradients over 32,768 rows of a 64×64 network takes half as long in chunks as
+at once (docs/performance.md). If a batch is cut into parts, each part is cut into chunks. A GPU
+needs many rows at once; its chunks are large, and only limit memory.
 """
 
 from collections.abc import Callable
@@ -31,9 +31,9 @@ def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int | None 
     """f(rows), where f is a sum over rows, taken chunk by chunk.
 
     Args:
-        f: pytree of `[n, ...]` -> pytree of sums over n; called with n of `size` or less, or with
-            all rows where they are fewer than two chunks. Derivatives are taken inside of it:
-            where rows are shared, reverse differentiation from outside would count them twice.
+        f: pytree of `[n, ...]` -> pytree of sums over n. It is called with at most `size` rows, or
+            with all rows if they are fewer than two chunks. Take derivatives inside of f: if rows
+            are shared, reverse differentiation from outside would count them twice.
         rows: pytree of `[N, ...]`.
         size: rows of a chunk; None for `chunk_rows()`.
     """
@@ -43,7 +43,7 @@ def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int | None 
 def sum_and_map_in_chunks(
     f: Callable[[PyTree], tuple[PyTree, PyTree]], rows: PyTree, size: int | None = None
 ) -> tuple[PyTree, PyTree]:
-    """f(rows), where the first of what f gives is a sum over rows and the second holds one of each.
+    """f(rows), where f returns a sum over rows, and results with one entry for each row.
 
     Args:
         f: pytree of `[n, ...]` -> sums over n, and pytree of `[n, ...]`; as in `sum_in_chunks`.
@@ -87,11 +87,12 @@ def map_in_chunks(f: Callable[[Any], PyTree], rows: PyTree) -> PyTree:
 
 
 def _are_shared(rows: int) -> bool:
-    """Whether so many rows are: as many in each part, and a chunk at least."""
+    """Whether parts share so many rows: equally many each, and at least one chunk."""
     parts = current().parts
     return parts > 1 and rows % parts == 0 and rows >= parts * chunk_rows()
 
 
 def _joined(x: Array) -> Array:
-    """`[m, n, ...]` as `[m·n, ...]`: not by a −1, since an array of no numbers has any length."""
+    """`[m, n, ...]` as `[m·n, ...]`; the length is given, since −1 is ambiguous for an empty
+    array."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])

@@ -1,9 +1,9 @@
 """Compiled programs: which are ours, when they are freed, and calls from another thread.
 
-Each compiled program holds some of the memory maps of a process, of which Linux grants 65,530.
-Some seventy trainings and diagnoses, one after another, would use them up, and a process that has
-none left ends when it compiles. Before that the programs of this library's functions are freed.
-Programs of other code in the process, which calls this library, are never touched.
+Each compiled program holds some memory maps of the process. Linux allows a process 65,530 of them.
+Some seventy trainings and diagnoses in one process would use them up, and compiling would then end
+the process. Before that happens, the programs of this library's functions are freed. Programs of
+other code in the process are never touched.
 """
 
 import gc
@@ -39,10 +39,10 @@ def compiled(function: Callable[P, T], **options: Any) -> Callable[P, T]:
 
 
 def compiled_for_modules(function: Callable[P, T]) -> Callable[P, T]:
-    """`compiled`, where arguments and result may hold other leaves than arrays.
+    """`compiled`, for arguments and results with leaves that are not arrays.
 
-    A module may hold functions among its leaves. Whatever is no array is static here: it must be
-    hashable, and another value compiles another program.
+    A module may hold functions among its leaves. Every leaf that is not an array is static: it must
+    be hashable, and another value compiles another program.
     """
 
     def on_arrays(shape: PolicyShape, arrays: tuple[Any, ...]) -> "_Result":
@@ -85,9 +85,9 @@ class _Result:
 
 
 def memory_maps_are_scarce(share: float) -> bool:
-    """Whether this process holds more than such a share of the maps that the system grants it.
+    """Whether this process holds more than a share of the memory maps that the system allows it.
 
-    False where the system does not say.
+    False if the system does not report memory maps.
     """
     try:
         held, limit = MAPS.read_bytes().count(b"\n"), int(LIMIT.read_text())
@@ -97,7 +97,7 @@ def memory_maps_are_scarce(share: float) -> bool:
 
 
 def free_compiled_code(share: float = 0.5) -> None:
-    """Free the programs of this library's functions, where memory maps are scarce.
+    """Free the programs of this library's functions if memory maps are scarce.
 
     A function that is called again is compiled again.
     """

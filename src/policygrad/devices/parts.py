@@ -1,8 +1,8 @@
 """Computing the parts of a batch, and putting their results together.
 
 The bits of a result must not depend on the number of devices. So each part is compiled by itself
-(`_by_itself`), the results of all parts stand in arrays of the same shapes and order however many
-devices made them, and sums are added in the order of the parts.
+(`_by_itself`). The results of all parts are put into arrays of the same shapes and order, whatever
+the number of devices. Sums are added in the order of the parts.
 """
 
 from collections.abc import Callable
@@ -121,12 +121,12 @@ def _each_part(
 def _by_itself(
     compute: Callable, otherwise: Callable, index: Int[Array, ""], number: Any
 ) -> tuple[PyTree, "_Packed"]:
-    """compute(index, number), compiled so that XLA fuses nothing of it with what is around it.
+    """compute(index, number), compiled so that XLA fuses none of it with the code around it.
 
     In fused code a product and a sum may become one operation, which rounds once instead of twice.
-    What is around a part differs with the number of devices, and so would its last bits. XLA fuses
-    nothing across the border of a conditional branch; the branch is always taken, but XLA does not
-    know that no cosine is above 2.
+    The code around a part differs with the number of devices, and the last bits of its result would
+    differ too. XLA fuses nothing across the border of a conditional branch. Here the branch is
+    always taken, because no cosine is above 2, but XLA does not know that.
     """
     jaxpr, shapes = jax.make_jaxpr(compute, return_shape=True)(index, number)
     structure = jax.tree.structure(shapes)
@@ -152,7 +152,7 @@ def _by_itself(
 class _Packed:
     """A pytree of arrays `[n, ...]`, with those of equal type and n side by side in one matrix.
 
-    Each array that devices exchange costs them a meeting, whatever its size.
+    Each array that devices exchange makes them wait for each other, whatever its size.
 
     Attributes:
         matrices: `[n, columns]` each.

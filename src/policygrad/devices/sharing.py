@@ -1,7 +1,7 @@
 """A batch cut into parts, and the CPU devices that compute them.
 
 The number of parts belongs to a run, as its seed does: with another number, sums round differently.
-The number of devices belongs to the machine, and changes no bit of a result: where there are fewer
+The number of devices belongs to the machine, and changes no bit of a result: if there are fewer
 devices than parts, each device computes several parts, one after the other (`devices.parts`).
 
 Each part steps lanes of its own (`devices.parts.roll_parts`) and takes rows of its own through the
@@ -25,15 +25,15 @@ from policygrad.devices.starting import processors_allowed
 
 AXIS = "processors"
 EVERYWHERE, BY_LANE = PartitionSpec(), PartitionSpec(AXIS)
-LEAST_ROWS = 2048  # of a part: with fewer, meetings cost what sharing brings
+LEAST_ROWS = 2048  # of a part; with fewer, the exchange costs what sharing gains
 
 
 class Sharing(NamedTuple):
     """How a batch is shared out. Static.
 
     Attributes:
-        parts: into how many parts of equal size a batch is cut.
-        devices: on how many devices the parts are computed, equally many on each.
+        parts: number of parts of equal size that a batch is cut into.
+        devices: number of devices that compute the parts, equally many on each.
     """
 
     parts: int = 1
@@ -75,9 +75,10 @@ _SHARING: ContextVar[Sharing] = ContextVar("sharing", default=UNSHARED)
 def parts_for(lanes: int, rows: int) -> int:
     """Into how many parts a new run cuts batches of so many lanes and rows.
 
-    As many as there are processors that this process may use, where each part gets equally many
-    lanes and at least `LEAST_ROWS` rows; fewer otherwise. 1 where JAX computes on a GPU, which one
-    part fills. How many devices JAX shows does not matter: the command and Python cut alike.
+    As many as there are processors that this process may use, if each part then gets equally many
+    lanes and at least `LEAST_ROWS` rows; fewer otherwise. 1 if JAX computes on a GPU, which one
+    part fills. The number of devices that JAX shows does not matter: the command and Python cut
+    alike.
     """
     if jax.default_backend() != "cpu":
         return 1
@@ -86,10 +87,10 @@ def parts_for(lanes: int, rows: int) -> int:
 
 
 def sharing_of(parts: int, lanes: int) -> Sharing:
-    """So many parts, on as many of the CPU devices that JAX shows as take equally many parts each.
+    """This many parts, on as many of JAX's CPU devices as can compute equally many parts each.
 
     Args:
-        parts: of the run, from `parts_for` or from what was recorded of it.
+        parts: of the run, from `parts_for` or from its files.
         lanes: of its batches.
 
     Raises:
@@ -128,7 +129,7 @@ def shared(function: Callable, sharing: Sharing, in_specs: Any, out_specs: Any) 
 
 @contextlib.contextmanager
 def sharing_is(sharing: Sharing) -> Iterator[None]:
-    """`current()` is this sharing in what is traced within."""
+    """Make `current()` this sharing for all code that is traced within."""
     token = _SHARING.set(sharing)
     try:
         yield
@@ -142,7 +143,7 @@ def current() -> Sharing:
 
 
 def as_one_device(tree: PyTree) -> PyTree:
-    """Arrays, with those that several devices hold put on one."""
+    """A pytree, with arrays that several devices hold put on one device."""
 
     def one(x: Any) -> Any:
         several = isinstance(x, jax.Array) and len(x.sharding.device_set) > 1

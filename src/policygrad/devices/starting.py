@@ -1,4 +1,4 @@
-"""What is settled before JAX starts: how many devices it shows, and where programs are kept.
+"""Settings made before JAX starts: how many devices it shows, and where programs are kept.
 
 JAX is imported inside of the functions, since XLA reads some settings as it is loaded.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 def processors_allowed() -> int:
     """How many processors this process may use."""
-    # only Linux says which
+    # only Linux reports which ones
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     return len(allowed) if allowed else os.cpu_count() or 1
 
@@ -20,8 +20,8 @@ def processors_allowed() -> int:
 def show_processors() -> None:
     """Have JAX show a CPU device for every processor that this process may use.
 
-    Nothing happens where the user said how many devices to show, by `jax_num_cpu_devices` or by
-    XLA's flag, nor where JAX has begun to compute and can show no others.
+    Nothing happens if the user has set the number of devices, by `jax_num_cpu_devices` or by XLA's
+    flag, or if JAX has already begun to compute.
     """
     import jax
 
@@ -33,9 +33,9 @@ def show_processors() -> None:
 
 
 def prepare_jax() -> None:
-    """What every command does before it computes: the devices are shown, and compiled programs
-    kept for the next command, unless the user decided where to keep them or not to."""
-    # XLA warns, when it loads a kept program, of tuning flags that are no features of a processor
+    """Prepare JAX for a command: show the processors as devices, and keep compiled programs for the
+    next command, unless the user has set the cache directory."""
+    # when it loads the cache, XLA warns of tuning flags that are not features of the processor
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import jax
 
@@ -49,7 +49,7 @@ def prepare_jax() -> None:
 
 
 def cpu_fingerprint() -> str:
-    """Names what code is compiled for: a home directory may be shared by unlike machines."""
+    """A name for this kind of processor, because different machines may share a home directory."""
     flags = platform.machine() + platform.processor()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

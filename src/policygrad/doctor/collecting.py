@@ -1,4 +1,4 @@
-"""Fresh episodes with a run's policy, for the doctor to look at."""
+"""Fresh episodes with a run's policy, for the doctor to examine."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ def collect(
 
     Args:
         source: of the environment.
-        policy: that acts, by samples.
+        policy: the policy that acts; actions are sampled.
         key: consumed.
         episodes: N.
         limit: steps after which an episode is stopped. Its last step is marked as truncated.

@@ -26,8 +26,8 @@ from policygrad.training.config import TrainConfig
 from policygrad.training.metrics import OnUpdate
 
 EPISODES = 64
-PROBE_STEPS = 20_480  # what is trained to examine an environment without a run
-LONGEST = 2_000  # steps, of an episode that has no limit of its own
+PROBE_STEPS = 20_480  # length of the short run that is trained to examine an environment
+LONGEST = 2_000  # steps of an episode in an environment without a time limit
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Diagnosis:
 
     Attributes:
         findings: what is wrong, most likely cause first; none if the run is healthy.
-        examination: everything that was looked at.
+        examination: everything that was examined.
     """
 
     findings: tuple[Finding, ...]
@@ -48,7 +48,7 @@ class Diagnosis:
         return not self.findings
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; None for what is infinite or not defined."""
+        """Plain data; None for numbers that are infinite or not defined."""
         return {
             "healthy": self.healthy,
             "findings": [finding.to_json() for finding in self.findings],
@@ -70,18 +70,18 @@ def diagnose(
     on_update: OnUpdate | None = None,
     **objects: Any,
 ) -> Diagnosis:
-    """What is wrong with a run, or with an environment and settings; nothing where nothing is.
+    """What is wrong with a run, or with an environment and settings; no findings if it is healthy.
 
     Args:
         run: a run directory, finished or not; None trains a short run with `config` first.
         env: as `train` takes it. With a run, None takes the run's own.
         env_kwargs: of an environment that is made from an id; with a run, its own are taken.
         config: settings of the short run; None for the defaults and 20,480 steps.
-        episodes: how many fresh ones to look at, at least 8.
-        seed: of those.
-        gradients: measure the gradient on them too, the costlier part.
+        episodes: number of fresh episodes, at least 8.
+        seed: of the fresh episodes.
+        gradients: whether to measure the gradient on them too, which takes longest.
         pictures: also measure what the pictures of a report show; it takes a few times as long.
-        say: told, in a few words, what is being done.
+        say: called with a few words about what is being done.
         on_update: called with the metrics of every update of the short run.
         objects: engine, collector, policy, algorithm, estimator, optimiser, network: values as
             `train` takes them. With a run: those that were passed to `train`, which no file holds.
@@ -106,12 +106,12 @@ def diagnose(
     elif env is not None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "run"
-            with contextlib.suppress(NonFiniteError):  # which the directory tells of
+            with contextlib.suppress(NonFiniteError):  # the directory holds a record of it
                 entry.train(
                     env, out=path, config=config or TrainConfig(total_steps=PROBE_STEPS),
                     env_kwargs=env_kwargs, on_update=on_update, **objects,
                 )  # fmt: skip
-            # a built-in value that was passed became settings
+            # built-in values that were passed are saved as settings
             saved = RunDirectory.open(path).read_config()["objects"]
             given = {k: v for k, v in look.items() if k not in entry.OBJECTS or k in saved}
             examination = examine(path, env if "env" in saved else None, **given)
@@ -141,9 +141,9 @@ def examine(
     say: Say | None = None,
     **objects: Any,
 ) -> Examination:
-    """Look at a run: its settings, its metrics, and fresh episodes with its newest policy.
+    """Examine a run: its settings, its metrics, and fresh episodes with its newest policy.
 
-    Args and Raises as for `diagnose`. What cannot be looked at is named in `notes`.
+    Args and Raises as for `diagnose`. `notes` names what could not be examined.
     """
     _check(episodes, seed, objects)
     free_compiled_code()
@@ -181,7 +181,7 @@ def examine(
 
 
 def noted(found: Examination, note: str) -> Examination:
-    """With a note of what could not be looked at."""
+    """The examination with a note of what could not be examined."""
     return replace(found, notes=(*found.notes, note))
 
 

@@ -32,7 +32,7 @@ class FittedEstimator:
     """An estimator and its state.
 
     Attributes:
-        estimator: as it trained.
+        estimator: as it was in training.
         state: what its baseline and its critic had fitted.
         scale: what rewards are multiplied by.
     """
@@ -63,8 +63,8 @@ class FittedEstimator:
     def predicted_returns(self, record: Trajectories) -> tuple[np.ndarray, np.ndarray] | None:
         """`[T, N]` each: returns to go, and what is subtracted from them; None for nothing.
 
-        The returns are of rewards, with the critic's values only behind a truncation. Returns that
-        λ mixes with the critic's values would be explained by the critic all too well.
+        The returns are sums of rewards; the critic's value is used only after a truncation. Returns
+        that λ mixes with the critic's values would be explained by the critic too well.
         """
         baseline, state = self.subtracted
         if baseline is None:
@@ -75,7 +75,7 @@ class FittedEstimator:
 
     @property
     def subtracted(self) -> tuple[Baseline | None, Any]:
-        """What is subtracted from returns, and what it has fitted; None for nothing."""
+        """The baseline that is subtracted from returns, and its fitted state; None for nothing."""
         baseline, critic = self.estimator.baseline, self.estimator.critic
         if baseline is None:
             return critic, self.state.critic
@@ -85,11 +85,11 @@ class FittedEstimator:
 
     @property
     def plain(self) -> Estimator:
-        """The estimator without the scaling of its advantages, by which estimators would differ."""
+        """The estimator without normalised advantages, which would hide differences."""
         return replace(self.estimator, normalise_advantages=False)
 
     def rewards_to_go(self, baseline: Baseline) -> Estimator:
-        """Rewards to go less a baseline, with the critic's values behind truncations alone."""
+        """Rewards to go less a baseline; the critic's value is used only after truncations."""
         own = self.estimator.critic
         return estimators.reward_to_go(
             discount=self.estimator.discount,
@@ -105,7 +105,7 @@ class FittedEstimator:
         named by the flags that select them.
 
         Args:
-            wide: also n steps, total returns and γ^t kept, which no rule reads.
+            wide: whether to add n-step, total returns and γ^t kept, which no rule reads.
         """
         critic, fitted = self.estimator.critic, self.state.critic
         none = EstimatorState((), fitted)

@@ -13,7 +13,7 @@ from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules.values import WITH, WITHOUT
 from policygrad.doctor.fitted_estimator import FittedEstimator
 
-ROWS = 200_000  # steps that gradients are measured on, at most
+ROWS = 200_000  # gradients are measured on at most so many steps
 
 Say = Callable[[str], None]
 
@@ -27,14 +27,14 @@ def with_gradients(
     *,
     wide: bool,
 ) -> Examination:
-    """The examination with noise and comparison, where they can be measured.
+    """The examination with noise and comparison, if they can be measured.
 
     Args:
         found: with its sample.
         fitted: the run's estimator.
-        policy: that acted.
+        policy: the policy that acted.
         record: fresh episodes, their rewards raw.
-        say: told what is being done.
+        say: called with a few words about what is being done.
         wide: also compare estimators that only pictures show.
     """
     assert found.sample is not None
@@ -42,7 +42,7 @@ def with_gradients(
         return found
     record = fitted.scaled(_shortened(record, found))
     say("measuring the gradient")
-    rows = record.rewards.size  # all at once: one shape compiles
+    rows = record.rewards.size  # all at once, so that one shape is compiled
     noise = diagnostics.gradient_noise(policy, fitted.plain, fitted.state, record, rows=rows)
     found = replace(found, noise=noise)
     batch = found.batch_episodes
@@ -50,7 +50,7 @@ def with_gradients(
         return found
     say("comparing estimators")
     candidates = fitted.candidates(wide=wide)
-    # unbiased either way; the noise of the reference is that of every bias
+    # both are unbiased; the one with less noise measures every bias more exactly
     reference = WITH if WITH in candidates else WITHOUT
     comparison = diagnostics.compare_estimators(
         policy, candidates, record, batch_episodes=round(batch), reference=reference, rows=rows
@@ -77,14 +77,14 @@ def with_pictures(
         found = replace(found, predicted_returns=(returns[valid], baseline[valid]))
     if found.noise is None:
         return found
-    say("taking the variance apart")
+    say("decomposing the variance")
     record = fitted.scaled(_shortened(record, found))
     parts = diagnostics.decompose_variance(policy, fitted.plain, fitted.state, record)
     return replace(found, decomposition=parts)
 
 
 def _shortened(record: Trajectories, found: Examination) -> Trajectories:
-    """The first of the episodes, if all are too many steps to measure gradients on."""
+    """The first episodes only, if all have too many steps to measure gradients on."""
     assert found.sample is not None
     if found.sample.steps <= ROWS:
         return record

@@ -1,4 +1,4 @@
-"""The run that is looked at: what its files hold, and the objects that no file holds."""
+"""The run that is examined: what its files hold, and the objects that no file holds."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ class Subject:
     Attributes:
         directory: of the run.
         saved: what `config.json` holds.
-        resolved: what every setting is; a part that was passed as an object stands at its default.
+        resolved: the value of every setting; a part that was passed as an object has its default.
         objects: what was passed, by name.
     """
 
@@ -41,8 +41,8 @@ class Subject:
         """The run of a directory.
 
         Raises:
-            RunError: no run there, or one that is damaged.
-            UserError: an object of a part that the run's settings describe.
+            RunError: there is no run, or it is damaged.
+            UserError: an object was passed for a part that the run's settings describe.
         """
         directory = RunDirectory.open(path)
         saved = directory.read_config()
@@ -54,12 +54,12 @@ class Subject:
                     f"{path} was trained with the {name} of its settings, got {name}="
                     f"{objects[name]!r}; leave it out"
                 )
-        # no settings follow from a policy or a network that was passed: their absence is enough
+        # a policy or a network that was passed has no settings, so neither is needed here
         given = Given(**{name: objects.get(name) for name in ("algorithm", "estimator")})
         return cls(directory, saved, resolve(config, given)[0], objects)
 
     def lacks(self, name: str) -> bool:
-        """Whether an object was passed to `train` and not here."""
+        """Whether an object was passed to `train`, but not passed again here."""
         return name in self.saved["objects"] and name not in self.objects
 
     def recorded(self) -> Examination:
@@ -78,7 +78,7 @@ class Subject:
         )
         notes = []
         if not found.updates:
-            notes.append("training: the run has no metrics yet, which most rules look at")
+            notes.append("training: the run has no metrics yet, which most rules read")
         if found.algorithm is None:
             notes.append(f"the algorithm's settings: {self._pass_again('algorithm')}")
         return replace(found, notes=tuple(notes))
@@ -90,7 +90,7 @@ class Subject:
             return f"fresh episodes: {self._pass_again(*missing)}"
         policy, network = self.objects.get("policy"), self.objects.get("network")
         try:
-            if policy is not None:  # the network was the critic's alone
+            if policy is not None:  # only the critic used the network
                 return load(self.directory.path, like=policy)
             return load(self.directory.path, network=network)
         except RunError:

@@ -1,9 +1,9 @@
-"""CartPole, all copies in one NumPy call, each of which can be reset by itself.
+"""CartPole: one NumPy call steps all copies, and each copy can be reset alone.
 
-Gymnasium's own vector class resets its copies with one random generator between them. Where a copy
-is can then only be said by everything that all copies did since the start: a log without bound.
-Here every copy has a seed for every episode, as other environments have, and the log of a run
-holds the episodes that are running.
+In Gymnasium's own vector class all copies share one random generator. The state of a copy then
+depends on everything that all copies did since the start, and a log of that grows without bound.
+Here every copy has a seed for every episode, as in other environments, and the log of a run holds
+only the episodes that are running.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 
 class CartPoleCopies(CartPoleVectorEnv):
-    """B copies of CartPole with Gymnasium's dynamics, never reset by themselves.
+    """B copies of CartPole with Gymnasium's dynamics, which never reset themselves.
 
     A copy begins an episode where Gymnasium's single environment begins one with the same seed.
     """

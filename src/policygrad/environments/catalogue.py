@@ -23,7 +23,7 @@ __all__ = ["choose_engine", "describe", "make", "nearest", "require_extra", "spl
 
 Environment = Lanes | CompiledEnvironment
 
-# the part of an id before the slash -> what makes the environment of the part behind it
+# the part of an id before the slash -> what makes an environment from the part after it
 MAKERS: dict[str, Any] = {
     "gymnasium": make_gymnasium,
     "envpool": make_envpool,
@@ -32,7 +32,7 @@ MAKERS: dict[str, Any] = {
 
 
 class _How(NamedTuple):
-    """What `make` was asked for beside the environment."""
+    """The arguments of `make` other than the environment."""
 
     num_envs: int
     processes: bool
@@ -58,20 +58,20 @@ def make(
             `CompiledEnvironment`, or `Lanes`.
         num_envs: how many copies to step together.
         processes: run Gymnasium copies in spawned worker processes.
-        kwargs: passed to the environment where it is made here from an id.
-        first_lane: the number of the first copy, from which the seeds of all follow: copies 4 to 7
+        kwargs: passed to the environment if it is made here from an id.
+        first_lane: the number of the first copy. The seeds follow from the numbers: copies 4 to 7
             of eight are the same wherever the others are.
 
     Raises:
         UserError: an id that is not known (with the nearest names), an extra that is missing (with
-            the command that brings it), or something that is no environment.
+            the command that installs it), or something that is not an environment.
     """
     return _made(env, _How(num_envs, processes, kwargs or {}, first_lane))
 
 
 @singledispatch
 def _made(env: Any, how: _How) -> Environment:
-    """What is told by what it can do, and not by its type; no object is of two of these kinds."""
+    """Kinds that are known by their methods, not by their type; no object is of two kinds."""
     if isinstance(env, GymnaxLike):
         return adapted(env)
     if isinstance(env, CompiledEnvironment):
@@ -82,8 +82,8 @@ def _made(env: Any, how: _How) -> Environment:
     if callable(env):
         return _from_function(env, how)
     raise UserError(
-        f"{env!r} is no environment; pass an id, a function that makes a Gymnasium environment, or "
-        "an object with reset and step (see docs/environments.md)"
+        f"{env!r} is not an environment; pass an id, a function that makes a Gymnasium "
+        "environment, or an object with reset and step (see docs/environments.md)"
     )
 
 
@@ -107,7 +107,7 @@ def _from_vector(env: VectorEnv, how: _How) -> Environment:
 def _from_one(env: gymnasium.Env, how: _How) -> Environment:
     if env.spec is None:
         raise UserError(
-            f"{env} is one environment, and {how.num_envs} copies are wanted; pass a function that "
+            f"{env} is one environment, but {how.num_envs} copies are needed; pass a function that "
             "makes one, or register it and pass its id"
         )
     return make_gymnasium(env.spec, **how._asdict())
@@ -123,7 +123,7 @@ def _from_function(env: Any, how: _How) -> Environment:
 def _with_parameters(env: tuple[Any, ...], how: _How) -> Environment:
     if len(env) != 2 or not isinstance(env[0], GymnaxLike):
         raise UserError(
-            f"{env!r} is no environment; a pair is read as an object with gymnax's functional "
+            f"{env!r} is not an environment; a pair is read as an object with gymnax's functional "
             "interface and its parameters"
         )
     return adapted(*env)
@@ -136,11 +136,11 @@ def split_engine(env: str) -> tuple[str | None, str]:
 
 
 def choose_engine(env: Any, *, processes: bool = False, kwargs: dict | None = None) -> Any:
-    """The id with the engine that a fresh run takes, where the user named none.
+    """The id with the engine that a new run takes, if the user named none.
 
-    EnvPool for the ids that it has, where it is installed; not where Gymnasium steps all copies of
-    the environment in one vectorised call itself (CartPole), which is as fast, starts sooner and
-    resumes exactly. Worker processes and arguments are Gymnasium's.
+    EnvPool, if it is installed and has the id. Not if Gymnasium steps all copies in one vectorised
+    call (CartPole): that is as fast, starts sooner and resumes exactly. Not with worker processes
+    or arguments, which are for Gymnasium.
     """
     if not isinstance(env, str) or split_engine(env)[0] or ":" in env or processes or kwargs:
         return env
@@ -153,9 +153,9 @@ def choose_engine(env: Any, *, processes: bool = False, kwargs: dict | None = No
 
 
 def describe(env: Any) -> str | None:
-    """The id under which `make` makes this environment again; None for an object of the user's.
+    """The id from which `make` makes this environment again; None if there is no such id.
 
-    An environment made with arguments or wrappers of its own is such an object.
+    There is none for an environment with arguments or wrappers that its registration does not have.
     """
     if isinstance(env, str):
         return env

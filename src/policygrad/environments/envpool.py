@@ -1,8 +1,9 @@
 """EnvPool: environments stepped by a pool of C++ threads, as a Gymnasium vector environment.
 
-What differs from Gymnasium's own: a pool takes its seeds when it is made, so `reset` with a seed
-makes a new one; it cannot bring one lane back to a seed, so a run continues with fresh episodes;
-and where an episode terminates on the very step of its time limit it reports the limit alone.
+It differs from Gymnasium's own in three ways. A pool takes its seeds when it is made, so `reset`
+with a seed makes a new one. It cannot reset one lane with a seed, so a resumed run goes on with
+fresh episodes. If an episode terminates on the very step of its time limit, it reports only the
+limit.
 """
 
 import importlib
@@ -27,7 +28,7 @@ from policygrad.spaces import record_dtype
 
 
 def _library() -> Any:
-    """EnvPool itself, by its name alone: a type checker without it takes this module for it."""
+    """EnvPool, imported by its name: a type checker without it would take this module for it."""
     return importlib.import_module("envpool")
 
 
@@ -49,9 +50,9 @@ def make_envpool(
     Args:
         name: without the engine before it.
         num_envs: B.
-        processes: of no meaning here: a pool has threads of its own.
+        processes: not used; a pool has its own threads.
         kwargs: EnvPool's settings of the environment.
-        first_lane: the number of the first lane, from which seeds follow.
+        first_lane: the number of the first lane; seeds follow from it.
 
     Raises:
         UserError: EnvPool is not installed, has no such id or does not take these settings.
@@ -71,7 +72,7 @@ class Pool(VectorEnv):
         name: an id of `envpool.list_all_envs()`.
         num_envs: B.
         kwargs: EnvPool's settings of the environment, such as `max_episode_steps`.
-        first_lane: the number of the first lane, from which seeds follow.
+        first_lane: the number of the first lane; seeds follow from it.
 
     Raises:
         UserError: EnvPool does not take these settings.
@@ -108,7 +109,7 @@ class Pool(VectorEnv):
             raise UserError(
                 f"envpool/{self.name} does not take these arguments: {self._kwargs} ({error})"
             ) from error
-        with warnings.catch_warnings():  # it casts its own bounds to the types of its own spaces
+        with warnings.catch_warnings():  # EnvPool warns as it casts the bounds of its spaces
             warnings.simplefilter("ignore")
             _ = pool.observation_space, pool.action_space
         return pool
@@ -129,14 +130,14 @@ class Pool(VectorEnv):
         return sys.platform == "linux" and jax.default_backend() == "cpu"
 
     def program(self) -> tuple[Any, Callable]:
-        """The running pool as what a compiled program can step.
+        """The running pool in a form that a compiled program can step.
 
         Returns:
             A handle `[8]`, and (handle, actions as `step` takes them) -> the handle, and what
-            `step` returns but for the info. The handle is carried from step to step, which orders
-            them; it is good until the next `reset` with a seed.
+            `step` returns without the info. The handle is passed from step to step, which orders
+            them; it is valid until the next `reset` with a seed.
         """
-        with jax.enable_x64(True):  # MuJoCo's numbers have 64 bits on the other side
+        with jax.enable_x64(True):  # MuJoCo's numbers have 64 bits in EnvPool
             handle, receive, send, _ = self._pool.xla()
         expected = list(self._pool.spec.action_array_spec.values())[-1].dtype
 

@@ -1,4 +1,4 @@
-"""Gymnasium's ids, and those that a module of the user's registers: found, imported and made."""
+"""Find and make environments by id: Gymnasium's, and those that a user's module registers."""
 
 import importlib
 from dataclasses import replace
@@ -13,7 +13,7 @@ from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.names import nearest
 from policygrad.environments.vectorise import vectorise
 
-# Gymnasium's vector classes of which we have one whose copies are reset by themselves
+# Gymnasium's vector classes -> this library's version, whose copies can be reset one by one
 OWN_COPIES = {
     "gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": (
         "policygrad.environments.cartpole:CartPoleCopies"
@@ -33,7 +33,7 @@ def make_gymnasium(
     """B copies of a registered environment.
 
     Args:
-        name: an id, `module:Name-v0` where importing a module registers it, or what is registered.
+        name: an id; `module:Name-v0` if importing a module registers it; or an `EnvSpec`.
         num_envs, processes, kwargs, first_lane: as `environments.make` takes them.
 
     Raises:
@@ -42,7 +42,7 @@ def make_gymnasium(
     """
     spec, kwargs = name if isinstance(name, EnvSpec) else find_spec(name), kwargs or {}
     limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
-    limit = None if limit == -1 else limit  # Gymnasium's way to say: no limit
+    limit = None if limit == -1 else limit  # −1 means no limit in Gymnasium
     try:
         if spec.vector_entry_point is not None and not spec.additional_wrappers and not processes:
             entry = OWN_COPIES.get(str(spec.vector_entry_point), spec.vector_entry_point)
@@ -61,7 +61,7 @@ def make_gymnasium(
 
 
 def find_spec(name: str) -> EnvSpec:
-    """What is registered under an id; UserError, with the nearest names, where nothing is."""
+    """What is registered under an id; UserError, with the nearest names, if nothing is."""
     module, _, name_in_module = name.rpartition(":")
     if module:
         try:
@@ -77,7 +77,7 @@ def find_spec(name: str) -> EnvSpec:
         known = list(gymnasium.registry)
         raise UserError(
             f"unknown environment {name}{nearest(name_in_module, known)}; an environment of your "
-            "own is named module:Name-v0, where importing the module registers it"
+            "own is named module:Name-v0, if importing the module registers it"
         ) from None
 
 

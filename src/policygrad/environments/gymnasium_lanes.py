@@ -1,8 +1,8 @@
-"""Gymnasium environments as lanes: B copies stepped together, reset by us and never by themselves.
+"""Gymnasium environments as lanes: B copies that are stepped together.
 
 The three autoreset modes of a Gymnasium vector environment become one behaviour here. `step`
-returns the true successors; afterwards `observations` is what the policy sees next. Under
-NEXT_STEP the environment spends one step on resetting: a row that is no transition, `valid` False.
+returns the true successors; afterwards `observations` is what the policy sees next. Under NEXT_STEP
+the environment uses one step for resetting. That row is not a transition, and its `valid` is False.
 """
 
 from typing import Any
@@ -22,19 +22,19 @@ class GymnasiumLanes:
 
     Args:
         vector: steps the copies.
-        time_limit: steps after which it truncates an episode; None where it is not known.
-        owned: close it with the lanes; it is the user's otherwise.
+        time_limit: steps after which it truncates an episode; None if it is not known.
+        owned: whether to close it with the lanes; otherwise the user closes it.
         replays: whether seeds and actions bring it back to where it was.
-        first_lane: the number of the first of these lanes, where others step those before it.
+        first_lane: the number of the first of these lanes, if others step the lanes before it.
 
     Attributes:
         num_envs: B.
         observation_space, action_space: of one copy.
-        time_limit: steps after which an episode is truncated, where the registration says so.
-        observations: pytree of `[B, ...]`, what the policy sees next; the environment's own
-            arrays, good until the next step.
+        time_limit: steps after which an episode is truncated, if the registration says so.
+        observations: pytree of `[B, ...]`, what the policy sees next; the environment's own arrays,
+            valid until the next step.
         times: `[B]`, the steps that the running episodes already had.
-        log: what it takes to bring the lanes back to where they are.
+        log: what is needed to bring the lanes back to where they are.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class GymnasiumLanes:
         replays: bool = True,
         first_lane: int = 0,
     ) -> None:
-        observation_space_of(vector.single_observation_space)  # refuses what no policy reads
+        observation_space_of(vector.single_observation_space)  # raises if no policy supports it
         action_space_of(vector.single_action_space)
         self.vector = vector
         self.num_envs: int = vector.num_envs
@@ -86,7 +86,7 @@ class GymnasiumLanes:
 
     @property
     def seeds_each_lane(self) -> bool:
-        """Whether one lane can be reset by itself, with a seed of its own."""
+        """Whether one lane can be reset alone, with its own seed."""
         return self._mode == AutoresetMode.DISABLED
 
     def step(self, actions: Any) -> LaneStep:
@@ -125,7 +125,7 @@ class GymnasiumLanes:
         return LaneStep(successors, rewards, terminated & valid, truncated & valid, valid)
 
     def reset_some(self, which: np.ndarray, seeds: list[int | None]) -> None:
-        """Begin an episode in the lanes `[B]` that are reset by themselves, with these seeds."""
+        """Begin an episode in some lanes, by flags `[B]`, with these seeds."""
         self.observations = self._reset(seed=seeds, options={"reset_mask": which})
         self.times = np.where(which, 0, self.times).astype(np.int32)
 
@@ -137,7 +137,7 @@ class GymnasiumLanes:
         }
 
     def restore(self, snapshot: dict[str, Any]) -> bool:
-        """Bring the lanes back; False where they did not come back, or never do."""
+        """Bring the lanes back; False if they did not come back, or never do."""
         log = ReplayLog.from_arrays(
             snapshot,
             each_lane=self.seeds_each_lane,
@@ -169,7 +169,7 @@ class GymnasiumLanes:
 
 
 def with_final_observations(observations: Any, info: dict, ended: np.ndarray) -> Any:
-    """SAME_STEP: put the final observations, which the info carries, where lanes were reset."""
+    """SAME_STEP: the observations, with the final ones of the info in lanes that were reset."""
     final = info.get("final_obs", info.get("final_observation"))
     if final is None:
         raise UserError(

@@ -36,12 +36,12 @@ def make_gymnax(
     kwargs: dict[str, Any] | None = None,
     first_lane: int = 0,
 ) -> "GymnaxEnvironment":
-    """The environment of a gymnax id: one object an id and arguments, so that what was compiled for
-    it serves every run in the process.
+    """The environment of a gymnax id: one object for each id and arguments, so that runs in a
+    process share compiled programs.
 
     Args:
         name: without the engine before it.
-        num_envs, processes, first_lane: of no meaning here: one pure function serves all copies.
+        num_envs, processes, first_lane: not used; one pure function serves all copies.
         kwargs: passed to `gymnax.make`.
 
     Raises:
@@ -53,7 +53,7 @@ def make_gymnax(
         raise UserError(f"unknown environment gymnax/{name}{nearest(name, known, 'gymnax/')}")
     try:
         text = json.dumps(kwargs or {}, sort_keys=True)
-    except TypeError:  # an array, say: made anew every time
+    except TypeError:  # for example an array: a new object every time
         text = None
     try:
         if text is None:
@@ -75,7 +75,7 @@ def _made(name: str, kwargs: str) -> "GymnaxEnvironment":
 
 
 def adapted(environment: GymnaxLike, params: Any = None) -> "GymnaxEnvironment":
-    """The adapter of a user's object, the same one every time, so that nothing compiles twice."""
+    """The adapter of a user's object; always the same one, so that nothing compiles twice."""
     return _adapted(ById(environment), ById(params))
 
 
@@ -87,9 +87,9 @@ def _adapted(environment: ById, params: ById) -> "GymnaxEnvironment":
 class GymnaxEnvironment:
     """Adapts an object with gymnax's functional interface (gymnax ≥ 1.0).
 
-    Where the object offers `step_env`, `reset_env` and `is_truncated` these are used; else its
-    `reset` and six-valued, self-resetting `step`, whose `info["final_observation"]` is the true
-    successor.
+    If the object has `step_env`, `reset_env` and `is_truncated`, these are used; else its `reset`
+    and its `step`, which returns six values and resets itself, and whose
+    `info["final_observation"]` is the true successor.
     """
 
     def __init__(self, environment: Any, params: Any = None) -> None:
@@ -99,7 +99,7 @@ class GymnaxEnvironment:
             _call_with_params(environment.observation_space, self.params)
         )
         self.action_space = to_gymnasium(_call_with_params(environment.action_space, self.params))
-        observation_space_of(self.observation_space)  # refuses what no policy reads
+        observation_space_of(self.observation_space)  # raises if no policy supports it
         self._actions = action_space_of(self.action_space)
         self._raw = all(
             callable(getattr(environment, name, None))
@@ -110,7 +110,7 @@ class GymnaxEnvironment:
         self._check_step()
 
     def _stock_limit(self) -> bool:
-        """Whether truncation is gymnax's own rule, the time limit alone."""
+        """Whether truncation is gymnax's own rule, which is only the time limit."""
         module = inspect.getmodule(type(self.environment).is_truncated)
         return module is not None and module.__name__ == "gymnax.environments.environment"
 
@@ -127,8 +127,8 @@ class GymnaxEnvironment:
         if values != expected:
             raise UserError(
                 f"{type(self.environment).__name__}.{'step_env' if self._raw else 'step'} returns "
-                f"{values} values, expected {expected}: termination and truncation must come "
-                "apart, as in gymnax ≥ 1.0"
+                f"{values} values, expected {expected}: termination and truncation must be two "
+                "values, as in gymnax ≥ 1.0"
             )
 
     def reset(self, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
@@ -158,7 +158,7 @@ def _call_with_params(method: Any, params: Any) -> Any:
 
 
 def to_gymnasium(space: Any) -> spaces.Space:
-    """A gymnax space (told by the names of its attributes) as a Gymnasium one."""
+    """A gymnax space, known by the name of its class, as a Gymnasium space."""
     if isinstance(space, spaces.Space):
         return space
     kind = type(space).__name__
@@ -173,4 +173,4 @@ def to_gymnasium(space: Any) -> spaces.Space:
         return spaces.Dict({k: to_gymnasium(v) for k, v in space.spaces.items()})
     if kind == "Tuple":
         return spaces.Tuple([to_gymnasium(v) for v in space.spaces])
-    raise UnsupportedSpaceError(f"no policy reads or acts in {kind}: {space}")
+    raise UnsupportedSpaceError(f"no policy supports the space {kind}: {space}")

@@ -1,7 +1,7 @@
-"""Lanes: B copies of an environment that are stepped together, whatever it is that steps them.
+"""Lanes: B copies of an environment that are stepped together, whatever steps them.
 
-A simulator of your own needs no Gymnasium to be trained on: a class with the members of `Lanes`
-will do, handed to `policygrad.rollout.HostSource`.
+To train in a simulator of your own, without Gymnasium, pass a class with the members of `Lanes` to
+`policygrad.rollout.HostSource`.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -15,15 +15,15 @@ from policygrad.spaces import record_dtype
 
 
 class LaneStep(NamedTuple):
-    """What one step of B lanes gave.
+    """The result of one step of B lanes.
 
     Attributes:
         successors: pytree of `[B, ...]`, the true successors, taken before any reset.
         rewards: `[B]`.
         terminated: `[B]`, the task ended with this step.
         truncated: `[B]`, the episode was cut off although the task goes on.
-        valid: `[B]`, False where a lane spent the step on resetting itself, which is no transition;
-            True where none ever does.
+        valid: `[B]`, False if a lane used the step to reset itself, which is not a transition; True
+            if no lane ever does.
     """
 
     successors: Any
@@ -35,10 +35,10 @@ class LaneStep(NamedTuple):
 
 @runtime_checkable
 class LaneMethods(Protocol):
-    """What steps lanes; by these methods an object is known for lanes."""
+    """The methods that step lanes; an object that has them is taken for lanes."""
 
     def start(self, seed: int) -> None:
-        """Begin a fresh episode in every lane; all chance from here on follows from the seed."""
+        """Begin a fresh episode in every lane; all randomness after it follows from the seed."""
         ...
 
     def step(self, actions: Any) -> LaneStep:
@@ -54,15 +54,15 @@ class Lanes(LaneMethods, Protocol):
     """B copies of one environment in NumPy.
 
     A lane whose episode has ended begins the next one by itself, before its next observation is
-    read. Arrays that are handed over may be written over by the next step.
+    read. The next step may overwrite the arrays that were returned.
 
     Attributes:
         num_envs: B.
         observation_space, action_space: of one copy.
-        time_limit: steps after which an episode is truncated at the latest; None where it may be at
+        time_limit: steps after which an episode is truncated at the latest; None if it may be at
             any step, or never.
-        observations: pytree of `[B, ...]`, what the policy sees next; there from `start` on.
-        times: `[B]`, the steps that the running episodes already had; there from `start` on.
+        observations: pytree of `[B, ...]`, what the policy sees next; available after `start`.
+        times: `[B]`, the steps that the running episodes already had; available after `start`.
     """
 
     num_envs: int
@@ -82,14 +82,14 @@ class Restorable(Protocol):
         ...
 
     def restore(self, snapshot: PyTree) -> bool:
-        """Bring the lanes back; False where they did not come back exactly."""
+        """Bring the lanes back; False if they did not come back exactly."""
         ...
 
 
 def owned(observations: Any) -> Any:
-    """Batched observations as a copy of our own, in the types that a record holds.
+    """A copy of batched observations, in the types that a record holds.
 
-    An environment may write its next observations over these.
+    The copy is needed because an environment may overwrite its arrays in the next step.
     """
     if isinstance(observations, dict):
         return {k: owned(v) for k, v in observations.items()}
@@ -99,10 +99,10 @@ def owned(observations: Any) -> Any:
 
 
 def owned_step(step: LaneStep, num_envs: int) -> LaneStep:
-    """What one step of B lanes gave, checked, as a copy of our own.
+    """A checked copy of the result of one step of B lanes.
 
     Raises:
-        EnvironmentFailure: rewards that are no numbers, flags that are no truth values, or either
+        EnvironmentFailure: rewards that are not numbers, flags that are not truth values, or either
             in another shape than `[B]`.
     """
     return LaneStep(

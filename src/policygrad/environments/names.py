@@ -9,7 +9,7 @@ from policygrad.core.errors import UserError
 
 
 def require_extra(package: str, what: str, extra: str | None = None) -> Any:
-    """Import an optional package, or say which command brings it."""
+    """Import an optional package, or raise UserError with the command that installs it."""
     if importlib.util.find_spec(package) is None:
         raise UserError(
             f"{what} needs {package}, which is not installed; "
@@ -19,7 +19,7 @@ def require_extra(package: str, what: str, extra: str | None = None) -> Any:
 
 
 def nearest(name: str, known: list[str], prefix: str = "") -> str:
-    """', did you mean …' with the closest names, whatever their case; '' where none is close."""
+    """', did you mean …' with the closest names, whatever their case; '' if none is close."""
     by_lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.5)
     if not close:

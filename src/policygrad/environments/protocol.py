@@ -16,7 +16,7 @@ class CompiledEnvironment(Protocol):
     Attributes:
         observation_space, action_space: Gymnasium spaces.
         time_limit: steps after which an episode is truncated at the latest, and before which it
-            never is; None where truncation may happen at any step, or never.
+            never is; None if truncation may happen at any step, or never.
     """
 
     observation_space: spaces.Space
@@ -36,9 +36,9 @@ class CompiledEnvironment(Protocol):
 
 
 class ById(Generic[T]):
-    """A value as a static argument: equal where it is the same object, whatever that holds.
+    """A value as a static argument; two are equal if they hold the same object.
 
-    An environment may hold arrays, which have no hash, and may be equal to one that is not it.
+    An environment may hold arrays, which have no hash, and may compare equal to another one.
     """
 
     def __init__(self, value: T) -> None:

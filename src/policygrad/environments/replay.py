@@ -1,4 +1,4 @@
-"""How lanes come back to where they were: reset with recorded seeds, then repeat the actions."""
+"""How to bring lanes back to where they were: reset with recorded seeds, repeat the actions."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -8,29 +8,29 @@ import numpy as np
 if TYPE_CHECKING:
     from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 
-MOST_BYTES = 2**24  # every checkpoint holds them: two million steps of one whole number each
+MOST_BYTES = 2**24  # held by every checkpoint: two million steps of one integer each
 
 
 @dataclass
 class ReplayLog:
     """How to bring lanes back: reset with the recorded seeds, then repeat the recorded actions.
 
-    Where each lane is reset by itself, a lane needs its running episode alone, and what is older
-    than every running episode is dropped. A vector environment that seeds all lanes at once needs
-    everything since `start`. A log never holds more than `MOST_BYTES` of actions: beyond, it is
-    emptied, and lanes cannot be brought back until all that run have begun after that, which
-    needs lanes that are reset by themselves.
+    If each lane can be reset alone, a lane needs only its running episode, and actions older than
+    every running episode are dropped. A vector environment that seeds all lanes at once needs
+    everything since `start`. A log never holds more than `MOST_BYTES` of actions; a larger one is
+    emptied. After that lanes can be brought back only if each can be reset alone, and once all
+    running episodes have begun later.
 
     Attributes:
         seed: of `start`; every other seed follows from it.
-        each_lane: whether lanes are reset by themselves.
+        each_lane: whether each lane can be reset alone.
         num_envs: B.
         episodes: `[B]`, how many episodes each lane has begun.
-        begun: `[B]`, the step at which its running one began.
+        begun: `[B]`, the step at which its running episode began.
         first: the step of the first action still kept.
-        actions: the actions since, `[B, ...]` each.
-        first_lane: the number of the first lane, from which seeds follow.
-        keeps: False where the environments cannot be brought back, and actions are only counted.
+        actions: the actions since then, `[B, ...]` each.
+        first_lane: the number of the first lane; seeds follow from it.
+        keeps: False if the environments cannot be brought back; actions are then only counted.
     """
 
     seed: int
@@ -44,10 +44,10 @@ class ReplayLog:
     def __post_init__(self) -> None:
         self.episodes = np.ones(self.num_envs, np.int64)
         self.begun = np.zeros(self.num_envs, np.int64)
-        self._full = 256  # so that trimming costs next to nothing a step
+        self._full = 256  # trimming is rare, and so costs almost nothing a step
 
     def record(self, actions: np.ndarray) -> None:
-        """Note the actions of one step; now and then, drop what is no longer needed."""
+        """Record the actions of one step; from time to time, drop what is no longer needed."""
         if not self.keeps:
             self.first += 1
             return
@@ -57,7 +57,7 @@ class ReplayLog:
             self._full = max(256, 2 * len(self.actions))
 
     def to_arrays(self) -> dict[str, Any]:
-        """The log as arrays, without what no running episode needs."""
+        """The log as arrays, without the actions that no running episode needs."""
         self.trim()
         return {
             "seed": np.array(self.seed, np.uint32),
@@ -76,7 +76,7 @@ class ReplayLog:
         return log
 
     def begin_episodes(self, lanes: np.ndarray) -> list[int]:
-        """Note that these lanes begin a new episode; their seeds."""
+        """Record that these lanes begin a new episode; returns their seeds."""
         self.episodes[lanes] += 1
         self.begun[lanes] = self.first + len(self.actions)
         return self.seeds_of(lanes)
@@ -90,12 +90,12 @@ class ReplayLog:
 
     @property
     def complete(self) -> bool:
-        """Whether the log still holds all that it takes to bring the lanes back."""
+        """Whether the log still holds all that is needed to bring the lanes back."""
         needed = int(self.begun.min()) if self.each_lane else 0
         return self.keeps and self.first <= needed
 
     def trim(self) -> None:
-        """Drop the actions that no running episode needs, or all where they are too many."""
+        """Drop the actions that no running episode needs, or all if they are too many."""
         if self.each_lane:
             self._drop(int(self.begun.min()) - self.first)
         if self.actions and len(self.actions) * self.actions[0].nbytes > MOST_BYTES:
@@ -117,8 +117,8 @@ def episode_seed(seed: int, lane: int, episode: int) -> int:
 def bring_back(lanes: "GymnasiumLanes", log: ReplayLog) -> None:
     """Bring lanes to where they were when the log was taken, by replaying it.
 
-    Lanes that began later wait: until its own episode begins, each repeats its actions and is reset
-    as soon as it ends, and at its beginning it is reset with its seed.
+    A lane whose episode began later than the first recorded action repeats recorded actions until
+    then, and is reset whenever an episode ends. When its episode begins it is reset with its seed.
     """
     actions, first = log.actions, log.first
     log.actions = []
@@ -142,5 +142,5 @@ def _begin_those(lanes: "GymnasiumLanes", log: ReplayLog, which: np.ndarray) -> 
 def _repeat(lanes: "GymnasiumLanes", log: ReplayLog, action: np.ndarray) -> None:
     episodes, begun = log.episodes.copy(), log.begun.copy()
     lanes.step(action)
-    if log.each_lane:  # what the waiting lanes did meanwhile is not what the log says
+    if log.each_lane:  # the log must not change while lanes wait for their episode to begin
         log.episodes, log.begun = episodes, begun

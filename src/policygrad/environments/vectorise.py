@@ -58,12 +58,12 @@ def vectorise(make: Callable[[], Any], num_envs: int, *, processes: bool = False
 
 
 def _elsewhere(factory: Callable[[], gymnasium.Env], here: int) -> Callable[[], gymnasium.Env]:
-    """The factory as a worker process calls it; this process calls the first one too, for the
+    """The factory as a worker process calls it. This process also calls the first one, for the
     spaces, and keeps its signals."""
 
     def build() -> gymnasium.Env:
         if os.getpid() != here:
-            # the terminal sends Ctrl-C to workers too, and it is the trainer's to answer
+            # the terminal sends Ctrl-C to workers too; only the trainer reacts to it
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         return factory()
 

@@ -38,7 +38,7 @@ __all__ = [
 
 
 def checked(estimator: Estimator) -> Estimator:
-    """The estimator; ValueError where a number is out of range or the critic cannot bootstrap."""
+    """The estimator; ValueError if a number is out of range or the critic cannot bootstrap."""
     checks.unit_interval("discount", estimator.discount)
     checks.one_of("time_limit", estimator.time_limit, ("bootstraps", "terminates"))
     if estimator.critic is None and estimator.time_limit == "bootstraps":
@@ -116,8 +116,8 @@ def reward_indexed(
 
     Bias: none, as a gradient of J_γ.
 
-    Source: the post, form (ii); Baxter & Bartlett 2001; E4. It is computed as it is written by
-    `scores.reward_indexed_gradient`.
+    Source: the post, form (ii); Baxter & Bartlett 2001; E4. `scores.reward_indexed_gradient`
+    computes it as it is written.
     """
     return checked(
         Estimator(
@@ -147,8 +147,8 @@ def reward_to_go(
     Args:
         discount: γ in [0, 1].
         baseline: what is subtracted; None stands for the critic, or nothing without one.
-        critic: the value function that stands in for the rewards behind a cut; without one the
-            estimator needs whole episodes.
+        critic: the value function that replaces the rewards after a cut; without one the estimator
+            needs whole episodes.
         discounted_states: keep the factor γ^t.
         time_limit: None is "bootstraps" with a critic, else "terminates".
         normalise_advantages: centre and scale Ψ over the batch.
@@ -160,7 +160,8 @@ def reward_to_go(
         ValueError: discount out of range; `time_limit="bootstraps"` without a critic.
 
     Bias: none for whole episodes with γ = 1, or with γ^t kept (then of J_γ). With γ < 1 and γ^t
-    dropped, the usual direction, which is no function's gradient (Nota & Thomas 2020).
+    dropped it is the usual direction, which is not the gradient of any function (Nota & Thomas
+    2020).
 
     Source: the post, form (iii), baseline and discount; E5, E6, E10.
     """

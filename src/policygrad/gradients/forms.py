@@ -1,14 +1,14 @@
 """Return forms: the return that the weight of each score starts from.
 
-The maths needs three. With d_t the discount and v'_t the value of the true successor of step t,
+The library has three. With v'_t the value of the true successor of step t,
 
     TotalReturn     G_t = R(τ) = Σ_t γ^t r_t, the same at every step            E3
     LambdaReturn    G_t = r_t + γ [(1 − λ) v'_t + λ G_{t+1}]                    E5, E10, E12, GAE
     NStep           G_t = r_t + γ r_{t+1} + … + γ^n v'_{t+n−1}                  E13
 
-λ = 1 is the reward to go, λ = 0 one reward and the critic. A form of one's own is a frozen
-dataclass that subclasses `Form`; it goes into an `Estimator` like these, and, where it says how its
-returns are coupled, into the exact laboratory.
+λ = 1 is the reward to go, λ = 0 one reward and the critic. A form of your own is a frozen dataclass
+that subclasses `Form`. It goes into an `Estimator` like these. If it defines `coupling`, the exact
+laboratory takes it too.
 """
 
 from abc import ABC, abstractmethod
@@ -27,10 +27,10 @@ class LaneSteps(NamedTuple):
     """T steps of one lane, as a return form reads them.
 
     Attributes:
-        rewards: `[T]`; zero on rows that are no transition.
+        rewards: `[T]`; zero on rows that are not transitions.
         next_values: `[T]`, the critic's value of each step's true successor; zeros without one.
-        terminated: `[T]`, nothing follows. A time limit that terminates is among them.
-        truncated: `[T]`, the record goes on with another episode, and the critic's value follows.
+        terminated: `[T]`, nothing follows. This includes time limits that terminate.
+        truncated: `[T]`, the next row is of another episode, and the critic's value follows.
     """
 
     rewards: Float[Array, " T"]
@@ -45,7 +45,7 @@ class Coupling(NamedTuple):
         G_t = u_t + Λ_t G_{t+1},   u_t[i] = r_t + ν_t[i] V(s_{t+1})
 
     Attributes:
-        trace: `[p, p]`, or `[T, p, p]` where it depends on the time: Λ/γ.
+        trace: `[p, p]`, or `[T, p, p]` if it depends on the time: Λ/γ.
         bootstrap: `[p]`, or `[T, p]`: ν/γ.
     """
 
@@ -57,8 +57,9 @@ class Form(ABC):
     """Which return the weight of a score starts from.
 
     Attributes:
-        whole_episodes: the return is one number an episode. Such a form needs whole episodes, each
-            of which counts once in a fit, and its discount is inside it: γ^t multiplies no score.
+        whole_episodes: whether the return is one number an episode. Such a form needs whole
+            episodes. Each counts once in a fit. The discount is inside the return, so γ^t
+            multiplies no score.
     """
 
     whole_episodes: ClassVar[bool] = False
@@ -71,10 +72,10 @@ class Form(ABC):
         """How the returns of successive steps are coupled, for the exact laboratory.
 
         Args:
-            horizon: T of the MDP; None for a task without one, where nothing may depend on time.
+            horizon: T of the MDP; None for a task without one. Nothing may then depend on time.
 
         Raises:
-            ValueError: the form has no exact form there.
+            ValueError: the form has no exact form.
         """
         raise ValueError(
             f"the return form {type(self).__name__} has no exact form: it does not say how its "
@@ -93,7 +94,7 @@ class TotalReturn(Form):
         return jnp.broadcast_to(discounted_return(steps.rewards, discount), steps.rewards.shape)
 
     def coupling(self, horizon: int | None) -> Coupling:
-        """Of what is still to come at each step, G_t = r_t + γ G_{t+1}."""
+        """The coupling of the rewards to go, G_t = r_t + γ G_{t+1}."""
         return Coupling(np.eye(1), np.zeros(1))
 
     def __str__(self) -> str:

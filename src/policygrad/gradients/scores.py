@@ -1,8 +1,8 @@
 """Scores and the gradients built from them: the log-derivative trick, per trajectory and per batch.
 
 A policy is any pytree that maps one observation to a `Distribution`; its floating-point arrays
-outside `Carried` are what is differentiated. Gradients have the policy's structure, with None in
-place of everything else, and point uphill.
+outside `Carried` are differentiated. Gradients have the policy's structure, with None in place of
+everything else, and point uphill.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def score_function_gradient(
 
 
 def log_probs_of(policy: Policy, trajectories: Trajectories) -> Float[Array, "T B"]:
-    """`[T, B]`: log π(a_t|s_t) of the recorded actions, zero on rows that are no transition."""
+    """`[T, B]`: log π(a_t|s_t) of the recorded actions, zero on rows that are not transitions."""
     found = meeting.distributions(policy, trajectories)
     log_probs = jax.vmap(jax.vmap(lambda p, a: p.log_prob(a)))(found, trajectories.actions)
     return jax.lax.select(jnp.asarray(trajectories.valid), log_probs, jnp.zeros_like(log_probs))
@@ -77,7 +77,7 @@ def policy_gradient(
         weights: `[T, B]`, Ψ; held constant.
 
     Returns:
-        pytree like the policy: the ascent direction. N is the number of episodes where the record
+        pytree like the policy: the ascent direction. N is the number of episodes if the record
         holds whole ones, else the number of valid steps (≈ ∇J / E[length]).
 
     Bias: that of the weights; see the estimator that made them.
@@ -90,7 +90,7 @@ def policy_gradient(
 def gradient_and_distributions(
     policy: Policy, trajectories: Trajectories, weights: Float[Array, "T B"]
 ) -> tuple[PyTree, PyTree]:
-    """`policy_gradient`, and the policy's distributions, which it passes by.
+    """`policy_gradient`, and the policy's distributions, which it computes on the way.
 
     Args:
         policy, trajectories, weights: as there.
@@ -133,7 +133,7 @@ def _weighted_scores(
 def column_moments(
     policy: Policy, trajectories: Trajectories, weights: Float[Array, "T B"]
 ) -> tuple[PyTree, Float[Array, ""]]:
-    """The batch's gradient, and the mean squared length of what each column says it is.
+    """The batch's gradient, and the mean squared length of the gradient of one column.
 
     ĝ_n = (B/M) Σ_t Ψ_t z_t of column n, where `policy_gradient` divides by M: ĝ = (1/B) Σ_n ĝ_n,
     and (1/B) Σ_n ‖ĝ_n‖².  [E3, E5, E6]
@@ -171,7 +171,7 @@ def column_moments(
 def episode_gradients(
     policy: Policy, trajectories: Trajectories, weights: Float[Array, "T N"]
 ) -> PyTree:
-    """The policy gradient of every episode by itself.
+    """The policy gradient of every episode separately.
 
     ĝ_n = Σ_t Ψ_t z_t of episode n; their mean is `policy_gradient`.  [E3, E5, E6]
 
@@ -204,15 +204,16 @@ def episode_gradients(
 def score_squares(policy: Policy, trajectories: Trajectories) -> PyTree:
     """The squared length of every score, leaf by leaf.
 
-    ‖z_t‖², z_t = ∇_θ log π_θ(a_t|s_t): what a unit of squared error in a baseline costs.  [E8]
+    ‖z_t‖², z_t = ∇_θ log π_θ(a_t|s_t): the variance that a unit of squared error in a baseline
+    adds.  [E8]
 
     Args:
         policy: observation -> distribution.
         trajectories: T steps of B environments, or B whole episodes.
 
     Returns:
-        pytree like the policy of `[T, B]`: each leaf's share; zero on rows that are no transition.
-        One gradient a step, a few hundred at a time and reduced at once.
+        pytree like the policy of `[T, B]`: each leaf's share; zero on rows that are not
+        transitions. One gradient a step, a few hundred at a time and reduced at once.
 
     Bias: none.
 
@@ -239,7 +240,7 @@ def score_squares(policy: Policy, trajectories: Trajectories) -> PyTree:
 
 
 def score_products(policy: Policy, trajectories: Trajectories, vectors: PyTree) -> Array:
-    """The product of every score with a vector of its episode's own.
+    """The product of every score with one vector for each episode.
 
     z_t · v_n, as the derivative of log π(a_t|s_t) along v_n: one forward pass, no gradient.
 
@@ -249,7 +250,7 @@ def score_products(policy: Policy, trajectories: Trajectories, vectors: PyTree) 
         vectors: pytree like the gradient with a leading axis N.
 
     Returns:
-        `[T, N]`; zero on rows that are no transition.
+        `[T, N]`; zero on rows that are not transitions.
 
     Bias: none.
     """
@@ -298,8 +299,8 @@ def reward_indexed_gradient(
 
     ĝ = (1/N) Σ_n Σ_{t'} r_{t'} Σ_{t≤t'} z_t.  [E4]
 
-    Computed as written, by cumulative scores, so that its equality with the reward-to-go form is a
-    fact to be tested and not an identity of the code. Training uses the equal weights.
+    It is computed as written, by cumulative scores, so that tests can compare it with the
+    reward-to-go form. Training uses the equal weights of `estimators.reward_indexed`.
 
     Args:
         policy: observation -> distribution, at the parameters that acted.
@@ -329,7 +330,7 @@ def reward_indexed_gradient(
 
 
 def require_whole_episodes(trajectories: Trajectories, what: str) -> None:
-    """Refuse a record of segments where only whole episodes have a meaning."""
+    """Raise ValueError if a record holds segments instead of whole episodes."""
     if not trajectories.whole_episodes:
         raise ValueError(
             f"{what} needs whole episodes, and this record holds segments of "

@@ -4,7 +4,7 @@ The same value goes to the trainer, to the diagnostics and to the exact laborato
 discount, λ and tables are traced, so that a grid over them compiles once; form and flags are
 static. What is fitted (baseline, critic) is a separate state, passed beside it.
 
-ĝ = Σ_t Ψ_t z_t, and Ψ_t = γ^t (G_t − b_t), with γ^t where it is kept.
+ĝ = Σ_t Ψ_t z_t, and Ψ_t = γ^t (G_t − b_t), with γ^t if it is kept.
 """
 
 from dataclasses import dataclass, field, replace
@@ -27,17 +27,17 @@ STATIC = {"static": True}
 
 
 class EstimatorState(NamedTuple):
-    """What an estimator has fitted: its baseline, and its critic where it has one of its own."""
+    """What an estimator has fitted: its baseline and its critic."""
 
     baseline: Any
     critic: Any
 
 
 class Weights(NamedTuple):
-    """What an estimator makes of a batch.
+    """The weights of a batch, and what they were computed from.
 
     Attributes:
-        psi: `[T, B]`, the weight Ψ of each score; zero on rows that are no transition.
+        psi: `[T, B]`, the weight Ψ of each score; zero on rows that are not transitions.
         returns: `[T, B]`, the (possibly bootstrapped) return that Ψ starts from: the target that
             baseline and critic are refitted to.
         baseline: `[T, B]`, what was subtracted.
@@ -51,7 +51,7 @@ class Weights(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Estimator:
-    """What multiplies each score. Made by the named constructors of this module, which validate.
+    """What multiplies each score. The constructors in `gradients.estimators` make and check it.
 
     Attributes:
         form: which return Ψ starts from.
@@ -59,8 +59,8 @@ class Estimator:
         critic: the value function that bootstraps; None for pure Monte Carlo.
         discount: γ.
         discounted_states: whether the factor γ^t of the discounted objective's gradient is kept.
-        time_limit: "bootstraps": a truncated step is followed by its successor's value, the limit
-            being no part of the task; "terminates": it is followed by nothing.
+        time_limit: what follows a truncated step. "bootstraps": the value of its successor, because
+            the limit is not part of the task. "terminates": nothing.
         normalise_advantages: whether Ψ is centred and scaled to unit variance over the batch.
     """
 
@@ -74,12 +74,12 @@ class Estimator:
 
     @property
     def whole_episodes(self) -> bool:
-        """Whether it needs whole episodes: segments, which end in mid-episode, have no weights."""
+        """Whether it needs whole episodes, because it has no weights for segments."""
         of_baseline = self.baseline is not None and self.baseline.whole_episodes
         return self.critic is None or self.form.whole_episodes or of_baseline
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> EstimatorState:
-        """The state before anything was fitted.
+        """The state before the first fit.
 
         Args:
             key: consumed.
@@ -102,7 +102,7 @@ class Estimator:
             `psi`, `returns` and `baseline`, `[T, B]` each, in units of reward; held constant.
 
         Raises:
-            ValueError: segments, where the estimator needs whole episodes.
+            ValueError: the record holds segments, and the estimator needs whole episodes.
         """
         self._require_whole_episodes(trajectories)
         values, next_values = self._values_and_bootstraps(state, trajectories)
@@ -132,10 +132,10 @@ class Estimator:
             key: consumed.
             policy: the policy that acted; for baselines that weigh steps by their scores.
             trajectories: the batch.
-            returns: `[T, B]`, as `weights` gave them.
+            returns: `[T, B]`, as `weights` returned them.
 
         Returns:
-            The new state, and the explained variance of `returns` by it.
+            The new state, and the explained variance of `returns` by the new baseline.
         """
         baseline_key, critic_key = jax.random.split(key)
         steps, discounts = self.step_weights(trajectories), self.state_discounts(trajectories)
@@ -150,9 +150,10 @@ class Estimator:
         return fitted, explained_variance(returns, predicted, steps)
 
     def step_weights(self, trajectories: Trajectories) -> Float[Array, "T B"]:
-        """`[T, B]`, how much a step counts in a fit, and in how well a fit explains the returns.
+        """`[T, B]`, the weight of each step in a fit and in the explained variance.
 
-        Every transition counts once; where the return is one number an episode, every episode does.
+        Every transition counts once. If the return is one number an episode, every episode counts
+        once.
         """
         steps = jnp.asarray(trajectories.valid).astype(trajectories.rewards.dtype)
         if self.form.whole_episodes:
@@ -160,7 +161,7 @@ class Estimator:
         return steps
 
     def state_discounts(self, trajectories: Trajectories) -> Float[Array, "T B"]:
-        """`[T, B]`, w: γ^t where it multiplies every score, else 1."""
+        """`[T, B]`, w: γ^t if it multiplies every score, else 1."""
         ones = jnp.ones_like(trajectories.rewards)
         if not self.discounted_states or self.form.whole_episodes:
             return ones
@@ -218,6 +219,6 @@ class Estimator:
         of_lane = jax.vmap(self.form.returns, in_axes=(1, None), out_axes=1)
         returns = of_lane(lanes, self.discount)
         if trajectories.whole_episodes and not self.form.whole_episodes:
-            # an episode that is over has nothing more to come
+            # no rewards follow the end of an episode
             returns = jnp.where(trajectories.valid, returns, 0.0)
         return returns

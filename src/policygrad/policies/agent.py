@@ -1,4 +1,4 @@
-"""A policy together with the spaces that it acts between."""
+"""A policy together with its observation and action space."""
 
 from functools import cached_property
 from typing import Any
@@ -26,7 +26,7 @@ def _act(policy: Any, carry: PyTree, observation: PyTree, key: PRNGKeyArray | No
 
 
 class Agent:
-    """A policy together with the spaces it acts between: what `load` returns.
+    """A policy together with its observation and action space: what `load` returns.
 
     A policy with memory remembers what `act` saw since the last `reset`.
 
@@ -48,14 +48,14 @@ class Agent:
         self._carry = jax.tree.map(lambda x: x[0], meeting.initial_carry(self.policy, 1))
 
     def __call__(self, observation: PyTree) -> Distribution:
-        """The distribution over (unscaled, unshifted) actions at one raw observation."""
+        """The distribution at one raw observation, over actions in the policy's units."""
         return _distribution(self.policy, self._carry, observation)
 
     def act(self, observation: PyTree, key: PRNGKeyArray | None = None) -> Any:
         """The action for the environment's `step` at one raw observation.
 
         Args:
-            observation: as the environment gave it.
+            observation: as the environment returned it.
             key: consumed to sample; without one, the distribution's mode.
 
         Returns:

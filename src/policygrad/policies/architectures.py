@@ -1,7 +1,8 @@
-"""Architectures: the kind of network that stands between observations and what is said of them.
+"""Architectures: the kind of network that policy and critic are made of.
 
-An architecture is a frozen, hashable record: one for policy and critic alike. Its JSON is saved
-with a policy. A user's own is any frozen dataclass with the two methods of `Architecture`.
+An architecture is a frozen, hashable record. A run uses one for both policy and critic. Its JSON is
+saved with a policy. An architecture of your own is any frozen dataclass with the two methods of
+`Architecture`.
 """
 
 import json
@@ -36,7 +37,7 @@ class Architecture(Protocol):
                 one-hot vector, a Dict a dict of its entries, without the `action_mask`.
             outputs: how many numbers the network returns.
             last_scale: factor on the weights of the last layer. A policy's network is built with
-                0.01, so that it starts near uniform whatever it sees, and a critic's with 1.
+                0.01, so that it starts nearly uniform for every observation, and a critic's with 1.
 
         Returns:
             A pytree, features -> `[outputs]`. Its floating-point arrays are what is learned.
@@ -56,7 +57,7 @@ class FullyConnected:
         hidden: sizes of the tanh layers; none makes the network linear.
 
     Raises:
-        ValueError: a size that is no whole number of at least 1.
+        ValueError: a size that is not a whole number of at least 1.
     """
 
     hidden: Sequence[int] = (64, 64)
@@ -82,10 +83,10 @@ BUILT_IN: tuple[type, ...] = (FullyConnected,)
 
 
 def chosen(network: Architecture | None, hidden: Sequence[int] | None) -> Architecture:
-    """The architecture that an interface was given, as one or as the sizes of tanh layers.
+    """The architecture that was passed, or tanh layers of the sizes that were passed.
 
     Raises:
-        ValueError: both, or what is no architecture.
+        ValueError: both were passed, or something that is not an architecture.
     """
     if network is None:
         return FullyConnected() if hidden is None else FullyConnected(hidden)
@@ -119,7 +120,7 @@ def build(
     *,
     last_scale: float = 1.0,
 ) -> Network:
-    """A network for what an encoder makes of observations like this one. Consumes the key.
+    """A network for the encoded observations, which are like this one. Consumes the key.
 
     Raises:
         ValueError: the network does not return `[outputs]`.
@@ -151,7 +152,7 @@ def restore(description: dict[str, Any], own: Any, source: Any) -> Architecture:
         source: named in errors.
 
     Raises:
-        RunError: the class is not this library's and none was passed, or another was.
+        RunError: the class is not this library's and none was passed, or another one was.
     """
     name, settings = description["class"], description["settings"]
     built_in = {_name(kind): kind for kind in BUILT_IN}.get(name)
@@ -173,7 +174,7 @@ def restore(description: dict[str, Any], own: Any, source: Any) -> Architecture:
         return own(**{k: _hashable(v) for k, v in settings.items()})
     except (TypeError, ValueError) as error:
         raise RunError(
-            f"{source} holds a network of {name} with {settings}, of which {own!r} makes no "
+            f"{source} holds a network of {name} with {settings}, from which {own!r} makes no "
             f"architecture: {error}"
         ) from error
 

@@ -1,9 +1,9 @@
-"""Where a policy meets observations: the one module that calls a policy.
+"""The one module that calls a policy with observations.
 
-A policy without memory is any pytree `observation -> distribution`. A policy with memory is one
-`(observation, carry) -> (distribution, carry)` that also says with what an episode begins, by
-`initial_carry()`. Everyone else hands a policy to the functions below and cannot tell the two
-apart: the carry of a policy without memory is the empty tuple.
+A policy without memory is any pytree `observation -> distribution`. A policy with memory is a
+pytree `(observation, carry) -> (distribution, carry)`; its `initial_carry()` is the carry at the
+start of an episode. All other modules pass a policy to the functions below, and need not know which
+kind it is: the carry of a policy without memory is the empty tuple.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class WithMemory(Protocol):
     """A policy that carries something from step to step of an episode."""
 
     def initial_carry(self) -> PyTree:
-        """What an episode begins with: a pytree of arrays, unbatched."""
+        """The carry at the start of an episode: a pytree of arrays, unbatched."""
         ...
 
     def __call__(self, observation: PyTree, carry: PyTree) -> tuple[Any, PyTree]:
@@ -33,7 +33,7 @@ class WithMemory(Protocol):
 
 
 def initial_carry(policy: Policy, lanes: int) -> PyTree:
-    """What B lanes begin an episode with.
+    """The carry of B lanes at the start of an episode.
 
     Args:
         policy: with or without memory.
@@ -65,7 +65,7 @@ def act(
 
     Args:
         policy: with or without memory.
-        carry: pytree of `[B, ...]`, as `initial_carry` or the step before gave it.
+        carry: pytree of `[B, ...]`, from `initial_carry` or from the step before.
         keys: `[B]`; consumed.
         observations: pytree of `[B, ...]`.
 
@@ -106,8 +106,9 @@ class Seen(NamedTuple):
 
     Attributes:
         observations: pytree of `[n, ...]`, or of `[n, T, ...]` with memory.
-        begins: `[n, T]`, steps with which an episode begins; the empty tuple without memory.
-        carry: pytree of `[n, 1, ...]`, what each lane begins the record with; else the empty tuple.
+        begins: `[n, T]`, the first steps of episodes; the empty tuple without memory.
+        carry: pytree of `[n, 1, ...]`, of each lane before the first row; the empty tuple without
+            memory.
     """
 
     observations: PyTree
@@ -161,7 +162,7 @@ def distributions_of(policy: Policy, seen: Seen) -> Any:
 
 
 def over_steps(policy: Policy, f: Callable[..., Any]) -> Callable[..., Any]:
-    """f of one step's numbers, over all steps of some units."""
+    """f of one step, mapped over all steps of some units."""
     return jax.vmap(jax.vmap(f)) if isinstance(policy, WithMemory) else jax.vmap(f)
 
 
@@ -194,8 +195,8 @@ def distributions(policy: Policy, trajectories: Trajectories) -> Any:
         trajectories: T steps of B lanes, or B whole episodes.
 
     Returns:
-        A pytree like one distribution, of `[T, B, ...]`: what it says at each recorded observation,
-        with the carry that the recorded steps lead to.
+        A pytree like one distribution, of `[T, B, ...]`: the distribution at each recorded
+        observation, with the carry that follows from the recorded steps.
     """
     found = unit_distributions(policy, trajectories)
     if isinstance(policy, WithMemory):

@@ -1,4 +1,4 @@
-"""Networks: pytrees of arrays alone (functions are static), so that they cross `jit`."""
+"""Networks: pytrees of arrays only (functions are static), which `jit` takes as arguments."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ from policygrad.spaces.encoding import flat
 class MLP(eqx.Module):
     """A multilayer perceptron, `[inputs] -> [outputs]`, linear at the end.
 
-    What goes in may be a pytree of arrays, which are read as one vector.
+    The input may be a pytree of arrays, which are read as one vector.
     """
 
     weights: tuple[Float[Array, "out in"], ...]
@@ -41,11 +41,11 @@ def mlp(
 
     Args:
         key: consumed.
-        inputs, outputs: sizes of what goes in and out.
+        inputs, outputs: sizes of the input and the output.
         hidden: sizes of the hidden layers.
         activation: of the hidden layers; its gain is taken as √2, as usual for these networks.
-        last_scale: factor on the last layer's orthogonal weights; 0.01 makes a policy start near
-            uniform whatever it sees.
+        last_scale: factor on the last layer's orthogonal weights; with 0.01 a policy starts nearly
+            uniform for every observation.
     """
     sizes = [inputs, *hidden, outputs]
     scales = [np.sqrt(2)] * len(hidden) + [last_scale]

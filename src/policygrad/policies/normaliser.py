@@ -24,9 +24,9 @@ class RunningStatistics(NamedTuple):
 
     Attributes:
         rows_seen: `[]`, the number of rows seen.
-        mean: pytree of `[*f]`, in most cases one vector. None in place of what is not kept up.
-        variance: like the mean, of the population (divided by rows_seen). One before anything was
-            seen.
+        mean: pytree of `[*f]`, in most cases one vector. None in place of arrays without
+            statistics.
+        variance: like the mean, of the population (divided by rows_seen). One before the first row.
     """
 
     rows_seen: Float[Array, ""]
@@ -35,14 +35,14 @@ class RunningStatistics(NamedTuple):
 
     @classmethod
     def init(cls, shape: tuple[int, ...]) -> "RunningStatistics":
-        """Statistics of nothing, mean 0 and variance 1, for rows of one shape."""
+        """Statistics before the first row, mean 0 and variance 1, for rows of one shape."""
         return cls.of(jax.ShapeDtypeStruct(shape, np.float32))
 
     @classmethod
     def of(cls, example: PyTree) -> "RunningStatistics":
-        """Statistics of nothing, for rows whose arrays have the shapes of these."""
+        """Statistics before the first row, for rows whose arrays have the shapes of these."""
 
-        # made by NumPy: each shape that JAX fills would be a compilation of its own at start-up
+        # made by NumPy: JAX would compile a program for each shape at start-up
         def filled(value: float) -> PyTree:
             return jax.tree.map(lambda x: jnp.asarray(np.full(x.shape, value, np.float32)), example)
 
@@ -89,12 +89,12 @@ class ObservationNormaliser(eqx.Module):
     differentiated, and `update_statistics` updates them after each batch was used.
 
     Attributes:
-        statistics: carried running statistics of what the encoder gives; of arrays that are not
-            normalised none are kept.
+        statistics: carried running statistics of the encoder's output; None in place of arrays that
+            are not normalised.
         encode: observation -> a pytree of arrays, or one vector `[f]`; static.
-        normalised: a flag for each array; or a flag for each entry of it, where some entries (the
-            one-hot ones, say) pass unchanged; static.
-        clip: bound of what comes out; static.
+        normalised: a flag for each array; or a flag for each entry of it, if some entries (such as
+            one-hot ones) pass unchanged; static.
+        clip: bound of the output; static.
     """
 
     statistics: Carried[RunningStatistics]
@@ -106,17 +106,17 @@ class ObservationNormaliser(eqx.Module):
     def of(
         cls, observation: PyTree, encode: Callable | None = None, *, normalise: bool = True
     ) -> "ObservationNormaliser":
-        """For observations like this one.
+        """A normaliser for observations like this one.
 
         Args:
             observation: an example; its numbers do not matter.
             encode: observation -> a pytree of arrays; None flattens into one vector. Its attribute
                 `normalised`, if it has one, names what is not normalised: a flag for each array,
                 or for each entry of the one vector.
-            normalise: False passes everything on as the encoder gives it.
+            normalise: False passes the encoder's output on unchanged.
 
         Raises:
-            ValueError: the encoder's flags do not belong to what it gives.
+            ValueError: the encoder's flags do not fit its output.
         """
         encode = encode or flatten_observation
         leaves, structure = jax.tree.flatten(jax.eval_shape(encode, observation))
@@ -171,7 +171,7 @@ def _flags(given: Any, shapes: list[tuple[int, ...]]) -> tuple[Flag, ...]:
     if shapes == [(len(flags),)]:
         return (flags,)
     raise ValueError(
-        f"the encoder's `normalised` holds {len(flags)} flags, and it gives arrays of the shapes "
+        f"the encoder's `normalised` holds {len(flags)} flags, but it gives arrays of the shapes "
         f"{shapes}: name a flag for each array, or for each entry of one vector"
     )
 

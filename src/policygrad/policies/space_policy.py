@@ -1,4 +1,4 @@
-"""The default policy for a pair of spaces: a network whose outputs are a distribution's numbers.
+"""The default policy for a pair of spaces: a network that outputs a distribution's parameters.
 
 A policy is any pytree that maps one observation to a `Distribution`; a user's own is any module
 with a `__call__`.
@@ -41,7 +41,7 @@ class NetworkPolicy(eqx.Module):
 
     Attributes:
         normaliser: encodes and normalises observations; its statistics are carried.
-        network: what the normaliser gives -> `[outputs]`.
+        network: the normaliser's output -> `[outputs]`.
         log_std: `[k]`, state-independent, of a Gaussian policy; None for discrete ones.
         action_space: static.
         architecture: of the network; static.
@@ -103,16 +103,16 @@ def network_policy(
         action_space: Discrete, MultiDiscrete, MultiBinary or Box.
         hidden: sizes of the tanh layers, (64, 64) by default: short for
             `network=FullyConnected(hidden)`.
-        network: the architecture of the network, a user's own too.
+        network: the architecture of the network; it may be one of your own.
         log_std: initial log standard deviation, in units of half the action range (or of the action
-            itself where the range is infinite).
+            itself if the range is infinite).
         squash: tanh-Gaussian in place of Gaussian, for bounded Box actions.
-        clipped: clipped Gaussian in place of Gaussian, for Box actions; squash wins.
+        clipped: clipped Gaussian in place of Gaussian, for Box actions; `squash` overrides it.
         normalise_observations: keep running statistics of the observations and normalise by them.
 
     Raises:
         UnsupportedSpaceError: for any other space.
-        ValueError: `hidden` and `network` both, or a network that is no architecture.
+        ValueError: `hidden` and `network` both, or a network that is not an architecture.
     """
     architecture = chosen(network, hidden)
     observations, actions = observation_space_of(observation_space), action_space_of(action_space)

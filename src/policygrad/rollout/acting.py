@@ -12,8 +12,7 @@ def lane_keys(
 ) -> PRNGKeyArray:
     """`[B]`, a key for every lane at one row of a batch, from the batch's key.
 
-    A lane's key follows from its number alone, and not from how many there are or from who steps
-    the others.
+    A lane's key depends only on its number, not on the number of lanes or on what steps the others.
 
     Args:
         key: of the batch.
@@ -31,7 +30,7 @@ def keys_by_lane(key: PRNGKeyArray, lanes: int, first_lane: Lane = 0) -> PRNGKey
 
 
 def cut_slots(steps: int, time_limit: int | None) -> int:
-    """How many successors a lane can have to record in a segment.
+    """The largest number of successors that a lane can have to record in a segment.
 
     One for every truncation and one for the last row: with a time limit of L at most ⌈T/L⌉ + 1,
     without one up to T.

@@ -46,7 +46,7 @@ class Actor:
     """Draws actions for B lanes with one compiled call, for policies of one shape.
 
     Args:
-        policy: for its shape, and for what it carries from step to step where it has a memory.
+        policy: for its shape, and for its initial carry if it has a memory.
         lanes: B.
         first_lane: the number of the first of them.
 
@@ -59,9 +59,10 @@ class Actor:
         self.carry = initial_carry(policy, lanes)
 
     def sampler(self, policy: Policy, key: PRNGKeyArray) -> Draw:
-        """Draws actions, by keys of each row and lane. Consumes the key.
+        """A function that draws actions, with a key for each row and lane. Consumes the key.
 
-        The keys of many rows are made at once: they would be half of the cost of a step.
+        The keys of many rows are made at once; one by one they would take half of the time of a
+        step.
         """
         arrays, known = self._shape.arrays(policy), {}
 
@@ -84,7 +85,7 @@ class Actor:
         return sample
 
     def chooser(self, policy: Policy) -> Draw:
-        """Takes modes, with zeros in place of log-probabilities."""
+        """A function that takes modes, with zeros in place of log-probabilities."""
         arrays = self._shape.arrays(policy)
 
         def choose(row: int, observations: Any, times: np.ndarray) -> tuple[Any, Any]:
@@ -96,5 +97,5 @@ class Actor:
         return choose
 
     def _begins(self, times: np.ndarray) -> Any:
-        """Lanes that begin an episode, which matters to a policy with memory alone."""
+        """Lanes that begin an episode; only a policy with memory needs them."""
         return times == 0 if jax.tree.leaves(self.carry) else ()

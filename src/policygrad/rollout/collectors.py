@@ -1,8 +1,8 @@
-"""Collectors: what fills a batch, with what resuming it takes.
+"""Collectors: the ways to fill a batch behind one interface, and how to resume them.
 
-A collector holds environments; everything else is passed in. A policy and a key go in,
-`Trajectories` come out, lanes (or whole episodes) along axis 1. What a lane does follows from the
-key and its number alone. Where lanes are stepped, in this process or in another one, never shows.
+A collector holds environments; everything else is passed to it. It takes a policy and a key, and
+returns `Trajectories`, with lanes (or whole episodes) along axis 1. What a lane does depends only
+on the key and on its number. It does not depend on the process that steps the lane.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from policygrad.rollout.segments import LaneState, collect_segment
 
 
 class Collector(Protocol):
-    """Fills batches. A class of your own that names this one as its base needs `collect` alone.
+    """Fills batches. A subclass of your own needs only the method `collect`.
 
     Attributes:
         observation_space, action_space: of one environment.
         whole_episodes: whether batches hold whole episodes.
-        lanes: where the environments are, for who steps them by `program()` and puts them back;
-            the empty tuple where there is none.
+        lanes: the states of the environments, for code that steps them by `program()` and must put
+            them back; the empty tuple if there is no program.
     """
 
     observation_space: spaces.Space
@@ -42,10 +42,10 @@ class Collector(Protocol):
         """One batch.
 
         Args:
-            policy: of the structure of the one that the collector was made with.
+            policy: of the same structure as the policy that the collector was made with.
             key: consumed.
-            episodes: how many whole episodes; None for as many as the collector was made for.
-                Segments have a size of their own, and take None alone.
+            episodes: number of whole episodes; None for as many as the collector was made for. A
+                collector of segments takes None only.
 
         Raises:
             PolicygradError: an episode did not end.
@@ -58,14 +58,14 @@ class Collector(Protocol):
         return {}
 
     def restore(self, snapshot: PyTree) -> bool:
-        """Bring the environments back; False where they begin fresh episodes instead."""
+        """Bring the environments back; False if they begin fresh episodes instead."""
         return self.whole_episodes  # which begin afresh in every batch
 
     def close(self) -> None:
         """Release the environments."""
 
     def program(self) -> "SegmentProgram | None":
-        """By what a compiled program collects from `lanes` by itself; None where none can."""
+        """How a compiled program collects from `lanes` by itself; None if none can."""
         return None
 
 
@@ -89,10 +89,10 @@ class SegmentProgram:
         """The lanes after a segment, and the record. Pure; the key is consumed.
 
         Args:
-            policy: acts.
-            lanes: all, or some that follow each other.
+            policy: the policy that acts.
+            lanes: all lanes, or consecutive ones.
             key: of the batch.
-            first: how many lanes stand before these.
+            first: number of lanes before these.
         """
         return collect_segment(
             self.environment.value,
@@ -105,14 +105,15 @@ class SegmentProgram:
 
 
 def unfinished_episodes(trajectories: Trajectories) -> Bool[np.ndarray, " N"]:
-    """`[N]`: whole episodes that were stopped at the cap on steps, and neither ended nor cut off
-    by their environment."""
+    """`[N]`: whole episodes that were stopped at the cap on steps, and that their environment
+    neither terminated nor truncated."""
     ended = (trajectories.terminated | trajectories.truncated) & trajectories.valid
     return np.logical_not(np.any(np.asarray(ended), axis=0))
 
 
 def require_finished(unfinished: np.ndarray, max_steps: int) -> None:
-    """Refuse a batch of episodes of which some did not end: leaving them out would bias it."""
+    """Raise PolicygradError if some episodes did not end; without them the batch would be
+    biased."""
     if unfinished.any():
         raise PolicygradError(
             f"{int(unfinished.sum())} of {len(unfinished)} episodes did not end within "
@@ -122,9 +123,9 @@ def require_finished(unfinished: np.ndarray, max_steps: int) -> None:
 
 
 def require_no_episodes(episodes: int | None) -> None:
-    """Refuse a number of whole episodes where segments are collected."""
+    """Raise ValueError if a collector of segments is asked for whole episodes."""
     if episodes is not None:
-        raise ValueError(f"segments have a size of their own; got episodes={episodes}")
+        raise ValueError(f"a collector of segments takes no episodes, got episodes={episodes}")
 
 
 def seed_of(key: PRNGKeyArray) -> int:

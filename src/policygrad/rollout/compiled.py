@@ -22,7 +22,7 @@ from policygrad.rollout.collectors import (
 )
 from policygrad.rollout.play import Played, play_episodes
 
-# On the module's level, so that a second run of the same shape in a process compiles nothing.
+# At module level, so that a second run of the same shape in a process compiles nothing.
 
 
 @partial(compiled, static_argnums=(0, 1, 4, 5))
@@ -81,8 +81,8 @@ class CompiledSource:
 
     Args:
         environment: pure, unbatched.
-        num_envs: lanes of a segment; of whole episodes all run at once.
-        first_lane: the number of the first lane, where others step those before it.
+        num_envs: lanes of a segment; whole episodes all run at once.
+        first_lane: the number of the first lane, if others step the lanes before it.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class CompiledSource:
         max_steps: int,
         greedy: bool,
     ) -> Played:
-        """What N episodes come to. The key is consumed."""
+        """The outcome of N episodes. The key is consumed."""
         shape = PolicyShape.of(policy)
         totals, lengths, unfinished = _play(
             ById(self.pure), shape, shape.arrays(policy), key, episodes, max_steps, greedy
@@ -133,14 +133,14 @@ class CompiledSource:
         return Played(np.asarray(totals, np.float64), np.asarray(lengths), np.asarray(unfinished))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to release."""
 
 
 class CompiledSegments(Collector):
     """Segments of a compiled environment.
 
     Attributes:
-        lanes: as the last segment left them; who rolls them out elsewhere puts them back.
+        lanes: as the last segment left them. Code that rolls them out itself must put them back.
     """
 
     whole_episodes = False

@@ -1,4 +1,4 @@
-"""Engines: what opens an id, or an object, as a source of steps."""
+"""Engines open an id, or an object, as a source of steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Engine(Protocol):
         Args:
             env_id: as the user named it.
             num_envs: lanes to step together.
-            processes: step them in worker processes, where the engine has any.
+            processes: step them in worker processes, if the engine has any.
             kwargs: the user's arguments of the environment.
 
         Raises:
@@ -79,16 +79,16 @@ def open_source(
 
     Args:
         env: as `environments.make` takes it, or a `Source`.
-        num_envs: lanes to step together; what brings a number of its own keeps it.
-        engine: opens `env`, which is an id then; None for the engine that the id names.
+        num_envs: lanes to step together; an environment with its own number keeps it.
+        engine: opens `env`, which must then be an id; None for the engine that the id names.
         processes, kwargs, first_lane: as for `environments.make`.
 
     Raises:
-        UserError: an id that is not known, or something that is no environment.
+        UserError: an id that is not known, or something that is not an environment.
     """
     if engine is not None:
         if not isinstance(env, str):
-            raise UserError(f"an engine opens an environment by its id, and got {env!r}")
+            raise UserError(f"an engine opens an environment by its id, got {env!r}")
         return engine.open(env, num_envs, processes=processes, kwargs=kwargs)
     if isinstance(env, Source):
         return env

@@ -1,6 +1,6 @@
 """EnvPool as a source: segments inside one scan, which steps the pool by calls into its C++.
 
-Python sees a segment at a time: per step it would take a fifth of the time that the simulator does.
+Python is called once a segment. Called once a step, it would take a fifth of the simulator's time.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class PoolState(NamedTuple):
         handle: of the pool.
         observations: pytree of `[B, ...]`, what the policy sees next.
         times: `[B]`, the steps that the running episodes already had.
-        ended: `[B]`, the lane's next step resets it, and is no transition.
+        ended: `[B]`, the lane's next step resets it, and is not a transition.
         carry: pytree of `[B, ...]`, of a policy with memory.
     """
 
@@ -44,7 +44,7 @@ class PoolState(NamedTuple):
 
 
 def start(pool: Pool, observations: PyTree, carry: PyTree = ()) -> tuple[PoolState, Callable]:
-    """A pool that was reset, as a state; and what steps it (see `Pool.program`)."""
+    """The state of a pool that was reset, and the function that steps it (see `Pool.program`)."""
     handle, step = pool.program()
     lanes = pool.num_envs
     observations = jax.tree.map(jnp.asarray, observations)
@@ -64,7 +64,7 @@ def collect_segment(
     time_limit: int | None,
     first_lane: int = 0,
 ) -> tuple[PoolState, Trajectories]:
-    """T steps of B lanes, carried over from the segment before: what `host.collect_segment` gives.
+    """T steps of B lanes, which go on from the segment before; as `host.collect_segment`.
 
     Args:
         step_pool: (handle, actions) -> the handle, and what the pool's `step` returns.
@@ -155,7 +155,7 @@ class PoolSegments(Collector):
                 first_lane=self._first_lane,
             )
 
-        # compiled for this pool, which it holds by its address, and forgotten with it
+        # compiled for this pool, whose address it contains, and freed with it
         self._collect = compiled(collect, static_argnums=0)
 
     def collect(

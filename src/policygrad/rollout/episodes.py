@@ -29,7 +29,7 @@ class EpisodeBatch(NamedTuple):
 
 
 class EpisodeRow(NamedTuple):
-    """A step of N episodes, and T of them once stacked; not `valid` where an episode has ended.
+    """A step of N episodes, or T steps once stacked; `valid` is False after an episode's end.
 
     Attributes:
         observations, actions: pytrees of `[N, ...]`.
@@ -60,7 +60,7 @@ class Recorded(NamedTuple):
 
     @classmethod
     def none(cls, policy: Policy, lanes: LaneState, max_steps: int) -> "Recorded":
-        """Before the first step."""
+        """The record before the first step."""
         count = len(lanes.times)
         keys = jax.random.split(jax.random.key(0), count)
         actions, log_probs, _ = jax.eval_shape(lambda: act_in_lanes(policy, lanes, keys))
@@ -72,7 +72,7 @@ class Recorded(NamedTuple):
         return cls(rows, lanes.observations, jnp.zeros(count, jnp.int32))
 
     def with_step(self, step: EpisodeStep) -> "Recorded":
-        """With one more row."""
+        """The record with one more row."""
         row = EpisodeRow(
             step.lanes.observations,
             step.actions,
@@ -108,7 +108,7 @@ def collect_episodes(
         episodes: N; static.
         max_steps: rows of the record, and the cap on an episode's length; static.
         greedy: take the distributions' modes in place of samples; static.
-        start: where the episodes go on from in place of a reset, and the first actions there.
+        start: states to continue from instead of a reset, and the first actions there.
     """
     reset_key, *keys = jax.random.split(key, 3)
     first_actions = None
@@ -149,8 +149,8 @@ def collect_episodes(
 def trim(trajectories: Trajectories, least: int = 16) -> Trajectories:
     """A record of whole episodes without most of its padding.
 
-    Cut to the next power of two (times 1 or 1.5) at or above the longest episode, so that few
-    shapes ever compile. Not for use inside compiled code.
+    It is cut to the smallest power of two (times 1 or 1.5) that holds the longest episode, so that
+    few shapes are compiled. Not for use inside compiled code.
     """
     longest = int(jnp.sum(jnp.any(trajectories.valid, axis=1)))
     rows = min(padded_length(longest, least), trajectories.valid.shape[0])
@@ -158,7 +158,7 @@ def trim(trajectories: Trajectories, least: int = 16) -> Trajectories:
 
 
 def padded(trajectories: Trajectories, rows: int) -> Trajectories:
-    """A record of whole episodes with so many rows: those behind its own hold no step.
+    """A record of whole episodes, padded to so many rows; the added rows hold no step.
 
     In NumPy, since JAX compiles a program for every pair of shapes. Not for use inside compiled
     code.
@@ -171,7 +171,7 @@ def padded(trajectories: Trajectories, rows: int) -> Trajectories:
 
 
 def _with_rows(trajectories: Trajectories, change: Callable[[Any], Any]) -> Trajectories:
-    """The record with other rows; what has no row for every step is kept as it is."""
+    """The record with other rows; arrays without a row for every step are kept as they are."""
     return replace(
         jax.tree.map(change, trajectories),
         cut_observations=trajectories.cut_observations,

@@ -17,10 +17,10 @@ from policygrad.spaces import ActionSpace, action_space_of
 
 
 def collect_segment(lanes: Lanes, draw: Draw, steps: int, carry: PyTree = ()) -> Trajectories:
-    """T steps of B lanes, carried over from the segment before.
+    """T steps of B lanes, which go on from the segment before.
 
     Args:
-        lanes: stepped, and left where the segment ends.
+        lanes: stepped in place; the next segment goes on from them.
         draw: actions and log-probabilities of one row.
         steps: T.
         carry: pytree of `[B, ...]`, of a policy with memory before the first row.
@@ -53,14 +53,14 @@ def collect_segment(lanes: Lanes, draw: Draw, steps: int, carry: PyTree = ()) ->
 
 
 class HostRow(NamedTuple):
-    """One step of B lanes, from observation to successor, in arrays of our own.
+    """One step of B lanes, from observation to successor, in copied arrays.
 
     Attributes:
         observations: pytree of `[B, ...]`, before the step.
         times: `[B]`, the steps that each episode had before this one.
         actions: `[B, ...]`.
         log_probs: `[B]`, nats.
-        step: what the environments gave.
+        step: what the environments returned.
     """
 
     observations: Any
@@ -71,15 +71,15 @@ class HostRow(NamedTuple):
 
 
 def step_lanes(lanes: Lanes, space: ActionSpace, draw: Draw, t: int) -> HostRow:
-    """Act in every lane, and step it: the one place where the host takes what environments give.
+    """Act in every lane and step it: the one place where the host reads what environments return.
 
-    What goes into a record is copied and checked here: environments may write the next step over
-    the arrays of this one. Lanes copy only what a reset of their own would write over. Actions are
-    copied as well, since a view of JAX's arrays would keep its buffers for as long as a record or a
-    log lives.
+    What goes into a record is copied and checked here, because environments may overwrite the
+    arrays of this step in the next one. Lanes copy only what their own reset would overwrite.
+    Actions are copied as well, since a view of JAX's arrays would keep its buffers alive as long as
+    a record or a log.
 
     Raises:
-        EnvironmentFailure: the environment raised, or gave what is no step of B lanes.
+        EnvironmentFailure: the environment raised, or did not return a step of B lanes.
     """
     observations, times = owned(lanes.observations), np.array(lanes.times, np.int32)
     actions, log_probs = (np.array(x) for x in draw(t, observations, times))
@@ -107,7 +107,7 @@ class _Cuts:
             self._times[lane].append(int(times[lane]))
 
     def stacked(self) -> tuple[Any, Any]:
-        """Padded to one number of rows, which grows by doubling where a lane had more."""
+        """Padded to one number of rows, which is doubled until every lane's rows fit."""
         slots = self._slots
         while slots < max(map(len, self._rows)):
             slots *= 2
@@ -127,7 +127,7 @@ class EpisodeRow(NamedTuple):
         row: the step.
         episode: `[B]`, the column that the lane's step belongs to; −1 for none.
         time: `[B]`, the step's number within its episode.
-        ended, unfinished: `[B]`, this step was the episode's last, by itself or at the cap.
+        ended, unfinished: `[B]`, this step was the episode's last, by its own end or by the cap.
     """
 
     row: HostRow
@@ -140,14 +140,15 @@ class EpisodeRow(NamedTuple):
 def run_episodes(
     lanes: Lanes, draw: Draw, seed: int, *, episodes: int, max_steps: int
 ) -> Iterator[EpisodeRow]:
-    """N episodes started, all run to their end: no bias towards the short ones.
+    """Start N episodes and run all to their end, so that short ones are not over-represented.
 
-    A lane that ends an episode begins the next one as long as fewer than N were begun. Whether an
-    episode is among the N is settled before its first step, so it cannot depend on its length.
-    Lanes that are stopped by the cap in mid-episode wait until all are, and are started afresh.
+    A lane that ends an episode begins the next one as long as fewer than N have begun. Whether an
+    episode is among the N is decided before its first step, so it cannot depend on its length.
+    Lanes that the cap stops in mid-episode wait until all lanes have stopped, and are then
+    restarted.
 
     Args:
-        lanes: restarted with `seed`; fewer than N will do.
+        lanes: restarted with `seed`; there may be fewer than N.
         draw: actions and log-probabilities of one row.
         seed: of the environments.
         episodes: N.
@@ -182,11 +183,11 @@ def run_episodes(
 def collect_episodes(
     lanes: Lanes, draw: Draw, seed: int, *, episodes: int, max_steps: int, carry: PyTree = ()
 ) -> tuple[Trajectories, np.ndarray]:
-    """The record of `run_episodes`, a column an episode, and `[N]` flags of the unfinished ones.
+    """The record of `run_episodes`, one column an episode, and `[N]` flags of unfinished ones.
 
     Args:
         lanes, draw, seed, episodes, max_steps: as for `run_episodes`.
-        carry: pytree of `[N, ...]`, what a policy with memory begins an episode with.
+        carry: pytree of `[N, ...]`, of a policy with memory at the start of an episode.
     """
     rows, used, column, time, finals = [], [], [], [], []
     unfinished = np.zeros(episodes, bool)
@@ -198,7 +199,7 @@ def collect_episodes(
         column.append(episode[used[-1]])
         time.append(times[used[-1]])
         last = ended | capped
-        if last.any():  # most successors are the next observation: these alone are kept
+        if last.any():  # other successors are the next observations; only these are kept
             kept = jax.tree.map(lambda x, last=last: x[last], row.step.successors)
             finals.append((episode[last], kept))
         unfinished[episode[capped]] = True

@@ -17,11 +17,11 @@ from policygrad.rollout.play import Played
 
 
 class HostSource:
-    """Lanes as a source of batches. One collector at a time: all of them step the same lanes.
+    """Lanes as a source of batches. Use one collector at a time: all step the same lanes.
 
     Args:
         lanes: what steps the environments.
-        first_lane: the number of the first of them, where others step those before it.
+        first_lane: the number of the first of them, if others step the lanes before it.
     """
 
     def __init__(self, lanes: Lanes, first_lane: int = 0) -> None:
@@ -61,7 +61,7 @@ class HostSource:
         max_steps: int,
         greedy: bool,
     ) -> Played:
-        """What N episodes come to. The key is consumed."""
+        """The outcome of N episodes. The key is consumed."""
         act_key, environment_key = jax.random.split(key)
         actor = Actor(policy, self.num_envs, self._first_lane)
         draw = actor.chooser(policy) if greedy else actor.sampler(policy, act_key)
@@ -124,8 +124,8 @@ class HostSegments(Collector):
 class HostEpisodes(Collector):
     """Whole episodes of lanes on the host, begun afresh for every batch.
 
-    Episodes are dealt to lanes as these come free, so that which lane an episode is in depends on
-    the others where there are more episodes than lanes.
+    A lane that has ended its episode takes the next one. With more episodes than lanes, the lane of
+    an episode therefore depends on the other episodes.
     """
 
     whole_episodes = True

@@ -1,6 +1,6 @@
 """The one loop over whole episodes inside a compiled program, for collecting and for evaluation.
 
-Who calls it says what it keeps: `episodes` keeps records.
+Its caller says what is kept; `rollout.episodes` keeps records.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Kept = TypeVar("Kept")
 
 
 class Played(NamedTuple):
-    """What N episodes came to.
+    """The outcome of N episodes.
 
     Attributes:
         returns: `[N]`, undiscounted, in units of reward.
@@ -34,12 +34,12 @@ class Played(NamedTuple):
 
 
 class EpisodeStep(NamedTuple):
-    """One step of N episodes, for who keeps something of it.
+    """One step of N episodes, from which a caller may keep something.
 
     Attributes:
         t: `[]`, the steps that were made before this one.
-        lanes: before the step; one whose episode has ended is in another one.
-        alive: `[N]`, the step belongs to the lane's episode, which had not ended before it.
+        lanes: before the step; a lane whose episode has ended is in another episode.
+        alive: `[N]`, whether the lane's episode had not ended before this step.
         actions: pytree of `[N, ...]`.
         log_probs: `[N]`, nats; zeros for greedy actions.
         successors: pytree of `[N, ...]`, taken before any reset.
@@ -58,7 +58,7 @@ class EpisodeStep(NamedTuple):
 
 
 class Going(NamedTuple):
-    """N episodes on their way: steps made, lanes, which have not ended, and what is kept."""
+    """The loop state of N episodes: steps made, lanes, which are running, and what is kept."""
 
     t: Int[Array, ""]
     lanes: LaneState
@@ -84,7 +84,7 @@ def run_episodes(
     Args:
         environment: pure, unbatched.
         policy: with or without memory.
-        lanes: where the N episodes begin, or go on from.
+        lanes: the states in which the N episodes begin or go on.
         keys: of the actions, and of the environments; consumed.
         keep: (kept, step) -> kept; called once a step, also for episodes that have ended.
         kept: before the first step, a pytree of arrays.
@@ -125,7 +125,7 @@ def run_episodes(
 def _act(
     policy: Policy, lanes: LaneState, keys: PRNGKeyArray, *, greedy: bool
 ) -> tuple[PyTree, Array, PyTree]:
-    """Actions `[N, ...]`, log-probabilities (zeros for greedy ones), and what is carried on."""
+    """Actions `[N, ...]`, log-probabilities (zeros for greedy ones), and the carry."""
     if not greedy:
         return act_in_lanes(policy, lanes, keys)
     carry = begin_anew(policy, lanes.carry, lanes.times == 0)
@@ -142,7 +142,7 @@ def play_episodes(
     max_steps: int,
     greedy: bool,
 ) -> tuple[Array, Array, Array]:
-    """`[N]` returns, lengths, and flags of the unfinished, with nothing kept of the steps.
+    """`[N]` each: returns, lengths, and flags of unfinished episodes; no step is recorded.
 
     Args and purity as for `run_episodes`.
     """

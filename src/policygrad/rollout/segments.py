@@ -20,8 +20,8 @@ class LaneState(NamedTuple):
         environments: pytree of `[B, ...]`, the environments' own states.
         observations: pytree of `[B, ...]`, what the policy sees next.
         times: `[B]`, the steps that the running episodes already had.
-        carry: pytree of `[B, ...]`, what a policy with memory carries; it begins anew where a
-            lane's time is 0. The empty tuple for a policy without memory.
+        carry: pytree of `[B, ...]`, of a policy with memory; it is reset if a lane's time is 0. The
+            empty tuple for a policy without memory.
     """
 
     environments: PyTree
@@ -31,7 +31,7 @@ class LaneState(NamedTuple):
 
 
 class StepRow(NamedTuple):
-    """What one step of B lanes gave.
+    """The result of one step of B lanes.
 
     Attributes:
         successors: pytree of `[B, ...]`, taken before any reset.
@@ -52,9 +52,9 @@ def start_lanes(
     num_envs: int,
     first_lane: Lane = 0,
 ) -> LaneState:
-    """Fresh episodes in B lanes, with what the policy begins them with. The key is consumed."""
+    """Fresh episodes in B lanes, with the policy's initial carry. The key is consumed."""
     start = jax.vmap(environment.reset)(keys_by_lane(key, num_envs, first_lane))
-    # a weakly typed number comes back strong from a step: a second compilation of everything
+    # a step returns strongly typed numbers; weakly typed ones here would compile everything twice
     states, observations, carry = jax.tree.map(
         lambda x: jax.lax.convert_element_type(x, x.dtype) if x.weak_type else x,
         (*start, initial_carry(policy, num_envs)),
@@ -63,7 +63,7 @@ def start_lanes(
 
 
 def choose(which: Bool[Array, " B"], new: PyTree, old: PyTree) -> PyTree:
-    """Pytrees of `[B, ...]`: the new rows where the flag says so, else the old ones."""
+    """Pytrees of `[B, ...]`: the new rows where the flag is True, else the old ones."""
 
     def one(a: Array, b: Array) -> Array:
         a = jnp.asarray(a, b.dtype)
@@ -73,7 +73,7 @@ def choose(which: Bool[Array, " B"], new: PyTree, old: PyTree) -> PyTree:
 
 
 def act_in_lanes(policy: Policy, lanes: Any, keys: PRNGKeyArray) -> tuple[PyTree, Array, PyTree]:
-    """Actions, their log-probabilities `[B]` and what the policy carries on.
+    """Actions, their log-probabilities `[B]` and the policy's next carry.
 
     Args:
         policy: with or without memory.
@@ -91,7 +91,7 @@ def advance(
     actions: PyTree,
     first_lane: Lane = 0,
 ) -> tuple[LaneState, StepRow]:
-    """Lanes after one step, those that ended reset; and what the step gave.
+    """Lanes after one step, reset if they ended; and the result of the step.
 
     The carry is left as it is. The key is consumed; each lane takes its own from it.
     """
@@ -123,7 +123,7 @@ def collect_segment(
     steps: int,
     first_lane: Lane = 0,
 ) -> tuple[LaneState, Trajectories]:
-    """T steps of B lanes, carried over from the segment before. Pure; the key is consumed.
+    """T steps of B lanes, which go on from the segment before. Pure; the key is consumed.
 
     Args:
         environment: pure, unbatched.
@@ -131,7 +131,7 @@ def collect_segment(
         lanes: B lanes.
         key: each step and lane takes its own key from it.
         steps: T; static.
-        first_lane: the number of the first of the lanes, where others collect those before it.
+        first_lane: the number of the first of the lanes, if others collect the lanes before it.
 
     Returns:
         The lanes after the segment, and the record.
@@ -163,13 +163,13 @@ def roll(
     time_limit: int | None,
     first_lane: Lane = 0,
 ) -> tuple[Any, Trajectories]:
-    """T steps of B lanes in one scan, whatever it is that steps them.
+    """T steps of B lanes in one scan, with any function that steps them.
 
     Args:
         policy: with or without memory.
         lanes: a NamedTuple with `observations`, `times` and `carry` of B lanes.
         key: of the actions; consumed.
-        step_lanes: (row, lanes, actions) -> the lanes after the step, and what it gave.
+        step_lanes: (row, lanes, actions) -> the lanes after the step, and its result.
         steps: T; static.
         time_limit: of the lanes' episodes; static.
         first_lane: the number of the first of the lanes.
@@ -213,7 +213,7 @@ def roll(
 
 
 def _put(buffers: PyTree, rows: PyTree, slot: Bool[Array, "K B"]) -> PyTree:
-    """Write `[B, ...]` rows into `[K, B, ...]` buffers where the slot says so."""
+    """Write `[B, ...]` rows into `[K, B, ...]` buffers where the slot is True."""
 
     def put(buffer: Array, row: Array) -> Array:
         where = slot.reshape(*slot.shape, *[1] * (row.ndim - 1))

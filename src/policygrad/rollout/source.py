@@ -1,4 +1,4 @@
-"""Sources: what training, evaluation and diagnostics ask of an environment, and nothing else.
+"""Sources: all that training, evaluation and diagnostics need of an environment.
 
 Lanes on the host, EnvPool and JAX-native environments are each a source; so is what an engine of
 your own opens.
@@ -17,13 +17,14 @@ from policygrad.rollout.play import Played
 
 @runtime_checkable
 class Source(Protocol):
-    """An environment, as batches and evaluation episodes are drawn from it.
+    """An environment as a source of batches and of evaluation episodes.
 
     Attributes:
         observation_space, action_space: of one environment.
-        time_limit: steps after which an episode is truncated at the latest; None where not known.
+        time_limit: steps after which an episode is truncated at the latest; None if it is not
+            known.
         num_envs: lanes that are stepped together.
-        pure: the environment as functions of a state; None where there is no such thing.
+        pure: the environment as functions of a state; None if it is not available as such.
     """
 
     observation_space: spaces.Space
@@ -33,14 +34,14 @@ class Source(Protocol):
 
     @property
     def pure(self) -> CompiledEnvironment | None:
-        """The environment as functions of a state, for what returns to earlier states."""
+        """The environment as functions of a state, for code that returns to earlier states."""
         ...
 
     def segments(self, policy: Policy, key: PRNGKeyArray, steps: int) -> Collector:
         """Segments of T steps of the lanes, carried over from batch to batch.
 
         Args:
-            policy: for its structure; `collect` takes one that acts.
+            policy: for its structure; `collect` takes the policy that acts.
             key: of the environments; consumed.
             steps: T.
         """
@@ -59,10 +60,10 @@ class Source(Protocol):
 
         Args:
             policy, key: as for `segments`.
-            episodes: of a batch, where `collect` is not told another number.
+            episodes: in a batch, unless `collect` is given another number.
             max_steps: cap on an episode's length.
-            keep_unfinished: keep an episode that was stopped at the cap, whose last step then has
-                no flag; refuse such a batch otherwise.
+            keep_unfinished: whether to keep an episode that was stopped at the cap, whose last step
+                then has no flag; otherwise such a batch is an error.
         """
         ...
 
@@ -75,10 +76,10 @@ class Source(Protocol):
         max_steps: int,
         greedy: bool,
     ) -> Played:
-        """What N episodes come to, all that begin run to their end or to the cap.
+        """The outcome of N episodes. All that begin run to their end or to the cap.
 
         Args:
-            policy: acts.
+            policy: the policy that acts.
             key: of actions and environments; consumed.
             episodes: N.
             max_steps: cap on an episode's length.

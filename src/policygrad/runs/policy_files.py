@@ -1,4 +1,4 @@
-"""Policies on disk: arrays and JSON that act on raw observations without an environment."""
+"""Policies on disk: arrays and JSON. A loaded policy acts without an environment."""
 
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ SPACES = "observation_space", "action_space"
 def policy_to_files(
     policy: Any, observation_space: spaces.Space, action_space: spaces.Space
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arrays of a policy, and the JSON from which `load` builds its structure again."""
+    """The arrays of a policy, and the JSON from which `load` rebuilds its structure."""
     data: dict[str, Any] = {
         "observation_space": space_of(observation_space).to_json(),
         "action_space": space_of(action_space).to_json(),
@@ -55,9 +55,9 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
         An `Agent`: `agent(observation)` is the distribution, `agent.act(observation)` the action.
 
     Raises:
-        RunError: nothing there, a file that is damaged, foreign, or of a newer format, or a class
-            that has to be passed. Files are read as arrays and JSON; nothing in them is executed,
-            and no class is imported by a name in them.
+        RunError: there is no policy, or a file is damaged, of another program or of a newer format,
+            or a class has to be passed. Files are read as arrays and JSON; nothing in them is
+            executed, and no class is imported by a name in them.
     """
     stem = _find(Path(path))
     tensors, description = storage.pair(stem)

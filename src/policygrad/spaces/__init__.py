@@ -1,6 +1,6 @@
 """Spaces as records of our own: saved, read by networks, and crossed by actions.
 
-`space_of` makes one from a Gymnasium space, once; after that no one looks at Gymnasium's again.
+`space_of` makes a record from a Gymnasium space, once. After that Gymnasium's is not read again.
 """
 
 from policygrad.spaces.box import Box, clipped_fraction

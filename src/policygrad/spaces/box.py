@@ -14,7 +14,7 @@ from policygrad.spaces.space import ActionSpace, Space, record_dtype
 
 Bounds = float | tuple[Any, ...]  # one number where all are equal, else nested tuples
 
-LARGEST_BOUND = 1e30  # what lies beyond it is a way of writing that there is no bound
+LARGEST_BOUND = 1e30  # a larger number means that there is no bound
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Box(ActionSpace):
 
     @cached_property
     def bounded(self) -> Bool[np.ndarray, "*shape"]:
-        """Where both bounds are finite, and not as good as infinite."""
+        """Whether both bounds are finite, and not so large that they mean no bound."""
         low, high = (x.astype(np.float64) for x in self.limits)
         return (np.abs(low) < LARGEST_BOUND) & (np.abs(high) < LARGEST_BOUND)
 
@@ -150,7 +150,7 @@ def _numbers(bounds: Any) -> Bounds:
 
 
 def _plain(bounds: Bounds) -> Any:
-    """As JSON holds them: infinities as text, which JSON lacks."""
+    """Numbers for JSON: infinities as text, because JSON has no infinity."""
     if isinstance(bounds, tuple):
         return [_plain(x) for x in bounds]
     return bounds if math.isfinite(bounds) else str(bounds)

@@ -1,4 +1,4 @@
-"""Into our records: from Gymnasium's spaces and from JSON, and which of them are supported."""
+"""Records of spaces from Gymnasium's spaces and from JSON, and which spaces are supported."""
 
 import json
 from typing import Any

@@ -13,7 +13,7 @@ ACTION_MASK = "action_mask"
 
 @dataclass(frozen=True)
 class Dict(Space):
-    """Parts by name. The part named `action_mask` speaks of actions, and is no feature.
+    """Parts by name. The part named `action_mask` is the mask of actions, not a feature.
 
     Attributes:
         items: names and spaces, sorted by name, as JAX orders the leaves of a dict.

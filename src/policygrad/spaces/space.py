@@ -1,7 +1,7 @@
 """What every space is: a frozen, hashable record, made once from a Gymnasium space.
 
-Compiled functions hold these records as static values, policies are saved with their JSON, and the
-public interface goes on taking and showing Gymnasium's own spaces.
+Compiled functions hold these records as static values. Policies are saved with their JSON. The
+public interface takes and returns Gymnasium's spaces.
 """
 
 import json
@@ -51,7 +51,7 @@ class Space(ABC):
 
     @abstractmethod
     def parts(self, values: PyTree) -> list[Array]:
-        """The arrays of observations `[..., *shape]` that say something of the state.
+        """The arrays of observations `[..., *shape]` that describe the state.
 
         They are what stands in the leaves, unchanged; a mask of actions is left out.
         """

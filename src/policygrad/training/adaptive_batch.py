@@ -1,14 +1,14 @@
 """A batch of whole episodes that is about as large as the noise scale of its gradient.
 
-A batch of B = trΣ/‖G‖² episodes holds as much signal as noise: with far fewer a step is mostly
-noise, with far more the additional episodes say little. ‖G‖² and trΣ of every batch are averaged
-over updates, each by itself, since the average of a ratio is not the ratio of averages:
+A batch of B = trΣ/‖G‖² episodes holds as much signal as noise. With far fewer episodes a step is
+mostly noise; with far more, the additional episodes add little. ‖G‖² and trΣ are averaged over
+updates separately, since the average of a ratio is not the ratio of averages:
 
     x ← 0.9 x + 0.1 measured,   x = ‖G‖², trΣ
 
-and the next batch is trΣ/‖G‖² rounded up to a power of two from 8 to 512, at most doubled and at
-most halved; doubled where ‖G‖² is not positive. The size follows from earlier batches alone, so
-that each batch's gradient is what its estimator makes it, given the size.
+The next batch is trΣ/‖G‖² rounded up to a power of two from 8 to 512. It at most doubles and at
+most halves. It doubles if ‖G‖² is not positive. The size follows from earlier batches alone, so it
+does not bias the gradient of a batch.
 
 An update is compiled for every pair of a size and a height (the rows that the longest episode of a
 record is padded to). So heights are powers of two as well: 7 sizes and 7 heights up to 1,024 steps.
@@ -32,12 +32,12 @@ KEPT = 0.9
 
 
 class AdaptiveBatch(NamedTuple):
-    """What is carried from update to update.
+    """The state of the adaptation, kept from update to update.
 
     Attributes:
-        episodes: `[]`, of the next batch.
-        squared_norm, variance: `[]` each, averages of ‖G‖² and of trΣ of one episode, both begun
-            at zero: the factor that this costs is the same, and no ratio has it.
+        episodes: `[]`, number of episodes of the next batch.
+        squared_norm, variance: `[]` each, averages of ‖G‖² and of trΣ of one episode. Both begin at
+            zero, which scales both by the same factor and leaves their ratio unchanged.
     """
 
     episodes: np.int64
@@ -46,17 +46,17 @@ class AdaptiveBatch(NamedTuple):
 
     @classmethod
     def init(cls) -> "AdaptiveBatch":
-        """Before the first batch."""
+        """The state before the first batch."""
         return cls(np.int64(FIRST_EPISODES), np.float64(0.0), np.float64(0.0))
 
     @property
     def noise_scale(self) -> float:
-        """Episodes, of the averages; infinite where ‖G‖² is not positive."""
+        """The noise scale of the averages, in episodes; infinite if ‖G‖² is not positive."""
         norm2 = float(self.squared_norm)
         return float(self.variance) / norm2 if norm2 > 0 else math.inf
 
     def after(self, moments: GradientMoments) -> "AdaptiveBatch":
-        """With a batch's moments taken in, and the next size."""
+        """The state after a batch with these moments, with the next size."""
         variance, norm2 = moments.variance_and_norm()
         known = self._replace(
             squared_norm=np.float64(KEPT * self.squared_norm + (1 - KEPT) * norm2),
@@ -74,5 +74,5 @@ def of_few_heights(trajectories: Trajectories) -> Trajectories:
 
 
 def power_of_two(number: int, least: int) -> int:
-    """The smallest power of two that is at least `number`, and at least `least`, which is one."""
+    """The smallest power of two that is at least `number` and `least`, itself a power of two."""
     return max(least, 1 << max(number - 1, 0).bit_length())

@@ -32,7 +32,7 @@ from policygrad.training.tally import EpisodeTally
 
 @dataclass(frozen=True)
 class Task:
-    """Where a run takes place, as it was passed.
+    """The environment of a run, as it was passed.
 
     Attributes:
         env: an id or an object.
@@ -48,7 +48,7 @@ class Task:
 
     @property
     def names(self) -> list[str]:
-        """What was passed as an object, which no file holds."""
+        """The names of what was passed as an object, and so is in no file."""
         found = ["env"] if self.engine is None and environments.describe(self.env) is None else []
         return found + [n for n in ("engine", "collector") if getattr(self, n) is not None]
 
@@ -58,16 +58,16 @@ class Assembly:
     """A run's values.
 
     Attributes:
-        task: where it takes place.
-        resolved: what every setting is.
+        task: the run's environment.
+        resolved: the value of every setting.
         given: values that were passed in place of names.
-        policy: before the first update.
-        learner: what an update does.
+        policy: the policy before the first update.
+        learner: computes an update.
         collector: fills batches.
-        keys: the parts of the run's randomness.
+        keys: the random keys of the run.
         action_space: of one environment.
         sharing: the parts that a batch is cut into.
-        source: the environments; None where the collector has its own.
+        source: the environments; None if the collector has its own.
     """
 
     task: Task
@@ -83,7 +83,7 @@ class Assembly:
 
     @property
     def config(self) -> TrainConfig:
-        """What every setting is."""
+        """The value of every setting."""
         return self.resolved.config
 
     def description(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Assembly:
         return TrainState(learner, EpisodeTally.init(columns), gradient)
 
     def fresh_batch(self) -> AdaptiveBatch | None:
-        """The size of the first batch, where sizes adapt."""
+        """The size of the first batch, if sizes adapt."""
         return AdaptiveBatch.init() if self.config.adaptive else None
 
 
@@ -116,7 +116,7 @@ def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
     """Put a run together, without touching the disk.
 
     Raises:
-        UserError: something that was asked for is out of range, unknown or unsupported.
+        UserError: an argument or a setting is out of range, unknown or unsupported.
     """
     show_processors()
     free_compiled_code()
@@ -161,11 +161,11 @@ def _collector(
 
 
 def _parts(config: TrainConfig, collector: Collector) -> int:
-    """How many parts a batch is cut into: as many as asked for, or as the rule says."""
+    """The number of parts that a batch is cut into: the setting, or else `parts_for`."""
     if collector.program() is None:  # the host collects, and one processor updates
         if config.processors not in (None, 1):
             raise UserError(
-                f"--processors {config.processors} is read where segments of a JAX-native "
+                f"--processors {config.processors} is read only if segments of a JAX-native "
                 "environment are collected; leave it out"
             )
         return 1
@@ -175,8 +175,8 @@ def _parts(config: TrainConfig, collector: Collector) -> int:
 
 
 def _in_environment(config: TrainConfig, source: Source) -> TrainConfig:
-    """The configuration with what the environment decides: how many lanes it has, where it brings
-    its own number, and where an episode ends."""
+    """The configuration with what the environment decides: the number of lanes, if it has its own
+    number, and the greatest length of an episode."""
     num_envs = source.num_envs
     if config.whole_episodes:
         limit = longest_episode(config.max_episode_steps, source.time_limit)

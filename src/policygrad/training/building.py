@@ -46,8 +46,8 @@ def architecture(resolved: Resolved, given: Given) -> Architecture:
 def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) -> Estimator:
     """The estimator that was passed, or that a configuration names.
 
-    A baseline that may bootstrap is the critic too, where the estimator has one. Another baseline
-    is subtracted from returns that a value network bootstraps.
+    If the estimator has a critic, a baseline that may bootstrap is also the critic. Any other
+    baseline is subtracted from returns that a value network bootstraps.
     """
     if given.estimator is not None:
         return given.estimator

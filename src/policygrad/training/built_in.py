@@ -1,7 +1,7 @@
-"""What is built in, by name: the one module that turns names into values.
+"""The built-in choices by name: the one module that turns names into values.
 
-The command line speaks in names and flags; Python may, too. Everything else of the library is
-given values: an algorithm's record, an `Estimator`, a baseline, an optimiser, an architecture.
+The command line uses names and flags; Python may use them too. The rest of the library takes
+values: an algorithm's record, an `Estimator`, a baseline, an optimiser, an architecture.
 """
 
 import dataclasses
@@ -30,9 +30,9 @@ class EpisodeReturns:
     """What estimators over whole episodes read."""
 
     discount: Unit = 0.99
-    """γ."""
+    """The discount γ."""
     normalise_advantages: bool = True
-    """Centre and scale the advantages of each batch; a departure from the gradient."""
+    """Centre and scale the advantages of each batch. This departs from the true gradient."""
 
     bootstraps: ClassVar[bool] = False
 
@@ -42,10 +42,11 @@ class ReturnsToGo(EpisodeReturns):
     """What estimators with one return a step read."""
 
     discounted_states: bool = False
-    """Keep the factor γ^t, which makes the gradient that of the discounted objective."""
+    """Keep the factor γ^t of each score. The gradient is then that of the discounted objective."""
     time_limit: TimeLimit | None = None
-    """What a time limit means: bootstraps (it is no part of the task) or terminates. Default:
-    bootstraps where the estimator has a critic."""
+    """What a time limit means. bootstraps: it is not part of the task, and the critic's value
+    follows the last step. terminates: it ends the task. Default: bootstraps if the estimator has a
+    critic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class Lambda(OneStep):
     """What gae reads."""
 
     gae_lambda: Unit = 0.95
-    """λ: how far rewards are trusted over the critic; 0 is one reward, 1 all of them."""
+    """λ of GAE. 0 takes one reward and then the critic, 1 takes all rewards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Steps(OneStep):
     """What n-step reads."""
 
     n: Count = 5
-    """Number of rewards before the critic."""
+    """How many rewards n-step sums before it bootstraps."""
 
 
 # name -> its settings
@@ -91,12 +92,12 @@ class ValueNetworkSettings:
     critic_epochs: Count = 10
     """Passes of the value network over each batch."""
     critic_minibatches: Count = 8
-    """Parts that each pass is cut into."""
+    """Minibatches in each pass of the value network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoSettings:
-    """What reads nothing."""
+    """The settings of a choice that reads none."""
 
 
 # name -> its settings
@@ -145,7 +146,7 @@ def baseline_named(
         name: a key of `BASELINES`.
         critic: read by the value network.
         network: architecture of the value network.
-        time_limit: steps that an episode has at most; None where it is not known.
+        time_limit: greatest length of an episode; None if it is not known.
         whole_episodes: whether batches hold whole episodes.
     """
     match name:
@@ -158,7 +159,7 @@ def baseline_named(
             )
         case "linear-features":
             return baselines.linear_features()
-        case "variance-optimal":  # where segments cut episodes, their own gradients are not known
+        case "variance-optimal":  # segments cut episodes, whose gradients are then not known
             return baselines.variance_optimal(cross_terms=whole_episodes)
         case "time-dependent":
             return baselines.time_dependent(time_limit or 1000)
@@ -190,9 +191,9 @@ def estimator_named(
 
     Args:
         name: a key of `ESTIMATORS`.
-        settings: of that name.
-        baseline: what is subtracted, where it is not the critic.
-        critic: what bootstraps; None where nothing does.
+        settings: those of that name.
+        baseline: what is subtracted, if it is not the critic.
+        critic: what bootstraps; None if nothing does.
     """
     read: dict[str, Any] = dataclasses.asdict(settings)
     make = getattr(estimators, name.replace("-", "_"))

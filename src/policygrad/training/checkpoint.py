@@ -1,4 +1,4 @@
-"""A run's state on disk: all that resuming takes, as named arrays and JSON."""
+"""A run's state on disk: everything that resuming needs, as named arrays and JSON."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +22,9 @@ class Progress:
     """What changes from update to update.
 
     Attributes:
-        state: what an update carries to the next.
-        batch: the size of the next batch, where sizes adapt.
-        env_steps, seconds: so far.
+        state: what an update passes to the next one.
+        batch: the size of the next batch, if sizes adapt.
+        env_steps, seconds: totals so far.
         resumed_exactly: whether the environments came back to where they were; None for a run that
             was never resumed.
     """
@@ -37,7 +37,7 @@ class Progress:
 
     @classmethod
     def fresh(cls, assembly: Assembly) -> "Progress":
-        """Before the first update."""
+        """The progress before the first update."""
         return cls(assembly.fresh(), assembly.fresh_batch())
 
     @property
@@ -47,7 +47,7 @@ class Progress:
 
 
 def policy_files(assembly: Assembly, policy: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arrays of a policy, and the JSON from which its structure is built again."""
+    """The arrays of a policy, and the JSON from which its structure is rebuilt."""
     collector = assembly.collector
     return policy_to_files(policy, collector.observation_space, collector.action_space)
 
@@ -104,7 +104,7 @@ def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
     learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
     tally = found["episodes"]
     exactly = assembly.collector.restore(found["environments"])
-    if not exactly:  # fresh episodes owe nothing to those that were running
+    if not exactly:  # fresh episodes must not continue the sums of old ones
         tally = tally.forget_running()
         scale = learner.reward_scale
         scale = scale._replace(running=np.zeros_like(scale.running))
@@ -117,10 +117,10 @@ def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
 def restore_fitted(
     estimator: EstimatorState, config: TrainConfig, directory: RunDirectory
 ) -> tuple[EstimatorState, RewardScale]:
-    """What weighs a batch, of the newest checkpoint: the rest of the learner's state is not read.
+    """What weighs a batch, from the newest checkpoint; the rest of the learner's state is not read.
 
     Args:
-        estimator: before any fit, for its structure.
+        estimator: a state before any fit, for its structure.
         config: of the run.
         directory: of the run.
 

@@ -1,7 +1,7 @@
 """The configuration of a run: one frozen record of settings, for Python, the command and files.
 
-A `TrainConfig` is what was asked for: a setting that only some choices read is None where nobody
-gave it. `training.resolve` alone leads to what each setting is.
+A `TrainConfig` holds what the user gave: a setting that only some choices read is None if it was
+not given. `training.resolve` alone fills in the other values.
 """
 
 import dataclasses
@@ -24,42 +24,42 @@ from policygrad.training.built_in import (
     OptimiserName,
 )
 
-FIRST_EPISODES = 32  # of a batch that adapts
+FIRST_EPISODES = 32  # in the first batch, if sizes adapt
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How long, and from which seed."""
+    """The length and the seed of a run."""
 
     seed: Annotated[int, In(0, 2**31 - 1)] = 0
-    """Of everything random. Same seed, same machine: the same weights, bit for bit."""
+    """Seed of all random numbers. The same seed on the same machine gives the same weights."""
     total_steps: Count = 250_000
     """Environment steps to train for; the last batch may overshoot by less than its own size."""
     monitor_every: Annotated[int, In(0)] = 0
-    """Of how many updates one also measures the noise of its gradient; 0: none. With adaptive
-    batches every update does."""
+    """Measure the noise of the gradient in every K-th update, with K this number; 0: never. With
+    adaptive batches it is measured in every update."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings:
-    """What a batch is made of."""
+    """How batches are collected."""
 
     num_envs: Count = 16
-    """Environments stepped together."""
+    """Number of environments that are stepped together."""
     batch_steps: Count | None = None
-    """Steps of all environments together in one batch of segments; a multiple of num-envs.
-    Default 2048, unless batch-episodes is given."""
+    """Size of a batch of segments, in steps of all environments together; a multiple of num-envs.
+    Default: 2048, unless batch-episodes is given."""
     batch_episodes: Count | Literal["adaptive"] | None = None
-    """Whole episodes in one batch, in place of segments: no bootstrapping at cuts is needed.
-    adaptive: as many as the measured noise scale of the gradient, from 8 to 512."""
+    """Collect batches of this many whole episodes, in place of segments. adaptive: as many episodes
+    as the measured noise scale of the gradient, from 8 to 512."""
     max_episode_steps: Count | None = None
-    """With batch-episodes: an episode that runs longer is an error. Default: the environment's own
-    time limit, else 10000."""
+    """With batch-episodes: the greatest length of an episode; a longer one is an error. Default:
+    the environment's time limit, or 10000 if it has none."""
     processes: bool = False
     """Step Gymnasium environments in spawned worker processes."""
     processors: Count | None = None
-    """Parts that the rows of a batch are cut into, one a processor. It is part of what determines
-    a run. Default: the processors at hand, where batches are large enough."""
+    """Number of parts that a batch is cut into, one for each processor. With another number,
+    results round differently. Default: as many as there are processors, fewer for small batches."""
     scale_rewards: bool = True
     """Divide rewards by the running root mean square of the discounted return."""
 
@@ -71,10 +71,11 @@ class PolicySettings:
     hidden: tuple[Count, ...] = (64, 64)
     """Sizes of the tanh layers of policy and critic."""
     tanh_gaussian: bool = False
-    """Squash the Gaussian of continuous actions into the bounds in place of clipping."""
+    """For continuous actions: squash the Gaussian into the bounds by tanh, instead of clipping."""
     clipped_gaussian: bool = False
-    """Give a draw that is clipped to a bound the probability of its tail in place of its density:
-    the same gradient with less noise. Default: True for natural and trpo, else False."""
+    """For continuous actions: score an action that is clipped to a bound by the probability of the
+    whole tail, not by its density. The mean gradient is the same, with less noise. Default: True
+    for natural and trpo, False for vanilla and ppo."""
     log_std: Annotated[float, In(-20, 10)] = -0.5
     """Initial log standard deviation of continuous actions, in units of half their range."""
     normalise_observations: bool = True
@@ -86,7 +87,7 @@ class FileSettings:
     """What is written, and how often."""
 
     checkpoint_seconds: NonNegative = 30.0
-    """Save a checkpoint after so many seconds; 0: after every update."""
+    """Seconds between two checkpoints; 0 saves one after every update."""
     keep_checkpoints: Count = 3
     """How many of the newest checkpoints to keep."""
     tensorboard: bool = False
@@ -97,16 +98,16 @@ class FileSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What is chosen by name; the other settings follow from it."""
+    """What is chosen by name. The choices decide which other settings are read."""
 
     algorithm: AlgorithmName | None = "vanilla"
-    """How the policy improves."""
+    """The algorithm that improves the policy."""
     estimator: EstimatorName | None = "gae"
-    """What multiplies each score."""
+    """The estimator of the gradient, which says what multiplies each score."""
     baseline: BaselineName | None = None
     """What is subtracted from the returns."""
     optimiser: OptimiserName | None = None
-    """Whose direction a step takes."""
+    """The optimiser that gives the direction of each step."""
 
 
 ALWAYS = (RunSettings, BatchSettings, FileSettings, Choices)
@@ -119,7 +120,7 @@ TABLES: Mapping[str, Mapping[str, type]] = {
 
 
 def _sometimes() -> dict[str, Any]:
-    """Settings that only some choices read: name -> kind, None where nobody gave it."""
+    """Settings that only some choices read: name -> kind, or None if it was not given."""
     records = [PolicySettings, *(r for table in TABLES.values() for r in table.values())]
     return {s.name: s.kind | None for record in records for s in settings_of(record)}
 
@@ -152,23 +153,23 @@ class _Asked(RunSettings, BatchSettings, FileSettings, Choices):
         if self.batch_episodes is None and self.steps_per_batch % self.num_envs:
             raise UserError(
                 f"--batch-steps {self.steps_per_batch} is not a multiple of --num-envs "
-                f"{self.num_envs}; every environment makes the same number of steps a batch"
+                f"{self.num_envs}; every environment makes the same number of steps"
             )
         if self.max_episode_steps is not None and self.batch_episodes is None:
             raise UserError(
-                f"--max-episode-steps {self.max_episode_steps} is read with --batch-episodes, and "
-                "segments are collected; add --batch-episodes N, or leave it out"
+                f"--max-episode-steps {self.max_episode_steps} is read only with --batch-episodes; "
+                "add --batch-episodes N, or leave it out"
             )
         if self.monitor_every and self.columns == 1:
             what = "num-envs" if self.batch_episodes is None else "batch-episodes"
             raise UserError(
                 f"--monitor-every {self.monitor_every} compares the gradients of a batch's parts, "
-                f"and --{what} 1 leaves one; give at least 2"
+                f"and --{what} 1 leaves only one; give at least 2"
             )
 
     @property
     def given(self) -> dict[str, Any]:
-        """The settings that only some choices read and that somebody gave."""
+        """The settings that only some choices read, and that were given."""
         values = {name: getattr(self, name) for name in SOMETIMES}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -189,14 +190,14 @@ class _Asked(RunSettings, BatchSettings, FileSettings, Choices):
 
     @property
     def columns(self) -> int:
-        """Columns of a batch, of the first where it adapts: environments, or episodes."""
+        """Number of columns of a batch, of the first if sizes adapt: environments, or episodes."""
         if self.batch_episodes is None:
             return self.num_envs
         return FIRST_EPISODES if self.batch_episodes == "adaptive" else self.batch_episodes
 
     @property
     def adaptive(self) -> bool:
-        """Whether the size of a batch follows from the noise of those before it."""
+        """Whether the size of a batch follows from the noise of the batches before it."""
         return self.batch_episodes == "adaptive"
 
     @property
@@ -209,7 +210,7 @@ class _Asked(RunSettings, BatchSettings, FileSettings, Choices):
         return self.adaptive or (self.monitor_every > 0 and update % self.monitor_every == 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data that `from_json` reads back; settings that nobody gave are left out."""
+        """Plain data that `from_json` reads back; settings that were not given are left out."""
         values = dataclasses.asdict(self)
         return {k: v for k, v in values.items() if v is not None or k not in SOMETIMES}
 
@@ -230,7 +231,7 @@ SOMETIMES: dict[str, Any] = _sometimes()
 if TYPE_CHECKING:
 
     class TrainConfig(_Asked):
-        """What determines a run, together with the environment; see `policygrad train --help`."""
+        """The settings of a run; see `policygrad train --help`."""
 
         def __init__(self, **settings: Any) -> None: ...
 else:
@@ -241,11 +242,11 @@ else:
         frozen=True,
         kw_only=True,
     )
-    TrainConfig.__module__ = __name__  # by which it is found again in another process
-    TrainConfig.__doc__ = """What determines a run, together with the environment.
+    TrainConfig.__module__ = __name__  # so that another process finds the class
+    TrainConfig.__doc__ = """The settings of a run. Together with the environment they determine it.
 
     Its fields are the settings of `policygrad train --help`. One that only some choices read is
-    None where nobody gave it.
+    None if it was not given.
     """
 
 

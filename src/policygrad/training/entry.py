@@ -1,4 +1,4 @@
-"""Training a policy from nothing, and from where a run stopped."""
+"""`train` and `resume`: a new run, and the continuation of one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -49,13 +49,13 @@ def train(
         policy: any pytree observation -> `Distribution`; None builds a network for the spaces.
         algorithm: a record, such as `algorithms.Natural(target_kl=0.02)`, or a name.
         estimator: what multiplies each score: a value of `estimators`, or a name.
-        optimiser: direction-giving optax transformation without a step size of its own, such as
-            `optax.scale_by_adam()`, or a name.
+        optimiser: an optax transformation that gives a direction, without its own step size, such
+            as `optax.scale_by_adam()`; or a name.
         network: an architecture of policy and critic; None for tanh layers of the sizes `hidden`.
         engine: what opens `env` as a source of steps; None for the library's own engines.
-        collector: (source, policy, key, config) -> what fills batches, here or elsewhere; None for
-            the source's own.
-        env_kwargs: passed to the environment where it is made from an id.
+        collector: (source, policy, key, config) -> a collector, which fills batches; None for the
+            source's own.
+        env_kwargs: passed to the environment if it is made from an id.
         on_update: called with the metrics of every update.
         config: a whole configuration; or
         settings: its fields by name, `seed=1, total_steps=100_000` for instance.
@@ -64,8 +64,8 @@ def train(
         The run: policy, metrics, summary.
 
     Raises:
-        UserError: something that was asked for is out of range, unknown, unsupported, or read by
-            nothing.
+        UserError: an argument or a setting is out of range, unknown or unsupported, or nothing
+            reads it.
         NonFiniteError: an observation, a reward, the gradient or the critic is NaN or infinite.
         EnvironmentFailure: the environment raised.
     """
@@ -78,7 +78,7 @@ def train(
     if engine is None:
         env = environments.choose_engine(env, processes=config.processes, kwargs=env_kwargs)
     assembly = assemble(Task(env, env_kwargs or {}, engine, collector), config, given)
-    # only now, so that a mistake above leaves nothing behind
+    # only now, so that an error above leaves no directory behind
     directory = None if out is None else RunDirectory.create(Path(out))
     return Training.begin(assembly, directory).run(on_update)
 
@@ -94,17 +94,18 @@ def resume(
 
     Args:
         path: the run directory.
-        total_steps: train to this total in place of the one asked for at first.
+        total_steps: new total number of steps; None for the run's own.
         on_update: called with the metrics of every update.
-        objects: env, engine, collector, policy, algorithm, estimator, optimiser, network: what was
-            passed to `train` as an object, which no file holds; they must be passed again.
+        objects: env, engine, collector, policy, algorithm, estimator, optimiser, network: those
+            that were passed to `train` as objects. No file holds them, so they must be passed
+            again.
 
     Returns:
-        The run. `summary["resumed_exactly"]` is False where the environments could not be brought
-        back to where they were, and began fresh episodes.
+        The run. `summary["resumed_exactly"]` is False if the environments could not be brought back
+        to where they were, and began fresh episodes.
 
     Raises:
-        RunError: no run there, or one that is damaged or of another format.
+        RunError: there is no run, or it is damaged or of another format.
         UserError: an object that is needed was not passed, or the run has all its steps already.
     """
     unknown = sorted(set(objects) - set(OBJECTS))
@@ -146,13 +147,13 @@ def asked_for(
 
 
 def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
-    """The configuration in what `read_config` returned; RunError where it is not one of a run."""
+    """The configuration in what `read_config` returned; RunError if it does not describe a run."""
     source = str(directory.path / CONFIG)
     if saved["format"] < storage.FORMAT:
         raise RunError(
             f"{source} has format {saved['format']}: it was written by an earlier version, whose "
-            "updates compute other numbers, and this version cannot go on with it; train again. "
-            f"Its policy acts as it did: policygrad evaluate {directory.path}, or "
+            "updates compute other numbers, and this version cannot continue it; train again. "
+            f"Its policy can still be used: policygrad evaluate {directory.path}, or "
             f"policygrad.load({str(directory.path)!r})"
         )
     try:
@@ -162,11 +163,11 @@ def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
             raise KeyError("env, env_kwargs")
         return TrainConfig.from_json(dict(saved["config"]), source)
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{source} is no configuration of a run: {error!r}") from error
+        raise RunError(f"{source} does not hold the configuration of a run: {error!r}") from error
 
 
 def make_config(settings: dict[str, Any]) -> TrainConfig:
-    """A configuration from settings by name; UserError names one that does not exist."""
+    """A configuration from settings by name; UserError if a name does not exist."""
     unknown = sorted(set(settings) - set(TrainConfig.__dataclass_fields__))
     if unknown:
         hint = environments.nearest(unknown[0], list(TrainConfig.__dataclass_fields__))

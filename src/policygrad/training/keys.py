@@ -1,4 +1,4 @@
-"""The parts of a run's randomness: one key each, split from the seed once."""
+"""The random keys of a run, split from its seed once."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,13 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 
 class RunKeys(NamedTuple):
-    """The parts of a run's randomness; nothing else is drawn from its seed.
+    """The random keys of a run; nothing else is drawn from its seed.
 
     Attributes:
-        policy: the policy's first parameters.
-        environments: the environments' first episodes.
-        learner: the critic's first parameters.
-        updates: from which the keys of every update follow.
+        policy: for the policy's initial parameters.
+        environments: for the environments' first episodes.
+        learner: for the critic's initial parameters.
+        updates: the key from which the keys of every update follow.
     """
 
     policy: PRNGKeyArray

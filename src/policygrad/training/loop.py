@@ -1,4 +1,4 @@
-"""The loop: collect a batch, update, record, now and then save."""
+"""The loop: collect a batch, update, record, and from time to time save."""
 
 import contextlib
 import time
@@ -48,8 +48,8 @@ class PendingUpdate(NamedTuple):
     """An update whose critic and baseline are being refitted.
 
     Attributes:
-        report: without what the refit tells.
-        refit: of it.
+        report: of the update, still without the results of the refit.
+        refit: the refit that is running.
     """
 
     report: UpdateReport
@@ -63,9 +63,9 @@ class Training:
     Attributes:
         assembly: the run's values.
         progress: what changes from update to update.
-        directory: where it is written; None for nowhere.
+        directory: where it is written; None if it is not written.
         recorder: where metrics go.
-        timings: seconds by what they were spent on.
+        timings: seconds, by what they were spent on.
         pending: the newest update, while its refit goes on.
         last_save: when the newest checkpoint was written, by `time.perf_counter`.
     """
@@ -80,7 +80,7 @@ class Training:
 
     @classmethod
     def begin(cls, assembly: Assembly, directory: RunDirectory | None) -> "Training":
-        """A run from nothing: its configuration and a first checkpoint are written."""
+        """A new run; its configuration and a first checkpoint are written."""
         training = cls(assembly, Progress.fresh(assembly), directory)
         if directory is not None:
             directory.write_config(assembly.description())
@@ -101,7 +101,7 @@ class Training:
 
     @property
     def updates_left(self) -> int:
-        """How many more batches the run asks for; at least as many, where batches differ."""
+        """How many more batches the run needs; at most 1 if their sizes differ."""
         pending = 0 if self.pending is None else int(self.pending.report.steps)
         config = self.assembly.config
         left = max(0, config.total_steps - self.progress.env_steps - pending)
@@ -119,7 +119,7 @@ class Training:
 
     @contextlib.contextmanager
     def recording(self, on_update: OnUpdate | None = None) -> Iterator[None]:
-        """With the recorder open; a failure releases the environments."""
+        """Keep the recorder open; a failure releases the environments."""
         self.recorder.on_update = on_update
         resumed = self.progress.resumed_exactly is not None
         after = self.progress.updates if resumed else None
@@ -127,12 +127,12 @@ class Training:
             try:
                 yield
             except BaseException:
-                with contextlib.suppress(Exception):  # what failed first is what is said
+                with contextlib.suppress(Exception):  # report the first failure only
                     self.assembly.collector.close()
                 raise
 
     def _run_compiled(self, program: SegmentProgram, stop: Event) -> None:
-        """Many updates a program."""
+        """Run many updates in each program."""
         pace = Pace(one_by_one=self.assembly.config.checkpoint_seconds == 0)
         while self.updates_left and not stop.is_set():
             started, count = time.perf_counter(), pace.count(self.updates_left)
@@ -159,16 +159,16 @@ class Training:
         reports = rows_of(reports, count)
         self.time_spent(collect_and_update=time.perf_counter() - started)
         bad = first_unsound(reports)
-        if bad == 0:  # once more, for its batch
+        if bad == 0:  # collect once more, for its batch
             collect_key, _ = keys_of_update(assembly.keys.updates, progress.updates)
             self._refuse(reports[0], self._collect(collect_key))
-        if bad:  # what came before it stands; it is the first of the next program
+        if bad:  # keep the updates before it; it is the first of the next program
             (after, _), reports = run(bad), reports[:bad]
         self.take(after)
         return reports
 
     def take(self, after: StateAndLanes) -> None:
-        """Take over what a program of many updates carried on."""
+        """Take over the state after a program of many updates."""
         self.progress.state, self.assembly.collector.lanes = after
 
     def _run_overlapped(self, stop: Event) -> None:
@@ -179,11 +179,11 @@ class Training:
                 collect_key, update_key = keys
                 try:
                     trajectories = self._collect(collect_key)
-                finally:  # where the environment raises, what came before it is recorded too
+                finally:  # if the environment raises, the update before it is recorded too
                     self._settle()
                 self._step(trajectories, update_key, worker)
                 if self._save_is_due or stop.is_set() or not self.updates_left:
-                    # the environments are where this update left them: what a checkpoint needs
+                    # the environments are still where this update left them, as a checkpoint needs
                     self._settle()
                     self.save_if_due()
 
@@ -222,7 +222,7 @@ class Training:
         self.time_spent(update=time.perf_counter() - started)
 
     def _settle(self) -> None:
-        """Wait for the refit of the newest update, if any is going on, and record the update."""
+        """Wait for the refit of the newest update, if one is running, and record the update."""
         if self.pending is None:
             return
         started = time.perf_counter()
@@ -239,7 +239,7 @@ class Training:
     def _refuse(
         self, report: UpdateReport, trajectories: Trajectories | None, update: int | None = None
     ) -> None:
-        """Raise for an update that is not sound, and note in the run's directory why."""
+        """Raise for an update that is not sound, and write the reason into the run's directory."""
         progress = self.progress
         update = progress.updates if update is None else update
         try:
@@ -254,7 +254,7 @@ class Training:
             ) from None
 
     def record(self, reports: list[UpdateReport], seconds: float) -> None:
-        """Write down what the newest updates reported."""
+        """Record the reports of the newest updates."""
         progress, config = self.progress, self.assembly.config
         first = progress.updates - len(reports) + 1
         for number, report in enumerate(reports, first):
@@ -271,12 +271,12 @@ class Training:
         return since >= self.assembly.config.checkpoint_seconds
 
     def save_if_due(self) -> None:
-        """Save a checkpoint where the last one is old enough."""
+        """Save a checkpoint if the last one is old enough."""
         if self._save_is_due:
             self.save()
 
     def save(self) -> None:
-        """Save a checkpoint, where there is a directory."""
+        """Save a checkpoint, if there is a directory."""
         if self.directory is None:
             return
         started = time.perf_counter()
@@ -285,7 +285,7 @@ class Training:
         self.timings["save"] += self.last_save - started
 
     def time_spent(self, **seconds: float) -> None:
-        """Add to the timings by name; what came first, which compiles, stands apart."""
+        """Add to the timings by name. The first time, which includes compiling, is kept apart."""
         for name, value in seconds.items():
             if f"first_{name}" not in self.timings:
                 self.timings |= {f"first_{name}": value, name: 0.0}
@@ -332,7 +332,7 @@ class Training:
 
 
 def draw_curve(path: Path) -> None:
-    """The learning curve of a run, into its directory."""
+    """Draw the learning curve of a run into its directory."""
     from policygrad.figures.curves import learning_curve, save_figure
 
     save_figure(learning_curve([path]), path / CURVE)

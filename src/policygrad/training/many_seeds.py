@@ -1,7 +1,8 @@
-"""The same run for many seeds at once, each as if it were trained alone.
+"""The same run with many seeds at once, each as if it were trained alone.
 
-JAX-native environments: vmapped over the seeds, one program a processor, on a GPU one for all.
-Others: side by side in spawned worker processes. Every seed writes a run directory of its own.
+JAX-native environments are vmapped over the seeds: one program for each processor, or one on a GPU.
+Other environments run side by side in spawned worker processes. Each seed writes its own run
+directory.
 """
 
 import contextlib
@@ -43,10 +44,10 @@ SeedMap = Callable[[Callable[[TrainConfig], Run], Iterable[TrainConfig]], Iterab
 
 @dataclass(frozen=True)
 class SeedRuns:
-    """Runs that differ in their seed alone.
+    """Runs that differ only in their seed.
 
     Attributes:
-        path: the directory that holds `seed-0`, `seed-1` and so on; None where nothing was written.
+        path: the directory that holds `seed-0`, `seed-1` and so on; None if nothing was written.
         runs: by seed, those that ended or were interrupted.
         failures: by seed, why the others did not end.
     """
@@ -83,15 +84,15 @@ def train_seeds(
 
     Args:
         env, policy, algorithm, estimator, optimiser, network, engine, env_kwargs, config, settings:
-            as `train` takes them, without a seed. What is passed as an object must be picklable
-            where the environment is not JAX-native, as it goes to worker processes.
+        as `train` takes them, without a seed. If the environment is not JAX-native, objects must be
+        picklable, because they are sent to worker processes.
         seeds: distinct.
-        out: directory in which each seed gets one of its own, `seed-0` and so on.
-        jobs: worker processes at a time; None for as many as there are processors. Vmapped seeds
-            need none.
+        out: directory that holds one directory for each seed, `seed-0` and so on.
+        jobs: number of worker processes; None for as many as there are processors. Vmapped seeds
+            use none.
         on_update: called with a seed and the metrics of every update of it.
-        map: (function, configurations) -> results in order: where each seed is trained, in place of
-            worker processes and vmap. The function trains one configuration and returns its `Run`.
+        map: (function, configurations) -> results in order. It is used in place of worker processes
+            and vmap. The function trains one configuration and returns its `Run`.
 
     Returns:
         The runs. A seed that fails does not end the others; its error is in `failures`.
@@ -146,7 +147,7 @@ def _train_one(task: Task, given: Given, out: Path | None, config: TrainConfig) 
 
 
 def checked_seeds(seeds: Iterable[int]) -> list[int]:
-    """Seeds in the order given; UserError where there is none, or one twice."""
+    """Seeds in the order given; UserError if there is none, or one twice."""
     seeds = list(seeds)
     if not seeds:
         raise UserError("--seeds names no seed; give some, such as 0..4 or 0,3,7")
@@ -162,9 +163,9 @@ def _vmapped(
     result: SeedRuns,
     on_update: OnSeedUpdate | None,
 ) -> None:
-    """Train all seeds in one program a processor, or GPU; fill in runs and failures."""
+    """Train all seeds, in one program for each processor or one on a GPU; fill in the result."""
     trainings = {a.config.seed: _begin(a, result.path) for a in assemblies}
-    # a GPU fills itself from one program
+    # one program fills a GPU
     at_once = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     groups = [_Group.of(some, program) for some in dealt(list(trainings.values()), at_once)]
     pace = Pace(one_by_one=assemblies[0].config.checkpoint_seconds == 0)
@@ -215,8 +216,8 @@ def _begin(assembly: Assembly, out: Path | None) -> Training:
 class _Group:
     """Seeds that are trained in one program, on one processor.
 
-    Chunks that fit the near cache leave a program no use for a second processor: another program,
-    in a thread of its own, has.
+    A program works in chunks that fit the near cache of one processor, and does not use a second
+    one. So each processor runs its own program, in its own thread.
     """
 
     trainings: list[Training]
@@ -242,7 +243,7 @@ class _Group:
     def dealt_out(
         self, rows: UpdateReport, count: int
     ) -> Iterator[tuple[Training, StateAndLanes, list[UpdateReport]]]:
-        """Each seed, with what it carries on and what was reported of it."""
+        """Each seed, with its state after the program and its reports."""
         carried = on_host(self.carried)
         for i, training in enumerate(self.trainings):
             mine = [jax.tree.map(lambda x, i=i, n=n: x[n, i], rows) for n in range(count)]
@@ -269,7 +270,7 @@ def _take(
     seconds: float,
     after: StateAndLanes,
 ) -> None:
-    """Hand one seed what a program reported of it."""
+    """Give one seed its results of a program."""
     training.time_spent(collect_and_update=seconds)
     bad = first_unsound(reports)
     if bad is None:
@@ -277,13 +278,13 @@ def _take(
         training.record(reports, seconds)
         training.save_if_due()
         return
-    if bad:  # by itself from where the program began
+    if bad:  # alone, from the state before the program
         training.record(training.updates(program, bad), seconds)
     alone = training.updates(program, 1)  # raises, and says what is not finite
     training.record(alone, seconds)
     raise NonFiniteError(
-        f"NaN or infinity in update {training.progress.updates} where seeds are trained together, "
-        "and none where this seed is trained by itself; train it alone"
+        f"NaN or infinity in update {training.progress.updates} when seeds are trained together, "
+        "but not when this seed is trained alone; train it alone"
     )
 
 
@@ -291,7 +292,7 @@ def stacked(trees: list[Any]) -> Any:
     """Pytrees of one structure as one, with a leading axis over them."""
     arrays, rest = zip(*[eqx.partition(tree, eqx.is_array) for tree in trees], strict=True)
 
-    def stack(*x: Any) -> Any:  # on the host: a dispatch for every leaf of every seed adds up
+    def stack(*x: Any) -> Any:  # on the host: one dispatch a leaf and seed would be slow
         return jnp.stack(x) if is_key(x[0]) else jnp.asarray(np.stack(x))
 
     return eqx.combine(jax.tree.map(stack, *arrays), rest[0])
@@ -303,7 +304,7 @@ def one_of(tree: Any, i: int) -> Any:
 
 
 def on_host(tree: Any) -> Any:
-    """Arrays as NumPy's, of which thousands of slices cost nothing; but for random keys."""
+    """Arrays other than random keys as NumPy's, of which thousands of slices cost nothing."""
     return jax.tree.map(lambda x: np.asarray(x) if eqx.is_array(x) and not is_key(x) else x, tree)
 
 
@@ -313,5 +314,5 @@ def on_device(tree: Any) -> Any:
 
 
 def is_key(x: Any) -> bool:
-    """Whether an array is of typed random keys, which NumPy has not."""
+    """Whether an array holds typed random keys, a type that NumPy does not have."""
     return jnp.issubdtype(x.dtype, jax.dtypes.extended)

@@ -20,13 +20,13 @@ OnUpdate = Callable[[Metrics], None]
 
 
 def metrics_of(update: int, report: UpdateReport, env_steps: int, seconds: float) -> Metrics:
-    """The row of one update, but for the noise of its gradient and the time.
+    """The row of one update, without the noise of its gradient and the time.
 
     Args:
         update: its number, from 1.
         report: complete with its refit.
-        env_steps: with this update's.
-        seconds: that the update took.
+        env_steps: the total, with those of this update.
+        seconds: how long the update took.
     """
     assert report.refit is not None
     info, episodes, steps = report.info, int(report.episodes), int(report.steps)
@@ -53,7 +53,7 @@ def metrics_of(update: int, report: UpdateReport, env_steps: int, seconds: float
 
 
 def noise_of(report: UpdateReport, batch: AdaptiveBatch | None) -> Metrics:
-    """The noise of an update's gradient, where it was measured."""
+    """The noise of an update's gradient; empty if it was not measured."""
     if report.moments is None:
         return {}
     steps = int(report.steps)
@@ -67,12 +67,13 @@ def noise_of(report: UpdateReport, batch: AdaptiveBatch | None) -> Metrics:
 
 @dataclass
 class Recorder:
-    """Where rows go: the run directory, other sinks, the caller; in memory where nowhere else.
+    """Where rows go: the run directory, other sinks and the caller; memory if there is no
+    directory.
 
     Attributes:
         on_update: called with every row.
         kept: the rows of a run without a directory.
-        writers: open for as long as rows come.
+        writers: the sinks, open while the run goes on.
         newest: when the newest row was recorded, by `time.perf_counter`.
     """
 
@@ -86,11 +87,11 @@ class Recorder:
     def opened(
         self, config: TrainConfig, directory: RunDirectory | None, resumed_after: int | None
     ) -> Iterator["Recorder"]:
-        """With its writers open.
+        """Keep its writers open.
 
         Args:
             config: of the run.
-            directory: of the run; None where nothing is written.
+            directory: of the run; None if nothing is written.
             resumed_after: the update that a run goes on after; rows of later ones are dropped.
         """
         path = None if directory is None else directory.path
@@ -108,7 +109,7 @@ class Recorder:
             self.writers = []
 
     def record(self, row: Metrics) -> None:
-        """Write down one update."""
+        """Record one update."""
         if self.in_memory:
             self.kept.append(row)
         for writer in self.writers:

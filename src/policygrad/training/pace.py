@@ -6,8 +6,8 @@ from policygrad.training.programs import MOST_UPDATES
 class Pace:
     """How many updates to run in one program, so that it takes about half a second.
 
-    Ctrl-C, checkpoints and progress wait for a program to end, and every one of them costs a
-    little: results do not depend on the number.
+    Ctrl-C, checkpoints and progress wait for a program to end, so it should not be long. Each
+    program costs some time, so it should not be short. Results do not depend on the number.
     """
 
     def __init__(self, *, one_by_one: bool = False, seconds: float = 0.5) -> None:
@@ -19,7 +19,7 @@ class Pace:
         return max(1, min(wanted, self._next))
 
     def took(self, count: int, seconds: float) -> None:
-        """Learn how long a program took; the first one, which compiles, teaches nothing."""
+        """Take in how long a program took. The first one is ignored, because it compiles."""
         self._programs += 1
         if self._programs > 1:
             fitting = int(self._seconds * count / max(seconds, 1e-9))

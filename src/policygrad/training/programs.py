@@ -1,11 +1,11 @@
-"""One update from one batch, and any number of them, with their collection, in one program.
+"""The compiled programs of training: one update, and many updates with their collection.
 
-Where the batch comes from the host, an update is two programs: the policy's step, and the refit of
-critic and baseline, which goes on while the next batch is collected.
+If the batch comes from the host, an update is two programs: the step of the policy, and the refit
+of critic and baseline. The refit runs while the next batch is collected.
 
-Nothing comes back to the host but an `UpdateReport` an update. A program of many updates runs the
-same loop body for each, and how many is a number and not a shape: neither compiles anew for another
-number, and no result depends on how a run was cut into programs.
+The host receives one `UpdateReport` an update. A program of many updates runs the same loop body
+for each of them. The number of updates is a traced number, not a shape: another number compiles
+nothing, and no result depends on how a run was cut into programs.
 """
 
 from functools import partial
@@ -35,13 +35,13 @@ MOST_UPDATES = 256
 
 
 class TrainState(NamedTuple):
-    """Everything that an update carries to the next, but for the environments.
+    """Everything that an update passes to the next one, except the environments.
 
     Attributes:
-        learner: the learner's.
-        tally: of episodes.
-        last_gradient: that was monitored, in the policy's structure; zeros before the first, None
-            where none is.
+        learner: the state of the learner.
+        tally: counts of episodes.
+        last_gradient: the last monitored gradient, in the policy's structure; zeros before the
+            first, None if no update is monitored.
     """
 
     learner: LearnerState
@@ -49,7 +49,7 @@ class TrainState(NamedTuple):
     last_gradient: PyTree = None
 
     def refitted(self, estimator: EstimatorState) -> "TrainState":
-        """With critic and baseline as they were refitted."""
+        """The learner with this state of critic and baseline."""
         return self._replace(learner=self.learner._replace(estimator=estimator))
 
 
@@ -67,7 +67,7 @@ def step(
     trajectories: Trajectories,
     key: PRNGKeyArray,
 ) -> tuple[TrainState, RefitRequest, UpdateReport]:
-    """One update but for its refit, and what that takes. Pure; the key is consumed."""
+    """One update without its refit, and the refit's inputs. Pure; the key is consumed."""
     after, request, info = learner.step(state.learner, trajectories, key)
     tally = state.tally.update(trajectories)
     report = UpdateReport(
@@ -85,15 +85,15 @@ def measure_gradient(
 ) -> tuple[PyTree, GradientMoments]:
     """The gradient that a learner is about to learn from, and its moments. Pure.
 
-    It is computed anew, from the record: what an update reads of its own intermediate results would
-    compile it otherwise, and so change how it rounds.
+    The gradient is computed again, from the record. Reading an intermediate result of the update
+    would make XLA compile the update differently, and so change its rounding.
     """
     *_, weights = learner.weigh(state.learner, trajectories)
     policy = state.learner.policy
     return gradient_moments(policy, trajectories, weights.psi, state.last_gradient)
 
 
-# runs of equal shapes in a process share what is compiled, whatever their numbers
+# runs of equal shapes in a process share compiled programs, whatever their numbers
 step_once, refit_once = compiled_for_modules(step), compiled_for_modules(Learner.refit)
 
 
@@ -141,7 +141,7 @@ def run_updates(
     count: Int[Array, ""],
     monitor_every: int = 0,
 ) -> tuple[StateAndLanes, UpdateReport]:
-    """`count` updates, at most 256, each from a segment of its own.
+    """`count` updates, at most 256, each from its own segment.
 
     Args:
         learner: shared by all seeds.
@@ -149,13 +149,12 @@ def run_updates(
         action_space: of one environment; static.
         sharing: the parts that a batch is cut into; static.
         updates_keys: `[S]`, one a seed; or `[]`.
-        start: with a leading axis S where there are S keys: seeds side by side, none of which
-            reads another's numbers.
+        start: with a leading axis S if there are S keys; no seed reads another's numbers.
         count: `[]`.
-        monitor_every: of how many updates one is monitored; 0 for none. Static.
+        monitor_every: monitor every K-th update, with K this number; 0 for none. Static.
 
     Returns:
-        What is carried on, and the reports with leading axes 256 (of which `count` are filled), S.
+        The state afterwards, and the reports with leading axes 256 (`count` are filled), S.
     """
     one = partial(collect_and_learn, learner, program, action_space)
     body = jax.vmap(one, (0, 0, None)) if updates_keys.ndim else one

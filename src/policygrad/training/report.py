@@ -1,4 +1,4 @@
-"""What an update tells the host."""
+"""What an update reports to the host."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from policygrad.diagnostics.monitor import GradientMoments
 
 
 class Refit(NamedTuple):
-    """What the host is told of a refit.
+    """What a refit reports to the host.
 
     Attributes:
-        explained_variance: `[]`, of the batch's returns, by what was fitted to them.
-        sound: `[]`, nothing that was fitted is NaN or infinite.
+        explained_variance: `[]`, of the batch's returns, by the refitted baseline.
+        sound: `[]`, whether everything that was fitted is finite.
     """
 
     explained_variance: Float[Array, ""]
@@ -22,17 +22,18 @@ class Refit(NamedTuple):
 
 
 class UpdateReport(NamedTuple):
-    """What an update tells the host.
+    """What an update reports to the host.
 
     Attributes:
         info: of the learner.
-        clipped_fraction: `[]`, of action components that the environment's bounds cut off.
-        sound: `[]`, the batch held no NaN, no infinity, and no mask without a permitted action.
+        clipped_fraction: `[]`, share of action components that the environment's bounds clip.
+        sound: `[]`, whether the batch held no NaN, no infinity, and no mask without a permitted
+            action.
         steps: `[]`, transitions in the batch.
         episodes, recent_returns, recent_lengths: of the tally after the batch.
         refit: None until the refit has ended.
-        moments: of the batch's gradient; without a meaning where the update is not monitored, None
-            where none is.
+        moments: of the batch's gradient; meaningless if this update is not monitored, None if no
+            update is.
     """
 
     info: UpdateInfo
@@ -46,5 +47,5 @@ class UpdateReport(NamedTuple):
     moments: GradientMoments | None = None
 
     def completed(self, refitted: Refitted) -> "UpdateReport":
-        """With what its refit told."""
+        """The report with the results of its refit."""
         return self._replace(refit=Refit(refitted.explained_variance, refitted.sound))

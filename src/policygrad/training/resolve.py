@@ -1,7 +1,7 @@
-"""From what was asked for to what each setting is: defaults are filled in here.
+"""From the given settings to the value of every setting: defaults are filled in here.
 
-Three defaults depend on the environment and follow in `assembly`: the number of lanes where it
-brings its own, the length of an episode, and the number of processors.
+Three defaults depend on the environment and follow in `assembly`: the number of lanes if the
+environment has its own number, the length of an episode, and the number of processors.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from policygrad.training.config import Choices, PolicySettings, TrainConfig
 
 @dataclass(frozen=True)
 class Given:
-    """Values that were passed in place of names; None where none was.
+    """Values that were passed in place of names; None if none was.
 
     Attributes:
         policy: observation -> distribution.
@@ -55,13 +55,13 @@ class Given:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What every setting of a run is.
+    """The value of every setting of a run.
 
     Attributes:
         config: with a value for each setting that is read; None for those that are not.
         algorithm: the record.
         policy: settings of the default policy.
-        estimator: settings of the estimator's name; None where an estimator was passed.
+        estimator: settings of the estimator's name; None if an estimator was passed.
         critic: settings of the value network.
     """
 
@@ -78,7 +78,7 @@ class Records:
 
     Attributes:
         algorithm, policy, estimator, critic: as in `Resolved`.
-        optimiser: its name; None where none is read, or one was passed.
+        optimiser: its name; None if none is read, or if one was passed.
         read: names of the settings that they read.
     """
 
@@ -91,7 +91,7 @@ class Records:
 
 
 def records_of(config: TrainConfig, given: Given) -> Records:
-    """The records that a configuration names, with defaults where nobody gave a value."""
+    """The records that a configuration names, with defaults for settings that were not given."""
     cls = type(given.algorithm) if given.algorithm else ALGORITHMS[config.algorithm or "vanilla"]
     values = {**cls.suggests, **config.given}
     read: set[str] = set()
@@ -123,13 +123,13 @@ def records_of(config: TrainConfig, given: Given) -> Records:
 
 
 def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
-    """What every setting is, and the values that stay values.
+    """The value of every setting, and the values that do not become settings.
 
     A built-in algorithm or network that was passed as a value becomes settings, so that files can
     hold it.
 
     Args:
-        config: what was asked for.
+        config: the settings that were given.
         given: what was passed as values.
 
     Raises:
@@ -164,7 +164,7 @@ def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
 def refuse_unread(
     asked: Iterable[str], config: TrainConfig, given: Given, records: Records
 ) -> None:
-    """UserError for a setting that was given and that nothing reads; it names what would."""
+    """Raise UserError for a setting that was given and that nothing reads; it names what would."""
     unread.refuse(asked, records.read, _chosen(config, given, records.optimiser))
 
 
@@ -173,8 +173,8 @@ def _check_optimiser(config: TrainConfig, given: Given, records: Records) -> Non
         return
     if given.algorithm is not None:
         raise UserError(
-            f"optimiser= is read by a named algorithm, got it beside {given.algorithm!r}; set it "
-            "in the record"
+            f"optimiser= is read by a named algorithm, got it with {given.algorithm!r}; set it in "
+            "the record"
         )
     if not built_in.takes_optimiser(type(records.algorithm)):
         raise UserError(
@@ -190,8 +190,8 @@ def _as_settings(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]
         return config, given
     if not isinstance(record, Algorithm):
         raise UserError(
-            f"algorithm={record!r} is no algorithm: pass a name ({', '.join(ALGORITHMS)}) or a "
-            "record, such as policygrad.algorithms.Natural(target_kl=0.02)"
+            f"algorithm={record!r} is not an algorithm: pass a name ({', '.join(ALGORITHMS)}) or "
+            "a record, such as policygrad.algorithms.Natural(target_kl=0.02)"
         )
     name = reflection.name_in(ALGORITHMS, record)
     if name is None:
@@ -206,25 +206,25 @@ def _as_settings(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]
     twice = sorted(settings.keys() & config.given.keys())
     if twice:
         raise UserError(
-            f"{twice[0]}={getattr(config, twice[0])!r} was given beside algorithm={record!r}; set "
+            f"{twice[0]}={getattr(config, twice[0])!r} was given with algorithm={record!r}; set "
             "it in the record"
         )
     return replace(config, algorithm=name, **settings), replace(given, algorithm=None)
 
 
 def _hidden_sizes(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]:
-    """The library's network that was passed as a value, as the setting that it is."""
+    """The library's network, if it was passed as a value, as the setting `hidden`."""
     network = given.network
     if network is None:
         return config, given
     if isinstance(network, type) or not isinstance(network, Architecture):
         raise UserError(
-            f"network={network!r} is no architecture: pass a record with build and to_json, such "
-            "as policygrad.networks.FullyConnected(hidden=(64, 64))"
+            f"network={network!r} is not an architecture: pass a record with build and to_json, "
+            "such as policygrad.networks.FullyConnected(hidden=(64, 64))"
         )
     if config.hidden is not None:
         raise UserError(
-            f"--hidden {config.hidden} sizes the layers of the default network, got it beside "
+            f"--hidden {config.hidden} sizes the layers of the default network, got it with "
             f"network={network!r}; set the sizes in the architecture"
         )
     if type(network) is not FullyConnected:
@@ -244,7 +244,7 @@ def _optimiser(config: TrainConfig, given: Given, cls: type, built: Any) -> tupl
 
 
 def _settings(records: Records, given: Given) -> dict[str, Any]:
-    """The settings that are read, from the records that hold them; of values nothing is known."""
+    """The settings that are read, from the records that hold them; values have no settings."""
     named: list[Any] = [records.policy, records.estimator, records.critic]
     if given.algorithm is None:
         named.append(records.algorithm)
@@ -272,7 +272,7 @@ def _chosen(config: TrainConfig, given: Given, optimiser: str | None) -> dict[st
 
 
 def _with_time_limit(estimator: Any, config: TrainConfig) -> Any:
-    """A named estimator's settings, with what a time limit means where nobody said so."""
+    """A named estimator's settings, with the default of `time_limit` filled in."""
     if not isinstance(estimator, ReturnsToGo) or estimator.time_limit is not None:
         return estimator
     name = config.estimator or "gae"
@@ -293,7 +293,7 @@ def uses_value_network(config: TrainConfig, estimator: Any) -> bool:
 
 
 def _check_estimator(config: TrainConfig, estimator: Any) -> None:
-    """UserError where a named estimator cannot be used with the batches that are asked for."""
+    """Raise UserError if a named estimator cannot be used with these batches."""
     per_episode = not isinstance(estimator, ReturnsToGo)
     own_values = config.baseline in (None, "value-network", "linear-features")
     monte_carlo = config.estimator == "reward-to-go" and not own_values

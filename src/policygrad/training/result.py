@@ -15,12 +15,12 @@ class Run:
     """A training run that has ended.
 
     Attributes:
-        path: its directory; None where nothing was written.
-        config: what every setting was.
+        path: its directory; None if nothing was written.
+        config: the value of every setting.
         agent: the trained policy, with the spaces it acts between.
         summary: how it ended.
         env: the environment, as it was passed.
-        interrupted: it was stopped before its last step.
+        interrupted: whether it was stopped before its last step.
         env_kwargs: the arguments that the environment was made with from its id.
         engine: what opened the environment; None for the library's own engines.
         recorded: the metrics of a run without a directory.
@@ -43,7 +43,7 @@ class Run:
 
     @property
     def metrics(self) -> list[Metrics]:
-        """One dictionary an update; of a run with a directory they are read from there."""
+        """One dictionary an update; for a run with a directory they are read from its files."""
         if self.path is None:
             return self.recorded
         directory = RunDirectory.open(self.path)

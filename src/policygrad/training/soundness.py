@@ -17,16 +17,16 @@ LARGEST_REWARD = 1e15  # a sum of squares of many such rewards still fits in 32 
 
 
 def is_sound(trajectories: Trajectories) -> Bool[Array, ""]:
-    """`[]`: no NaN, no infinity, no mask that permits no action, and no successor that was lost.
-    Pure; what it finds wanting, `check_finite` names."""
+    """`[]`: whether the batch has no NaN, no infinity, no mask that permits no action, and no lost
+    successor. Pure; `check_finite` names what is wrong."""
     found = [jnp.any(bad) for _, _, bad, _ in _unsound(trajectories)]
     found.append(jnp.any(lost_cuts(trajectories)))
     return ~jnp.any(jnp.stack(found))
 
 
 def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> None:
-    """Refuse a batch with NaN or infinity, with a mask that permits no action, or without the
-    successors of some truncated steps.
+    """Raise if a batch holds NaN or infinity, or a mask that permits no action, or lacks the
+    successor of a truncated step.
 
     Raises:
         NonFiniteError: it names the source, the environment and the step.
@@ -40,7 +40,7 @@ def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> Non
             f"environment {lost[0]} truncated {ended.sum()} episodes in {len(times)} steps, the "
             f"shortest after {times[ended, lost[0]].min() + 1}: more often than its declared "
             "time_limit allows, which is the number of steps before which it never truncates; "
-            "declare the smallest such number, or None where there is none"
+            "declare the smallest such number, or None if there is none"
         )
     for kind, array, bad, times in _unsound(trajectories):
         bad = np.asarray(bad)
@@ -80,10 +80,10 @@ def refuse_update(
     """Raise for an update that is not sound.
 
     Args:
-        report: of it.
-        trajectories: its batch, where that is at hand.
+        report: the report of the update.
+        trajectories: its batch; None if it is not available.
         update: its number, from 0.
-        env_steps: before it.
+        env_steps: the total before it.
 
     Raises:
         NonFiniteError: always; it names the number, and where it came from.

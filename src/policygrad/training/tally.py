@@ -14,11 +14,11 @@ WINDOW = 100
 
 
 class EpisodeTally(NamedTuple):
-    """Counts episodes and sums their returns, across batches. Arrays alone, so that it is kept
-    where the batches are.
+    """Counts episodes and sums their returns, across batches. It holds arrays only, so that it can
+    stay on the device with the batches.
 
     Attributes:
-        episodes: how many have ended.
+        episodes: number of episodes that have ended.
         recent_returns, recent_lengths: `[100]` each; of the last 100 that ended, the i-th of all in
             slot i mod 100.
         running_returns, running_lengths: `[B]` each; so far, of the episodes that are running.
@@ -32,7 +32,7 @@ class EpisodeTally(NamedTuple):
 
     @classmethod
     def init(cls, columns: int) -> "EpisodeTally":
-        """Nothing counted yet."""
+        """The tally before the first batch."""
         recent = (np.zeros(WINDOW, np.float32), np.zeros(WINDOW, np.int32))
         running = (np.zeros(columns, np.float32), np.zeros(columns, np.int32))
         return cls(LongCount.of(0), *map(jnp.asarray, recent + running))
@@ -68,7 +68,7 @@ class EpisodeTally(NamedTuple):
         )
 
     def forget_running(self) -> "EpisodeTally":
-        """Begin afresh the episodes that are running, without counting them."""
+        """Reset the sums of the running episodes, without counting these episodes."""
         return self._replace(
             running_returns=jnp.zeros_like(self.running_returns),
             running_lengths=jnp.zeros_like(self.running_lengths),

@@ -17,7 +17,7 @@ from policygrad.training.built_in import (
 
 @cache
 def readers() -> Mapping[str, tuple[str, ...]]:
-    """Setting -> what reads it, as flags: of all settings that not every choice reads."""
+    """Setting -> the flags of what reads it, for all settings that only some choices read."""
     found: dict[str, list[str]] = {}
     tables: tuple[tuple[str, Mapping[str, type]], ...] = (
         ("algorithm", ALGORITHMS), ("optimiser", OPTIMISERS), ("estimator", ESTIMATORS),
@@ -34,7 +34,7 @@ def readers() -> Mapping[str, tuple[str, ...]]:
 
 
 def refuse(given: Iterable[str], read: Iterable[str], chosen: Mapping[str, str]) -> None:
-    """UserError for a setting that was given and that nothing reads.
+    """Raise UserError for a setting that was given and that nothing reads.
 
     Args:
         given: names of settings.
@@ -45,12 +45,12 @@ def refuse(given: Iterable[str], read: Iterable[str], chosen: Mapping[str, str])
         who = readers().get(name)
         if who is None:
             raise UserError(
-                f"{flag(name)} is read by the default policy, and a policy was passed; leave it out"
+                f"{flag(name)} is read by the default policy, but a policy was passed; leave it out"
             )
         deciding = {word.split()[0] for word in who}
         ours = " and ".join(f"{flag(k)} {v}" for k, v in chosen.items() if flag(k) in deciding)
         raise UserError(
-            f"{flag(name)} is read by {_listed(who)}, and not by "
+            f"{flag(name)} is read by {_listed(who)}, but not by "
             f"{ours or 'what was passed in its place'}; leave it out, or choose {_listed(who)}"
         )
 

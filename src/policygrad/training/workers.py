@@ -38,15 +38,15 @@ INHERITED = (
 class SideBySide:
     """Seeds in worker processes, a few at a time.
 
-    A worker leaves the terminal's Ctrl-C to this process, which passes on one, and only one, to
-    each. It trains into a directory, and nothing but plain data comes back.
+    Workers do not react to Ctrl-C in the terminal. This process passes on exactly one interrupt to
+    each of them. A worker trains into a directory, and returns plain data only.
 
     Attributes:
-        task: where the runs take place.
+        task: the environment of the runs.
         given: values that were passed in place of names.
         configs: one a seed.
-        out: directory in which each seed gets one of its own; None to keep none.
-        jobs: workers at a time.
+        out: directory that holds one directory for each seed; None to keep none.
+        jobs: greatest number of workers at a time.
         on_update: called with a seed and the metrics of every update of it.
         runs, failures: by seed, filled in by `run`.
     """
@@ -106,20 +106,20 @@ class SideBySide:
         settings = {name: getattr(jax.config, name) for name in INHERITED}
         arguments = (theirs, self.task, self.given, config, path, settings)
         process = context.Process(target=_work, args=arguments)
-        multiprocessing.resource_tracker.ensure_running()  # else it starts, and unblocks, below
+        multiprocessing.resource_tracker.ensure_running()  # else it starts below, and unblocks it
         try:
             with blocked(signal.SIGINT):  # until the worker can handle it
                 process.start()
         except (AttributeError, TypeError, ValueError) as error:  # what pickling raises
             raise UserError(
-                f"what was passed cannot be sent to a worker process ({error}); pass ids, or "
+                f"an object cannot be sent to a worker process ({error}); pass ids, or "
                 "functions and classes that are defined at the top of a module"
             ) from error
         theirs.close()
         return ours, process
 
     def _received(self, connection: Connection, config: TrainConfig, folder: Path) -> bool:
-        """Take one message of a worker; whether it was the last."""
+        """Take one message of a worker; returns whether it was the last."""
         try:
             message: tuple[str, Any] = connection.recv()
         except (EOFError, OSError):
@@ -165,7 +165,7 @@ def _work(
 ) -> None:
     """What a worker process does: train one seed."""
     if hasattr(os, "setsid"):
-        os.setsid()  # out of the terminal's group, whose Ctrl-C the parent passes on
+        os.setsid()  # leave the terminal's group: the parent passes Ctrl-C on
     for name, value in settings.items():
         jax.config.update(name, value)
     with stop_requests() as stop:
@@ -174,7 +174,7 @@ def _work(
 
         def report(metrics: Metrics) -> None:
             connection.send(("update", metrics))
-            if stop.is_set():  # asked for before there was anything to save
+            if stop.is_set():  # requested before there was anything to save
                 stop.clear()
                 signal.raise_signal(signal.SIGINT)
 

@@ -1,8 +1,8 @@
 """Baselines: what is subtracted from a return without biasing the gradient.
 
-Why they are free: given s_t, the mean score is zero, so E[z_t b(s_t)] = 0 (E7) for every b that
-does not depend on the action. All of them are used first and refitted afterwards, every iteration
-(E9), so that none contains the sample that it is subtracted from.
+Why they do not bias: given s_t the mean score is zero, so E[z_t b(s_t)] = 0 (E7) for every b that
+does not depend on the action. Every baseline is used first and refitted afterwards, in every update
+(E9). So none contains the sample that it is subtracted from.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,10 +54,10 @@ def constant(value: float | None = None) -> Constant:
     b = value, or the mean target of the batch before.  [E6]
 
     Args:
-        value: the number, in units of reward; None fits it anew after every batch.
+        value: the number, in units of reward; None fits it after every batch.
 
     Returns:
-        A `StateBaseline`. It cannot bootstrap: it is no estimate of a state's value.
+        A `StateBaseline`. It cannot bootstrap, because it does not estimate a state's value.
 
     Raises:
         ValueError: a value that is not one finite number.
@@ -126,17 +126,17 @@ def value_network(
     minibatches: int = 8,
     encode: Callable | None = None,
 ) -> ValueNetwork:
-    """A network of the normalised observation, fitted after it was used, every iteration.
+    """A network of the normalised observation, fitted in every update after it was used.
 
     b(s) ≈ E[R_t | s_t = s], by `epochs` passes of minibatch Adam on ½(b(s_t) − target_t)².  [E9]
 
     Args:
         hidden: sizes of the tanh layers, (64, 64) by default: short for
             `network=FullyConnected(hidden)`.
-        network: the architecture of the network, a user's own too.
+        network: the architecture of the network; it may be one of your own.
         step_size: of Adam; positive.
         epochs: passes over each batch.
-        minibatches: parts that each pass is cut into.
+        minibatches: number of minibatches in each pass.
         encode: observation -> `[f]`; None takes the trainer's encoder of the observation space, or
             flattens.
 
@@ -145,7 +145,7 @@ def value_network(
 
     Raises:
         ValueError: a size or number that is not positive, `hidden` and `network` both, or a network
-            that is no architecture.
+            that is not an architecture.
 
     Bias: none as a baseline (E7); as a critic, that of its error.
 
@@ -189,14 +189,14 @@ def table(values: ArrayLike) -> Table:
 def leave_one_out() -> LeaveOneOut:
     """The mean return of the other episodes of the batch.
 
-    b_i = (1/(k−1)) Σ_{j≠i} R_j, at every step of episode i; with returns to go, step by step, where
-    an episode that is over counts as 0.  [E6]
+    b_i = (1/(k−1)) Σ_{j≠i} R_j, at every step of episode i; with returns to go, step by step; an
+    episode that has ended counts as 0.  [E6]
 
     Returns:
         A baseline for whole episodes, at least two a batch. It cannot bootstrap.
 
-    Bias: none, as b_i does not contain episode i. It makes the episodes of a batch dependent, so
-    that the spread over episodes alone understates the variance of their mean.
+    Bias: none, as b_i does not contain episode i. It makes the episodes of a batch dependent. The
+    spread over episodes alone therefore understates the variance of their mean.
 
     Source: Kool et al. 2019.
     """
@@ -206,25 +206,25 @@ def leave_one_out() -> LeaveOneOut:
 def variance_optimal(
     regression: Regression | None = None, *, cross_terms: bool = True
 ) -> VarianceOptimal:
-    """The baseline that minimises the variance itself, and not the error in the return.
+    """The baseline that minimises the variance of the gradient, not the error in the return.
 
-    b = argmin E Σ_t w_t² ‖z_t‖² (y_t − b_t)², y_t = b_t + z_t·ĝ / (w_t ‖z_t‖²), with w_t = γ^t
-    where it is kept, else 1.  [E6, E8]
+    b = argmin E Σ_t w_t² ‖z_t‖² (y_t − b_t)², y_t = b_t + z_t·ĝ / (w_t ‖z_t‖²), with w_t = γ^t if
+    it is kept, else 1.  [E6, E8]
 
     Args:
         regression: the class of functions, and how it is fitted: `linear_features()` (None) or
             `value_network()`.
-        cross_terms: whether the scores of an episode's other steps count, which needs whole
-            episodes; False is the regression of the returns, weighted by ‖z_t‖².
+        cross_terms: whether the scores of an episode's other steps count; this needs whole
+            episodes. False is the regression of the returns, weighted by ‖z_t‖².
 
     Returns:
-        A `StateBaseline`. It cannot bootstrap: it is no estimate of a state's value.
+        A `StateBaseline`. It cannot bootstrap, because it does not estimate a state's value.
 
     Raises:
         ValueError: a regression that cannot be fitted.
 
-    Bias: none (E7). Its targets are noisy, so that it needs more episodes than a value network; the
-    target's least squares can lose to V where they are few.
+    Bias: none (E7). Its targets are noisy, so it needs more episodes than a value network. With few
+    episodes V can be the better baseline.
 
     Source: Greensmith et al. 2004 (without cross-time terms); the cross-time terms follow from the
     variance being a parabola in b.

@@ -1,4 +1,4 @@
-"""What a baseline is: a value with pure functions, and a fitted state passed beside it."""
+"""The interface of a baseline: a value with pure functions, and a fitted state passed beside it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from policygrad.devices.chunks import map_in_chunks
 
 State = Any
 Encode = Callable[[PyTree], Any]
-# times at which a baseline is compared with itself where there is no horizon
+# without a horizon, a baseline is compared at these times: it must not depend on the time
 PROBED_TIMES = np.array([0, 1, 2, 3, 7, 50, 1000])
 
 
@@ -22,11 +22,11 @@ class FitBatch(NamedTuple):
     """All that a fit may read.
 
     Attributes:
-        policy: that acted.
+        policy: the policy that acted.
         trajectories: the batch.
         returns: `[T, B]`, what the baseline was subtracted from.
-        steps: `[T, B]`, how much each step counts; zero where it is no transition.
-        discounts: `[T, B]`, w: γ^t where it multiplies every score, else 1.
+        steps: `[T, B]`, the weight of each step; zero if it is not a transition.
+        discounts: `[T, B]`, w: γ^t if it multiplies every score, else 1.
     """
 
     policy: Any
@@ -37,18 +37,18 @@ class FitBatch(NamedTuple):
 
 
 class Baseline(ABC):
-    """Something to subtract from the return of a step that does not depend on the step's action.
+    """A number to subtract from the return of each step, which does not depend on its action.
 
     Attributes:
-        couples_episodes: it is computed from the batch that it is applied to, so that its value for
-            one episode must leave that episode out. Such a baseline needs whole episodes.
+        couples_episodes: whether it is computed from the batch that it is applied to. Its value for
+            one episode must then leave that episode out, and it needs whole episodes.
     """
 
     couples_episodes: ClassVar[bool] = False
 
     @property
     def whole_episodes(self) -> bool:
-        """Whether it needs whole episodes: segments, whose columns are none, cannot be used."""
+        """Whether it needs whole episodes, and so cannot be used with segments."""
         return self.couples_episodes
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Baseline(ABC):
         return state
 
     def bind(self, encode: Encode) -> Self:
-        """The same, reading observations through `encode` where it has no encoder of its own."""
+        """The same, reading observations through `encode` if it has no encoder of its own."""
         del encode
         return self
 
@@ -79,8 +79,8 @@ class StateBaseline(Baseline):
     """A baseline that is a function of observation and time: the kind that can be tabulated.
 
     Attributes:
-        may_bootstrap: it estimates the value of a state, so that it may stand in for the rewards
-            behind a cut. A constant may not.
+        may_bootstrap: whether it estimates the value of a state, and so may replace the rewards
+            after a cut. A constant does not.
     """
 
     may_bootstrap: ClassVar[bool] = False
@@ -99,7 +99,7 @@ class StateBaseline(Baseline):
         return self.values(state, trajectories.observations, trajectories.times)
 
     def given_state(self) -> State | None:
-        """The state of a baseline whose numbers were given; None where it has to be fitted."""
+        """The state of a baseline whose numbers were given; None if it has to be fitted."""
         return None
 
     def tabulate(self, state: State, states: int, horizon: int | None) -> Float[np.ndarray, "*T S"]:
@@ -108,11 +108,11 @@ class StateBaseline(Baseline):
         Args:
             state: what was fitted, or `given_state()`.
             states: S; an observation is the index of its state.
-            horizon: T; None for a task without one, where b must not depend on the time.
+            horizon: T; None for a task without one. b must then not depend on the time.
 
         Raises:
-            ValueError: the numbers are of another task, not finite, or depend on the time where
-                there is no horizon.
+            ValueError: the numbers are of another task, not finite, or depend on the time without a
+                horizon.
         """
         times = PROBED_TIMES if horizon is None else np.arange(horizon)
         over_states = jax.vmap(self.value, (None, 0, None))
@@ -126,7 +126,7 @@ class StateBaseline(Baseline):
         moved = np.abs(table - table[:1]).max()
         if moved > 0:
             raise ValueError(
-                f"must not depend on the time without a horizon, and this one moves by {moved:g}; "
+                f"must not depend on the time without a horizon, but this one moves by {moved:g}; "
                 "give the MDP a horizon"
             )
         return table[0]
@@ -144,14 +144,14 @@ class Regression(StateBaseline):
         targets: Float[Array, "T B"],
         weights: Float[Array, "T B"],
     ) -> State:
-        """The state whose values are nearest to `targets`, each with its weight.
+        """The state whose values fit `targets` best, by weighted least squares.
 
         Args:
-            state: where the fit goes on from.
+            state: the state that the fit starts from.
             key: consumed.
             trajectories: the batch.
             targets: `[T, B]`.
-            weights: `[T, B]`; zero where a step does not count.
+            weights: `[T, B]`; zero if a step does not count.
         """
 
     def fit(self, state: State, key: PRNGKeyArray, batch: FitBatch) -> State:
@@ -160,5 +160,5 @@ class Regression(StateBaseline):
 
 
 def weighted_mean(values: Array, weights: Array) -> Float[Array, ""]:
-    """Σ w x / Σ w, and 0 where all weights are."""
+    """Σ w x / Σ w; 0 if all weights are 0."""
     return jnp.sum(weights * values) / jnp.maximum(jnp.sum(weights), 1e-12)

@@ -15,7 +15,7 @@ from policygrad.spaces import flat
 
 
 class LinearState(NamedTuple):
-    """Coefficients of the standardised features, and what standardises them.
+    """Coefficients of the standardised features, and the statistics that standardise them.
 
     Attributes:
         centre, scale: `[p]`, weighted mean and standard deviation of each feature at the last fit.
@@ -34,8 +34,8 @@ class LinearState(NamedTuple):
 class LinearFeatures(Regression):
     """b(s, t) = βᵀ[1, s, s²/2, t, t², t³], by ridge regression on standardised features.
 
-    Standardising, with t in units of 100 steps, is what keeps the fit in float32: with a raw t³
-    it is lost. The ridge is relative to each feature's own variance.
+    Features are standardised, with t in units of 100 steps. Without that, t³ would lose the fit in
+    float32. The ridge is relative to the variance of each feature.
     """
 
     ridge: float | Float[Array, ""] = 1e-6
@@ -77,7 +77,7 @@ class LinearFeatures(Regression):
 
         centre = w @ x
         spread = jnp.sqrt(w @ (x - centre) ** 2)
-        # a feature that did not move says nothing, and must not be divided by its rounding error
+        # a constant feature holds no information, and must not be divided by its rounding error
         constant = spread <= 1e-6 * jnp.abs(centre)
         scale = jnp.where(constant, 1.0, spread)
         x = jnp.where(constant, 0.0, (x - centre) / scale)

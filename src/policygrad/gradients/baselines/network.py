@@ -23,7 +23,7 @@ _start_adam = compiled(optax.adam(1.0).init)  # one function, so that it compile
 
 
 class ValueState(NamedTuple):
-    """A fitted value function and what fits it."""
+    """A fitted value function, and the state of its optimiser."""
 
     normaliser: ObservationNormaliser
     network: Network
@@ -67,8 +67,8 @@ class ValueNetwork(Regression):
         targets: Float[Array, "T B"],
         weights: Float[Array, "T B"],
     ) -> ValueState:
-        # The statistics first: unlike a policy's they need not agree with what acted, and weights
-        # fitted under others would be off as soon as these replaced them.
+        # The statistics are updated first. Unlike a policy's they need not agree with what acted,
+        # and weights that were fitted under old statistics would be wrong under the new ones.
         normaliser = update_statistics(
             state.normaliser, trajectories.observations, trajectories.valid
         )
@@ -99,7 +99,7 @@ class ValueNetwork(Regression):
 def shuffled_minibatches(
     key: PRNGKeyArray, rows: int, epochs: int, minibatches: int
 ) -> Int[Array, "steps m"]:
-    """Row indices of `epochs` passes over `rows` rows, shuffled anew for each. Consumes the key.
+    """Row indices of `epochs` passes over `rows` rows; each pass is shuffled. Consumes the key.
 
     Each pass is cut into at most `minibatches` parts of equal size; the few rows left over are
     left out of that pass.

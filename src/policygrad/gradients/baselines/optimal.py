@@ -4,11 +4,11 @@ The controls w_t z_t 1[s_t = s] are uncorrelated, so the variance is a parabola 
 
     Var(b') = Var(b) − 2 E Σ_t w_t (z_t·ĝ)(b'_t − b_t) + E Σ_t w_t² ‖z_t‖² (b'_t − b_t)²,
 
-ĝ being the episode's own estimate with the present b. Its minimum over any class of functions is
-the regression of b_t + z_t·ĝ / (w_t ‖z_t‖²) with weights w_t² ‖z_t‖². Without the cross-time terms
-of z_t·ĝ what is left of the target is the return itself, whose regression on the same batch is the
-present b. The b that the batch was used with is another batch's: its error would be in ĝ, with ĝ in
-the targets, and grow from batch to batch.
+with ĝ the estimate of the episode with baseline b. The minimum over a class of functions is the
+regression of b_t + z_t·ĝ / (w_t ‖z_t‖²) with the weights w_t² ‖z_t‖². Without the cross-time terms
+of z_t·ĝ the target is the return itself. So b is first set to the regression of the returns of the
+same batch. The b that the batch was weighed with was fitted to another batch: its error would be in
+ĝ, and so in the targets, and would grow from batch to batch.
 """
 
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,7 @@ class VarianceOptimal(StateBaseline):
 
     @property
     def whole_episodes(self) -> bool:
-        """An episode's own gradient is in the targets where cross terms count."""
+        """With cross terms the targets hold the gradient of the whole episode."""
         return self.cross_terms
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
@@ -60,7 +60,7 @@ class VarianceOptimal(StateBaseline):
         """`[T, B]` each, targets and weights of the regression.
 
         Args:
-            state: from which the regression goes on.
+            state: the state that the regression starts from.
             key: consumed.
             batch: the batch.
         """

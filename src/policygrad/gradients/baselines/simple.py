@@ -70,7 +70,7 @@ class TimeDependent(StateBaseline):
         times = jnp.minimum(batch.trajectories.times, self.horizon - 1).reshape(-1)
         total = jnp.zeros_like(state).at[times].add((batch.steps * batch.returns).reshape(-1))
         seen = jnp.zeros_like(state).at[times].add(batch.steps.reshape(-1))
-        # a time that this batch never reached keeps what it had
+        # a time that this batch never reached keeps its number
         return jnp.where(seen > 0, total / jnp.maximum(seen, 1e-12), state)
 
 
