@@ -146,10 +146,16 @@ def test_a_seed_that_fails_beside_others_alone_trains_no_further(tmp_path, monke
     settings = TINY | {"total_steps": 32 * 12, "checkpoint_seconds": 1000.0}
     result = policygrad.train_seeds(DuckChain(), [0, 1], out=tmp_path / "a", **settings)
     assert list(result.runs) == [1]
-    assert "update 4 where seeds are trained together" in str(result.failures[0])
-    assert "none where this seed is trained by itself" in str(result.failures[0])
-    rows = RunDirectory(tmp_path / "a" / "seed-0").read_metrics()
+    assert "update 4 when seeds are trained together" in str(result.failures[0])
+    assert "not when this seed is trained alone" in str(result.failures[0])
+    path = tmp_path / "a" / "seed-0"
+    failure = RunDirectory(path).read_failure()
+    assert failure is not None
+    assert failure.message in str(result.failures[0])
+    rows = RunDirectory(path).read_metrics()
     assert [row["update"] for row in rows] == [1, 2, 3, 4]
+    resumed = policygrad.resume(path, env=DuckChain())
+    assert_bitwise(resumed, policygrad.train(DuckChain(), seed=0, **settings))
 
 
 def test_seed_that_fails_in_a_worker_does_not_lose_the_others():

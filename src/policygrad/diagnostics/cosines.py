@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize.elementwise import find_root
 from scipy.special import ndtr, ndtri
 
 from policygrad.diagnostics.intervals import (
@@ -165,6 +164,8 @@ def signal_needed(
     # the solutions for f = 0 and for f = 1; those for other f lie between them, or nearly
     ends = np.log([cosines**2 / (1 - cosines**2), ndtri((1 + cosines) / 2) ** 2])
     bracket = ends.min(axis=0) - 1, ends.max(axis=0) + 1
+    from scipy.optimize.elementwise import find_root  # here: importing it takes 0.2 s
+
     found = find_root(lacking, bracket, args=(cosines, along[:, None]), tolerances={"xatol": 1e-9})
     return np.exp(found.x)
 

@@ -25,7 +25,6 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 from policygrad.core.plain import to_json
@@ -269,6 +268,8 @@ def _where_improbable(x: float, t: float, noise: float, square: float, along: fl
     if away(0.0) <= t:
         return 0.0
     far = 4 * x + 40 * t**2 * along + 40 * abs(t) * math.sqrt(square)
+    from scipy.optimize import brentq  # here: it takes 0.2 s, and training measures no interval
+
     found: Any = brentq(lambda theta: away(theta) - t, 0.0, far, xtol=1e-12 * far)
     return float(found)
 

@@ -245,13 +245,15 @@ class Training:
         try:
             refuse_update(report, trajectories, update, progress.env_steps)
         except NonFiniteError as error:
-            if self.directory is None:
-                raise
-            self.directory.write_failure(str(error), progress.env_steps, error.kind)
-            kept = self.directory.newest_checkpoint()
-            raise NonFiniteError(
-                f"{error}; the last good checkpoint is {kept}", error.kind
-            ) from None
+            raise self.failed(error) from None
+
+    def failed(self, error: NonFiniteError) -> NonFiniteError:
+        """The error that ends the run, after it was written into the run's directory, if any."""
+        if self.directory is None:
+            return error
+        self.directory.write_failure(str(error), self.progress.env_steps, error.kind)
+        kept = self.directory.newest_checkpoint()
+        return NonFiniteError(f"{error}; the last good checkpoint is {kept}", error.kind)
 
     def record(self, reports: list[UpdateReport], seconds: float) -> None:
         """Record the reports of the newest updates."""

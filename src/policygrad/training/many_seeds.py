@@ -282,9 +282,12 @@ def _take(
         training.record(training.updates(program, bad), seconds)
     alone = training.updates(program, 1)  # raises, and says what is not finite
     training.record(alone, seconds)
-    raise NonFiniteError(
-        f"NaN or infinity in update {training.progress.updates} when seeds are trained together, "
-        "but not when this seed is trained alone; train it alone"
+    training.save()  # what was trained alone is good, and a resumed run goes on from it
+    raise training.failed(
+        NonFiniteError(
+            f"NaN or infinity in update {training.progress.updates} when seeds are trained "
+            "together, but not when this seed is trained alone; resume it, or train it, alone"
+        )
     )
 
 
