@@ -118,7 +118,7 @@ class Learner:
     algorithm: Algorithm
     estimator: Estimator
     total_steps: Float[Array, ""]
-    scale_rewards: bool = field(default=True, metadata=STATIC)
+    scale_rewards: bool = field(metadata=STATIC)
 
     def init(
         self, key: PRNGKeyArray, policy: Policy, observation: PyTree, columns: int
