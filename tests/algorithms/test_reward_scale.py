@@ -77,3 +77,11 @@ def test_jit_equals_eager():
     jitted = jax.jit(RewardScale.update)(scale, record, 0.9)
     for a, b in zip(scale.update(record, 0.9), jitted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_one_step_is_a_batch():
+    record = random_episodes(lengths=(1,))
+    scale = RewardScale.init(1).update(record, 0.9)
+    np.testing.assert_allclose(scale.factor, 1 / abs(record.rewards[0, 0]), rtol=1e-6)
+    again = scale.update(replace(record, rewards=3 * record.rewards), 0.9)
+    np.testing.assert_allclose(again.factor, scale.factor / np.sqrt(5), rtol=1e-6)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from policygrad import returns
 from tests import naive
-from tests.records import STEPS, random_segment, segments_of
+from tests.records import STEPS, Segment, random_segment, segments_of
 
 RELATIVE = {np.float32: 1e-6, np.float64: 1e-12}
 few = settings(derandomize=True, deadline=None, max_examples=40)
@@ -158,3 +158,17 @@ def test_a_grid_of_lambda_and_discount_compiles_once():
     }
     assert len(results) == 6
     assert len(traces) == 1
+
+
+@every_recursion
+def test_whole_numbers_and_flags_in_lists_are_taken(function):
+    rewards, values = np.array([1, 2, 3]), np.array([4, 5, 6])
+    given = Segment(rewards, values, values + 1, [0, 0, 1], [0, 1, 0], 1, 0.5)
+    flags = {"terminated": np.array([0, 0, 1], bool), "truncated": np.array([0, 1, 0], bool)}
+    found = function(given)
+    assert found.dtype == np.float32
+    expected = given._replace(
+        rewards=rewards.astype(np.float32), values=values.astype(np.float32),
+        next_values=(values + 1).astype(np.float32), discount=np.float32(1), **flags,
+    )  # fmt: skip
+    np.testing.assert_array_equal(found, function(expected))

@@ -319,7 +319,7 @@ def reward_indexed_gradient(
     """
     require_whole_episodes(trajectories, "reward_indexed_gradient")
     differentiated, rest = split(policy)
-    rewards = jax.lax.stop_gradient(jnp.where(trajectories.valid, rewards, 0.0))
+    rewards = jnp.where(trajectories.valid, rewards, 0.0)
 
     def surrogate(differentiated: PyTree) -> Float[Array, ""]:
         log_probs = log_probs_of(combine(differentiated, rest), trajectories)

@@ -41,7 +41,8 @@ def td_residuals(
     [1.0]
     """
     rewards, values, next_values, discount = as_floats(rewards, values, next_values, discount)
-    return rewards + jnp.where(terminated, 0.0, discount * next_values) - values
+    ahead = jnp.where(jnp.asarray(terminated, bool), 0.0, discount * next_values)
+    return rewards + ahead - values
 
 
 def gae(
