@@ -6,8 +6,12 @@ from hypothesis import given, settings
 from policygrad import advantages
 from policygrad.maths.returns import lambda_returns
 from tests import naive
-from tests.maths.test_returns import RELATIVE, assert_equals_definition
-from tests.records import STEPS, Segment, random_segment, segments_of
+from tests.maths.test_returns import (
+    RELATIVE,
+    assert_equals_definition,
+    assert_takes_whole_numbers_and_lists,
+)
+from tests.records import STEPS, random_segment, segments_of
 
 few = settings(derandomize=True, deadline=None, max_examples=40)
 
@@ -123,13 +127,4 @@ def test_a_grid_of_lambda_compiles_once():
 
 @every_recursion
 def test_whole_numbers_and_flags_in_lists_are_taken(function):
-    rewards, values = np.array([1, 2, 3]), np.array([4, 5, 6])
-    given = Segment(rewards, values, values + 1, [0, 0, 1], [0, 1, 0], 1, 0.5)
-    flags = {"terminated": np.array([0, 0, 1], bool), "truncated": np.array([0, 1, 0], bool)}
-    found = function(given)
-    assert found.dtype == np.float32
-    expected = given._replace(
-        rewards=rewards.astype(np.float32), values=values.astype(np.float32),
-        next_values=(values + 1).astype(np.float32), discount=np.float32(1), **flags,
-    )  # fmt: skip
-    np.testing.assert_array_equal(found, function(expected))
+    assert_takes_whole_numbers_and_lists(function)

@@ -45,6 +45,19 @@ JITTED = {function: jax.jit(function) for function in RECURSIONS}
 every_recursion = pytest.mark.parametrize("function", RECURSIONS, ids=lambda f: f.__name__)
 
 
+def assert_takes_whole_numbers_and_lists(function):
+    rewards, values = np.array([1, 2, 3]), np.array([4, 5, 6])
+    given = Segment(rewards, values, values + 1, [0, 0, 1], [0, 1, 0], 1, 0.5)
+    flags = {"terminated": np.array([0, 0, 1], bool), "truncated": np.array([0, 1, 0], bool)}
+    found = function(given)
+    assert found.dtype == np.float32
+    expected = given._replace(
+        rewards=rewards.astype(np.float32), values=values.astype(np.float32),
+        next_values=(values + 1).astype(np.float32), discount=np.float32(1), **flags,
+    )  # fmt: skip
+    np.testing.assert_array_equal(found, function(expected))
+
+
 def assert_equals_definition(function, definition, segment, dtype):
     segment = segment.astype(dtype)
     with jax.enable_x64(dtype is np.float64):
@@ -162,13 +175,4 @@ def test_a_grid_of_lambda_and_discount_compiles_once():
 
 @every_recursion
 def test_whole_numbers_and_flags_in_lists_are_taken(function):
-    rewards, values = np.array([1, 2, 3]), np.array([4, 5, 6])
-    given = Segment(rewards, values, values + 1, [0, 0, 1], [0, 1, 0], 1, 0.5)
-    flags = {"terminated": np.array([0, 0, 1], bool), "truncated": np.array([0, 1, 0], bool)}
-    found = function(given)
-    assert found.dtype == np.float32
-    expected = given._replace(
-        rewards=rewards.astype(np.float32), values=values.astype(np.float32),
-        next_values=(values + 1).astype(np.float32), discount=np.float32(1), **flags,
-    )  # fmt: skip
-    np.testing.assert_array_equal(found, function(expected))
+    assert_takes_whole_numbers_and_lists(function)
