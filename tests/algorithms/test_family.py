@@ -222,6 +222,27 @@ def test_ppo_gains_nothing_beyond_the_clip_ratio():
     assert float(improved.gradient_norm) == 0
 
 
+@pytest.mark.parametrize("entropy", [None, 0.3])
+def test_the_loss_of_ppo_is_the_clipped_surrogate(entropy):
+    """-Σ min(ρ Ψ, clip(ρ, 1 - ε, 1 + ε) Ψ) - c Σ H, for ratios on both sides and both signs."""
+    policy, batch = batch_of()
+    record, psi = batch.trajectories, batch.psi
+    log_probs, valid = np.asarray(log_probs_of(policy, record)), np.asarray(record.valid)
+    ratios = np.random.default_rng(0).uniform(0.3, 2.0, log_probs.shape)
+    record = replace(record, log_probs=jnp.asarray(log_probs - np.log(ratios), jnp.float32))
+    rows = meeting.units(policy, record, record.actions, record.log_probs, psi, record.valid)
+    params, rest = split(policy)
+    ours = replace(traced(PPO(clip_ratio=0.25)), entropy_coefficient=entropy)
+    gains = np.minimum(ratios * psi, np.clip(ratios, 0.75, 1.25) * psi)
+    bonus = 0.0 if entropy is None else entropy * float(mean_entropy(policy, record)) * valid.sum()
+    np.testing.assert_allclose(
+        ours.loss(rest, params, rows), -np.sum(gains[valid]) - bonus, rtol=1e-4
+    )
+    for low, high in ((0.3, 0.75), (0.75, 1.25), (1.25, 2.0)):
+        for sign in (-1, 1):  # each kind of step is there
+            assert np.any((ratios > low) & (ratios < high) & (np.sign(psi) == sign) & valid)
+
+
 def test_thinned_steps_keep_valid_and_observations_together():
     record = record_of()
     kept = thin(policy_of(), 2, record)

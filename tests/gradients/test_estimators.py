@@ -492,6 +492,20 @@ def test_equal_advantages_become_zero(shape, value):
     np.testing.assert_array_equal(psi, 0)
 
 
+@pytest.mark.parametrize("make", [random_segments, random_episodes])
+def test_rewards_on_rows_that_are_no_transitions_do_not_count(make):
+    """As a record of somebody's own collector may hold them."""
+    record = make(1)
+    valid = record.valid & (np.random.default_rng(1).random(record.valid.shape) < 0.8)
+    record = replace(record, valid=jnp.asarray(valid), whole_episodes=False)
+    loud = replace(record, rewards=jnp.where(valid, record.rewards, 1e3))
+    ours = estimators.gae(discount=0.9, gae_lambda=0.7, critic=FirstFeature())
+    state = ours.init(KEY, record.observations[0, 0])
+    quiet = replace(record, rewards=jnp.where(valid, record.rewards, 0.0))
+    for found, expected in zip(ours.weights(state, loud), ours.weights(state, quiet), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_what_stands_in_padding_costs_no_precision():
     x, valid = jnp.array([[1.0], [2.0], [1e9]]), jnp.array([[True], [True], [False]])
     np.testing.assert_allclose(normalise(x, valid), [[-1], [1], [0]], rtol=1e-6)

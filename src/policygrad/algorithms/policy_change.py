@@ -129,7 +129,7 @@ def gradient_of_mean(
         return jax.grad(summed)(differentiated)
 
     (_, *given) = meeting.units(policy, trajectories, *more)
-    summed = _sum(policy, total, trajectories, *jax.lax.stop_gradient(given))
+    summed = _sum(policy, total, trajectories, *given)
     return jax.tree.map(lambda g: g / _steps(trajectories), summed)
 
 

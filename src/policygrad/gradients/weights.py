@@ -157,7 +157,7 @@ class Estimator:
         """
         steps = jnp.asarray(trajectories.valid).astype(trajectories.rewards.dtype)
         if self.form.whole_episodes:
-            steps = steps / jnp.maximum(jnp.sum(steps, axis=0, keepdims=True), 1)
+            steps = steps / jnp.maximum(jnp.sum(steps, axis=0), 1)
         return steps
 
     def state_discounts(self, trajectories: Trajectories) -> Float[Array, "T B"]:
