@@ -162,6 +162,19 @@ def test_trpo_accepts_a_step_that_gains_by_entropy_alone():
     assert float(improved.step_size) > 0
 
 
+@pytest.mark.parametrize("coefficient", [0.0, 0.3])
+def test_the_gain_of_a_step_is_that_of_the_surrogate_and_of_the_entropy(coefficient):
+    """E[Ψ (π_new/π_old - 1)] + c (H_new - H_old), means over the steps that are transitions."""
+    (policy, batch), other = batch_of(), policy_of(seed=1)
+    record, valid = batch.trajectories, np.asarray(batch.trajectories.valid)
+    old, new = (np.asarray(log_probs_of(p, record), float) for p in (policy, other))
+    gain = np.mean((np.asarray(batch.psi) * np.expm1(new - old))[valid])
+    more = float(mean_entropy(other, record)) - float(mean_entropy(policy, record))
+    assert abs(more) > 0.01
+    found = traced(TRPO(entropy_coefficient=coefficient)).surrogate_gain(policy, other, batch)
+    np.testing.assert_allclose(found, gain + coefficient * more, rtol=1e-3)
+
+
 ONE_STEP = {"optimiser": optax.identity(), "step_size": 1e-3, "epochs": 1, "minibatches": 1}
 
 
