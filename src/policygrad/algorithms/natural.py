@@ -15,6 +15,7 @@ from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved, Sched
 from policygrad.algorithms.policy_change import fisher_product, thin
 from policygrad.algorithms.step_size import take_step
 from policygrad.core.settings import Count, In, NonNegative, Positive
+from policygrad.policies.meeting import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class NaturalStep(Algorithm):
         return ()
 
     def natural_step(
-        self, policy: Any, gradient: PyTree, batch: Batch
+        self, policy: Policy, gradient: PyTree, batch: Batch
     ) -> tuple[PyTree, Float[Array, ""]]:
         """x, and β = √(2 δ / xᵀ(F + damping)x), by which the step θ + β x has the size δ."""
         rows = thin(policy, max(1, round(1 / self.fisher_share)), batch.trajectories)
@@ -82,7 +83,7 @@ class Natural(NaturalStep):
     """
 
     def improve(
-        self, key: PRNGKeyArray, policy: Any, improver: tuple[()], batch: Batch
+        self, key: PRNGKeyArray, policy: Policy, improver: tuple[()], batch: Batch
     ) -> Improved:
         del key
         gradient, before = self.ascent(policy, batch)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from policygrad.core.settings import Count, NonNegative, Positive
 from policygrad.devices.chunks import sum_in_chunks
 from policygrad.gradients.baselines.network import shuffled_minibatches
 from policygrad.policies import meeting
+from policygrad.policies.meeting import Policy
 
 
 @jax.tree_util.register_dataclass
@@ -70,7 +70,9 @@ class PPO(Algorithm):
     def start(self, differentiated: PyTree) -> StepSize:
         return start_step_size(transformation(self.optimiser), self.step_size, differentiated)
 
-    def improve(self, key: PRNGKeyArray, policy: Any, improver: StepSize, batch: Batch) -> Improved:
+    def improve(
+        self, key: PRNGKeyArray, policy: Policy, improver: StepSize, batch: Batch
+    ) -> Improved:
         record, optimiser = batch.trajectories, transformation(self.optimiser)
         size = meeting.unit_size(policy, record)
         data = meeting.units(
@@ -79,7 +81,7 @@ class PPO(Algorithm):
         differentiated, rest = split(policy)
         step_size = improver.step_size * batch.remaining
 
-        def minibatch(carry: Any, rows: Int[Array, " m"]) -> tuple[Any, Array]:
+        def minibatch(carry: PyTree, rows: Int[Array, " m"]) -> tuple[PyTree, Array]:
             params, state = carry
             some = jax.tree.map(lambda x: x[rows], data)
             loss = partial(self.loss, rest)
@@ -105,7 +107,7 @@ class PPO(Algorithm):
             {},
         )
 
-    def loss(self, rest: PyTree, params: PyTree, rows: Any) -> Float[Array, ""]:
+    def loss(self, rest: PyTree, params: PyTree, rows: PyTree) -> Float[Array, ""]:
         """The clipped surrogate, summed over some units; a loss, for descent."""
         seen, actions, log_probs, psi, valid = rows
         policy = combine(params, rest)

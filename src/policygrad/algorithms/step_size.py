@@ -1,6 +1,6 @@
 """A step along an optimiser's direction, with a step size that follows the KL."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from policygrad.core.modules import combine, split
 from policygrad.devices.compiled_code import compiled
+from policygrad.policies.meeting import Policy
 
 Number = float | Float[Array, ""]
 
@@ -32,7 +33,7 @@ def start_step_size(
     return StepSize(compiled(optimiser.init)(differentiated), jnp.asarray(step_size, jnp.float32))
 
 
-def take_step(policy: Any, step: PyTree) -> Any:
+def take_step(policy: Policy, step: PyTree) -> Policy:
     """The policy after a step of its differentiated leaves."""
     differentiated, rest = split(policy)
     return combine(jax.tree.map(jnp.add, differentiated, step), rest)

@@ -1,7 +1,6 @@
 """Trust region policy optimisation: the natural step, halved until it is an improvement."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from policygrad.algorithms.policy_change import mean_entropy, mean_kl, mean_over
 from policygrad.algorithms.step_size import take_step
 from policygrad.core.settings import Count, Positive
 from policygrad.gradients.scores import log_probs_of
+from policygrad.policies.meeting import Policy
 
 
 @jax.tree_util.register_dataclass
@@ -40,7 +40,7 @@ class TRPO(NaturalStep):
     """A step's measured KL may be up to this many times the target."""
 
     def improve(
-        self, key: PRNGKeyArray, policy: Any, improver: tuple[()], batch: Batch
+        self, key: PRNGKeyArray, policy: Policy, improver: tuple[()], batch: Batch
     ) -> Improved:
         del key
         gradient, before = self.ascent(policy, batch)
@@ -67,7 +67,7 @@ class TRPO(NaturalStep):
         norm = optax.tree.norm(gradient)
         return Improved(policy, improver, before, norm, size, {"backtracks": count})
 
-    def surrogate_gain(self, old: Any, new: Any, batch: Batch) -> Float[Array, ""]:
+    def surrogate_gain(self, old: Policy, new: Policy, batch: Batch) -> Float[Array, ""]:
         """E[Ψ (π_new/π_old − 1)] over the batch's steps, and what the entropy bonus gains."""
         record = batch.trajectories
         log_ratio = log_probs_of(new, record) - record.log_probs

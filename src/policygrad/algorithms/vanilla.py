@@ -1,7 +1,6 @@
 """The vanilla policy gradient: one gradient step a batch, its size adapted to hold the KL."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from policygrad.algorithms.step_size import (
 )
 from policygrad.core.modules import split
 from policygrad.core.settings import NonNegative, Positive
+from policygrad.policies.meeting import Policy
 
 
 @jax.tree_util.register_dataclass
@@ -48,7 +48,9 @@ class Vanilla(Algorithm):
     def start(self, differentiated: PyTree) -> StepSize:
         return start_step_size(transformation(self.optimiser), self.step_size, differentiated)
 
-    def improve(self, key: PRNGKeyArray, policy: Any, improver: StepSize, batch: Batch) -> Improved:
+    def improve(
+        self, key: PRNGKeyArray, policy: Policy, improver: StepSize, batch: Batch
+    ) -> Improved:
         del key
         gradient, before = self.ascent(policy, batch)
         norm = optax.tree.norm(gradient)

@@ -1,11 +1,13 @@
 """The values that a run consists of: put together once, before it begins."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 import policygrad
 from policygrad import environments
@@ -16,6 +18,7 @@ from policygrad.core.usual import longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.devices.sharing import Sharing, parts_for, sharing_of
 from policygrad.devices.starting import show_processors
+from policygrad.policies.meeting import Policy
 from policygrad.rollout.collectors import Collector
 from policygrad.rollout.engines import Engine, open_source
 from policygrad.rollout.source import Source
@@ -28,6 +31,8 @@ from policygrad.training.keys import RunKeys
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, resolve
 from policygrad.training.tally import EpisodeTally
+
+CollectorMaker = Callable[[Source, Policy, PRNGKeyArray, TrainConfig], Collector]
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Task:
     env: Any
     env_kwargs: dict[str, Any]
     engine: Engine | None = None
-    collector: Any = None
+    collector: CollectorMaker | None = None
 
     @property
     def names(self) -> list[str]:
@@ -73,7 +78,7 @@ class Assembly:
     task: Task
     resolved: Resolved
     given: Given
-    policy: Any
+    policy: Policy
     learner: Learner
     collector: Collector
     keys: RunKeys
@@ -150,7 +155,7 @@ def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
 
 
 def _collector(
-    task: Task, source: Source, policy: Any, keys: RunKeys, config: TrainConfig
+    task: Task, source: Source, policy: Policy, keys: RunKeys, config: TrainConfig
 ) -> Collector:
     if task.collector is not None:
         return task.collector(source, policy, keys.environments, config)

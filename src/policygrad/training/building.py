@@ -1,7 +1,5 @@
 """From resolved settings to the values of a run: policy, estimator, learner."""
 
-from typing import Any
-
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
@@ -10,6 +8,7 @@ from policygrad.gradients.baselines import StateBaseline
 from policygrad.gradients.weights import Estimator
 from policygrad.policies import network_policy
 from policygrad.policies.architectures import Architecture, FullyConnected
+from policygrad.policies.meeting import Policy
 from policygrad.spaces import ObservationEncoder, observation_space_of
 from policygrad.training import built_in
 from policygrad.training.resolve import Given, Resolved
@@ -21,7 +20,7 @@ def build_policy(
     key: PRNGKeyArray,
     observation_space: spaces.Space,
     action_space: spaces.Space,
-) -> Any:
+) -> Policy:
     """The policy that was passed, or the default one for a pair of spaces. Consumes the key."""
     if given.policy is not None:
         return given.policy
@@ -55,20 +54,17 @@ def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) ->
     assert settings is not None
     assert config.estimator is not None
 
-    def named(name: str) -> Any:
-        return built_in.baseline_named(
-            name,
-            resolved.critic,
-            architecture(resolved, given),
-            time_limit=time_limit,
-            whole_episodes=config.whole_episodes,
-        )
-
     assert config.baseline is not None
-    baseline, critic = named(config.baseline), None
-    if built_in.has_critic(config.estimator, settings, whole_episodes=config.whole_episodes):
-        values = isinstance(baseline, StateBaseline) and baseline.may_bootstrap
-        critic = baseline if values else named("value-network")
+    network, whole_episodes = architecture(resolved, given), config.whole_episodes
+    baseline = built_in.baseline_named(
+        config.baseline, resolved.critic, network,
+        time_limit=time_limit, whole_episodes=whole_episodes,
+    )  # fmt: skip
+    critic: StateBaseline | None = None
+    if built_in.has_critic(config.estimator, settings, whole_episodes=whole_episodes):
+        critic = built_in.value_network(resolved.critic, network)
+        if isinstance(baseline, StateBaseline) and baseline.may_bootstrap:
+            critic = baseline
     return built_in.estimator_named(config.estimator, settings, baseline, critic)
 
 

@@ -12,7 +12,9 @@ from policygrad.algorithms import PPO, SGD, TRPO, Adam, Algorithm, Natural, RMSp
 from policygrad.core.settings import Count, Positive, Unit
 from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines import Baseline, StateBaseline
+from policygrad.gradients.baselines.network import ValueNetwork
 from policygrad.gradients.weights import Estimator, TimeLimit
+from policygrad.policies.architectures import Architecture
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "vanilla": Vanilla,
@@ -132,10 +134,20 @@ def takes_optimiser(algorithm: type[Algorithm]) -> bool:
     return "optimiser" in {f.name for f in dataclasses.fields(algorithm)}
 
 
+def value_network(settings: ValueNetworkSettings, network: Architecture) -> ValueNetwork:
+    """The value network with the settings of a run."""
+    return baselines.value_network(
+        network=network,
+        step_size=settings.critic_step_size,
+        epochs=settings.critic_epochs,
+        minibatches=settings.critic_minibatches,
+    )
+
+
 def baseline_named(
     name: str,
     critic: ValueNetworkSettings,
-    network: Any,
+    network: Architecture,
     *,
     time_limit: int | None,
     whole_episodes: bool,
@@ -151,12 +163,7 @@ def baseline_named(
     """
     match name:
         case "value-network":
-            return baselines.value_network(
-                network=network,
-                step_size=critic.critic_step_size,
-                epochs=critic.critic_epochs,
-                minibatches=critic.critic_minibatches,
-            )
+            return value_network(critic, network)
         case "linear-features":
             return baselines.linear_features()
         case "variance-optimal":  # segments cut episodes, whose gradients are then not known

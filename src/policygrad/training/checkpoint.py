@@ -9,6 +9,7 @@ from policygrad.algorithms.learner import LearnerState
 from policygrad.algorithms.reward_scale import RewardScale
 from policygrad.core.errors import UserError
 from policygrad.gradients.weights import EstimatorState
+from policygrad.policies.meeting import Policy
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.policy_files import policy_to_files
 from policygrad.training.adaptive_batch import AdaptiveBatch
@@ -46,7 +47,7 @@ class Progress:
         return int(self.state.learner.updates)
 
 
-def policy_files(assembly: Assembly, policy: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def policy_files(assembly: Assembly, policy: Policy) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arrays of a policy, and the JSON from which its structure is rebuilt."""
     collector = assembly.collector
     return policy_to_files(policy, collector.observation_space, collector.action_space)

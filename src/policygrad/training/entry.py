@@ -10,10 +10,12 @@ from policygrad import environments
 from policygrad.algorithms import Algorithm
 from policygrad.core.errors import RunError, UserError
 from policygrad.gradients.weights import Estimator
+from policygrad.policies.architectures import Architecture
+from policygrad.policies.meeting import Policy
 from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import CONFIG
-from policygrad.training.assembly import Task, assemble
+from policygrad.training.assembly import CollectorMaker, Task, assemble
 from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.loop import Training
@@ -28,13 +30,13 @@ def train(
     env: Any,
     *,
     out: str | Path | None = None,
-    policy: Any = None,
+    policy: Policy | None = None,
     algorithm: Algorithm | str | None = None,
     estimator: Estimator | str | None = None,
     optimiser: optax.GradientTransformation | str | None = None,
-    network: Any = None,
+    network: Architecture | None = None,
     engine: Engine | None = None,
-    collector: Any = None,
+    collector: CollectorMaker | None = None,
     env_kwargs: dict[str, Any] | None = None,
     on_update: OnUpdate | None = None,
     config: TrainConfig | None = None,

@@ -14,17 +14,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray
 
+from policygrad.algorithms import Algorithm
 from policygrad.core.errors import NonFiniteError, PolicygradError, UserError
 from policygrad.core.modules import is_array
 from policygrad.devices.compiled_code import for_another_thread
+from policygrad.gradients.weights import Estimator
+from policygrad.policies.architectures import Architecture
+from policygrad.policies.meeting import Policy
 from policygrad.rollout.collectors import SegmentProgram
+from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
 from policygrad.training.assembly import Assembly, Task, assemble
@@ -39,6 +46,7 @@ from policygrad.training.signals import stop_requests
 from policygrad.training.soundness import first_unsound
 from policygrad.training.workers import OnSeedUpdate, SideBySide
 
+T = TypeVar("T")  # a pytree, or an item of a list
 SeedMap = Callable[[Callable[[TrainConfig], Run], Iterable[TrainConfig]], Iterable[Run]]
 
 
@@ -68,12 +76,12 @@ def train_seeds(
     *,
     out: str | Path | None = None,
     jobs: int | None = None,
-    policy: Any = None,
-    algorithm: Any = None,
-    estimator: Any = None,
-    optimiser: Any = None,
-    network: Any = None,
-    engine: Any = None,
+    policy: Policy | None = None,
+    algorithm: Algorithm | str | None = None,
+    estimator: Estimator | str | None = None,
+    optimiser: optax.GradientTransformation | str | None = None,
+    network: Architecture | None = None,
+    engine: Engine | None = None,
     env_kwargs: dict[str, Any] | None = None,
     on_update: OnSeedUpdate | None = None,
     map: SeedMap | None = None,  # noqa: A002
@@ -222,7 +230,7 @@ class _Group:
 
     trainings: list[Training]
     program: SegmentProgram
-    keys: Any
+    keys: PRNGKeyArray
     carried: StateAndLanes
 
     @classmethod
@@ -256,7 +264,7 @@ class _Group:
             training.take(on_device(one_of(carried, i)))
 
 
-def dealt(items: list[Any], parts: int) -> list[list[Any]]:
+def dealt(items: list[T], parts: int) -> list[list[T]]:
     """Items in order, in at most so many runs of nearly equal length."""
     parts = min(parts, len(items))
     edges = [len(items) * i // parts for i in range(parts + 1)]
@@ -291,31 +299,31 @@ def _take(
     )
 
 
-def stacked(trees: list[Any]) -> Any:
+def stacked(trees: list[T]) -> T:
     """Pytrees of one structure as one, with a leading axis over them."""
     arrays, rest = zip(*[eqx.partition(tree, eqx.is_array) for tree in trees], strict=True)
 
-    def stack(*x: Any) -> Any:  # on the host: one dispatch a leaf and seed would be slow
+    def stack(*x: Array) -> Array:  # on the host: one dispatch a leaf and seed would be slow
         return jnp.stack(x) if is_key(x[0]) else jnp.asarray(np.stack(x))
 
     return eqx.combine(jax.tree.map(stack, *arrays), rest[0])
 
 
-def one_of(tree: Any, i: int) -> Any:
+def one_of(tree: T, i: int) -> T:
     """The i-th of stacked pytrees."""
     return jax.tree.map(lambda x: x[i, ...] if is_array(x) else x, tree)
 
 
-def on_host(tree: Any) -> Any:
+def on_host(tree: T) -> T:
     """Arrays other than random keys as NumPy's, of which thousands of slices cost nothing."""
     return jax.tree.map(lambda x: np.asarray(x) if eqx.is_array(x) and not is_key(x) else x, tree)
 
 
-def on_device(tree: Any) -> Any:
+def on_device(tree: T) -> T:
     """NumPy's arrays as JAX's."""
     return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, tree)
 
 
-def is_key(x: Any) -> bool:
+def is_key(x: Array) -> bool:
     """Whether an array holds typed random keys, a type that NumPy does not have."""
     return jnp.issubdtype(x.dtype, jax.dtypes.extended)
