@@ -212,6 +212,17 @@ def test_ppo_shortens_each_gradient_and_shrinks_each_step():
     assert float(improved.improver.step_size) == pytest.approx(1e-3)  # of a run's beginning
 
 
+def test_a_minibatch_of_one_transition_has_the_gradient_of_that_transition():
+    policy, batch = batch_of()
+    one = np.zeros(batch.psi.shape, bool)
+    one[3, 1] = True
+    record = replace(batch.trajectories, valid=jnp.asarray(one))
+    change, _ = ppo_step(policy, batch._replace(trajectories=record), max_global_norm=0.0)
+    expected = flat(policy_gradient(policy, record, batch.psi))
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(change, 1e-3 * expected, rtol=1e-3, atol=1e-7)
+
+
 def test_ppo_makes_as_many_steps_as_it_has_minibatches_in_all_epochs():
     policy, batch = batch_of()
     _, improved = ppo_step(policy, batch, optimiser=optax.scale_by_adam(), epochs=3, minibatches=2)

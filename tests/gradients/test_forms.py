@@ -1,10 +1,13 @@
 """Return forms: what each says of the coupling of its returns, against the returns themselves."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from policygrad.gradients.forms import Form, LambdaReturn, LaneSteps, NStep, TotalReturn
+from policygrad.gradients.weights import Estimator
+from tests.records import random_episodes
 
 T, DISCOUNT = 6, 0.8
 
@@ -67,3 +70,22 @@ def test_names_of_forms():
     names = []
     jax.jit(lambda form: names.append(str(form)))(LambdaReturn(0.0))
     assert names == ["gae"]  # a number that is traced has no value
+
+
+def test_a_return_that_is_one_number_an_episode_counts_once_an_episode():
+    record = random_episodes(lengths=(1, 9, 2, 5))
+    once = Estimator(TotalReturn(), None, None, 0.9, discounted_states=True)
+    np.testing.assert_allclose(once.step_weights(record).sum(axis=0), 1, rtol=1e-6)
+    np.testing.assert_array_equal(once.state_discounts(record), 1)
+    each = Estimator(LambdaReturn(), None, None, 0.9, discounted_states=True)
+    np.testing.assert_array_equal(each.step_weights(record), record.valid)
+    np.testing.assert_allclose(each.state_discounts(record)[4, 1], 0.9**4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", [TotalReturn(), LambdaReturn(), NStep(2)])
+def test_nothing_is_subtracted_where_there_is_no_baseline_and_no_critic(form):
+    record = random_episodes()
+    ours = Estimator(form, None, None, 0.9)
+    weights = ours.weights(ours.init(jax.random.key(0), record.observations[0, 0]), record)
+    np.testing.assert_array_equal(weights.psi, jnp.where(record.valid, weights.returns, 0.0))
+    np.testing.assert_array_equal(weights.baseline, 0)

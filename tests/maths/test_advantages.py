@@ -128,3 +128,10 @@ def test_a_grid_of_lambda_compiles_once():
 @every_recursion
 def test_whole_numbers_and_flags_in_lists_are_taken(function):
     assert_takes_whole_numbers_and_lists(function)
+
+
+@every_recursion
+def test_another_shape_is_refused_and_not_broadcast(function):
+    segment = random_segment(np.random.default_rng(0), 3)
+    with pytest.raises(ValueError, match="broadcast"):
+        function(segment._replace(values=segment.values[:, None]))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policygrad import returns
+from policygrad.maths.returns import segment_ends
 from tests import naive
 from tests.records import STEPS, Segment, random_segment, segments_of
 
@@ -176,3 +177,11 @@ def test_a_grid_of_lambda_and_discount_compiles_once():
 @every_recursion
 def test_whole_numbers_and_flags_in_lists_are_taken(function):
     assert_takes_whole_numbers_and_lists(function)
+
+
+def test_a_step_with_both_flags_ends_the_task_and_bootstraps_nothing():
+    terminated, bootstraps = segment_ends(np.array([0, 1, 1], bool), np.array([1, 1, 0], bool))
+    assert terminated.tolist() == [False, True, True]
+    assert bootstraps.tolist() == [True, False, False]
+    _, bootstraps = segment_ends(np.zeros(2, bool), np.zeros(2, bool))
+    assert bootstraps.tolist() == [False, True]  # the record ends, the episode goes on
