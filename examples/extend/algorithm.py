@@ -1,8 +1,6 @@
 """An algorithm of one's own: SPO, a quadratic penalty where PPO clips (Xie et al. 2024).
 
-    max E[ρ Ψ − |Ψ| (ρ − 1)² / (2 ε)],  ρ = π_new / π_old
-
-`start` is what it carries from update to update, `improve` makes a better policy from a batch.
+max E[ρ Ψ − |Ψ| (ρ − 1)² / (2 ε)],  ρ = π_new / π_old
 """
 
 from dataclasses import dataclass, field
@@ -31,23 +29,25 @@ class SPO(Algorithm):
         return optax.adam(self.step_size).init(differentiated)
 
     def improve(self, key: Any, policy: Any, improver: Any, batch: Any) -> Improved:
-        record = batch.trajectories
+        record, size = batch.trajectories, self.step_size * batch.remaining
         _, before = self.ascent(policy, batch)
 
         def gain(distribution, action, old_log_prob, psi):
             ratio = jnp.exp(distribution.log_prob(action) - old_log_prob)
-            return ratio * psi - jnp.abs(psi) * (ratio - 1) ** 2 / (2 * self.ratio_bound)
+            gained = ratio * psi - jnp.abs(psi) * (ratio - 1) ** 2 / (2 * self.ratio_bound)
+            c = self.entropy_coefficient  # None if it is zero
+            return gained if c is None else gained + c * distribution.entropy()
 
         def once(carry, _):
             policy, optimiser = carry
             given = record.actions, record.log_probs, batch.psi
             gradient = gradient_of_mean(gain, policy, record, *given)
             descent = jax.tree.map(jnp.negative, gradient)
-            step, optimiser = optax.adam(self.step_size).update(descent, optimiser)
+            step, optimiser = optax.adam(size).update(descent, optimiser)
             return (take_step(policy, step), optimiser), optax.tree.norm(gradient)
 
         (policy, improver), norms = jax.lax.scan(once, (policy, improver), length=self.passes)
-        return Improved(policy, improver, before, norms[0], jnp.asarray(self.step_size), {})
+        return Improved(policy, improver, before, norms[0], size, {})
 
 
 def main(total_steps: int = 60_000) -> float:

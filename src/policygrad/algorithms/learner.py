@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from policygrad.algorithms.base import STATIC, Algorithm, Batch, traced
+from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved, traced
 from policygrad.algorithms.policy_change import compare
 from policygrad.algorithms.reward_scale import RewardScale
 from policygrad.core.counting import LongCount
+from policygrad.core.errors import UserError
 from policygrad.core.modules import is_array, split
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.normalisation import explained_variance
@@ -158,6 +159,7 @@ class Learner:
         improver = state.improver
         batch = Batch(trajectories, weights.psi, self._remaining(state.steps))
         improved = self.algorithm.improve(improve_key, state.policy, improver, batch)
+        check_improved(self.algorithm, state.policy, improver, improved)
         kl, entropy = compare(improved.before, improved.policy, trajectories)
         info = UpdateInfo(
             kl,
@@ -234,6 +236,40 @@ def learner(
         total_steps=jnp.asarray(total_steps, jnp.float32),
         scale_rewards=scale_rewards,
     )
+
+
+def check_improved(
+    algorithm: Algorithm, policy: Policy, improver: PyTree, improved: Improved
+) -> None:
+    """Raise UserError unless `improve` returned what the next update can go on from."""
+    name = f"{type(algorithm).__name__}.improve"
+    if not isinstance(improved, Improved):
+        raise UserError(f"{name} must return an Improved, got {type(improved).__name__}")
+    for what, before, after in (
+        ("policy", policy, improved.policy), ("improver", improver, improved.improver),
+    ):  # fmt: skip
+        if jax.tree.structure(before) != jax.tree.structure(after):
+            raise UserError(
+                f"{name} returned {what} of another structure: {jax.tree.structure(after)}, and "
+                f"got {jax.tree.structure(before)}"
+            )
+        for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+            if is_array(old) and (jnp.shape(old), old.dtype) != (jnp.shape(new), _dtype(new)):
+                raise UserError(
+                    f"{name} returned an array of its {what} as {_dtype(new)}{list(jnp.shape(new))}"
+                    f", and got {old.dtype}{list(jnp.shape(old))}"
+                )
+    numbers = {"gradient_norm": improved.gradient_norm, "step_size": improved.step_size}
+    for key, number in (numbers | improved.more).items():
+        if jnp.shape(number) != ():
+            raise UserError(
+                f"{name} must return {key} as one number, [], got the shape "
+                f"{list(jnp.shape(number))}"
+            )
+
+
+def _dtype(x: PyTree) -> jnp.dtype:
+    return jnp.result_type(x)
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:

@@ -71,6 +71,9 @@ def nothing_measured() -> GradientMoments:
     return GradientMoments(jnp.int32(0), zero, zero, zero, zero)
 
 
+NOISE_METRICS = ("signal_to_noise", "noise_scale", "gradient_cosine")
+
+
 def noise_metrics(moments: GradientMoments, steps: int) -> dict[str, float | None]:
     """What a monitored update logs.
 

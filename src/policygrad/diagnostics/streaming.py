@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.core.modules import split
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.compiled_code import compiled, compiled_for_modules, for_another_thread
+from policygrad.devices.compiled_code import compiled_for_modules, for_another_thread
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.diagnostics.lengths import CLASSES
 from policygrad.gradients.weights import Estimator, EstimatorState, Weights
@@ -215,7 +216,7 @@ def _bytes_of_one(zeros: dict[str, Any]) -> int:
 
 @compiled_for_modules
 def _begin(reduce: Reduce, groups: int, *known: Any) -> dict[str, Any]:
-    return zeros_for(jax.eval_shape(reduce, *known), groups)
+    return zeros_for(eqx.filter_eval_shape(reduce, *known), groups)
 
 
 @compiled_for_modules
@@ -287,7 +288,7 @@ def _heights(lengths: Int[np.ndarray, " N"], most: int) -> Int[np.ndarray, " N"]
     return np.minimum(np.array(sizes)[np.searchsorted(sizes, lengths)], most)
 
 
-@compiled
+@compiled_for_modules
 def weights_of(estimator: Estimator, state: EstimatorState, trajectories: Trajectories) -> Weights:
     """The estimator's weights of a batch, compiled."""
     return estimator.weights(state, trajectories)

@@ -78,6 +78,22 @@ class Estimator:
         of_baseline = self.baseline is not None and self.baseline.whole_episodes
         return self.critic is None or self.form.whole_episodes or of_baseline
 
+    @property
+    def why_whole_episodes(self) -> str:
+        """Which of its parts needs whole episodes, in words; for an estimator that does."""
+        form = type(self.form).__name__
+        if self.form.whole_episodes:
+            return f"{form} needs whole episodes: its return is that of a whole episode"
+        if self.critic is None:
+            return (
+                f"{form} needs whole episodes without a critic: nothing bootstraps where a segment "
+                "cuts an episode"
+            )
+        return (
+            f"the baseline {type(self.baseline).__name__} needs whole episodes, as it is computed "
+            "from those of the batch (variance_optimal does not with cross_terms=False)"
+        )
+
     def init(self, key: PRNGKeyArray, observation: PyTree) -> EstimatorState:
         """The state before the first fit.
 
@@ -110,6 +126,7 @@ class Estimator:
         baseline = values
         if self.baseline is not None:
             baseline = self.baseline.predict(state.baseline, trajectories, returns)
+            _check_shape(baseline, trajectories.rewards.shape, self.baseline, "predict")
         advantages = returns - baseline
         if self.normalise_advantages:
             advantages = normalise(advantages, trajectories.valid)
@@ -177,20 +194,20 @@ class Estimator:
         self, state: EstimatorState, trajectories: Trajectories, returns: Float[Array, "T B"]
     ) -> Float[Array, "T B"]:
         if self.baseline is not None:
-            return self.baseline.predict(state.baseline, trajectories, returns)
-        if self.critic is not None:
-            return self.critic.predict(state.critic, trajectories, returns)
-        return jnp.zeros_like(returns)
+            found = self.baseline.predict(state.baseline, trajectories, returns)
+        elif self.critic is not None:
+            found = self.critic.predict(state.critic, trajectories, returns)
+        else:
+            return jnp.zeros_like(returns)
+        _check_shape(found, returns.shape, self.baseline or self.critic, "predict")
+        return found
 
     def _require_whole_episodes(self, trajectories: Trajectories) -> None:
         if self.whole_episodes and not trajectories.whole_episodes:
-            why = "without a critic it cannot bootstrap where a segment cuts an episode"
-            if self.critic is not None:
-                why = "its return or its baseline is that of a whole episode"
             raise ValueError(
-                f"{self.form} needs whole episodes, got segments of "
-                f"{trajectories.rewards.shape[0]} steps: {why}; collect with batch_episodes, or "
-                "choose an estimator with a critic, such as gae"
+                f"{self.why_whole_episodes}, got segments of {trajectories.rewards.shape[0]} "
+                "steps; collect with batch_episodes, or choose an estimator with a critic, such as "
+                "gae"
             )
 
     def _values_and_bootstraps(
@@ -205,6 +222,8 @@ class Estimator:
         cut_values = self.critic.values(
             state.critic, trajectories.cut_observations, trajectories.cut_times
         )
+        _check_shape(values, trajectories.rewards.shape, self.critic, "values")
+        _check_shape(cut_values, trajectories.cut_times.shape, self.critic, "values")
         return values, successor_values(values, cut_values, trajectories)
 
     def _returns(
@@ -218,7 +237,17 @@ class Estimator:
         lanes = LaneSteps(rewards, next_values, terminated, truncated)
         of_lane = jax.vmap(self.form.returns, in_axes=(1, None), out_axes=1)
         returns = of_lane(lanes, self.discount)
+        _check_shape(returns, rewards.shape, self.form, "returns")
         if trajectories.whole_episodes and not self.form.whole_episodes:
             # no rewards follow the end of an episode
             returns = jnp.where(trajectories.valid, returns, 0.0)
         return returns
+
+
+def _check_shape(found: Any, shape: tuple[int, ...], owner: Any, method: str) -> None:
+    """Raise ValueError unless `[T, B]` came out: another shape would be broadcast."""
+    if jnp.shape(found) != shape:
+        raise ValueError(
+            f"{type(owner).__name__}.{method} must give one number a step, {list(shape)} in all, "
+            f"got the shape {list(jnp.shape(found))}"
+        )

@@ -134,6 +134,11 @@ def build(
             f"the network of {architecture} must return one array of shape [{outputs}], got "
             f"{returned} for features of the shapes {jax.tree.map(np.shape, example)}"
         )
+    if not np.issubdtype(returned.dtype, np.floating):
+        raise ValueError(
+            f"the network of {architecture} must return floating-point numbers, got "
+            f"{returned.dtype}, which has no gradient"
+        )
     return network
 
 

@@ -89,7 +89,15 @@ def open_source(
     if engine is not None:
         if not isinstance(env, str):
             raise UserError(f"an engine opens an environment by its id, got {env!r}")
-        return engine.open(env, num_envs, processes=processes, kwargs=kwargs)
+        if isinstance(engine, type) or not callable(getattr(engine, "open", None)):
+            raise UserError(f"engine={engine!r} must be an object with open(id, num_envs, …)")
+        source = engine.open(env, num_envs, processes=processes, kwargs=kwargs)
+        if not isinstance(source, Source):
+            raise UserError(
+                f"{type(engine).__name__}.open must return a Source, got {type(source).__name__}; "
+                "for lanes in NumPy, return policygrad.rollout.HostSource(lanes)"
+            )
+        return source
     if isinstance(env, Source):
         return env
     made = make(env, num_envs, processes=processes, kwargs=kwargs, first_lane=first_lane)

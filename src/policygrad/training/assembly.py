@@ -28,6 +28,7 @@ from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
 from policygrad.training.keys import RunKeys
+from policygrad.training.own_values import described
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, resolve
 from policygrad.training.tally import EpisodeTally
@@ -72,7 +73,7 @@ class Assembly:
         keys: the random keys of the run.
         action_space: of one environment.
         sharing: the parts that a batch is cut into.
-        source: the environments; None if the collector has its own.
+        source: the environments.
     """
 
     task: Task
@@ -98,13 +99,14 @@ class Assembly:
             "env": environments.describe(self.task.env),
             "env_kwargs": self.task.env_kwargs,
             "objects": self.given.names + self.task.names,
+            "values": {name: described(getattr(self.given, name)) for name in self.given.names},
             "config": self.config.to_json(),
             "versions": {"jax": jax.__version__, "numpy": np.__version__},
         }
 
     def fresh(self) -> TrainState:
         """The state before the first update."""
-        space, columns = self.collector.observation_space, self.config.columns
+        space, columns = self.source.observation_space, self.config.columns
         example = observation_space_of(space).example()
         learner = self.learner.init(self.keys.learner, self.policy, example, columns)
         gradient = None
@@ -142,8 +144,8 @@ def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
     learner = build_learner(resolved, given, spaces[0], source.time_limit)
     if learner.estimator.whole_episodes and not config.whole_episodes:
         raise UserError(
-            f"the estimator {learner.estimator.form} needs whole episodes; give batch_episodes, or "
-            "an estimator with a critic"
+            f"{learner.estimator.why_whole_episodes}, and segments are collected; give "
+            "batch_episodes, or another estimator"
         )
     collector = _collector(task, source, policy, keys, config)
     parts = _parts(config, collector)

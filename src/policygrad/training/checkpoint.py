@@ -49,8 +49,8 @@ class Progress:
 
 def policy_files(assembly: Assembly, policy: Policy) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arrays of a policy, and the JSON from which its structure is rebuilt."""
-    collector = assembly.collector
-    return policy_to_files(policy, collector.observation_space, collector.action_space)
+    source = assembly.source
+    return policy_to_files(policy, source.observation_space, source.action_space)
 
 
 def save(assembly: Assembly, progress: Progress, directory: RunDirectory) -> None:

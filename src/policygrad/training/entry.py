@@ -20,9 +20,11 @@ from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.loop import Training
 from policygrad.training.metrics import OnUpdate
+from policygrad.training.own_values import described
 from policygrad.training.resolve import Given
 from policygrad.training.result import Run
 
+SAME = ("algorithm", "estimator", "network")  # of which a run's file describes the settings
 OBJECTS = ("env", "engine", "collector", "policy", "algorithm", "estimator", "optimiser", "network")
 
 
@@ -116,12 +118,7 @@ def resume(
     directory = RunDirectory.open(Path(path))
     saved = directory.read_config()
     config = saved_config(directory, saved)
-    for name in saved["objects"]:
-        if objects.get(name) is None:
-            raise UserError(
-                f"{directory.path} was trained with a {name} passed as an object; continue it in "
-                f"Python: policygrad.resume({str(path)!r}, {name}=...)"
-            )
+    _check_objects(directory, saved, objects)
     if total_steps is not None:
         config = replace(config, total_steps=total_steps)
     check_steps_left(directory, config.total_steps)
@@ -134,6 +131,30 @@ def resume(
     )
     assembly = assemble(task, config, Given(**objects))
     return Training.resume(assembly, directory).run(on_update)
+
+
+def _check_objects(directory: RunDirectory, saved: dict[str, Any], objects: dict[str, Any]) -> None:
+    """UserError unless what `train` was given as objects is passed again, and nothing else."""
+    path, wanted = directory.path, saved["objects"]
+    passed = {name: value for name, value in objects.items() if value is not None}
+    missing = [name for name in wanted if name not in passed]
+    if missing:
+        again = ", ".join(f"{name}=..." for name in wanted)
+        raise UserError(
+            f"{path} was trained with {', '.join(wanted)} passed as objects, which no file holds; "
+            f"continue it in Python: policygrad.resume({str(path)!r}, {again})"
+        )
+    for name, value in passed.items():
+        if name not in wanted and name != "env":
+            raise UserError(
+                f"{path} was trained with the {name} of its settings, got {name}={value!r}; leave "
+                "it out"
+            )
+        was, is_now = saved.get("values", {}).get(name), described(value)
+        if name in SAME and was is not None and was != is_now:
+            raise UserError(
+                f"{path} was trained with another {name}: {was}, got {is_now}; pass the same"
+            )
 
 
 def asked_for(

@@ -28,6 +28,7 @@ from policygrad.training.assembly import Assembly
 from policygrad.training.checkpoint import Progress
 from policygrad.training.keys import keys_of_update
 from policygrad.training.metrics import Metrics, OnUpdate, Recorder, metrics_of, noise_of
+from policygrad.training.own_values import check_record
 from policygrad.training.pace import Pace
 from policygrad.training.programs import (
     StateAndLanes,
@@ -192,6 +193,10 @@ class Training:
         started, progress = time.perf_counter(), self.progress
         episodes = None if progress.batch is None else int(progress.batch.episodes)
         trajectories = self.assembly.collector.collect(progress.state.learner.policy, key, episodes)
+        if self.assembly.task.collector is not None:
+            config = self.assembly.config
+            columns = config.columns if episodes is None else episodes
+            check_record(trajectories, columns, whole_episodes=config.whole_episodes)
         if progress.batch is not None:
             trajectories = of_few_heights(trajectories)
         self.time_spent(collect=time.perf_counter() - started)
@@ -299,7 +304,7 @@ class Training:
         assembly, path = self.assembly, None if self.directory is None else self.directory.path
         policy = as_one_device(self.progress.state.learner.policy)
         collector = assembly.collector
-        agent = Agent(policy, collector.observation_space, collector.action_space)
+        agent = Agent(policy, assembly.source.observation_space, assembly.source.action_space)
         summary = self._summary(interrupted)
         if self.directory is not None:
             self.save()

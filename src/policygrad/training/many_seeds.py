@@ -34,7 +34,7 @@ from policygrad.rollout.collectors import SegmentProgram
 from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
-from policygrad.training.assembly import Assembly, Task, assemble
+from policygrad.training.assembly import Assembly, CollectorMaker, Task, assemble
 from policygrad.training.config import TrainConfig
 from policygrad.training.loop import Training
 from policygrad.training.pace import Pace
@@ -82,6 +82,7 @@ def train_seeds(
     optimiser: optax.GradientTransformation | str | None = None,
     network: Architecture | None = None,
     engine: Engine | None = None,
+    collector: CollectorMaker | None = None,
     env_kwargs: dict[str, Any] | None = None,
     on_update: OnSeedUpdate | None = None,
     map: SeedMap | None = None,  # noqa: A002
@@ -124,7 +125,7 @@ def train_seeds(
         RunDirectory.check_free(result.path)
         for seed in seeds:
             RunDirectory.check_free(result.path / f"seed-{seed}")
-    task = Task(env, env_kwargs or {}, engine)
+    task = Task(env, env_kwargs or {}, engine, collector)
     if map is not None:
         train_one = partial(_train_one, task, given, result.path)
         runs = dict(zip(seeds, map(train_one, configs), strict=True))

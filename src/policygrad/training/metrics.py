@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from policygrad.diagnostics.monitor import noise_metrics
+from policygrad.core.errors import UserError
+from policygrad.diagnostics.monitor import NOISE_METRICS, noise_metrics
 from policygrad.runs import MetricsFile, RunDirectory, sinks
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.config import TrainConfig
@@ -17,6 +18,15 @@ from policygrad.training.tally import recent_mean
 
 Metrics = dict[str, Any]
 OnUpdate = Callable[[Metrics], None]
+NAMES = frozenset(
+    (
+        "update", "env_steps", "episodes", "return_mean", "length_mean", "kl", "entropy",
+        "gradient_norm", "step_size", "explained_variance_before", "explained_variance_after",
+        "reward_scale", "clipped_fraction", "steps_per_second", "seconds", "batch_episodes",
+        "noise_scale_smoothed", *NOISE_METRICS,
+    )
+)  # fmt: skip
+"""Of every run; an algorithm's own numbers go by other names."""
 
 
 def metrics_of(update: int, report: UpdateReport, env_steps: int, seconds: float) -> Metrics:
@@ -30,6 +40,12 @@ def metrics_of(update: int, report: UpdateReport, env_steps: int, seconds: float
     """
     assert report.refit is not None
     info, episodes, steps = report.info, int(report.episodes), int(report.steps)
+    taken = sorted(set(info.more) & NAMES)
+    if taken:
+        raise UserError(
+            f"the algorithm logs a number as {taken[0]!r}, which is the name of a metric of every "
+            "run; choose another name in Improved.more"
+        )
     numbers = {
         "kl": info.kl,
         "entropy": info.entropy,

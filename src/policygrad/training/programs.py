@@ -8,7 +8,6 @@ for each of them. The number of updates is a traced number, not a shape: another
 nothing, and no result depends on how a run was cut into programs.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -156,24 +155,27 @@ def run_updates(
     Returns:
         The state afterwards, and the reports with leading axes 256 (`count` are filled), S.
     """
-    one = partial(collect_and_learn, learner, program, action_space)
-    body = jax.vmap(one, (0, 0, None)) if updates_keys.ndim else one
     arrays, rest = eqx.partition(start, eqx.is_array)
 
-    def monitored(carried: StateAndLanes) -> Bool[Array, ""]:
-        update = jnp.ravel(carried.state.learner.updates)[0] + 1  # seeds make equally many
+    def one(key: PRNGKeyArray, arrays: PyTree, monitored: Array) -> tuple[PyTree, UpdateReport]:
+        carried = eqx.combine(arrays, rest)
+        carried, report = collect_and_learn(learner, program, action_space, key, carried, monitored)
+        return eqx.filter(carried, eqx.is_array), report
+
+    body = jax.vmap(one, (0, 0, None)) if updates_keys.ndim else one
+
+    def monitored(arrays: StateAndLanes) -> Bool[Array, ""]:
+        update = jnp.ravel(arrays.state.learner.updates)[0] + 1  # seeds make equally many
         return (update % monitor_every == 0) if monitor_every else jnp.bool_(False)
 
     def many(keys: PRNGKeyArray, arrays: PyTree, count: Array) -> tuple[PyTree, UpdateReport]:
-        def once(arrays: PyTree) -> tuple[StateAndLanes, UpdateReport]:
-            carried = eqx.combine(arrays, rest)
-            return body(keys, carried, monitored(carried))
+        def once(arrays: PyTree) -> tuple[PyTree, UpdateReport]:
+            return body(keys, arrays, monitored(arrays))
 
         def one_more(i: Array, carry: PyTree) -> PyTree:
             arrays, reports = carry
-            carried, report = once(arrays)
-            reports = jax.tree.map(lambda rows, row: rows.at[i].set(row), reports, report)
-            return eqx.filter(carried, eqx.is_array), reports
+            arrays, report = once(arrays)
+            return arrays, jax.tree.map(lambda rows, row: rows.at[i].set(row), reports, report)
 
         shapes = eqx.filter_eval_shape(lambda: once(arrays)[1])
         empty = jax.tree.map(lambda x: jnp.zeros((MOST_UPDATES, *x.shape), x.dtype), shapes)

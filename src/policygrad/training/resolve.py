@@ -16,7 +16,7 @@ from policygrad.core import reflection
 from policygrad.core.errors import UserError
 from policygrad.gradients.weights import Estimator
 from policygrad.policies.architectures import Architecture, FullyConnected
-from policygrad.training import built_in, unread
+from policygrad.training import built_in, own_values, unread
 from policygrad.training.built_in import (
     ALGORITHMS,
     BASELINES,
@@ -136,6 +136,7 @@ def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
         UserError: a setting that nothing reads, or settings that exclude each other.
     """
     config, given = _hidden_sizes(*_as_settings(config, given))
+    _check_estimator_value(config, given)
     records = records_of(config, given)
     _check_optimiser(config, given, records)
     if records.estimator is not None:
@@ -165,7 +166,25 @@ def refuse_unread(
     asked: Iterable[str], config: TrainConfig, given: Given, records: Records
 ) -> None:
     """Raise UserError for a setting that was given and that nothing reads; it names what would."""
+    for name in sorted(asked := set(asked)):
+        record = given.algorithm
+        if record is not None and name in reflection.names_of(type(record)):
+            raise UserError(
+                f"{name}={getattr(config, name)!r} was given beside algorithm="
+                f"{type(record).__name__}(…), which has this setting; set it in the record"
+            )
     unread.refuse(asked, records.read, _chosen(config, given, records.optimiser))
+
+
+def _check_estimator_value(config: TrainConfig, given: Given) -> None:
+    if given.estimator is None:
+        return
+    own_values.check_estimator(given.estimator)
+    if config.baseline is not None:
+        raise UserError(
+            f"--baseline {config.baseline} is read by a named estimator, got it beside an "
+            "Estimator; set it in the estimator"
+        )
 
 
 def _check_optimiser(config: TrainConfig, given: Given, records: Records) -> None:
@@ -195,6 +214,7 @@ def _as_settings(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]
         )
     name = reflection.name_in(ALGORITHMS, record)
     if name is None:
+        own_values.check_algorithm(record)
         return config, given
     settings = dict(reflection.values_of(record))
     optimiser = getattr(record, "optimiser", None)

@@ -1,0 +1,137 @@
+"""What a user passes as values, checked before it is used: each mistake is named."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from policygrad.algorithms import Algorithm
+from policygrad.core.errors import UserError
+from policygrad.core.modules import is_array
+from policygrad.core.reflection import settings_of
+from policygrad.core.settings import check_setting
+from policygrad.core.trajectories import Trajectories
+from policygrad.gradients.baselines import Baseline
+from policygrad.gradients.estimators import checked
+from policygrad.gradients.forms import Form
+from policygrad.gradients.weights import Estimator
+
+REGISTER = "decorate its class with @jax.tree_util.register_dataclass and @dataclass(frozen=True)"
+
+
+def check_algorithm(record: Algorithm) -> None:
+    """Raise UserError unless a user's own record can be traced, with settings in their ranges.
+
+    Its static fields must be hashable: JAX finds what it compiled by them.
+    """
+    name = type(record).__name__
+    if not dataclasses.is_dataclass(record) or "__dataclass_fields__" not in vars(type(record)):
+        raise UserError(f"algorithm={name}(…) is not a dataclass; {REGISTER}")
+    _check_registered("algorithm", record)
+    for f in dataclasses.fields(record):
+        value = getattr(record, f.name)
+        if f.metadata.get("static"):
+            _check_hashable(name, f.name, value)
+            continue
+        for leaf in jax.tree.leaves(value):
+            if not (is_array(leaf) or isinstance(leaf, (bool, int, float))):
+                raise UserError(
+                    f"{name}.{f.name} is {value!r}, which is no number; mark the field as static, "
+                    'field(metadata={"static": True})'
+                )
+    for setting in settings_of(type(record)):
+        value = getattr(record, setting.field)
+        if not is_array(value):
+            check_setting(setting.name, setting.kind, value)
+
+
+def check_estimator(estimator: Any) -> None:
+    """Raise UserError unless it is an estimator of instances, with numbers in their ranges."""
+    if isinstance(estimator, Form):
+        raise UserError(
+            f"estimator={estimator!r} is a return form; pass "
+            "policygrad.estimators.Estimator(form, baseline, critic, discount)"
+        )
+    if not isinstance(estimator, Estimator):
+        raise UserError(
+            f"estimator={estimator!r} is no estimator; pass a name, or a value such as "
+            "policygrad.estimators.gae(gae_lambda=0.9)"
+        )
+    for name, kind in (("form", Form), ("baseline", Baseline), ("critic", Baseline)):
+        value = getattr(estimator, name)
+        if value is None and name != "form":
+            continue
+        if not isinstance(value, kind):
+            raise UserError(f"the estimator's {name} must be a {kind.__name__}, got {value!r}")
+        _check_registered(name, value)
+        for f in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
+            if f.metadata.get("static"):
+                _check_hashable(type(value).__name__, f.name, getattr(value, f.name))
+    try:
+        checked(estimator)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def check_record(record: Trajectories, columns: int, *, whole_episodes: bool) -> None:
+    """Raise UserError unless what a collector of the user's own returned is a batch of the run.
+
+    Args:
+        record: as it was returned.
+        columns: number of lanes, or of episodes, that were asked for.
+        whole_episodes: whether whole episodes were.
+    """
+    if not isinstance(record, Trajectories):
+        raise UserError(f"the collector must return Trajectories, got {type(record).__name__}")
+    steps = np.shape(record.rewards)[:1]
+    for f in dataclasses.fields(record):
+        value = getattr(record, f.name)
+        if f.metadata.get("static") or f.name == "carry":
+            continue
+        cut = f.name.startswith("cut_")
+        for leaf in jax.tree.leaves(value):
+            shape = np.shape(leaf)
+            if shape[1:2] != (columns,) or not (cut or shape[:1] == steps):
+                rows = "K" if cut else "T"
+                raise UserError(
+                    f"the collector's {f.name} must have the shape [{rows}, {columns}, …] with T = "
+                    f"{steps[0] if steps else '?'} (that of its rewards), got {list(shape)}"
+                )
+    if record.whole_episodes != whole_episodes:
+        kinds = {True: "whole episodes", False: "segments"}
+        raise UserError(
+            f"the collector returned {kinds[record.whole_episodes]}, and the run is of "
+            f"{kinds[whole_episodes]} (Trajectories.whole_episodes)"
+        )
+    if not np.any(record.valid):
+        raise UserError("the collector returned a batch without any transition: valid is all False")
+
+
+def described(value: Any) -> Any:
+    """A value as JSON that tells it from others of its kind: its class and its plain settings."""
+    if isinstance(value, (bool, int, float, str, type(None))):
+        return value
+    if is_array(value) and np.ndim(value) == 0:
+        return np.asarray(value).item()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: described(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"class": type(value).__qualname__, **fields}
+    if isinstance(value, (list, tuple)):
+        return [described(item) for item in value]
+    return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def _check_registered(what: str, value: Any) -> None:
+    if jax.tree_util.all_leaves([value]):
+        raise UserError(f"{what}={type(value).__name__}(…) is no pytree to JAX; {REGISTER}")
+
+
+def _check_hashable(owner: str, name: str, value: Any) -> None:
+    try:
+        hash(value)
+    except TypeError as error:
+        raise UserError(
+            f"{owner}.{name} is static and must be hashable, got {value!r}; pass a tuple in place "
+            "of a list, or a frozen dataclass"
+        ) from error
