@@ -25,10 +25,7 @@ def work(pipe, first_lane, lanes, steps, hidden, key):
 
 
 class Elsewhere(Collector):
-    whole_episodes = False
-
     def __init__(self, source, policy, key, config, workers=2):
-        self.observation_space, self.action_space = source.observation_space, source.action_space
         context, each = multiprocessing.get_context("spawn"), config.num_envs // workers
         data, self._pipes = np.asarray(jax.random.key_data(key)), []
         for first_lane in range(0, config.num_envs, each):

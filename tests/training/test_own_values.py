@@ -187,8 +187,6 @@ def test_what_needs_whole_episodes_is_named():
 class Wrapping(Collector):
     """The source's own segments, changed: it has `collect` and nothing else."""
 
-    whole_episodes = False
-
     def __init__(self, inner, change):
         self._inner, self._change = inner, change
 
@@ -271,6 +269,7 @@ def test_a_run_resumes_with_the_values_that_it_was_trained_with(tmp_path):
 def test_a_value_is_described_by_its_class_and_its_settings():
     assert described(Vanilla(step_size=0.5))["optimiser"]["class"] == "Adam"
     assert described(replace(GAE, discount=jnp.float32(0.5)))["discount"] == 0.5
+    assert described(Plain(rate=float("inf")))["rate"] == "inf"
     assert described(GAE) != described(estimators.gae(gae_lambda=0.5, critic=LINEAR))
 
 
@@ -314,3 +313,25 @@ def test_a_network_of_whole_numbers_is_refused():
     settings = {k: v for k, v in TINY.items() if k != "hidden"}
     with pytest.raises(ValueError, match="floating-point numbers, got int32"):
         policygrad.train(Chain, network=Integers(), **settings)
+
+
+IN_A_FUNCTION = """
+from __future__ import annotations
+
+def made():
+    Rate = float
+
+    @jax.tree_util.register_dataclass
+    @dataclass(frozen=True, kw_only=True)
+    class Local(Plain):
+        rate: Rate = 0.02
+
+    return Local()
+"""
+
+
+def test_a_record_of_a_function_or_a_prompt_trains():
+    names = {"jax": jax, "dataclass": dataclass, "Plain": Plain, "__name__": __name__}
+    exec(IN_A_FUNCTION, names)
+    run = policygrad.train(Chain, algorithm=names["made"](), **OWN)
+    assert run.summary["env_steps"] == TINY["total_steps"]

@@ -29,7 +29,11 @@ class Setting(NamedTuple):
 @cache
 def settings_of(record: type) -> tuple[Setting, ...]:
     """The settings of a record's class, in order; values that are no settings left out."""
-    kinds, helps = get_type_hints(record, include_extras=True), _helps(record)
+    helps = _helps(record)
+    try:
+        kinds = get_type_hints(record, include_extras=True)
+    except NameError:  # annotations kept as text, of a class inside a function: no range is known
+        kinds = dict.fromkeys((f.name for f in dataclasses.fields(record)), Any)
     return tuple(
         Setting(f.metadata.get("setting", f.name), f.name, kinds[f.name], f.default, helps[f.name])
         for f in dataclasses.fields(record)
@@ -45,7 +49,7 @@ def _helps(record: type) -> dict[str, str]:
             continue
         try:
             source = inspect.getsource(cls)
-        except OSError:  # typed at a prompt: it has no flags
+        except (OSError, TypeError):  # typed at a prompt: it has no flags
             continue
         body = ast.parse(inspect.cleandoc("\n" + source)).body[0]
         assert isinstance(body, ast.ClassDef)

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import jax
 import numpy as np
-from gymnasium import spaces
 from jaxtyping import Bool, PRNGKeyArray, PyTree
 
 from policygrad.core.errors import PolicygradError
@@ -25,15 +24,12 @@ class Collector(Protocol):
     """Fills batches. A subclass of your own needs only the method `collect`.
 
     Attributes:
-        observation_space, action_space: of one environment.
         whole_episodes: whether batches hold whole episodes.
         lanes: the states of the environments, for code that steps them by `program()` and must put
             them back; the empty tuple if there is no program.
     """
 
-    observation_space: spaces.Space
-    action_space: spaces.Space
-    whole_episodes: bool
+    whole_episodes: bool = False
     lanes: PyTree = ()
 
     def collect(

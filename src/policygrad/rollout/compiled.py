@@ -154,8 +154,6 @@ class CompiledSegments(Collector):
         steps: int,
         first_lane: int = 0,
     ) -> None:
-        self.observation_space = environment.observation_space
-        self.action_space = environment.action_space
         self._program = SegmentProgram(ById(environment), steps, first_lane)
         shape = PolicyShape.of(policy)
         arrays = shape.arrays(policy)
@@ -198,8 +196,6 @@ class CompiledEpisodes(Collector):
         keep_unfinished: bool = False,
         first_lane: int = 0,
     ) -> None:
-        self.observation_space = environment.observation_space
-        self.action_space = environment.action_space
         self._environment, self._first_lane = ById(environment), first_lane
         self._episodes, self._max_steps = episodes, max_steps
         self._keep_unfinished = keep_unfinished

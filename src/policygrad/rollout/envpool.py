@@ -129,7 +129,6 @@ class PoolSegments(Collector):
     def __init__(
         self, lanes: GymnasiumLanes, policy: Policy, steps: int, seed: int, first_lane: int = 0
     ) -> None:
-        self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
         self._environments, self._steps, self._first_lane = lanes, steps, first_lane
         self._seed, self._segments = seed, 0
         self._carry = initial_carry(policy, lanes.num_envs)

@@ -88,7 +88,6 @@ class HostSegments(Collector):
     def __init__(
         self, lanes: Lanes, policy: Policy, steps: int, seed: int, first_lane: int = 0
     ) -> None:
-        self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
         self._environments, self._steps, self._seed, self._made = lanes, steps, seed, 0
         self._actor = Actor(policy, lanes.num_envs, first_lane)
         lanes.start(seed)
@@ -140,7 +139,6 @@ class HostEpisodes(Collector):
         keep_unfinished: bool = False,
         first_lane: int = 0,
     ) -> None:
-        self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
         self._environments, self._episodes, self._max_steps = lanes, episodes, max_steps
         self._actor = Actor(policy, lanes.num_envs, first_lane)
         self._keep_unfinished = keep_unfinished

@@ -110,10 +110,12 @@ def check_record(record: Trajectories, columns: int, *, whole_episodes: bool) ->
 
 def described(value: Any) -> Any:
     """A value as JSON that tells it from others of its kind: its class and its plain settings."""
+    if is_array(value) and np.ndim(value) == 0:
+        value = np.asarray(value).item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
     if isinstance(value, (bool, int, float, str, type(None))):
         return value
-    if is_array(value) and np.ndim(value) == 0:
-        return np.asarray(value).item()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: described(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"class": type(value).__qualname__, **fields}
