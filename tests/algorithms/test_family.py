@@ -162,6 +162,27 @@ def test_trpo_accepts_a_step_that_gains_by_entropy_alone():
     assert float(improved.step_size) > 0
 
 
+@pytest.mark.parametrize("target", [0.25, 0.5, 1.0, 2.0, 4.0])
+def test_trpo_takes_the_first_halving_that_keeps_the_promise(target):
+    policy, batch = batch_of()
+    trpo, natural = traced(TRPO(target_kl=target, kl_slack=0.05)), traced(Natural(target_kl=target))
+    improved = trpo.improve(KEY, policy, (), batch)
+    full = natural.improve(KEY, policy, (), batch)
+    count = int(improved.more["backtracks"])
+    assert count > 0
+    moved = [flat(split(x.policy)[0]) - flat(split(policy)[0]) for x in (improved, full)]
+    np.testing.assert_allclose(moved[0], moved[1] / 2**count, rtol=1e-3, atol=1e-6)
+
+    def keeps(halvings):
+        params, rest = split(policy)
+        end = split(full.policy)[0]
+        new = combine(jax.tree.map(lambda a, b: a + (b - a) / 2**halvings, params, end), rest)
+        gain = float(trpo.surrogate_gain(policy, new, batch))
+        return gain > 0 and float(mean_kl(policy, new, batch.trajectories)) <= 0.05 * target
+
+    assert [keeps(n) for n in range(count + 1)] == [False] * count + [True]
+
+
 @pytest.mark.parametrize("coefficient", [0.0, 0.3])
 def test_the_gain_of_a_step_is_that_of_the_surrogate_and_of_the_entropy(coefficient):
     """E[Ψ (π_new/π_old - 1)] + c (H_new - H_old), means over the steps that are transitions."""

@@ -540,7 +540,7 @@ def test_explained_variance_of_equal_targets_divides_by_nothing():
         assert float(explained_variance(ones, 2 * ones, ones)) == 0
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+@pytest.mark.parametrize("scale", [1e-8, 1e-4, 1.0, 1e6, 1e13])
 def test_explained_variance_does_not_depend_on_the_unit(scale):
     targets = scale * jnp.array([[1.0], [2.0], [3.0]])
     assert float(explained_variance(targets, targets, jnp.ones((3, 1)))) == pytest.approx(1)

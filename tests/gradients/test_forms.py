@@ -89,3 +89,7 @@ def test_nothing_is_subtracted_where_there_is_no_baseline_and_no_critic(form):
     weights = ours.weights(ours.init(jax.random.key(0), record.observations[0, 0]), record)
     np.testing.assert_array_equal(weights.psi, jnp.where(record.valid, weights.returns, 0.0))
     np.testing.assert_array_equal(weights.baseline, 0)
+
+
+def test_defaults():
+    assert (LambdaReturn().gae_lambda, NStep().n) == (1.0, 5)
