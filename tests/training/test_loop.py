@@ -79,7 +79,8 @@ def test_what_was_trained_before_a_critic_broke_stands(env, tmp_path):
     rows = RunDirectory(path).read_metrics()
     assert [row["update"] for row in rows] == [1, 2]
     assert RunDirectory(path).newest_checkpoint().name == "000000000064"
-    resumed = policygrad.resume(path, env=env, estimator=good)
+    with pytest.warns(UserWarning, match="another estimator"):
+        resumed = policygrad.resume(path, env=env, estimator=good)
     assert_bitwise(policygrad.train(env, estimator=good, **settings), resumed)
     assert RunDirectory(path).read_failure() is None
 

@@ -135,7 +135,7 @@ class Learner:
         differentiated, _ = split(policy)
         return LearnerState(
             policy,
-            self.algorithm.start(differentiated),
+            jax.tree.map(_as_array, self.algorithm.start(differentiated)),
             self.estimator.init(key, observation),
             RewardScale.init(columns),
             jnp.zeros((), jnp.int32),
@@ -266,6 +266,11 @@ def check_improved(
                 f"{name} must return {key} as one number, [], got the shape "
                 f"{list(jnp.shape(number))}"
             )
+
+
+def _as_array(leaf: PyTree) -> PyTree:
+    """Python's numbers as arrays: what is not an array is not carried through a program."""
+    return jnp.array(leaf) if isinstance(leaf, (bool, int, float)) else leaf
 
 
 def _dtype(x: PyTree) -> jnp.dtype:

@@ -36,7 +36,7 @@ def start_step_size(
 def take_step(policy: Policy, step: PyTree) -> Policy:
     """The policy after a step of its differentiated leaves."""
     differentiated, rest = split(policy)
-    return combine(jax.tree.map(jnp.add, differentiated, step), rest)
+    return combine(jax.tree.map(lambda p, s: (p + s).astype(p.dtype), differentiated, step), rest)
 
 
 def clip_by_global_norm(

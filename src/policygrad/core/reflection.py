@@ -32,7 +32,7 @@ def settings_of(record: type) -> tuple[Setting, ...]:
     helps = _helps(record)
     try:
         kinds = get_type_hints(record, include_extras=True)
-    except NameError:  # annotations kept as text, of a class inside a function: no range is known
+    except Exception:  # annotations kept as text that means nothing here: no range is known
         kinds = dict.fromkeys((f.name for f in dataclasses.fields(record)), Any)
     return tuple(
         Setting(f.metadata.get("setting", f.name), f.name, kinds[f.name], f.default, helps[f.name])
@@ -48,15 +48,16 @@ def _helps(record: type) -> dict[str, str]:
         if not dataclasses.is_dataclass(cls):
             continue
         try:
-            source = inspect.getsource(cls)
-        except (OSError, TypeError):  # typed at a prompt: it has no flags
+            body = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls))).body[0]
+        except (OSError, TypeError, SyntaxError, IndexError):  # typed at a prompt: it has no flags
             continue
-        body = ast.parse(inspect.cleandoc("\n" + source)).body[0]
-        assert isinstance(body, ast.ClassDef)
+        if not isinstance(body, ast.ClassDef) or body.name != cls.__name__:
+            continue
         for node, after in zip(body.body, body.body[1:], strict=False):
-            if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr):
-                name, text = ast.unparse(node.target), ast.literal_eval(after.value)
-                found[name] = " ".join(text.split())
+            below = after.value if isinstance(after, ast.Expr) else None
+            text = below.value if isinstance(below, ast.Constant) else None
+            if isinstance(node, ast.AnnAssign) and isinstance(text, str):
+                found[ast.unparse(node.target)] = " ".join(text.split())
     return found
 
 

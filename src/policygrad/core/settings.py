@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from policygrad.core.errors import UserError
 
@@ -68,7 +69,8 @@ def check_setting(name: str, kind: Any, value: Any) -> None:
         value: what was given.
     """
     for option in _options(kind):
-        if get_origin(option) is tuple and isinstance(value, (tuple, list)):
+        each = get_origin(option) is tuple and get_args(option)[1:] == (...,)
+        if each and isinstance(value, (tuple, list)):
             for item in value:
                 check_setting(name, get_args(option)[0], item)
             return
@@ -89,7 +91,7 @@ def _problem(kind: Any, value: Any) -> str | None:
 
 def _options(kind: Any) -> list[Any]:
     """The members of a union, or the kind alone."""
-    if get_origin(kind) is None or get_origin(kind) in (Annotated, Literal, tuple):
+    if get_origin(kind) not in (Union, UnionType):
         return [kind]
     return [option for member in get_args(kind) for option in _options(member)]
 

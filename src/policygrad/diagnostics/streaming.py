@@ -288,10 +288,18 @@ def _heights(lengths: Int[np.ndarray, " N"], most: int) -> Int[np.ndarray, " N"]
     return np.minimum(np.array(sizes)[np.searchsorted(sizes, lengths)], most)
 
 
-@compiled_for_modules
 def weights_of(estimator: Estimator, state: EstimatorState, trajectories: Trajectories) -> Weights:
-    """The estimator's weights of a batch, compiled."""
-    return estimator.weights(state, trajectories)
+    """The estimator's weights of a batch, compiled once for all its numbers."""
+    numbers = jax.tree.map(lambda x: jnp.asarray(x) if is_number(x) else x, estimator)
+    return _weights_of(numbers, state, trajectories)
+
+
+_weights_of = compiled_for_modules(Estimator.weights)
+
+
+def is_number(x: Any) -> bool:
+    """Whether a leaf is one of Python's numbers."""
+    return isinstance(x, (bool, int, float))
 
 
 class Part(NamedTuple):

@@ -80,19 +80,16 @@ class Estimator:
 
     @property
     def why_whole_episodes(self) -> str:
-        """Which of its parts needs whole episodes, in words; for an estimator that does."""
-        form = type(self.form).__name__
-        if self.form.whole_episodes:
-            return f"{form} needs whole episodes: its return is that of a whole episode"
+        """Why it needs whole episodes, in words; of an estimator that does."""
         if self.critic is None:
-            return (
-                f"{form} needs whole episodes without a critic: nothing bootstraps where a segment "
-                "cuts an episode"
-            )
-        return (
-            f"the baseline {type(self.baseline).__name__} needs whole episodes, as it is computed "
-            "from those of the batch (variance_optimal does not with cross_terms=False)"
+            return "without a critic it cannot bootstrap where a segment cuts an episode"
+        why = "its return or its baseline is that of a whole episode"
+        if self.baseline is None or not self.baseline.whole_episodes:
+            return why
+        hint = "; for variance_optimal pass cross_terms=False" * hasattr(
+            self.baseline, "cross_terms"
         )
+        return f"{why}, here the baseline {type(self.baseline).__name__}{hint}"
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> EstimatorState:
         """The state before the first fit.
@@ -205,9 +202,9 @@ class Estimator:
     def _require_whole_episodes(self, trajectories: Trajectories) -> None:
         if self.whole_episodes and not trajectories.whole_episodes:
             raise ValueError(
-                f"{self.why_whole_episodes}, got segments of {trajectories.rewards.shape[0]} "
-                "steps; collect with batch_episodes, or choose an estimator with a critic, such as "
-                "gae"
+                f"{self.form} needs whole episodes, got segments of "
+                f"{trajectories.rewards.shape[0]} steps: {self.why_whole_episodes}; collect with "
+                "batch_episodes, or choose an estimator with a critic, such as gae"
             )
 
     def _values_and_bootstraps(

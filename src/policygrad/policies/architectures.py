@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
@@ -134,7 +135,7 @@ def build(
             f"the network of {architecture} must return one array of shape [{outputs}], got "
             f"{returned} for features of the shapes {jax.tree.map(np.shape, example)}"
         )
-    if not np.issubdtype(returned.dtype, np.floating):
+    if not jnp.issubdtype(returned.dtype, jnp.floating):
         raise ValueError(
             f"the network of {architecture} must return floating-point numbers, got "
             f"{returned.dtype}, which has no gradient"

@@ -66,6 +66,9 @@ class NamedEngine:
 ENGINES: dict[str, Engine] = {name: NamedEngine(name) for name in MAKERS}
 
 
+READ_OF_A_SOURCE = ("observation_space", "action_space", "num_envs", "time_limit", "segments")
+
+
 def open_source(
     env: Any,
     num_envs: int,
@@ -92,10 +95,12 @@ def open_source(
         if isinstance(engine, type) or not callable(getattr(engine, "open", None)):
             raise UserError(f"engine={engine!r} must be an object with open(id, num_envs, …)")
         source = engine.open(env, num_envs, processes=processes, kwargs=kwargs)
-        if not isinstance(source, Source):
+        missing = [name for name in READ_OF_A_SOURCE if not hasattr(source, name)]
+        if missing:
             raise UserError(
-                f"{type(engine).__name__}.open must return a Source, got {type(source).__name__}; "
-                "for lanes in NumPy, return policygrad.rollout.HostSource(lanes)"
+                f"{type(engine).__name__}.open must return a Source, got {type(source).__name__} "
+                f"without {', '.join(missing)}; for lanes in NumPy, return "
+                "policygrad.rollout.HostSource(lanes)"
             )
         return source
     if isinstance(env, Source):

@@ -28,7 +28,7 @@ from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
 from policygrad.training.keys import RunKeys
-from policygrad.training.own_values import described
+from policygrad.training.own_values import SAME, described
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, resolve
 from policygrad.training.tally import EpisodeTally
@@ -99,10 +99,16 @@ class Assembly:
             "env": environments.describe(self.task.env),
             "env_kwargs": self.task.env_kwargs,
             "objects": self.given.names + self.task.names,
-            "values": {name: described(getattr(self.given, name)) for name in self.given.names},
+            "values": {n: described(getattr(self.given, n)) for n in self.given.names if n in SAME},
             "config": self.config.to_json(),
             "versions": {"jax": jax.__version__, "numpy": np.__version__},
         }
+
+    def close(self) -> None:
+        """Release the environments, also those that a collector of the user's own has not."""
+        self.collector.close()
+        if self.task.collector is not None:
+            self.source.close()
 
     def fresh(self) -> TrainState:
         """The state before the first update."""
@@ -144,8 +150,8 @@ def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
     learner = build_learner(resolved, given, spaces[0], source.time_limit)
     if learner.estimator.whole_episodes and not config.whole_episodes:
         raise UserError(
-            f"{learner.estimator.why_whole_episodes}, and segments are collected; give "
-            "batch_episodes, or another estimator"
+            f"the estimator {learner.estimator.form} needs whole episodes: "
+            f"{learner.estimator.why_whole_episodes}; give batch_episodes, or another estimator"
         )
     collector = _collector(task, source, policy, keys, config)
     parts = _parts(config, collector)
@@ -163,8 +169,8 @@ def _collector(
         return task.collector(source, policy, keys.environments, config)
     if not config.whole_episodes:
         return source.segments(policy, keys.environments, config.rows)
-    assert config.max_episode_steps is not None
-    return source.episodes(policy, keys.environments, config.columns, config.max_episode_steps)
+    limit = longest_episode(config.max_episode_steps, source.time_limit)
+    return source.episodes(policy, keys.environments, config.columns, limit)
 
 
 def _parts(config: TrainConfig, collector: Collector) -> int:
@@ -182,12 +188,11 @@ def _parts(config: TrainConfig, collector: Collector) -> int:
 
 
 def _in_environment(config: TrainConfig, source: Source) -> TrainConfig:
-    """The configuration with what the environment decides: the number of lanes, if it has its own
-    number, and the greatest length of an episode."""
+    """The configuration with the number of lanes that the environment has, if it has its own
+    number, and with batches of segments that are a multiple of it."""
     num_envs = source.num_envs
     if config.whole_episodes:
-        limit = longest_episode(config.max_episode_steps, source.time_limit)
-        return replace(config, num_envs=num_envs, max_episode_steps=limit)
+        return replace(config, num_envs=num_envs)
     steps = config.steps_per_batch
     if steps % num_envs:
         steps = max(1, round(steps / num_envs)) * num_envs

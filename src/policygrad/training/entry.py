@@ -1,5 +1,6 @@
 """`train` and `resume`: a new run, and the continuation of one."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,10 @@ from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.loop import Training
 from policygrad.training.metrics import OnUpdate
-from policygrad.training.own_values import described
+from policygrad.training.own_values import agree, described
 from policygrad.training.resolve import Given
 from policygrad.training.result import Run
 
-SAME = ("algorithm", "estimator", "network")  # of which a run's file describes the settings
 OBJECTS = ("env", "engine", "collector", "policy", "algorithm", "estimator", "optimiser", "network")
 
 
@@ -110,7 +110,8 @@ def resume(
 
     Raises:
         RunError: there is no run, or it is damaged or of another format.
-        UserError: an object that is needed was not passed, or the run has all its steps already.
+        UserError: an object that is needed was not passed, or another one was; or the run has all
+            its steps already.
     """
     unknown = sorted(set(objects) - set(OBJECTS))
     if unknown:
@@ -147,14 +148,17 @@ def _check_objects(directory: RunDirectory, saved: dict[str, Any], objects: dict
     for name, value in passed.items():
         if name not in wanted and name != "env":
             raise UserError(
-                f"{path} was trained with the {name} of its settings, got {name}={value!r}; leave "
-                "it out"
+                f"{path} was trained without a {name} passed as an object, got {name}={value!r}; "
+                "leave it out"
             )
-        was, is_now = saved.get("values", {}).get(name), described(value)
-        if name in SAME and was is not None and was != is_now:
-            raise UserError(
-                f"{path} was trained with another {name}: {was}, got {is_now}; pass the same"
-            )
+        was = saved.get("values", {}).get(name)
+        now = described(value)
+        if was is None or agree(was, now):
+            continue
+        told = f"{path} was trained with another {name}: {was}, got {now}"
+        if not agree(was, now, classes_alone=True):
+            raise UserError(f"{told}; pass one of the same class")
+        warnings.warn(f"{told}; the run goes on with the new settings", stacklevel=3)
 
 
 def asked_for(

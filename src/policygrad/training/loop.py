@@ -92,7 +92,7 @@ class Training:
     def resume(cls, assembly: Assembly, directory: RunDirectory) -> "Training":
         """A run from its newest checkpoint."""
         with contextlib.ExitStack() as stack:
-            stack.callback(assembly.collector.close)  # where the checkpoint cannot be read
+            stack.callback(assembly.close)  # where the checkpoint cannot be read
             progress = checkpoint.restore(assembly, directory)
             stack.pop_all()
         training = cls(assembly, progress, directory)
@@ -129,7 +129,7 @@ class Training:
                 yield
             except BaseException:
                 with contextlib.suppress(Exception):  # report the first failure only
-                    self.assembly.collector.close()
+                    self.assembly.close()
                 raise
 
     def _run_compiled(self, program: SegmentProgram, stop: Event) -> None:
@@ -303,14 +303,13 @@ class Training:
         """Save everything, and release the environments."""
         assembly, path = self.assembly, None if self.directory is None else self.directory.path
         policy = as_one_device(self.progress.state.learner.policy)
-        collector = assembly.collector
         agent = Agent(policy, assembly.source.observation_space, assembly.source.action_space)
         summary = self._summary(interrupted)
         if self.directory is not None:
             self.save()
             self.directory.save_policy(*checkpoint.policy_files(assembly, policy))
             self.directory.write_json(SUMMARY, summary)
-        collector.close()
+        assembly.close()
         if path is not None:
             draw_curve(path)
         return Run(

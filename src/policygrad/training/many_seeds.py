@@ -134,7 +134,7 @@ def train_seeds(
     first = assemble(task, configs[0], given)
     program = first.collector.program()
     if program is None:
-        first.collector.close()
+        first.close()
         workers = SideBySide(
             task, given, configs, result.path, jobs or os.cpu_count() or 1, on_update
         )

@@ -26,7 +26,7 @@ NAMES = frozenset(
         "noise_scale_smoothed", *NOISE_METRICS,
     )
 )  # fmt: skip
-"""Of every run; an algorithm's own numbers go by other names."""
+"""Metrics of this library; an algorithm's own numbers go by other names."""
 
 
 def metrics_of(update: int, report: UpdateReport, env_steps: int, seconds: float) -> Metrics:
@@ -43,8 +43,8 @@ def metrics_of(update: int, report: UpdateReport, env_steps: int, seconds: float
     taken = sorted(set(info.more) & NAMES)
     if taken:
         raise UserError(
-            f"the algorithm logs a number as {taken[0]!r}, which is the name of a metric of every "
-            "run; choose another name in Improved.more"
+            f"the algorithm logs a number as {taken[0]!r}, which is the name of a metric of this "
+            "library; choose another name in Improved.more"
         )
     numbers = {
         "kl": info.kl,

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from policygrad.algorithms import Algorithm
@@ -17,29 +18,24 @@ from policygrad.gradients.estimators import checked
 from policygrad.gradients.forms import Form
 from policygrad.gradients.weights import Estimator
 
+SAME = ("algorithm", "estimator", "network")  # what a run's file describes
 REGISTER = "decorate its class with @jax.tree_util.register_dataclass and @dataclass(frozen=True)"
 
 
 def check_algorithm(record: Algorithm) -> None:
-    """Raise UserError unless a user's own record can be traced, with settings in their ranges.
-
-    Its static fields must be hashable: JAX finds what it compiled by them.
-    """
+    """Raise UserError unless a user's own record can be traced, and its settings, where they are
+    plain numbers and words, are in their ranges."""
     name = type(record).__name__
-    if not dataclasses.is_dataclass(record) or "__dataclass_fields__" not in vars(type(record)):
+    if not dataclasses.is_dataclass(record):
         raise UserError(f"algorithm={name}(…) is not a dataclass; {REGISTER}")
     _check_registered("algorithm", record)
-    for f in dataclasses.fields(record):
-        value = getattr(record, f.name)
-        if f.metadata.get("static"):
-            _check_hashable(name, f.name, value)
-            continue
-        for leaf in jax.tree.leaves(value):
-            if not (is_array(leaf) or isinstance(leaf, (bool, int, float))):
-                raise UserError(
-                    f"{name}.{f.name} is {value!r}, which is no number; mark the field as static, "
-                    'field(metadata={"static": True})'
-                )
+    for path, leaf in jax.tree_util.tree_flatten_with_path(record)[0]:
+        if not (is_array(leaf) or isinstance(leaf, (bool, int, float))):
+            raise UserError(
+                f"{name}{jax.tree_util.keystr(path)} is {leaf!r}, which is no number; mark the "
+                'field as static, field(metadata={"static": True})'
+            )
+    _check_statics(record)
     for setting in settings_of(type(record)):
         value = getattr(record, setting.field)
         if not is_array(value):
@@ -65,9 +61,7 @@ def check_estimator(estimator: Any) -> None:
         if not isinstance(value, kind):
             raise UserError(f"the estimator's {name} must be a {kind.__name__}, got {value!r}")
         _check_registered(name, value)
-        for f in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
-            if f.metadata.get("static"):
-                _check_hashable(type(value).__name__, f.name, getattr(value, f.name))
+        _check_statics(value)
     try:
         checked(estimator)
     except ValueError as error:
@@ -79,13 +73,15 @@ def check_record(record: Trajectories, columns: int, *, whole_episodes: bool) ->
 
     Args:
         record: as it was returned.
-        columns: number of lanes, or of episodes, that were asked for.
+        columns: number of lanes; not read for whole episodes.
         whole_episodes: whether whole episodes were.
     """
     if not isinstance(record, Trajectories):
         raise UserError(f"the collector must return Trajectories, got {type(record).__name__}")
     steps = np.shape(record.rewards)[:1]
-    for f in dataclasses.fields(record):
+    if whole_episodes and np.ndim(record.rewards) == 2:  # which may be more, or fewer
+        columns = np.shape(record.rewards)[1]
+    for f in dataclasses.fields(Trajectories):
         value = getattr(record, f.name)
         if f.metadata.get("static") or f.name == "carry":
             continue
@@ -109,19 +105,43 @@ def check_record(record: Trajectories, columns: int, *, whole_episodes: bool) ->
 
 
 def described(value: Any) -> Any:
-    """A value as JSON that tells it from others of its kind: its class and its plain settings."""
-    if is_array(value) and np.ndim(value) == 0:
+    """A value as JSON, to tell it from others: its class and its plain settings.
+
+    Arrays and functions without a name are not told apart.
+    """
+    if is_array(value):
+        if np.ndim(value) or not jnp.issubdtype(value.dtype, jnp.number):
+            return "array"
         value = np.asarray(value).item()
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
     if isinstance(value, (bool, int, float, str, type(None))):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: described(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"class": type(value).__qualname__, **fields}
+        names = [f.name for f in dataclasses.fields(value) if hasattr(value, f.name)]
+        own = {name: described(getattr(value, name)) for name in names}
+        return {"class": type(value).__qualname__, **own}
     if isinstance(value, (list, tuple)):
         return [described(item) for item in value]
-    return getattr(value, "__qualname__", type(value).__qualname__)
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    return "function" if "<" in name else name
+
+
+def agree(a: Any, b: Any, *, classes_alone: bool = False) -> bool:
+    """Whether two descriptions agree, in all that both of them tell.
+
+    Args:
+        a, b: of `described`.
+        classes_alone: compare the classes and not the settings.
+    """
+    if isinstance(a, dict) and isinstance(b, dict):
+        both = a.keys() & b.keys()
+        return a["class"] == b["class"] and all(
+            agree(a[name], b[name], classes_alone=classes_alone) for name in both
+        )
+    if isinstance(a, list) and isinstance(b, list):
+        return classes_alone or (len(a) == len(b) and all(map(agree, a, b)))
+    return classes_alone or a == b
 
 
 def _check_registered(what: str, value: Any) -> None:
@@ -129,11 +149,15 @@ def _check_registered(what: str, value: Any) -> None:
         raise UserError(f"{what}={type(value).__name__}(…) is no pytree to JAX; {REGISTER}")
 
 
-def _check_hashable(owner: str, name: str, value: Any) -> None:
+def _check_statics(value: Any) -> None:
+    """What is static must be hashable: JAX finds what it compiled by it."""
+    structures = [jax.tree.structure(value)]
     try:
-        hash(value)
+        for structure in structures:
+            structures += structure.children()
+            hash(structure.node_data())  # a structure's own hash leaves it out
     except TypeError as error:
         raise UserError(
-            f"{owner}.{name} is static and must be hashable, got {value!r}; pass a tuple in place "
-            "of a list, or a frozen dataclass"
+            f"a static field of {value!r} is not hashable ({error}); pass a tuple in place of a "
+            "list, or a frozen dataclass"
         ) from error

@@ -1,7 +1,7 @@
 """From the given settings to the value of every setting: defaults are filled in here.
 
-Three defaults depend on the environment and follow in `assembly`: the number of lanes if the
-environment has its own number, the length of an episode, and the number of processors.
+Two defaults depend on the environment and follow in `assembly`: the number of lanes if the
+environment has its own, with batches that are a multiple of it, and the number of processors.
 """
 
 import dataclasses
@@ -168,7 +168,8 @@ def refuse_unread(
     """Raise UserError for a setting that was given and that nothing reads; it names what would."""
     for name in sorted(asked := set(asked)):
         record = given.algorithm
-        if record is not None and name in reflection.names_of(type(record)):
+        own = record is not None and name in reflection.names_of(type(record))
+        if own and name not in records.read:
             raise UserError(
                 f"{name}={getattr(config, name)!r} was given beside algorithm="
                 f"{type(record).__name__}(…), which has this setting; set it in the record"
