@@ -162,7 +162,7 @@ def test_trpo_accepts_a_step_that_gains_by_entropy_alone():
     assert float(improved.step_size) > 0
 
 
-@pytest.mark.parametrize("target", [0.25, 0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("target", [0.01, 0.25, 0.5, 1.0, 2.0, 4.0])
 def test_trpo_takes_the_first_halving_that_keeps_the_promise(target):
     policy, batch = batch_of()
     trpo, natural = traced(TRPO(target_kl=target, kl_slack=0.05)), traced(Natural(target_kl=target))
