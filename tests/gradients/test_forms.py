@@ -93,3 +93,4 @@ def test_nothing_is_subtracted_where_there_is_no_baseline_and_no_critic(form):
 
 def test_defaults():
     assert (LambdaReturn().gae_lambda, NStep().n) == (1.0, 5)
+    assert jax.tree.leaves((LambdaReturn(0.3), NStep(3))) == [0.3]  # n is static, λ is traced
