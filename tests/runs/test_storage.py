@@ -32,6 +32,37 @@ def stem(tmp_path):
     return tmp_path / "state"
 
 
+def test_checksums_of_files_that_were_written_before_hold():
+    body = {"b": [1, 2.5, None], "a": {"d": "ein Näme", "c": True}}
+    written = "75a5c673f453df998c61e53e91576067"
+    assert storage.checksum(body).startswith(written)
+    assert storage.checksum(dict(reversed(body.items()))).startswith(written)
+
+
+def test_arrays_of_any_order_in_memory_are_saved(tmp_path):
+    columns = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    storage.save(tmp_path / "a", {"x": columns, "y": columns.T[::2]}, {})
+    arrays, _ = storage.load(tmp_path / "a")
+    np.testing.assert_array_equal(arrays["x"], columns)
+    np.testing.assert_array_equal(arrays["y"], columns.T[::2])
+
+
+def test_saving_leaves_no_file_open(tmp_path):
+    open_files = Path("/proc/self/fd")
+    if not open_files.is_dir():
+        pytest.skip("this system does not list open files")
+    before = len(list(open_files.iterdir()))
+    for _ in range(5):
+        storage.save(tmp_path / "a", ARRAYS, DATA)
+    assert len(list(open_files.iterdir())) == before
+
+
+def test_a_name_that_begins_alike_is_another_name(tmp_path):
+    arrays = {"state/count": np.int32(3), "states/count": np.int32(4)}
+    found = storage.from_arrays({"count": np.int32(0)}, arrays, "state", tmp_path)
+    assert int(found["count"]) == 3
+
+
 def test_round_trip(stem):
     arrays, data = storage.load(stem)
     assert arrays.keys() == ARRAYS.keys()
