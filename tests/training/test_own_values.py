@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import policygrad
@@ -72,6 +73,12 @@ class OwnPPO(PPO):
     pass
 
 
+def assert_refused(words, **values):
+    with pytest.raises(UserError) as error:
+        policygrad.train(Chain, **values, **OWN)
+    assert words in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "words"),
     [
@@ -80,15 +87,15 @@ class OwnPPO(PPO):
         (WithAWord(), "WithAWord.mode is 'a', which is no number; mark the field as static"),
         (Plain(words=[1]), "is not hashable (unhashable type: 'list'); pass a tuple"),
         (Plain(rate=-1.0), "--rate must be more than 0, got -1.0"),
+        (Plain(rate=np.float32(-1)), "--rate must be more than 0, got -1.0"),
+        (Plain(rate=jnp.float32(-1)), "--rate must be more than 0, got -1.0"),
         (Plain(step_size_schedule="cosine"), "--step-size-schedule must be one of constant"),
         (OwnPPO(clip_ratio=-1.0), "--clip-ratio must be more than 0, got -1.0"),
         (OwnPPO(epochs=0), "--ppo-epochs must be a whole number at least 1, got 0"),
     ],
 )  # fmt: skip
 def test_a_record_that_cannot_be_used_is_refused(algorithm, words):
-    with pytest.raises(UserError) as error:
-        policygrad.train(Chain, algorithm=algorithm, **OWN)
-    assert words in str(error.value)
+    assert_refused(words, algorithm=algorithm)
 
 
 @pytest.mark.parametrize(
@@ -155,9 +162,7 @@ GAE = estimators.gae(critic=LINEAR)
     ],
 )
 def test_an_estimator_that_cannot_be_used_is_refused(estimator, words):
-    with pytest.raises(UserError) as error:
-        policygrad.train(Chain, estimator=estimator, **OWN)
-    assert words in str(error.value)
+    assert_refused(words, estimator=estimator)
 
 
 @pytest.mark.parametrize(
@@ -338,3 +343,6 @@ def test_a_record_of_a_function_or_a_prompt_trains():
     exec(IN_A_FUNCTION, names)
     run = policygrad.train(Chain, algorithm=names["made"](), **OWN)
     assert run.summary["env_steps"] == TINY["total_steps"]
+    assert_refused(
+        "--entropy-coefficient", algorithm=replace(names["made"](), entropy_coefficient=-1.0)
+    )

@@ -32,8 +32,10 @@ def settings_of(record: type) -> tuple[Setting, ...]:
     helps = _helps(record)
     try:
         kinds = get_type_hints(record, include_extras=True)
-    except Exception:  # annotations kept as text that means nothing here: no range is known
-        kinds = dict.fromkeys((f.name for f in dataclasses.fields(record)), Any)
+    except (AttributeError, NameError, SyntaxError, TypeError):
+        # some annotation is kept as text that means nothing here: of such a field no range is known
+        fields = dataclasses.fields(record)
+        kinds = {f.name: Any if isinstance(f.type, str) else f.type for f in fields}
     return tuple(
         Setting(f.metadata.get("setting", f.name), f.name, kinds[f.name], f.default, helps[f.name])
         for f in dataclasses.fields(record)

@@ -5,14 +5,13 @@ A record of settings is a frozen dataclass whose fields are annotated with their
 here needs JAX.
 """
 
-import dataclasses
 import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from policygrad.core.errors import UserError
 
@@ -47,16 +46,6 @@ NonNegative = Annotated[float, In(0)]
 def flag(name: str) -> str:
     """The command-line spelling of a setting."""
     return "--" + name.replace("_", "-")
-
-
-def check_settings(record: Any) -> None:
-    """Raise UserError unless every field of a record lies in the range that its type names.
-
-    Numbers that are traced or arrays already passed here as Python's numbers.
-    """
-    kinds = get_type_hints(type(record), include_extras=True)
-    for f in dataclasses.fields(record):
-        check_setting(f.name, kinds[f.name], getattr(record, f.name))
 
 
 def check_setting(name: str, kind: Any, value: Any) -> None:

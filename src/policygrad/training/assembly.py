@@ -28,7 +28,7 @@ from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
 from policygrad.training.keys import RunKeys
-from policygrad.training.own_values import SAME, described
+from policygrad.training.own_values import DESCRIBED, described
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, resolve
 from policygrad.training.tally import EpisodeTally
@@ -99,7 +99,9 @@ class Assembly:
             "env": environments.describe(self.task.env),
             "env_kwargs": self.task.env_kwargs,
             "objects": self.given.names + self.task.names,
-            "values": {n: described(getattr(self.given, n)) for n in self.given.names if n in SAME},
+            "values": {
+                n: described(getattr(self.given, n)) for n in self.given.names if n in DESCRIBED
+            },
             "config": self.config.to_json(),
             "versions": {"jax": jax.__version__, "numpy": np.__version__},
         }

@@ -18,7 +18,7 @@ from policygrad.gradients.estimators import checked
 from policygrad.gradients.forms import Form
 from policygrad.gradients.weights import Estimator
 
-SAME = ("algorithm", "estimator", "network")  # what a run's file describes
+DESCRIBED = ("algorithm", "estimator", "network")  # what a run's file describes
 REGISTER = "decorate its class with @jax.tree_util.register_dataclass and @dataclass(frozen=True)"
 
 
@@ -38,6 +38,8 @@ def check_algorithm(record: Algorithm) -> None:
     _check_statics(record)
     for setting in settings_of(type(record)):
         value = getattr(record, setting.field)
+        if is_array(value) and np.ndim(value) == 0:
+            value = np.asarray(value).item()
         if not is_array(value):
             check_setting(setting.name, setting.kind, value)
 
