@@ -343,6 +343,5 @@ def test_a_record_of_a_function_or_a_prompt_trains():
     exec(IN_A_FUNCTION, names)
     run = policygrad.train(Chain, algorithm=names["made"](), **OWN)
     assert run.summary["env_steps"] == TINY["total_steps"]
-    assert_refused(
-        "--entropy-coefficient", algorithm=replace(names["made"](), entropy_coefficient=-1.0)
-    )
+    negative = replace(names["made"](), entropy_coefficient=-1.0)
+    assert_refused("--entropy-coefficient must be at least 0", algorithm=negative)
