@@ -19,7 +19,7 @@ from policygrad.doctor.collecting import collect
 from policygrad.doctor.fitted_estimator import FittedEstimator
 from policygrad.doctor.measuring import Say, with_gradients, with_pictures
 from policygrad.doctor.subject import Subject
-from policygrad.evaluation import check_spaces
+from policygrad.policies.agent import check_spaces
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
 from policygrad.training.config import TrainConfig

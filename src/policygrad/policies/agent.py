@@ -8,10 +8,11 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray, PyTree
 
+from policygrad.core.errors import UserError
 from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.maths.distributions import Distribution
 from policygrad.policies import meeting
-from policygrad.spaces import ActionSpace, action_space_of
+from policygrad.spaces import ActionSpace, action_space_of, space_of
 
 
 @compiled_for_modules
@@ -67,3 +68,13 @@ class Agent:
     @cached_property
     def _actions(self) -> ActionSpace:
         return action_space_of(self.action_space)
+
+
+def check_spaces(agent: Agent, environment: Any) -> None:
+    """Raise UserError unless the environment has the spaces that the policy was made for."""
+    for name in ("observation_space", "action_space"):
+        ours, theirs = getattr(agent, name), getattr(environment, name)
+        if not space_of(ours).fits(space_of(theirs)):
+            raise UserError(
+                f"the policy's {name.replace('_', ' ')} is {ours}, the environment's is {theirs}"
+            )

@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 from policygrad.core.errors import RunError
 from policygrad.core.modules import is_array
+from policygrad.core.shell import user_path
 from policygrad.policies import architectures
 from policygrad.policies.agent import Agent
 from policygrad.policies.space_policy import NetworkPolicy, network_policy
@@ -59,7 +60,7 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
             or a class has to be passed. Files are read as arrays and JSON; nothing in them is
             executed, and no class is imported by a name in them.
     """
-    stem = _find(Path(path))
+    stem = find(user_path(path))
     tensors, description = storage.pair(stem)
     arrays, data = storage.load(stem)
     try:
@@ -118,7 +119,12 @@ def _with_statistics_apart(
     return kept
 
 
-def _find(path: Path) -> Path:
+def find(path: Path) -> Path:
+    """The stem of the policy's two files in a run, in a checkpoint, or of a policy file.
+
+    Raises:
+        RunError: there is none.
+    """
     if path.suffix in (".safetensors", ".json"):
         return path.with_suffix("")
     if (path / CONFIG).exists():
@@ -130,3 +136,9 @@ def _find(path: Path) -> Path:
     if (path / "state.json").exists():
         return path / "state"
     raise RunError(f"no run or policy at {path}")
+
+
+def run_of(path: Path) -> RunDirectory | None:
+    """The run that a run's directory, one of its checkpoints or its policy file belongs to."""
+    places = [path, path.parent, *path.parents[1:2]]
+    return next((RunDirectory(p) for p in places if (p / CONFIG).is_file()), None)

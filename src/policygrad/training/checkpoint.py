@@ -76,8 +76,8 @@ def _trees(progress: Progress, environments: Any) -> dict[str, Any]:
     }
 
 
-def check_steps_left(directory: RunDirectory, total_steps: int) -> None:
-    """UserError where the newest checkpoint of a run has all its steps already."""
+def check_steps_left(directory: RunDirectory, total_steps: int) -> int:
+    """The steps of a run's newest checkpoint; UserError if they are all its steps already."""
     _, path = storage.pair(directory.newest_checkpoint() / "state")
     data = storage.read_checked_json(path)
     if data["env_steps"] >= total_steps:
@@ -85,6 +85,7 @@ def check_steps_left(directory: RunDirectory, total_steps: int) -> None:
             f"{directory.path} already has {data['env_steps']} of {total_steps} steps; raise "
             "--total-steps to train on"
         )
+    return data["env_steps"]
 
 
 def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
@@ -101,6 +102,10 @@ def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
         return storage.from_arrays(like, arrays, prefix, stem, shapes=shapes)
 
     likes = _trees(fresh, assembly.collector.snapshot())
+    # measured from now on, or no longer: the settings may have changed
+    was_measured = any(name.startswith("last_gradient/") for name in arrays)
+    if was_measured != (likes["last_gradient"] is not None):
+        del likes["last_gradient"]
     found = {name: read(x, name, name != "environments") for name, x in likes.items()}
     learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
     tally = found["episodes"]
@@ -110,7 +115,7 @@ def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
         scale = learner.reward_scale
         scale = scale._replace(running=np.zeros_like(scale.running))
         learner = learner._replace(reward_scale=scale)
-    state = TrainState(learner, tally, found["last_gradient"])
+    state = TrainState(learner, tally, found.get("last_gradient", fresh.state.last_gradient))
     env_steps, seconds = int(data["env_steps"]), float(data["seconds"])
     return Progress(state, found["batch"], env_steps, seconds, exactly)
 

@@ -26,6 +26,7 @@ from jaxtyping import Array, PRNGKeyArray
 from policygrad.algorithms import Algorithm
 from policygrad.core.errors import NonFiniteError, PolicygradError, UserError
 from policygrad.core.modules import is_array
+from policygrad.core.shell import user_path
 from policygrad.devices.compiled_code import for_another_thread
 from policygrad.gradients.weights import Estimator
 from policygrad.policies.architectures import Architecture
@@ -36,6 +37,7 @@ from policygrad.runs import RunDirectory
 from policygrad.training import entry
 from policygrad.training.assembly import Assembly, CollectorMaker, Task, assemble
 from policygrad.training.config import TrainConfig
+from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
 from policygrad.training.pace import Pace
 from policygrad.training.programs import StateAndLanes, run_updates
@@ -87,14 +89,15 @@ def train_seeds(
     on_update: OnSeedUpdate | None = None,
     map: SeedMap | None = None,  # noqa: A002
     config: TrainConfig | None = None,
+    start: Any = None,
     **settings: Any,
 ) -> SeedRuns:
     """Train with several seeds at once, each as `train` would alone.
 
     Args:
-        env, policy, algorithm, estimator, optimiser, network, engine, env_kwargs, config, settings:
-        as `train` takes them, without a seed. If the environment is not JAX-native, objects must be
-        picklable, because they are sent to worker processes.
+        env, policy, algorithm, estimator, optimiser, network, engine, env_kwargs, config, start,
+        settings: as `train` takes them, without a seed. If the environment is not JAX-native,
+        objects must be picklable, because they are sent to worker processes.
         seeds: distinct.
         out: directory that holds one directory for each seed, `seed-0` and so on.
         jobs: number of worker processes; None for as many as there are processors. Vmapped seeds
@@ -119,38 +122,41 @@ def train_seeds(
         config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
         optimiser=optimiser, network=network,
     )  # fmt: skip
+    given, history = begin_from(start, given)
     configs = [replace(config, seed=seed) for seed in seeds]
-    result = SeedRuns(None if out is None else Path(out))
+    result = SeedRuns(None if out is None else user_path(out))
     if result.path is not None:
         RunDirectory.check_free(result.path)
         for seed in seeds:
             RunDirectory.check_free(result.path / f"seed-{seed}")
     task = Task(env, env_kwargs or {}, engine, collector)
     if map is not None:
-        train_one = partial(_train_one, task, given, result.path)
+        train_one = partial(_train_one, task, given, history, result.path)
         runs = dict(zip(seeds, map(train_one, configs), strict=True))
         return replace(result, runs=runs)
     # asks for as many processors as `train` would, and is refused where `train` would be
-    first = assemble(task, configs[0], given)
+    first = assemble(task, configs[0], given, history)
     program = first.collector.program()
     if program is None:
         first.close()
         workers = SideBySide(
-            task, given, configs, result.path, jobs or os.cpu_count() or 1, on_update
+            task, given, configs, result.path, jobs or os.cpu_count() or 1, on_update, history
         )
         workers.run()
         result = replace(result, runs=workers.runs, failures=workers.failures)
     else:
         alone = [replace(c, processors=1) for c in configs]
-        _vmapped([assemble(task, c, given) for c in alone], program, result, on_update)
+        _vmapped([assemble(task, c, given, history) for c in alone], program, result, on_update)
     order = {seed: result.runs[seed] for seed in seeds if seed in result.runs}
     return replace(result, runs=order)
 
 
-def _train_one(task: Task, given: Given, out: Path | None, config: TrainConfig) -> Run:
+def _train_one(
+    task: Task, given: Given, history: History, out: Path | None, config: TrainConfig
+) -> Run:
     """One seed, as `train` trains it."""
     path = None if out is None else out / f"seed-{config.seed}"
-    assembly = assemble(task, config, given)
+    assembly = assemble(task, config, given, history)
     directory = None if path is None else RunDirectory.create(path)
     return Training.begin(assembly, directory).run()
 

@@ -20,6 +20,7 @@ from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
 from policygrad.training.assembly import Task, assemble
 from policygrad.training.config import TrainConfig
+from policygrad.training.history import History, rebuilds_policy
 from policygrad.training.loop import Training
 from policygrad.training.metrics import Metrics
 from policygrad.training.resolve import Given
@@ -48,6 +49,7 @@ class SideBySide:
         out: directory that holds one directory for each seed; None to keep none.
         jobs: greatest number of workers at a time.
         on_update: called with a seed and the metrics of every update of it.
+        history: where a policy that was passed came from.
         runs, failures: by seed, filled in by `run`.
     """
 
@@ -57,6 +59,7 @@ class SideBySide:
     out: Path | None
     jobs: int
     on_update: OnSeedUpdate | None
+    history: History = field(default_factory=History)
     runs: dict[int, Run] = field(default_factory=dict)
     failures: dict[int, PolicygradError] = field(default_factory=dict)
     stopping: bool = False
@@ -104,7 +107,7 @@ class SideBySide:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         settings = {name: getattr(jax.config, name) for name in INHERITED}
-        arguments = (theirs, self.task, self.given, config, path, settings)
+        arguments = (theirs, self.task, self.given, self.history, config, path, settings)
         process = context.Process(target=_work, args=arguments)
         multiprocessing.resource_tracker.ensure_running()  # else it starts below, and unblocks it
         try:
@@ -141,7 +144,8 @@ class SideBySide:
         saved = directory.read_config()
         summary = directory.read_summary()
         written = self.out is not None
-        like = {"like": self.given.policy, "network": self.given.network}
+        rebuilt = rebuilds_policy(self.given)
+        like = {"like": None if rebuilt else self.given.policy, "network": self.given.network}
         return Run(
             path if written else None,
             TrainConfig.from_json(dict(saved["config"]), str(path)),
@@ -159,6 +163,7 @@ def _work(
     connection: Connection,
     task: Task,
     given: Given,
+    history: History,
     config: TrainConfig,
     path: Path,
     settings: dict[str, Any],
@@ -179,7 +184,7 @@ def _work(
                 signal.raise_signal(signal.SIGINT)
 
         try:
-            assembly = assemble(task, config, given)
+            assembly = assemble(task, config, given, history)
             Training.begin(assembly, RunDirectory.create(path)).run(report)
             connection.send(("ended", None))
         except BrokenPipeError:  # the parent is gone
