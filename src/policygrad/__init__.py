@@ -32,6 +32,7 @@ NAMES = {
     "evaluate": "evaluation",
     "load": "runs.policy_files",
     "network_policy": "policies",
+    "read_config": "training.plan",
     "resume": "training.entry",
     "train": "training.entry",
     "train_seeds": "training.many_seeds",

@@ -21,6 +21,10 @@ def run(argv: list[str]) -> int:
                 from policygrad.cli.train import main as command
 
                 return command(argv[1:])
+            case ["resume"]:
+                from policygrad.cli.resume import main as command
+
+                return command(argv[1:])
             case ["diagnose"]:
                 from policygrad.cli.diagnose import main as command
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from policygrad.core.errors import UserError
+from policygrad.core.shell import command
 from policygrad.devices.starting import prepare_jax
 
 Json = Annotated[bool, arg(help="Print only the result, as JSON, on stdout.")]
@@ -24,29 +25,9 @@ def diagnose() -> int:
     raise AssertionError("cli.diagnose.main parses it")
 
 
-def resume(
-    run: Positional[RunPath],
-    total_steps: Annotated[
-        int | None, arg(help="New total number of steps. Default: the run's own.")
-    ] = None,
-    json: Json = False,
-) -> int:
+def resume() -> int:
     """Continue a run from its newest checkpoint, as if it had never stopped."""
-    prepare_jax()
-    from policygrad.cli.progress import Progress
-    from policygrad.training import entry
-
-    if total_steps is not None and total_steps < 1:
-        raise UserError(f"--total-steps must be at least 1, got {total_steps}")
-    with Progress(f"resuming {run}", total_steps or planned_steps(run)) as progress:
-        result = entry.resume(run, total_steps=total_steps, on_update=progress.update)
-    if result.summary["resumed_exactly"] is False:
-        print(
-            "policygrad: the environments could not be brought back to where they were. They began "
-            "fresh episodes, so the result differs from that of an uninterrupted run.",
-            file=sys.stderr,
-        )
-    return report_run(result, json)
+    raise AssertionError("cli.resume.main parses it")
 
 
 def evaluate(
@@ -180,13 +161,6 @@ def parse_kwargs(text: str) -> dict[str, Any]:
     return kwargs
 
 
-def planned_steps(run: Path) -> int:
-    """The total number of steps in a run's settings."""
-    from policygrad.runs import RunDirectory
-
-    return int(RunDirectory.open(run).read_config().get("config", {}).get("total_steps", 0))
-
-
 def report_run(run: Any, as_json: bool) -> int:
     """Print how a run ended; returns the exit code."""
     if as_json:
@@ -201,10 +175,10 @@ def report_run(run: Any, as_json: bool) -> int:
             f"{run.summary['episodes']:,} episodes, {score}, {run.summary['seconds']:.1f} s"
         )
         if not run.interrupted:
-            print(f"next: policygrad evaluate {run.path}")
+            print(f"next: {command('evaluate', run.path)}")
     if run.interrupted:
         print(
-            f"interrupted and saved; continue with: policygrad resume {run.path}", file=sys.stderr
+            f"interrupted and saved; continue with: {command('resume', run.path)}", file=sys.stderr
         )
         return 130
     return 0

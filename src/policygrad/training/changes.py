@@ -57,7 +57,8 @@ def change(
     for name, value in settings.items():
         if name not in known:
             raise UserError(f"unknown setting {name!r}{did_you_mean(name, allowed)}")
-        if same(getattr(config, name), value):
+        # the step size of the newest update may be another one than that of the first
+        if name != "step_size" and same(getattr(config, name), value):
             continue
         if name not in allowed:
             raise UserError(f"{cannot_change(name, config)}, got {value!r}; {listed(allowed)}")

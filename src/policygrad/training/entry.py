@@ -130,7 +130,7 @@ def resume(
     directory = RunDirectory.open(user_path(path))
     saved = directory.read_config()
     config = saved_config(directory, saved)
-    _check_objects(directory, saved, objects)
+    check_objects(directory, saved, objects)
     if total_steps is not None:
         settings["total_steps"] = total_steps
     config, changed = change(config, _given(objects), settings | names)
@@ -157,7 +157,7 @@ def _given(objects: dict[str, Any]) -> Given:
     return Given(**{name: objects[name] for name in Given.__dataclass_fields__ if name in objects})
 
 
-def _check_objects(directory: RunDirectory, saved: dict[str, Any], objects: dict[str, Any]) -> None:
+def check_objects(directory: RunDirectory, saved: dict[str, Any], objects: dict[str, Any]) -> None:
     """UserError unless what `train` was given as objects is passed again, and nothing else."""
     path, wanted = directory.path, saved["objects"]
     passed = {name: value for name, value in objects.items() if value is not None}

@@ -108,8 +108,8 @@ def records_of(config: TrainConfig, given: Given) -> Records:
         algorithm = built(cls, **more)
     if given.policy is None:
         policy = built(PolicySettings)
-    else:  # the sizes are those of the critic
-        policy = PolicySettings(**({"hidden": config.hidden} if config.hidden else {}))
+    else:  # its sizes are read by the critic
+        policy = PolicySettings() if config.hidden is None else PolicySettings(hidden=config.hidden)
     estimator, critic = None, ValueNetworkSettings()
     if given.estimator is None:
         estimator = _with_time_limit(built(ESTIMATORS[config.estimator or "gae"]), config)
