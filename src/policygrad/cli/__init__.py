@@ -46,13 +46,14 @@ def _other(argv: list[str]) -> int:
     import tyro
 
     from policygrad.cli import commands
+    from policygrad.cli.evaluate import evaluate
     from policygrad.cli.exact import exact, join_theta
 
     return tyro.extras.subcommand_cli_from_dict(
         {
             "train": commands.train,
             "resume": commands.resume,
-            "evaluate": commands.evaluate,
+            "evaluate": evaluate,
             "diagnose": commands.diagnose,
             "plot": commands.plot,
             "exact": exact,

@@ -9,7 +9,6 @@ from tyro.conf import Positional, arg
 
 from policygrad.core.errors import UserError
 from policygrad.core.shell import command
-from policygrad.devices.starting import prepare_jax
 
 Json = Annotated[bool, arg(help="Print only the result, as JSON, on stdout.")]
 RunPath = Annotated[Path, arg(help="Run directory.", metavar="RUN")]
@@ -28,79 +27,6 @@ def diagnose() -> int:
 def resume() -> int:
     """Continue a run from its newest checkpoint, as if it had never stopped."""
     raise AssertionError("cli.resume.main parses it")
-
-
-def evaluate(
-    run: Positional[RunPath],
-    env: Annotated[
-        str | None, arg(help="Environment to evaluate in. Default: the run's own.")
-    ] = None,
-    episodes: Annotated[int, arg(help="Episodes for each of the two ways of acting.")] = 100,
-    seed: Annotated[int, arg(help="Seed of the environments and of the sampled actions.")] = 0,
-    max_episode_steps: Annotated[
-        int | None,
-        arg(help="Greatest length of an episode. Default: the environment's limit, or 10000."),
-    ] = None,
-    num_envs: Annotated[int, arg(help="Environments stepped together.")] = 32,
-    json: Json = False,
-) -> int:
-    """Mean returns of a policy, deterministic and stochastic, with 95 % intervals."""
-    if seed < 0:
-        raise UserError(f"--seed must be at least 0, got {seed}")
-    prepare_jax()
-    from policygrad import evaluation
-    from policygrad.runs import seed_directories
-
-    def of(path: Path) -> evaluation.Evaluation:
-        return evaluation.evaluate(
-            path,
-            env,
-            episodes=episodes,
-            seed=seed,
-            max_episode_steps=max_episode_steps,
-            num_envs=num_envs,
-        )
-
-    if runs := seed_directories(run):
-        return report_seeds({path.name: of(path) for path in runs}, json)
-    result = of(run)
-    if json:
-        print_json(result.to_json())
-        return 0
-    print(f"{result.env}, {episodes} episodes each, seed {seed}")
-    for name in ("deterministic", "stochastic"):
-        returns = getattr(result, name)
-        low, high = returns.ci95
-        stopped = f", {returns.unfinished} stopped at the cap" if returns.unfinished else ""
-        print(
-            f"  {name:<14}{returns.mean:>10.2f}   95 % interval [{low:.2f}, {high:.2f}]   "
-            f"mean length {returns.length_mean:.1f}{stopped}"
-        )
-    return 0
-
-
-def report_seeds(results: dict[str, Any], json: bool) -> int:
-    """Print the evaluations of several seeds, and the IQM over them; returns the exit code."""
-    from policygrad.maths.intervals import iqm_interval
-
-    kinds = ("deterministic", "stochastic")
-    iqm = {
-        kind: iqm_interval([getattr(result, kind).mean for result in results.values()])
-        for kind in kinds
-    }
-    if json:
-        summary = {k: {"iqm": mean, "ci95": interval} for k, (mean, interval) in iqm.items()}
-        seeds = {name: result.to_json() for name, result in results.items()}
-        print_json({"seeds": seeds, **summary})
-        return 0
-    first = next(iter(results.values()))
-    print(f"{first.env}, {first.stochastic.episodes} episodes each, mean returns")
-    print(f"  {'':<12}{kinds[0]:>14}{kinds[1]:>14}")
-    for name, result in results.items():
-        print(f"  {name:<12}{result.deterministic.mean:>14.2f}{result.stochastic.mean:>14.2f}")
-    for kind, (mean, (low, high)) in iqm.items():
-        print(f"  IQM, {kind}: {mean:.2f}   95 % bootstrap interval [{low:.2f}, {high:.2f}]")
-    return 0
 
 
 def plot(
