@@ -48,6 +48,7 @@ def _other(argv: list[str]) -> int:
     from policygrad.cli import commands
     from policygrad.cli.evaluate import evaluate
     from policygrad.cli.exact import exact, join_theta
+    from policygrad.cli.plot import plot
 
     return tyro.extras.subcommand_cli_from_dict(
         {
@@ -55,7 +56,7 @@ def _other(argv: list[str]) -> int:
             "resume": commands.resume,
             "evaluate": evaluate,
             "diagnose": commands.diagnose,
-            "plot": commands.plot,
+            "plot": plot,
             "exact": exact,
         },
         prog="policygrad",

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from policygrad.core.errors import UserError
 from policygrad.core.shell import command
@@ -27,33 +27,6 @@ def diagnose() -> int:
 def resume() -> int:
     """Continue a run from its newest checkpoint, as if it had never stopped."""
     raise AssertionError("cli.resume.main parses it")
-
-
-def plot(
-    runs: Positional[Annotated[list[Path], arg(help="Run directories.", metavar="RUN")]],
-    out: Annotated[Path, arg(help="File to write; its ending selects the format.")] = Path(
-        "learning_curves.png"
-    ),
-    json: Json = False,
-) -> int:
-    """Draw the learning curves of runs into one picture."""
-    from policygrad.figures import curves as plots
-
-    if not runs:
-        raise UserError("no run to plot; name at least one run directory")
-    from policygrad.runs import seed_directories
-
-    runs = [path for run in runs for path in seed_directories(run) or [run]]
-    figure = plots.learning_curve(runs)
-    try:
-        plots.save_figure(figure, out)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot write --out {out}: {error}") from error
-    if json:
-        print_json({"path": str(out), "runs": [str(run) for run in runs]})
-    else:
-        print(out)
-    return 0
 
 
 def parse_seeds(text: str) -> list[int]:
