@@ -12,12 +12,11 @@ from policygrad.core.errors import UserError
 from policygrad.core.usual import longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.maths.intervals import mean_interval
-from policygrad.policies.agent import Agent
+from policygrad.policies.agent import Agent, check_spaces
 from policygrad.rollout.engines import Engine, open_source
 from policygrad.rollout.play import Played
 from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
-from policygrad.spaces import space_of
 from policygrad.training.result import Run
 
 
@@ -152,13 +151,3 @@ def _resolve(
             "(--env ID, or env= in Python)"
         )
     return agent, env, kwargs, engine
-
-
-def check_spaces(agent: Agent, environment: Any) -> None:
-    """Raise UserError unless the environment has the spaces that the policy was made for."""
-    for name in ("observation_space", "action_space"):
-        ours, theirs = getattr(agent, name), getattr(environment, name)
-        if not space_of(ours).fits(space_of(theirs)):
-            raise UserError(
-                f"the policy's {name.replace('_', ' ')} is {ours}, the environment's is {theirs}"
-            )

@@ -24,6 +24,7 @@ from policygrad.rollout.engines import Engine, open_source
 from policygrad.rollout.source import Source
 from policygrad.runs import sinks
 from policygrad.spaces import ActionSpace, action_space_of, observation_space_of
+from policygrad.training import own_policy
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
@@ -148,6 +149,8 @@ def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
     config = _in_environment(config, source)
     keys = RunKeys.of(config.seed)
     spaces = source.observation_space, source.action_space
+    if given.policy is not None:
+        given = replace(given, policy=own_policy.taken(given.policy, own_policy.Spaces(*spaces)))
     policy = build_policy(resolved, given, keys.policy, *spaces)
     learner = build_learner(resolved, given, spaces[0], source.time_limit)
     if learner.estimator.whole_episodes and not config.whole_episodes:
