@@ -105,7 +105,7 @@ class Agent:
             raise UserError(f"on_nan must be 'refuse' or 'hold', got on_nan={on_nan!r}")
         try:
             seen = self._read(observation)
-        except _NotFinite:
+        except NonFiniteObservation:
             if on_nan == "refuse":
                 raise
             return self._held_action()
@@ -139,7 +139,7 @@ class Agent:
         try:
             return self._reader(observation)
         except NonFiniteError as error:
-            raise _NotFinite(
+            raise NonFiniteObservation(
                 f"{error}: no action follows from it; correct the observation, or pass "
                 'on_nan="hold" to repeat the last action'
             ) from None
@@ -153,7 +153,7 @@ class Agent:
         return action_space_of(self.action_space)
 
 
-class _NotFinite(UserError):
+class NonFiniteObservation(UserError):
     """An observation with a NaN or an infinity."""
 
 
