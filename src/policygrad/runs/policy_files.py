@@ -1,6 +1,7 @@
 """Policies on disk: arrays and JSON. A loaded policy acts without an environment."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def policy_to_files(
             "clipped": policy.clipped,
             "normalise_observations": policy.normaliser.normalises,
         }
+        data["small_spreads"] = policy.normaliser.small_spreads
     return storage.to_arrays(policy, "policy"), data
 
 
@@ -67,6 +69,8 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
         spaces_of = [space_from_json(data[name]).to_gymnasium() for name in SPACES]
         if like is None and data["network"] is not None:
             like = _fresh(data["network"], spaces_of, network, description)
+            if not data.get("small_spreads", False):
+                like = _with_least_spread(like)
             if data["format"] == 1:
                 arrays = _with_statistics_apart(arrays, like, spaces_of[0])
         elif network is not None:
@@ -97,6 +101,11 @@ def _fresh(
         settings["architecture"] = {"class": "FullyConnected", "settings": hidden}
     architecture = architectures.restore(settings.pop("architecture"), network, source)
     return network_policy(jax.random.key(0), *spaces_of, network=architecture, **settings)
+
+
+def _with_least_spread(policy: NetworkPolicy) -> NetworkPolicy:
+    """A policy that normalises as it did when it was saved, by an earlier version."""
+    return replace(policy, normaliser=replace(policy.normaliser, small_spreads=False))
 
 
 def _with_statistics_apart(

@@ -18,13 +18,13 @@ from policygrad.core.usual import longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.devices.sharing import Sharing, parts_for, sharing_of
 from policygrad.devices.starting import show_processors
-from policygrad.policies.agent import Agent, check_spaces
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.collectors import Collector
 from policygrad.rollout.engines import Engine, open_source
 from policygrad.rollout.source import Source
 from policygrad.runs import sinks
 from policygrad.spaces import ActionSpace, action_space_of, observation_space_of
+from policygrad.training import own_policy
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
@@ -168,9 +168,8 @@ def assemble(
     config = _in_environment(config, source)
     keys = RunKeys.of(config.seed)
     spaces = source.observation_space, source.action_space
-    if isinstance(given.policy, Agent):
-        check_spaces(given.policy, source)
-        given = replace(given, policy=given.policy.policy)
+    if given.policy is not None:
+        given = replace(given, policy=own_policy.taken(given.policy, own_policy.Spaces(*spaces)))
     policy = build_policy(resolved, given, keys.policy, *spaces)
     learner = build_learner(resolved, given, spaces[0], source.time_limit)
     if learner.estimator.whole_episodes and not config.whole_episodes:

@@ -205,7 +205,8 @@ def asked_for(
     config: TrainConfig | None, settings: dict[str, Any], **values: Any
 ) -> tuple[TrainConfig, Given]:
     """A configuration, and the values in place of names; names among the values are settings."""
-    names = {name: value for name, value in values.items() if isinstance(value, str)}
+    named = {name for name, value in values.items() if isinstance(value, str)} - {"policy"}
+    names = {name: values[name] for name in named}
     settings = {**settings, **names}
     if config is not None and settings:
         raise UserError(f"give config or settings, not both; got config and {sorted(settings)}")
