@@ -1,8 +1,11 @@
 """`train` and `resume`: a new run, and the continuation of one."""
 
+import contextlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import optax
@@ -17,14 +20,21 @@ from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import CONFIG
 from policygrad.training.assembly import CollectorMaker, Task, assemble
+from policygrad.training.callbacks import (
+    Callback,
+    OnUpdate,
+    as_callbacks,
+    check_schedules,
+    schedules_of,
+)
 from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.loop import Training
-from policygrad.training.metrics import OnUpdate
 from policygrad.training.own_values import agree, described
 from policygrad.training.resolve import Given
 from policygrad.training.result import Run
 
+NO_DIRECTORY = "--tensorboard writes into the run directory, and there is none: give out= too"
 OBJECTS = ("env", "engine", "collector", "policy", "algorithm", "estimator", "optimiser", "network")
 
 
@@ -60,7 +70,9 @@ def train(
         collector: (source, policy, key, config) -> a collector, which fills batches; None for the
             source's own.
         env_kwargs: passed to the environment if it is made from an id.
-        on_update: called with the metrics of every update.
+        on_update: called after every update with the run as it is, an `Ongoing`, which is a mapping
+            of the update's metrics too; a list calls several in order. Returning `policygrad.STOP`
+            ends the run.
         config: a whole configuration; or
         settings: its fields by name, `seed=1, total_steps=100_000` for instance.
 
@@ -77,14 +89,18 @@ def train(
         config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
         optimiser=optimiser, network=network,
     )  # fmt: skip
+    callbacks = as_callbacks(on_update)
     if out is not None:
         RunDirectory.check_free(Path(out))
+    elif config.tensorboard:
+        raise UserError(NO_DIRECTORY)
     if engine is None:
         env = environments.choose_engine(env, processes=config.processes, kwargs=env_kwargs)
     assembly = assemble(Task(env, env_kwargs or {}, engine, collector), config, given)
+    check_schedules(callbacks, assembly)
     # only now, so that an error above leaves no directory behind
-    directory = None if out is None else RunDirectory.create(Path(out))
-    return Training.begin(assembly, directory).run(on_update)
+    with begun_directory(out) as directory:
+        return Training.begin(assembly, directory, schedules_of(callbacks)).run(callbacks)
 
 
 def resume(
@@ -97,9 +113,10 @@ def resume(
     """Continue a run from its newest checkpoint, as if it had never stopped.
 
     Args:
-        path: the run directory.
+        path: the run directory, or one of its checkpoints, to go on from there; later ones are
+            then set aside.
         total_steps: new total number of steps; None for the run's own.
-        on_update: called with the metrics of every update.
+        on_update: as of `train`.
         objects: env, engine, collector, policy, algorithm, estimator, optimiser, network: those
             that were passed to `train` as objects. No file holds them, so they must be passed
             again.
@@ -116,13 +133,27 @@ def resume(
     unknown = sorted(set(objects) - set(OBJECTS))
     if unknown:
         raise UserError(f"resume takes no {unknown[0]!r}; it takes {', '.join(OBJECTS)}")
-    directory = RunDirectory.open(Path(path))
+    callbacks = as_callbacks(on_update)
+    directory, at = RunDirectory.open_at(Path(path))
+    with directory.held():
+        return _resume(directory, at, total_steps, callbacks, objects)
+
+
+def _resume(
+    directory: RunDirectory,
+    at: Path | None,
+    total_steps: int | None,
+    callbacks: Sequence[Callback],
+    objects: dict[str, Any],
+) -> Run:
+    """Continue a run that this process holds."""
     saved = directory.read_config()
     config = saved_config(directory, saved)
     _check_objects(directory, saved, objects)
+    _check_schedules(directory, saved.get("schedules", []), schedules_of(callbacks))
     if total_steps is not None:
         config = replace(config, total_steps=total_steps)
-    check_steps_left(directory, config.total_steps)
+    check_steps_left(directory, config.total_steps, at)
     env = objects.pop("env", None)
     task = Task(
         saved["env"] if env is None else env,
@@ -131,7 +162,24 @@ def resume(
         objects.pop("collector", None),
     )
     assembly = assemble(task, config, Given(**objects))
-    return Training.resume(assembly, directory).run(on_update)
+    check_schedules(callbacks, assembly)
+    return Training.resume(assembly, directory, at, schedules_of(callbacks)).run(callbacks)
+
+
+def begun_directory(
+    out: str | Path | None,
+) -> contextlib.AbstractContextManager[RunDirectory | None]:
+    """An empty run directory that this process alone writes; None where nothing is written."""
+    return contextlib.nullcontext() if out is None else RunDirectory.begun(Path(out))
+
+
+def _check_schedules(directory: RunDirectory, wanted: Any, given: list[str]) -> None:
+    """UserError unless the numbers that changed while a run went on are to change again."""
+    if wanted != given:
+        raise UserError(
+            f"{directory.path} was trained with schedules of {wanted or 'nothing'}, got schedules "
+            f"of {given or 'nothing'}; continue it in Python, and pass the same in on_update"
+        )
 
 
 def _check_objects(directory: RunDirectory, saved: dict[str, Any], objects: dict[str, Any]) -> None:
@@ -188,8 +236,15 @@ def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
             raise TypeError(f"objects: {saved['objects']}")
         if not {"env", "env_kwargs"} <= saved.keys():
             raise KeyError("env, env_kwargs")
+        for name, kinds in (("env", (str, NoneType)), ("env_kwargs", dict), ("values", dict)):
+            if not isinstance(saved.get(name, {}), kinds):
+                raise TypeError(f"{name}: {saved[name]!r}")
         return TrainConfig.from_json(dict(saved["config"]), source)
-    except (KeyError, TypeError, ValueError) as error:
+    except RunError:
+        raise
+    except UserError as error:
+        raise RunError(f"{source}: {error}") from error
+    except Exception as error:
         raise RunError(f"{source} does not hold the configuration of a run: {error!r}") from error
 
 
