@@ -8,7 +8,8 @@ from policygrad.core.errors import PolicygradError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 done, 1 a failure, 2 a mistake of the user's, 130 Ctrl-C."""
+    """Run the command and exit: 0 done, 1 a failure, 2 a mistake of the user's, 128 plus the number
+    of the signal that ended it: 130 Ctrl-C, 143 SIGTERM."""
     sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
 
 
@@ -33,9 +34,9 @@ def run(argv: list[str]) -> int:
     except PolicygradError as error:
         print_error(error)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:  # or a second SIGTERM
         print("stopped", file=sys.stderr)
-        return 130
+        return getattr(stopped, "exit_code", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -79,8 +79,7 @@ def report_run(run: Any, as_json: bool) -> int:
         print(
             f"interrupted and saved; continue with: {command('resume', run.path)}", file=sys.stderr
         )
-        return 130
-    return 0
+    return run.exit_code
 
 
 def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:

@@ -166,7 +166,9 @@ def _train_seeds(
     for run in stopped:
         print(f"interrupted; continue with: {command('resume', run.path)}", file=sys.stderr)
     missing = len(result.runs) + len(result.failures) < len(seeds)
-    return 130 if stopped or missing else int(bool(result.failures))
+    if stopped:
+        return stopped[0].exit_code
+    return 130 if missing else int(bool(result.failures))
 
 
 def _as_folder(env: str) -> str:

@@ -22,8 +22,8 @@ from policygrad.doctor.subject import Subject
 from policygrad.policies.agent import check_spaces
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
+from policygrad.training.callbacks import OnUpdate
 from policygrad.training.config import TrainConfig
-from policygrad.training.metrics import OnUpdate
 
 EPISODES = 64
 PROBE_STEPS = 20_480  # length of the short run that is trained to examine an environment

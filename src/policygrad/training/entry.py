@@ -1,7 +1,10 @@
 """`train` and `resume`: a new run, and the continuation of one."""
 
+import contextlib
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import optax
@@ -18,17 +21,24 @@ from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import CONFIG
 from policygrad.runs.policy_files import load
 from policygrad.training.assembly import CollectorMaker, Task, assemble
+from policygrad.training.callbacks import (
+    Callback,
+    OnUpdate,
+    as_callbacks,
+    check_schedules,
+    schedules_of,
+)
 from policygrad.training.changes import begin_anew, change
 from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
-from policygrad.training.metrics import OnUpdate
 from policygrad.training.own_values import agree, described
 from policygrad.training.resolve import Given
 from policygrad.training.result import Run
 
 NAMED = ("algorithm", "estimator", "optimiser")  # given as a name or as an object
+NO_DIRECTORY = "--tensorboard writes into the run directory, and there is none: give out= too"
 OBJECTS = ("env", "engine", "collector", "policy", "algorithm", "estimator", "optimiser", "network")
 
 
@@ -66,7 +76,9 @@ def train(
         collector: (source, policy, key, config) -> a collector, which fills batches; None for the
             source's own.
         env_kwargs: passed to the environment if it is made from an id.
-        on_update: called with the metrics of every update.
+        on_update: called after every update with the run as it is, an `Ongoing`, which is a mapping
+            of the update's metrics too; a list calls several in order. Returning `policygrad.STOP`
+            ends the run.
         start: a run, a checkpoint or a policy file: training goes on from its policy. A class that
             `load` needs is passed as `network`. The settings are those of the new run.
         config: a whole configuration; or
@@ -85,16 +97,20 @@ def train(
         config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
         optimiser=optimiser, network=network,
     )  # fmt: skip
+    callbacks = as_callbacks(on_update)
     given, history = begin_from(start, given)
     out = None if out is None else user_path(out)
     if out is not None:
         RunDirectory.check_free(out)
+    elif config.tensorboard:
+        raise UserError(NO_DIRECTORY)
     if engine is None:
         env = environments.choose_engine(env, processes=config.processes, kwargs=env_kwargs)
     assembly = assemble(Task(env, env_kwargs or {}, engine, collector), config, given, history)
+    check_schedules(callbacks, assembly)
     # only now, so that an error above leaves no directory behind
-    directory = None if out is None else RunDirectory.create(out)
-    return Training.begin(assembly, directory).run(on_update)
+    with begun_directory(out) as directory:
+        return Training.begin(assembly, directory, schedules_of(callbacks)).run(callbacks)
 
 
 def resume(
@@ -107,9 +123,10 @@ def resume(
     """Continue a run from its newest checkpoint, as if it had never stopped.
 
     Args:
-        path: the run directory.
+        path: the run directory, or one of its checkpoints, to go on from there; later ones are
+            then set aside.
         total_steps: new total number of steps; None for the run's own.
-        on_update: called with the metrics of every update.
+        on_update: as of `train`.
         more: env, engine, collector, policy, algorithm, estimator, optimiser, network: those that
             were passed to `train` as objects. No file holds them, so they must be passed again. Or
             settings by name, which hold from here on: how much and how often is written, and the
@@ -126,15 +143,29 @@ def resume(
     """
     objects = {name: value for name, value in more.items() if name in OBJECTS}
     settings = {name: value for name, value in more.items() if name not in OBJECTS}
-    names = {name: objects.pop(name) for name in NAMED if isinstance(objects.get(name), str)}
-    directory = RunDirectory.open(user_path(path))
+    settings |= {name: objects.pop(name) for name in NAMED if isinstance(objects.get(name), str)}
+    if total_steps is not None:
+        settings["total_steps"] = total_steps
+    callbacks = as_callbacks(on_update)
+    directory, at = RunDirectory.open_at(user_path(path))
+    with directory.held():
+        return _resume(directory, at, settings, callbacks, objects)
+
+
+def _resume(
+    directory: RunDirectory,
+    at: Path | None,
+    settings: dict[str, Any],
+    callbacks: Sequence[Callback],
+    objects: dict[str, Any],
+) -> Run:
+    """Continue a run that this process holds."""
     saved = directory.read_config()
     config = saved_config(directory, saved)
     check_objects(directory, saved, objects)
-    if total_steps is not None:
-        settings["total_steps"] = total_steps
-    config, changed = change(config, _given(objects), settings | names)
-    env_steps = check_steps_left(directory, config.total_steps)
+    _check_schedules(directory, saved.get("schedules", []), schedules_of(callbacks))
+    config, changed = change(config, _given(objects), settings)
+    env_steps = check_steps_left(directory, config.total_steps, at)
     env = objects.pop("env", None)
     task = Task(
         saved["env"] if env is None else env,
@@ -143,13 +174,30 @@ def resume(
         objects.pop("collector", None),
     )
     if saved.get("begins_from_a_policy"):
-        checkpoint = directory.newest_checkpoint()
+        checkpoint = at or directory.newest_checkpoint()
         objects["policy"] = load(checkpoint, network=objects.get("network")).policy
     history = History.from_json(saved).after(env_steps, changed)
     assembly = assemble(task, config, Given(**objects), history)
-    training = Training.resume(assembly, directory)
+    check_schedules(callbacks, assembly)
+    training = Training.resume(assembly, directory, at, schedules_of(callbacks))
     training.progress.state = begin_anew(training.progress.state, changed)
-    return training.run(on_update)
+    return training.run(callbacks)
+
+
+def begun_directory(
+    out: str | Path | None,
+) -> contextlib.AbstractContextManager[RunDirectory | None]:
+    """An empty run directory that this process alone writes; None where nothing is written."""
+    return contextlib.nullcontext() if out is None else RunDirectory.begun(Path(out))
+
+
+def _check_schedules(directory: RunDirectory, wanted: Any, given: list[str]) -> None:
+    """UserError unless the numbers that changed while a run went on are to change again."""
+    if wanted != given:
+        raise UserError(
+            f"{directory.path} was trained with schedules of {wanted or 'nothing'}, got schedules "
+            f"of {given or 'nothing'}; continue it in Python, and pass the same in on_update"
+        )
 
 
 def _given(objects: dict[str, Any]) -> Given:
@@ -229,8 +277,15 @@ def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
             raise TypeError(f"objects: {saved['objects']}")
         if not {"env", "env_kwargs"} <= saved.keys():
             raise KeyError("env, env_kwargs")
+        for name, kinds in (("env", (str, NoneType)), ("env_kwargs", dict), ("values", dict)):
+            if not isinstance(saved.get(name, {}), kinds):
+                raise TypeError(f"{name}: {saved[name]!r}")
         return TrainConfig.from_json(dict(saved["config"]), source)
-    except (KeyError, TypeError, ValueError) as error:
+    except RunError:
+        raise
+    except UserError as error:
+        raise RunError(f"{source}: {error}") from error
+    except Exception as error:
         raise RunError(f"{source} does not hold the configuration of a run: {error!r}") from error
 
 
