@@ -138,7 +138,8 @@ class PoolSegments(Collector):
         lanes = self._environments
         lanes.start(seed)
         pool: Any = lanes.vector
-        self._state, step = start(pool, owned(lanes.observations), self._carry)
+        observations = owned(lanes.observations, lanes.observation_space, lanes.num_envs)
+        self._state, step = start(pool, observations, self._carry)
 
         actions = action_space_of(lanes.action_space)
 

@@ -33,7 +33,7 @@ def collect_segment(lanes: Lanes, draw: Draw, steps: int, carry: PyTree = ()) ->
         cut = (row.step.truncated & ~row.step.terminated) | last
         if cut.any():
             cuts.take(np.flatnonzero(cut), row.step.successors, row.times + 1)
-        rows.append((row.observations, row.actions, *row.step[1:], row.times, row.log_probs))
+        rows.append((row.observations, row.actions, *row.step[1:5], row.times, row.log_probs))
     observations, actions, rewards, terminated, truncated, valid, times, log_probs = stack(rows)
     cut_observations, cut_times = cuts.stacked()
     rewards: Any = np.where(valid, rewards, np.float32(0))
@@ -81,10 +81,11 @@ def step_lanes(lanes: Lanes, space: ActionSpace, draw: Draw, t: int) -> HostRow:
     Raises:
         EnvironmentFailure: the environment raised, or did not return a step of B lanes.
     """
-    observations, times = owned(lanes.observations), np.array(lanes.times, np.int32)
+    observations = owned(lanes.observations, lanes.observation_space, lanes.num_envs)
+    times = np.array(lanes.times, np.int32)
     actions, log_probs = (np.array(x) for x in draw(t, observations, times))
     step = lanes.step(space.to_environment(actions))
-    step = owned_step(step, lanes.num_envs)
+    step = owned_step(step, lanes.observation_space, lanes.num_envs)
     return HostRow(observations, times, actions, log_probs, step)
 
 
