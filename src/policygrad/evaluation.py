@@ -45,7 +45,7 @@ class Returns:
     @classmethod
     def of(cls, played: Played) -> "Returns":
         """The statistics of the episodes that were played."""
-        returns, lengths, unfinished = played
+        returns, lengths, unfinished = played[:3]
         mean, interval = mean_interval(returns)
         return cls(
             mean,

@@ -10,6 +10,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from policygrad.core.errors import UserError
 from policygrad.environments.arguments import not_taken, takes
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
+from policygrad.environments.lane import called_to_make
 from policygrad.environments.names import nearest
 from policygrad.environments.vector_masks import with_masks_of_infos
 from policygrad.environments.vectorise import vectorise
@@ -56,7 +57,7 @@ def make_gymnasium(
     if spec.vector_entry_point is not None and not spec.additional_wrappers and not processes:
         entry = OWN_COPIES.get(str(spec.vector_entry_point), spec.vector_entry_point)
         ours = replace(spec, vector_entry_point=entry)
-        vector = Registered(ours, kwargs, num_envs)()
+        vector = called_to_make(Registered(ours, kwargs, num_envs), f"{spec.id}")
         if entry is spec.vector_entry_point:
             vector = with_masks_of_infos(vector)
         return GymnasiumLanes(vector, limit, first_lane=first_lane, step_timeout=step_timeout)
@@ -92,10 +93,9 @@ class Registered:
         except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
             raise UserError(missing_dependency(self.spec, error)) from error
         except TypeError as error:
-            if "argument" not in str(error):
+            lacking = "required" in str(error) and "argument" in str(error)
+            if not lacking and not (self.kwargs and "argument" in str(error)):
                 raise
-            if not self.kwargs:
-                raise UserError(f"{self.spec.id} cannot be made without arguments: {error}")
             raise UserError(not_taken(self.spec.id, self.kwargs, self._takes(error))) from error
         except gymnasium.error.Error as error:
             raise UserError(f"{self.spec.id} cannot be made: {error}") from error

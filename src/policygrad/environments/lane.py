@@ -43,7 +43,8 @@ class Lane:
         self, make: Callable[[], Any], number: int, first: SpacePair | None = None
     ) -> None:
         self._number, self._step, self._episode = number, 0, 0
-        self.env = self._made(make)
+        self.env = called_to_make(make, f"environment {number}")
+        refuse_what_is_no_environment(self.env, make)
         observations, actions = _declared_spaces(self.env)
         action_space_of(actions)
         self._method: Callable[[], Any] | None = None
@@ -104,19 +105,6 @@ class Lane:
         except (Exception, SystemExit) as error:
             return f"environment {self._number} raised {_named(error)} in close"
         return None
-
-    def _made(self, make: Callable[[], Any]) -> Any:
-        try:
-            env = make()
-        except PolicygradError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise EnvironmentFailure(
-                f"environment {self._number} raised {_named(error)} when it was made\n"
-                f"{''.join(traceback.format_exception(error))}"
-            ) from error
-        refuse_what_is_no_environment(env, make)
-        return env
 
     def _has_masks(self, observations: Any, actions: Any, first: SpacePair | None) -> bool:
         """Whether the environment gives masks beside its observations."""
@@ -191,6 +179,19 @@ class Lane:
         """At which step of which of its episodes the environment is, in words."""
         at = "reset" if self._step == 0 else f"step {self._step}"
         return f"at {at} of its episode {self._episode}"
+
+
+def called_to_make(make: Callable[[], Any], what: str) -> Any:
+    """What a function makes; EnvironmentFailure if it raises."""
+    try:
+        return make()
+    except PolicygradError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EnvironmentFailure(
+            f"{what} raised {_named(error)} when it was made\n"
+            f"{''.join(traceback.format_exception(error))}"
+        ) from error
 
 
 def refuse_what_is_no_environment(env: Any, make: Any) -> None:

@@ -14,6 +14,8 @@ from policygrad.core.errors import EnvironmentFailure
 from policygrad.environments.infos import Infos
 from policygrad.environments.reading import NotOfSpace, reader
 
+NONE: Infos = {}
+
 
 class LaneStep(NamedTuple):
     """The result of one step of B lanes.
@@ -34,7 +36,7 @@ class LaneStep(NamedTuple):
     terminated: Any
     truncated: Any
     valid: Any = True
-    infos: Infos = {}
+    infos: Infos = NONE
 
 
 @runtime_checkable

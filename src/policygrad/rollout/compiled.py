@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from policygrad.core.errors import NonFiniteError
 from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import compiled
@@ -130,7 +131,13 @@ class CompiledSource:
         totals, lengths, unfinished = _play(
             ById(self.pure), shape, shape.arrays(policy), key, episodes, max_steps, greedy
         )
-        return Played(np.asarray(totals, np.float64), np.asarray(lengths), np.asarray(unfinished))
+        returns = np.asarray(totals, np.float64)
+        if not np.isfinite(returns).all():
+            episode = np.flatnonzero(~np.isfinite(returns))[0]
+            raise NonFiniteError(
+                f"a reward of episode {episode} is NaN or infinite, in evaluation", "reward"
+            )
+        return Played(returns, np.asarray(lengths), np.asarray(unfinished))
 
     def close(self) -> None:
         """There is nothing to release."""

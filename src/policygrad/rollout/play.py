@@ -3,7 +3,8 @@
 Its caller says what is kept; `rollout.episodes` keeps records.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -26,11 +27,14 @@ class Played(NamedTuple):
         returns: `[N]`, undiscounted, in units of reward.
         lengths: `[N]`, steps.
         unfinished: `[N]`, episodes that were stopped at the cap on steps.
+        infos: name -> `[N]`, the last number of that name in each episode's infos; NaN where there
+            was none.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
     unfinished: np.ndarray
+    infos: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class EpisodeStep(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 
 from policygrad.algorithms.learner import LearnerState
 from policygrad.algorithms.reward_scale import RewardScale
-from policygrad.core.errors import UserError
+from policygrad.core.errors import RunError, UserError
 from policygrad.gradients.weights import EstimatorState
 from policygrad.policies.meeting import Policy
 from policygrad.runs import RunDirectory, storage
@@ -60,6 +60,7 @@ def save(assembly: Assembly, progress: Progress, directory: RunDirectory) -> Non
     for prefix, tree in _trees(progress, assembly.collector.snapshot()).items():
         arrays |= storage.to_arrays(tree, prefix)
     data |= {"env_steps": progress.env_steps, "seconds": progress.seconds}
+    data["infos"] = assembly.collector.infos_state()
     keep = assembly.config.keep_checkpoints
     directory.save_checkpoint(progress.env_steps, arrays, data, keep)
 
@@ -104,6 +105,11 @@ def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
     found = {name: read(x, name, name != "environments") for name, x in likes.items()}
     learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
     tally = found["episodes"]
+    if data.get("infos"):  # checkpoints of earlier versions have none
+        try:
+            assembly.collector.restore_infos(data["infos"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{stem}.json: its infos cannot be read ({error!r})") from error
     exactly = assembly.collector.restore(found["environments"])
     if not exactly:  # fresh episodes must not continue the sums of old ones
         tally = tally.forget_running()

@@ -51,10 +51,12 @@ class PendingUpdate(NamedTuple):
     Attributes:
         report: of the update, still without the results of the refit.
         refit: the refit that is running.
+        infos: metrics of the environments' infos, as they were when the batch was collected.
     """
 
     report: UpdateReport
     refit: Future
+    infos: dict[str, float]
 
 
 @dataclass
@@ -223,7 +225,8 @@ class Training:
         refit = for_another_thread(
             lambda: jax.block_until_ready(refit_once(learner, state.learner.estimator, request))
         )
-        self.pending = PendingUpdate(report, worker.submit(refit))
+        infos = self.assembly.collector.infos()
+        self.pending = PendingUpdate(report, worker.submit(refit), infos)
         self.time_spent(update=time.perf_counter() - started)
 
     def _settle(self) -> None:
@@ -233,13 +236,13 @@ class Training:
         started = time.perf_counter()
         refitted = self.pending.refit.result()
         report = jax.device_get(self.pending.report.completed(refitted))
-        self.pending = None
+        infos, self.pending = self.pending.infos, None
         if first_unsound([report]) is not None:
             self._refuse(report, None, update=self.progress.updates - 1)
         self.progress.state = self.progress.state.refitted(refitted.estimator)
         now = time.perf_counter()
         self.time_spent(wait_for_refit=now - started)
-        self.record([report], now - self.recorder.newest)
+        self.record([report], now - self.recorder.newest, infos)
 
     def _refuse(
         self, report: UpdateReport, trajectories: Trajectories | None, update: int | None = None
@@ -260,8 +263,10 @@ class Training:
         kept = self.directory.newest_checkpoint()
         return NonFiniteError(f"{error}; the last good checkpoint is {kept}", error.kind)
 
-    def record(self, reports: list[UpdateReport], seconds: float) -> None:
-        """Record the reports of the newest updates."""
+    def record(
+        self, reports: list[UpdateReport], seconds: float, infos: Metrics | None = None
+    ) -> None:
+        """Record the reports of the newest updates, and the metrics of their infos."""
         progress, config = self.progress, self.assembly.config
         first = progress.updates - len(reports) + 1
         for number, report in enumerate(reports, first):
@@ -270,7 +275,7 @@ class Training:
             row = metrics_of(number, report, progress.env_steps, seconds / len(reports))
             if config.monitors(number):
                 row |= noise_of(report, progress.batch)
-            self.recorder.record(row | {"seconds": progress.seconds})
+            self.recorder.record(row | (infos or {}) | {"seconds": progress.seconds})
 
     @property
     def _save_is_due(self) -> bool:
