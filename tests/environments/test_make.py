@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 
 from policygrad import environments
 from policygrad.core.errors import UnsupportedSpaceError, UserError
+from policygrad.environments.copies import Copies
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.gymnax import GymnaxEnvironment, to_gymnasium
 from policygrad.environments.protocol import CompiledEnvironment
@@ -28,14 +29,14 @@ from tests.worlds import (
 def test_registered_id_with_a_vector_entry_point():
     lanes = environments.make("CartPole-v1", 3)
     assert isinstance(lanes, GymnasiumLanes)
-    assert not isinstance(lanes.vector.unwrapped, SyncVectorEnv)
+    assert not isinstance(lanes.vector.unwrapped, Copies)
     assert (lanes.num_envs, lanes.time_limit) == (3, 500)
 
 
 def test_registered_id_without_one_gets_resets_of_our_own():
     lanes = environments.make("Acrobot-v1", 2)
     assert isinstance(lanes, GymnasiumLanes)
-    assert isinstance(lanes.vector, SyncVectorEnv)
+    assert isinstance(lanes.vector, Copies)
     assert lanes.seeds_each_lane
     assert lanes.time_limit == 500
 
@@ -47,7 +48,7 @@ def test_id_in_a_module(tmp_path, monkeypatch):
     monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
     lanes = environments.make("far_away:Far-v0", 2, kwargs={"length": 7})
     assert isinstance(lanes, GymnasiumLanes)
-    assert isinstance(lanes.vector, SyncVectorEnv)
+    assert isinstance(lanes.vector, Copies)
     assert lanes.vector.envs[0].unwrapped.length == 7
 
 
@@ -60,7 +61,7 @@ def test_gymnax_id():
 def test_arguments_reach_the_environment():
     lanes = environments.make("Pendulum-v1", 1, kwargs={"g": 5.0})
     assert isinstance(lanes, GymnasiumLanes)
-    assert isinstance(lanes.vector, SyncVectorEnv)
+    assert isinstance(lanes.vector, Copies)
     assert lanes.vector.envs[0].unwrapped.g == 5.0
 
 

@@ -173,7 +173,9 @@ LOST = {
     "a price with cents": (
         spaces.Box(np.array([0, 1e9]), np.array([1, 1e9 + 1e3]), dtype=np.float64), 1,
     ),
-    "in a Dict": (spaces.Dict({"t": spaces.Box(1e12, 1e12 + 1, (), np.float64), "x": spaces.Box(-1, 1)}), 1),
+    "in a Dict": (
+        spaces.Dict({"t": spaces.Box(1e12, 1e12 + 1, (), np.float64), "x": spaces.Box(-1, 1)}), 1,
+    ),
     "negative": (spaces.Box(-1.7e9 - 10, -1.7e9, (1,), np.float64), 1),
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Environments: from what a user names or passes to lanes or a compiled environment."""
 
 import importlib.util
+from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from gymnasium.vector import VectorEnv
 
 from policygrad.core.errors import UserError
 from policygrad.environments import envpool
+from policygrad.environments.arguments import Making, check_arguments, checked_kwargs
+from policygrad.environments.copies import refuse_shared
 from policygrad.environments.envpool import make_envpool
 from policygrad.environments.gymnasium_ids import make_gymnasium
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
@@ -17,11 +20,15 @@ from policygrad.environments.gymnax import GymnaxLike, adapted, make_gymnax
 from policygrad.environments.lanes import LaneMethods, Lanes
 from policygrad.environments.names import nearest, require_extra
 from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.environments.vector_masks import with_masks_of_infos
 from policygrad.environments.vectorise import vectorise
 
 __all__ = ["choose_engine", "describe", "make", "nearest", "require_extra", "split_engine"]
 
 Environment = Lanes | CompiledEnvironment
+
+BEFORE = ", and give them when you make the object"
+PARAMETERS = ", and give them as its parameters: the pair (env, params)"
 
 # the part of an id before the slash -> what makes an environment from the part after it
 MAKERS: dict[str, Any] = {
@@ -38,6 +45,18 @@ class _How(NamedTuple):
     processes: bool
     kwargs: dict[str, Any]
     first_lane: int
+    step_timeout: float | None
+
+    def refuse(self, what: str, *names: str, instead: str = "") -> None:
+        """Raise UserError if an argument was given that means nothing for this kind."""
+        given = {"kwargs": "env_kwargs", "processes": "processes", "step_timeout": "step_timeout"}
+        for name in names or given:
+            value = getattr(self, name)
+            if value not in ({}, False, None):
+                raise UserError(
+                    f"{given[name]}={value!r} is not read by {what}; leave it out"
+                    f"{instead if name == 'kwargs' else ''}"
+                )
 
 
 def make(
@@ -47,6 +66,7 @@ def make(
     processes: bool = False,
     kwargs: dict[str, Any] | None = None,
     first_lane: int = 0,
+    step_timeout: float | None = None,
 ) -> Environment:
     """Lanes, or a compiled environment, from what a user named or passed.
 
@@ -58,28 +78,42 @@ def make(
             `CompiledEnvironment`, or `Lanes`.
         num_envs: how many copies to step together.
         processes: run Gymnasium copies in spawned worker processes.
-        kwargs: passed to the environment if it is made here from an id.
+        kwargs: arguments of the environment, or of the function that makes it.
         first_lane: the number of the first copy. The seeds follow from the numbers: copies 4 to 7
             of eight are the same wherever the others are.
+        step_timeout: seconds that a step or a reset may take; None for no limit.
 
     Raises:
         UserError: an id that is not known (with the nearest names), an extra that is missing (with
-            the command that installs it), or something that is not an environment.
+            the command that installs it), something that is not an environment, or arguments that
+            it does not take.
+        EnvironmentFailure: the environment could not be made.
     """
-    return _made(env, _How(num_envs, processes, kwargs or {}, first_lane))
+    how = _How(num_envs, processes, checked_kwargs(kwargs), first_lane, step_timeout)
+    return _made(env, how)
 
 
 @singledispatch
 def _made(env: Any, how: _How) -> Environment:
     """Kinds that are known by their methods, not by their type; no object is of two kinds."""
+    kind = type(env).__name__
     if isinstance(env, GymnaxLike):
+        how.refuse(f"the JAX-native object {kind}", instead=PARAMETERS)
         return adapted(env)
     if isinstance(env, CompiledEnvironment):
+        how.refuse(f"the JAX-native object {kind}", instead=BEFORE)
         return env
     if isinstance(env, LaneMethods):
+        how.refuse(f"{kind}, which steps its lanes itself", instead=BEFORE)
         lanes: Any = env
         return lanes
-    if callable(env):
+    if all(hasattr(env, name) for name in ("step_async", "step_wait", "num_envs")):
+        raise UserError(
+            f"{kind} looks like a vector environment of Stable-Baselines3, which does not tell "
+            "termination from truncation; pass a function that makes one Gymnasium environment, or "
+            "a vector environment of gymnasium.vector"
+        )
+    if callable(env) and not isinstance(env, Mapping):
         return _from_function(env, how)
     raise UserError(
         f"{env!r} is not an environment; pass an id, a function that makes a Gymnasium "
@@ -100,22 +134,36 @@ def _from_spec(env: EnvSpec, how: _How) -> Environment:
 
 @_made.register(VectorEnv)
 def _from_vector(env: VectorEnv, how: _How) -> Environment:
-    return GymnasiumLanes(env, owned=False, first_lane=how.first_lane)
+    how.refuse(f"the vector environment {type(env).__name__}", "kwargs", "processes")
+    copies = getattr(env.unwrapped, "envs", None)
+    if isinstance(copies, (list, tuple)):
+        refuse_shared(copies)
+    vector = with_masks_of_infos(env)
+    return GymnasiumLanes(
+        vector, owned=False, first_lane=how.first_lane, step_timeout=how.step_timeout
+    )
 
 
 @_made.register(gymnasium.Env)
 def _from_one(env: gymnasium.Env, how: _How) -> Environment:
-    if env.spec is None:
+    spec = spec_of(env)
+    if spec is None:
         raise UserError(
-            f"{env} is one environment, but {how.num_envs} copies are needed; pass a function that "
-            "makes one, or register it and pass its id"
+            f"{env!r} is one environment, but {how.num_envs} copies are needed; pass a function "
+            "that makes one, train(lambda: …), or register it and pass its id"
         )
-    return make_gymnasium(env.spec, **how._asdict())
+    return make_gymnasium(spec, **how._asdict())
 
 
 @_made.register(type)
 def _from_function(env: Any, how: _How) -> Environment:
-    vector = vectorise(env, how.num_envs, processes=how.processes)
+    check_arguments(env, how.kwargs)
+    vector = vectorise(
+        Making(env, how.kwargs),
+        how.num_envs,
+        processes=how.processes,
+        step_timeout=how.step_timeout,
+    )
     return GymnasiumLanes(vector, first_lane=how.first_lane)
 
 
@@ -126,6 +174,7 @@ def _with_parameters(env: tuple[Any, ...], how: _How) -> Environment:
             f"{env!r} is not an environment; a pair is read as an object with gymnax's functional "
             "interface and its parameters"
         )
+    how.refuse(f"the JAX-native object {type(env[0]).__name__}", instead=PARAMETERS)
     return adapted(*env)
 
 
@@ -159,12 +208,23 @@ def describe(env: Any) -> str | None:
     """
     if isinstance(env, str):
         return env
-    spec = env if isinstance(env, EnvSpec) else getattr(env, "spec", None)
+    spec = env if isinstance(env, EnvSpec) else spec_of(env)
     if isinstance(spec, EnvSpec) and not isinstance(env, VectorEnv):
         registered = gymnasium.registry.get(spec.id)
         if registered is not None and _essence(spec) == _essence(registered):
             return spec.id
     return None
+
+
+def spec_of(env: Any) -> EnvSpec | None:
+    """What makes an environment again, with its wrappers; None if nothing does."""
+    try:
+        spec = getattr(env, "spec", None)
+    except Exception:  # a wrapper of the user's own may not tell
+        return None
+    if not isinstance(spec, EnvSpec) or any(w.kwargs is None for w in spec.additional_wrappers):
+        return None
+    return spec
 
 
 def _essence(spec: EnvSpec) -> tuple[Any, ...]:

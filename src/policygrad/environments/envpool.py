@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from policygrad.core.errors import UserError
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
-from policygrad.environments.names import nearest, require_extra
+from policygrad.environments.names import nearest, refuse_what_steps_itself, require_extra
 from policygrad.spaces import observation_space_of, record_dtype
 
 
@@ -44,19 +44,21 @@ def make_envpool(
     processes: bool = False,
     kwargs: dict[str, Any] | None = None,
     first_lane: int = 0,
+    step_timeout: float | None = None,
 ) -> GymnasiumLanes:
     """B lanes of one EnvPool id, which cannot be brought back to where they were.
 
     Args:
         name: without the engine before it.
         num_envs: B.
-        processes: not used; a pool has its own threads.
+        processes, step_timeout: refused; a pool has its own threads, which nothing interrupts.
         kwargs: EnvPool's settings of the environment.
         first_lane: the number of the first lane; seeds follow from it.
 
     Raises:
         UserError: EnvPool is not installed, has no such id or does not take these settings.
     """
+    refuse_what_steps_itself(f"envpool/{name}", processes, step_timeout)
     require_extra("envpool", f"envpool/{name}")
     known = ids()
     if name not in known:
@@ -122,7 +124,8 @@ class Pool(VectorEnv):
         return self._pool.reset()
 
     def step(self, actions: Any) -> Any:
-        return self._pool.step(actions)
+        *row, _ = self._pool.step(actions)  # the infos are the engine's own counters
+        return *row, {}
 
     @property
     def compiles(self) -> bool:

@@ -1,16 +1,18 @@
 """Find and make environments by id: Gymnasium's, and those that a user's module registers."""
 
 import importlib
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from policygrad.core.errors import UserError
+from policygrad.environments.arguments import not_taken, takes
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
+from policygrad.environments.lane import called_to_make
 from policygrad.environments.names import nearest
+from policygrad.environments.vector_masks import with_masks_of_infos
 from policygrad.environments.vectorise import vectorise
 
 # Gymnasium's vector classes -> this library's version, whose copies can be reset one by one
@@ -18,6 +20,14 @@ OWN_COPIES = {
     "gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": (
         "policygrad.environments.cartpole:CartPoleCopies"
     )
+}
+# namespaces of well-known packages -> what to install, and what to import
+PACKAGES = {
+    "ALE": ("ale-py", "ale_py"),
+    "dm_control": ("shimmy[dm-control]", "shimmy"),
+    "minigrid": ("minigrid", "minigrid"),
+    "miniworld": ("miniworld", "miniworld"),
+    "highway": ("highway-env", "highway_env"),
 }
 EXTRAS = {"mujoco": "mujoco", "gymnax": "gymnax", "Box2D": "gymnasium[box2d]"}
 
@@ -29,12 +39,13 @@ def make_gymnasium(
     processes: bool = False,
     kwargs: dict[str, Any] | None = None,
     first_lane: int = 0,
+    step_timeout: float | None = None,
 ) -> GymnasiumLanes:
     """B copies of a registered environment.
 
     Args:
         name: an id; `module:Name-v0` if importing a module registers it; or an `EnvSpec`.
-        num_envs, processes, kwargs, first_lane: as `environments.make` takes them.
+        num_envs, processes, kwargs, first_lane, step_timeout: as `environments.make` takes them.
 
     Raises:
         UserError: an id that is not known, a package that is missing, or arguments that it does not
@@ -43,21 +54,60 @@ def make_gymnasium(
     spec, kwargs = name if isinstance(name, EnvSpec) else find_spec(name), kwargs or {}
     limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
     limit = None if limit == -1 else limit  # −1 means no limit in Gymnasium
-    try:
-        if spec.vector_entry_point is not None and not spec.additional_wrappers and not processes:
-            entry = OWN_COPIES.get(str(spec.vector_entry_point), spec.vector_entry_point)
-            ours = replace(spec, vector_entry_point=entry)
-            vector = gymnasium.make_vec(ours, num_envs, **kwargs)
-        else:
-            one = partial(gymnasium.make, spec, disable_env_checker=True, **kwargs)
-            vector = vectorise(one, num_envs, processes=processes)
-        return GymnasiumLanes(vector, limit, first_lane=first_lane)
-    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
-        raise UserError(missing_dependency(spec, error)) from error
-    except TypeError as error:
-        if not kwargs:
-            raise
-        raise UserError(f"{spec.id} does not take these arguments: {kwargs} ({error})") from error
+    if spec.vector_entry_point is not None and not spec.additional_wrappers and not processes:
+        entry = OWN_COPIES.get(str(spec.vector_entry_point), spec.vector_entry_point)
+        ours = replace(spec, vector_entry_point=entry)
+        vector = called_to_make(Registered(ours, kwargs, num_envs), f"{spec.id}")
+        if entry is spec.vector_entry_point:
+            vector = with_masks_of_infos(vector)
+        return GymnasiumLanes(vector, limit, first_lane=first_lane, step_timeout=step_timeout)
+    vector = vectorise(
+        Registered(spec, kwargs), num_envs, processes=processes, step_timeout=step_timeout
+    )
+    return GymnasiumLanes(vector, limit, first_lane=first_lane)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Makes what is registered, with errors for what a user can mend.
+
+    Attributes:
+        spec: what is registered.
+        kwargs: its arguments.
+        copies: how many to make by its vector entry point; None for one environment.
+    """
+
+    spec: EnvSpec
+    kwargs: dict[str, Any]
+    copies: int | None = None
+
+    @property
+    def __name__(self) -> str:  # for errors, as of a function
+        return self.spec.id
+
+    def __call__(self) -> Any:
+        try:
+            if self.copies is not None:
+                return gymnasium.make_vec(self.spec, self.copies, **self.kwargs)
+            return gymnasium.make(self.spec, disable_env_checker=True, **self.kwargs)
+        except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+            raise UserError(missing_dependency(self.spec, error)) from error
+        except TypeError as error:
+            lacking = "required" in str(error) and "argument" in str(error)
+            if not lacking and not (self.kwargs and "argument" in str(error)):
+                raise
+            raise UserError(not_taken(self.spec.id, self.kwargs, self._takes(error))) from error
+        except gymnasium.error.Error as error:
+            raise UserError(f"{self.spec.id} cannot be made: {error}") from error
+
+    def _takes(self, error: TypeError) -> str:
+        """The error, and what the environment's class takes."""
+        entry = self.spec.entry_point if self.copies is None else self.spec.vector_entry_point
+        try:
+            maker: Any = load_env_creator(entry) if isinstance(entry, str) else entry
+        except Exception:
+            return str(error)
+        return f"{error}; it takes {', '.join(takes(maker)) or 'none'}"
 
 
 def find_spec(name: str) -> EnvSpec:
@@ -69,16 +119,34 @@ def find_spec(name: str) -> EnvSpec:
         except (ImportError, TypeError, ValueError) as error:
             raise UserError(
                 f"cannot import {module!r} for environment {name!r} ({error}); is it installed, or "
-                "is its folder on PYTHONPATH?"
+                "is its folder the current one, or on PYTHONPATH?"
             ) from error
     try:
         return gymnasium.spec(name_in_module)
     except gymnasium.error.Error:
-        known = list(gymnasium.registry)
-        raise UserError(
-            f"unknown environment {name}{nearest(name_in_module, known)}; an environment of your "
-            "own is named module:Name-v0, if importing the module registers it"
-        ) from None
+        raise UserError(f"unknown environment {name}{_advice(name_in_module)}") from None
+
+
+def _advice(name: str) -> str:
+    """What to do about a name that is not registered."""
+    namespace, slash, _ = name.partition("/")
+    if slash and namespace in PACKAGES:
+        package, module = PACKAGES[namespace]
+        return (
+            f": it comes with the package {package}; pip install {package}, and name it "
+            f"{module}:{name}"
+        )
+    spaces = {known.namespace for known in gymnasium.registry.values()}
+    if slash and namespace not in spaces:
+        return (
+            f": {namespace!r} is neither an engine (gymnasium, envpool, gymnax) nor a namespace "
+            "that is registered; what a module registers is named module:Name-v0, and a JAX-native "
+            "environment is passed as an object (see docs/environments.md)"
+        )
+    return (
+        f"{nearest(name, list(gymnasium.registry))}; an environment of your own is named "
+        "module:Name-v0, if importing the module registers it"
+    )
 
 
 def missing_dependency(spec: EnvSpec, error: Exception) -> str:

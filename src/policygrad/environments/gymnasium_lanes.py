@@ -5,14 +5,20 @@ returns the true successors; afterwards `observations` is what the policy sees n
 the environment uses one step for resetting. That row is not a transition, and its `valid` is False.
 """
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from policygrad.core.errors import EnvironmentFailure, UserError
+from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
+from policygrad.environments.copies import OwnVector, overrun
+from policygrad.environments.deadline import Deadline, Overrun
+from policygrad.environments.infos import Infos, of_vector
 from policygrad.environments.lanes import LaneStep, owned, per_lane
+from policygrad.environments.reading import NotOfSpace, reader
 from policygrad.environments.replay import ReplayLog, bring_back
 from policygrad.spaces import action_space_of, observation_space_of
 
@@ -26,6 +32,8 @@ class GymnasiumLanes:
         owned: whether to close it with the lanes; otherwise the user closes it.
         replays: whether seeds and actions bring it back to where it was.
         first_lane: the number of the first of these lanes, if others step the lanes before it.
+        step_timeout: seconds that a step of all copies may take; None for no limit, or if `vector`
+            has one itself.
 
     Attributes:
         num_envs: B.
@@ -45,6 +53,7 @@ class GymnasiumLanes:
         owned: bool = True,
         replays: bool = True,
         first_lane: int = 0,
+        step_timeout: float | None = None,
     ) -> None:
         observation_space_of(vector.single_observation_space)  # raises if no policy supports it
         actions = action_space_of(vector.single_action_space)
@@ -59,6 +68,7 @@ class GymnasiumLanes:
         self._replays = replays
         self._first_lane = first_lane
         self._no_actions = jax.tree.map(lambda _: np.zeros((0,)), actions.example())
+        self._deadline = None if step_timeout is None else Deadline(step_timeout)
         self.observations: Any = None
         self.times = np.zeros(self.num_envs, np.int32)
 
@@ -95,15 +105,13 @@ class GymnasiumLanes:
         """One step of every lane, with actions `[B, ...]` of the action space."""
         self.log.record(actions)
         self._steps += 1
-        try:
-            observations, rewards, terminated, truncated, info = self.vector.step(actions)
-        except EnvironmentFailure:
-            raise
-        except Exception as error:
+        returned = self._called(f"at step {self._steps}", lambda: self.vector.step(actions))
+        if not isinstance(returned, tuple) or len(returned) != 5:
             raise EnvironmentFailure(
-                f"the environment raised {type(error).__name__} at step {self._steps} of "
-                f"{self.num_envs} environments: {error}"
-            ) from error
+                f"the {self.num_envs} environments returned {returned!r}; expected (observations, "
+                "rewards, terminated, truncated, infos)"
+            )
+        observations, rewards, terminated, truncated, info = returned
         terminated = per_lane("terminated", terminated, self.num_envs, bool)
         truncated = per_lane("truncated", truncated, self.num_envs, bool)
         successors = observations
@@ -115,16 +123,23 @@ class GymnasiumLanes:
             self._ended = ended
         elif ended.any():
             if self._mode == AutoresetMode.SAME_STEP:
-                successors = with_final_observations(owned(successors), info, ended)
+                successors = self._with_final(self._copied(successors), info, ended)
             else:
-                successors = owned(successors)  # the reset may write over them
+                successors = self._copied(successors)  # the reset may write over them
                 lanes = np.flatnonzero(ended)
                 seeds: list[int | None] = [None] * self.num_envs
                 for lane, seed in zip(lanes, self.log.begin_episodes(lanes), strict=True):
                     seeds[lane] = seed
                 self.reset_some(ended, seeds)
             self.times = np.where(ended, 0, self.times).astype(np.int32)
-        return LaneStep(successors, rewards, terminated & valid, truncated & valid, valid)
+        infos = self._infos(info, ended)
+        return LaneStep(successors, rewards, terminated & valid, truncated & valid, valid, infos)
+
+    def _infos(self, info: Any, ended: np.ndarray) -> Infos:
+        """The numbers of the infos of one step."""
+        if not info or isinstance(self.vector, OwnVector):
+            return info or {}
+        return of_vector(info, self.num_envs, ended)
 
     def reset_some(self, which: np.ndarray, seeds: list[int | None]) -> None:
         """Begin an episode in some lanes, by flags `[B]`, with these seeds."""
@@ -134,7 +149,7 @@ class GymnasiumLanes:
     def snapshot(self) -> dict[str, Any]:
         """What `restore` reads: the log, and where the lanes are."""
         return self.log.to_arrays() | {
-            "observations": owned(self.observations),
+            "observations": self._copied(self.observations),
             "times": self.times.copy(),
         }
 
@@ -151,43 +166,60 @@ class GymnasiumLanes:
         if not log.complete:
             return False
         bring_back(self, log)
-        same = jax.tree.map(np.array_equal, owned(self.observations), snapshot["observations"])
+        same = jax.tree.map(
+            np.array_equal, self._copied(self.observations), snapshot["observations"]
+        )
         return all(jax.tree.leaves(same)) and np.array_equal(self.times, snapshot["times"])
 
     def _reset(self, **kwargs: Any) -> Any:
-        try:
-            observations, _ = self.vector.reset(**kwargs)
-        except EnvironmentFailure:
-            raise
-        except Exception as error:
+        returned = self._called("in reset", lambda: self.vector.reset(**kwargs))
+        if not isinstance(returned, tuple) or len(returned) != 2:
             raise EnvironmentFailure(
-                f"the environment raised {type(error).__name__} in reset: {error}"
-            ) from error
+                f"reset of the {self.num_envs} environments returned {returned!r}; expected "
+                "(observations, infos)"
+            )
+        return returned[0]
+
+    def _with_final(self, observations: Any, info: dict, ended: np.ndarray) -> Any:
+        """SAME_STEP: the observations, with the final ones of the info in lanes that were reset."""
+        final = info.get("final_obs", info.get("final_observation"))
+        if final is None:
+            raise UserError(
+                "the vector environment resets in the same step but its info has no 'final_obs', "
+                "so that the successors of truncated steps are lost; use another autoreset mode"
+            )
+        read = reader(self.observation_space)
+        for lane in np.flatnonzero(ended):
+            try:
+                read.place(read.read(final[lane]), observations, lane)
+            except NotOfSpace as error:
+                raise EnvironmentFailure(
+                    f"environment {lane} returned {error} (in final_obs of its info)"
+                ) from None
         return observations
+
+    def _copied(self, observations: Any) -> Any:
+        return owned(observations, self.observation_space, self.num_envs)
+
+    def _called(self, where: str, call: Callable[[], Any]) -> Any:
+        try:
+            with self._deadline or contextlib.nullcontext():
+                return call()
+        except PolicygradError:
+            raise
+        except Overrun:
+            assert self._deadline is not None
+            raise overrun(range(self.num_envs), self._deadline.seconds, where) from None
+        except (Exception, SystemExit) as error:
+            raise EnvironmentFailure(
+                f"the environment raised {type(error).__name__} {where} of {self.num_envs} "
+                f"environments: {error}"
+            ) from error
 
     def close(self) -> None:
         """Release the environments and their worker processes, unless they are the user's."""
         if self._owned:
             self.vector.close()
-
-
-def with_final_observations(observations: Any, info: dict, ended: np.ndarray) -> Any:
-    """SAME_STEP: the observations, with the final ones of the info in lanes that were reset."""
-    final = info.get("final_obs", info.get("final_observation"))
-    if final is None:
-        raise UserError(
-            "the vector environment resets in the same step but its info has no 'final_obs', so "
-            "that the successors of truncated steps are lost; use another autoreset mode"
-        )
-    rows = [final[i] for i in np.flatnonzero(ended)]
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-
-    def put(array: np.ndarray, values: np.ndarray) -> np.ndarray:
-        array = array.copy()
-        array[ended] = values
-        return array
-
-    return jax.tree.map(put, observations, stacked)
 
 
 def autoreset_mode(vector: VectorEnv) -> AutoresetMode:

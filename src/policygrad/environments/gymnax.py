@@ -1,5 +1,6 @@
 """Environments with gymnax's functional interface, as `CompiledEnvironment`s."""
 
+import dataclasses
 import inspect
 import json
 from functools import lru_cache
@@ -12,7 +13,8 @@ from gymnasium import spaces
 from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad.core.errors import UnsupportedSpaceError, UserError
-from policygrad.environments.names import nearest, require_extra
+from policygrad.environments.arguments import not_taken, takes
+from policygrad.environments.names import nearest, refuse_what_steps_itself, require_extra
 from policygrad.environments.protocol import ById, Step
 from policygrad.spaces import action_space_of, observation_space_of
 
@@ -35,18 +37,21 @@ def make_gymnax(
     processes: bool = False,
     kwargs: dict[str, Any] | None = None,
     first_lane: int = 0,
+    step_timeout: float | None = None,
 ) -> "GymnaxEnvironment":
     """The environment of a gymnax id: one object for each id and arguments, so that runs in a
     process share compiled programs.
 
     Args:
         name: without the engine before it.
-        num_envs, processes, first_lane: not used; one pure function serves all copies.
-        kwargs: passed to `gymnax.make`.
+        num_envs, first_lane: not used; one pure function serves all copies.
+        processes, step_timeout: refused; compiled code makes the steps.
+        kwargs: fields of its parameters to replace, or arguments of its constructor.
 
     Raises:
         UserError: gymnax is not installed, has no such id, or does not take these arguments.
     """
+    refuse_what_steps_itself(f"gymnax/{name}", processes, step_timeout)
     gymnax = require_extra("gymnax", f"gymnax/{name}")
     known = list(gymnax.registered_envs)
     if name not in known:
@@ -54,24 +59,56 @@ def make_gymnax(
     try:
         text = json.dumps(kwargs or {}, sort_keys=True)
     except TypeError:  # for example an array: a new object every time
-        text = None
-    try:
-        if text is None:
-            return GymnaxEnvironment(*gymnax.make(name, **(kwargs or {})))
-        return _made(name, text)
-    except TypeError as error:
-        if not kwargs:
-            raise
-        raise UserError(
-            f"gymnax/{name} does not take these arguments: {kwargs} ({error})"
-        ) from error
+        return _of_id(name, kwargs or {})
+    return _made(name, text)
 
 
 @lru_cache
 def _made(name: str, kwargs: str) -> "GymnaxEnvironment":
+    return _of_id(name, json.loads(kwargs))
+
+
+def _of_id(name: str, kwargs: dict[str, Any]) -> "GymnaxEnvironment":
+    """A gymnax environment; arguments are fields of its parameters, or of its constructor."""
     import gymnax
 
-    return GymnaxEnvironment(*gymnax.make(name, **json.loads(kwargs)))
+    fields = _fields(gymnax.make(name)[1])
+    others = {k: v for k, v in kwargs.items() if k not in fields}
+    try:
+        environment, params = gymnax.make(name, **others)
+    except TypeError as error:
+        known = sorted({*fields, *takes(type(gymnax.make(name)[0]))})
+        near = nearest(next(iter(others)), known) if others else ""
+        raise UserError(
+            not_taken(f"gymnax/{name}", others, f"it takes {', '.join(known)}{near}")
+        ) from error
+    replaced = {k: _like(k, kwargs[k], fields[k]) for k in kwargs if k in fields}
+    if replaced:
+        params = dataclasses.replace(params, **replaced)
+    return GymnaxEnvironment(environment, params)
+
+
+def _fields(params: Any) -> dict[str, Any]:
+    """The fields of an environment's parameters and their values."""
+    if not dataclasses.is_dataclass(params):
+        return {}
+    return {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
+
+
+def _like(name: str, value: Any, default: Any) -> Any:
+    """A parameter in the type of its default; UserError if it cannot be."""
+    if isinstance(default, (bool, str)) or default is None:
+        fits = default is None or isinstance(value, type(default))
+    else:
+        array = np.asarray(value)
+        fits = array.dtype.kind in "iuf" and (
+            np.asarray(default).dtype.kind == "f" or np.all(array == np.floor(array))
+        )
+        if fits and isinstance(default, (int, float)) and array.ndim == 0:
+            value = type(default)(value)
+    if not fits:
+        raise UserError(f"the parameter {name} must be like {default!r}, got {value!r}")
+    return value
 
 
 def adapted(environment: GymnaxLike, params: Any = None) -> "GymnaxEnvironment":

@@ -11,6 +11,10 @@ from gymnasium import spaces
 from jaxtyping import PyTree
 
 from policygrad.core.errors import EnvironmentFailure
+from policygrad.environments.infos import Infos
+from policygrad.environments.reading import NotOfSpace, reader
+
+NONE: Infos = {}
 
 
 class LaneStep(NamedTuple):
@@ -23,6 +27,8 @@ class LaneStep(NamedTuple):
         truncated: `[B]`, the episode was cut off although the task goes on.
         valid: `[B]`, False if a lane used the step to reset itself, which is not a transition; True
             if no lane ever does.
+        infos: name -> (values `[B]`, flags `[B]` of the lanes that have it): numbers beside the
+            reward, such as a success or a part of the reward.
     """
 
     successors: Any
@@ -30,6 +36,7 @@ class LaneStep(NamedTuple):
     terminated: Any
     truncated: Any
     valid: Any = True
+    infos: Infos = NONE
 
 
 @runtime_checkable
@@ -85,34 +92,37 @@ class Restorable(Protocol):
         ...
 
 
-def owned(observations: Any) -> Any:
-    """A copy of batched observations, with floats of at most 32 bits.
+def owned(observations: Any, space: spaces.Space, num_envs: int) -> Any:
+    """A checked copy of the observations of B lanes, in the types that a record holds.
 
     The copy is needed because an environment may overwrite its arrays in the next step.
+
+    Raises:
+        EnvironmentFailure: another structure or shape than the space has, or values that do not fit
+            in the types of a record.
     """
-    if isinstance(observations, dict):
-        return {k: owned(v) for k, v in observations.items()}
-    if isinstance(observations, tuple):
-        return tuple(owned(v) for v in observations)
-    kept = observations.dtype  # whole numbers of 64 bits stay: their space decides
-    return np.array(observations, np.float32 if kept == np.float64 else kept)
+    try:
+        return reader(space).copy(observations, num_envs)
+    except NotOfSpace as error:
+        raise EnvironmentFailure(f"the environments returned {error}") from None
 
 
-def owned_step(step: LaneStep, num_envs: int) -> LaneStep:
+def owned_step(step: LaneStep, space: spaces.Space, num_envs: int) -> LaneStep:
     """A checked copy of the result of one step of B lanes.
 
     Raises:
-        EnvironmentFailure: rewards that are not numbers, flags that are not truth values, or either
-            in another shape than `[B]`.
+        EnvironmentFailure: observations that are not of the space; rewards that are not numbers,
+            flags that are not truth values, or either in another shape than `[B]`.
     """
     return LaneStep(
-        owned(step.successors),
+        owned(step.successors, space, num_envs),
         per_lane("rewards", step.rewards, num_envs, np.float32),
         per_lane("terminated", step.terminated, num_envs, bool),
         per_lane("truncated", step.truncated, num_envs, bool),
         np.ones(num_envs, bool)
         if step.valid is True
         else per_lane("valid", step.valid, num_envs, bool),
+        step.infos,
     )
 
 

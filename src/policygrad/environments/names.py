@@ -25,3 +25,13 @@ def nearest(name: str, known: list[str], prefix: str = "") -> str:
     if not close:
         return ""
     return ", did you mean " + " or ".join(prefix + by_lower[c] for c in close) + "?"
+
+
+def refuse_what_steps_itself(name: str, processes: bool, step_timeout: float | None) -> None:
+    """Raise UserError for settings of Gymnasium's steps, where another engine makes the steps."""
+    asked = "--processes" if processes else f"--step-timeout {step_timeout}"
+    if processes or step_timeout is not None:
+        raise UserError(
+            f"{asked} is for environments that Gymnasium steps, and {name} is not one; leave it "
+            "out, or name the environment gymnasium/…, if Gymnasium has it"
+        )

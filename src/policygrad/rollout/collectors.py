@@ -6,7 +6,7 @@ on the key and on its number. It does not depend on the process that steps the l
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -56,6 +56,18 @@ class Collector(Protocol):
     def restore(self, snapshot: PyTree) -> bool:
         """Bring the environments back; False if they begin fresh episodes instead."""
         return self.whole_episodes  # which begin afresh in every batch
+
+    def infos(self) -> dict[str, float]:
+        """Metrics of the numbers in the environments' infos, by name: means over the episodes that
+        ended last."""
+        return {}
+
+    def infos_state(self) -> dict[str, Any]:
+        """Plain data from which `restore_infos` brings those numbers back."""
+        return {}
+
+    def restore_infos(self, state: dict[str, Any]) -> None:
+        """Go on from what `infos_state` returned; called before `restore`."""
 
     def close(self) -> None:
         """Release the environments."""

@@ -1,5 +1,6 @@
 """Engines open an id, or an object, as a source of steps."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,6 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from policygrad.core.errors import UserError
 from policygrad.core.usual import longest_episode
+from policygrad.environments.arguments import checked_kwargs
 from policygrad.environments.catalogue import MAKERS, Environment, make
 from policygrad.environments.envpool import Pool
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
@@ -77,6 +79,7 @@ def open_source(
     processes: bool = False,
     kwargs: dict[str, Any] | None = None,
     first_lane: int = 0,
+    step_timeout: float | None = None,
 ) -> Source:
     """The source of batches from what a user named or passed.
 
@@ -84,29 +87,68 @@ def open_source(
         env: as `environments.make` takes it, or a `Source`.
         num_envs: lanes to step together; an environment with its own number keeps it.
         engine: opens `env`, which must then be an id; None for the engine that the id names.
-        processes, kwargs, first_lane: as for `environments.make`.
+        processes, kwargs, first_lane, step_timeout: as for `environments.make`.
 
     Raises:
         UserError: an id that is not known, or something that is not an environment.
     """
+    kwargs = checked_kwargs(kwargs)
+    asked = {"env_kwargs": kwargs, "processes": processes, "step_timeout": step_timeout}
+    given = {name: value for name, value in asked.items() if value not in ({}, False, None)}
     if engine is not None:
-        if not isinstance(env, str):
-            raise UserError(f"an engine opens an environment by its id, got {env!r}")
-        if isinstance(engine, type) or not callable(getattr(engine, "open", None)):
-            raise UserError(f"engine={engine!r} must be an object with open(id, num_envs, …)")
-        source = engine.open(env, num_envs, processes=processes, kwargs=kwargs)
-        missing = [name for name in READ_OF_A_SOURCE if not hasattr(source, name)]
-        if missing:
-            raise UserError(
-                f"{type(engine).__name__}.open must return a Source, got {type(source).__name__} "
-                f"without {', '.join(missing)}; for lanes in NumPy, return "
-                "policygrad.rollout.HostSource(lanes)"
-            )
-        return source
+        return _opened(engine, env, num_envs, given)
     if isinstance(env, Source):
+        if given:
+            name, value = next(iter(given.items()))
+            raise UserError(
+                f"{name}={value!r} is not read by {type(env).__name__}, a source that is open "
+                "already; leave it out, and give it where you make the source"
+            )
         return env
-    made = make(env, num_envs, processes=processes, kwargs=kwargs, first_lane=first_lane)
+    made = make(
+        env, num_envs, processes=processes, kwargs=kwargs, first_lane=first_lane,
+        step_timeout=step_timeout,
+    )  # fmt: skip
     return source_of(made, num_envs, first_lane)
+
+
+def _opened(engine: Engine, env: Any, num_envs: int, given: dict[str, Any]) -> Source:
+    """What an engine of the user's own opens.
+
+    Args:
+        engine: the engine.
+        env: the id.
+        num_envs: lanes to step together.
+        given: the other arguments of `open_source` that were given, by name.
+    """
+    name = type(engine).__name__
+    if not isinstance(env, str):
+        raise UserError(f"an engine opens an environment by its id, got {env!r}")
+    if isinstance(engine, type) or not callable(getattr(engine, "open", None)):
+        raise UserError(f"engine={engine!r} must be an object with open(id, num_envs, …)")
+    if "step_timeout" in given:
+        raise UserError(
+            f"step_timeout={given['step_timeout']!r} is not read by {name}, which steps its "
+            "environments itself; leave it out"
+        )
+    arguments = {
+        "processes": given.get("processes", False),
+        "kwargs": given.get("env_kwargs", {}),
+    }
+    try:
+        inspect.signature(engine.open).bind(env, num_envs, **arguments)
+    except TypeError as error:
+        raise UserError(
+            f"{name}.open must take (env_id, num_envs, *, processes=False, kwargs=None): {error}"
+        ) from None
+    source = engine.open(env, num_envs, **arguments)
+    missing = [name for name in READ_OF_A_SOURCE if not hasattr(source, name)]
+    if missing:
+        raise UserError(
+            f"{name}.open must return a Source, got {type(source).__name__} without "
+            f"{', '.join(missing)}; for lanes in NumPy, return policygrad.rollout.HostSource(lanes)"
+        )
+    return source
 
 
 def source_of(environment: Environment, num_envs: int, first_lane: int = 0) -> Source:

@@ -13,10 +13,13 @@ from policygrad.environments.replay import episode_seed
 from policygrad.rollout.acting import cut_slots
 from policygrad.rollout.actor import Draw
 from policygrad.rollout.episodes import padded_length
+from policygrad.rollout.info_tally import InfoTally
 from policygrad.spaces import ActionSpace, Space, action_space_of, observation_space_of
 
 
-def collect_segment(lanes: Lanes, draw: Draw, steps: int, carry: PyTree = ()) -> Trajectories:
+def collect_segment(
+    lanes: Lanes, draw: Draw, steps: int, carry: PyTree = (), tally: InfoTally | None = None
+) -> Trajectories:
     """T steps of B lanes, which go on from the segment before.
 
     Args:
@@ -24,6 +27,7 @@ def collect_segment(lanes: Lanes, draw: Draw, steps: int, carry: PyTree = ()) ->
         draw: actions and log-probabilities of one row.
         steps: T.
         carry: pytree of `[B, ...]`, of a policy with memory before the first row.
+        tally: takes the numbers of the infos.
     """
     spaces = LaneSpaces.of(lanes)
     rows, cuts = [], _Cuts(lanes.num_envs, cut_slots(steps, lanes.time_limit))
@@ -33,7 +37,9 @@ def collect_segment(lanes: Lanes, draw: Draw, steps: int, carry: PyTree = ()) ->
         cut = (row.step.truncated & ~row.step.terminated) | last
         if cut.any():
             cuts.take(np.flatnonzero(cut), row.step.successors, row.times + 1)
-        rows.append((row.observations, row.actions, *row.step[1:], row.times, row.log_probs))
+        if tally is not None:
+            tally.add(row.step.infos, row.step.valid, row.step.terminated | row.step.truncated)
+        rows.append((row.observations, row.actions, *row.step[1:5], row.times, row.log_probs))
     observations, actions, rewards, terminated, truncated, valid, times, log_probs = stack(rows)
     cut_observations, cut_times = cuts.stacked()
     rewards: Any = np.where(valid, rewards, np.float32(0))
@@ -94,10 +100,11 @@ def step_lanes(lanes: Lanes, spaces: LaneSpaces, draw: Draw, t: int) -> HostRow:
     Raises:
         EnvironmentFailure: the environment raised, or did not return a step of B lanes.
     """
-    observations = spaces.observations.record(owned(lanes.observations))
+    seen, count = lanes.observation_space, lanes.num_envs
+    observations = spaces.observations.record(owned(lanes.observations, seen, count))
     times = np.array(lanes.times, np.int32)
     actions, log_probs = jax.tree.map(np.array, draw(t, observations, times))
-    step = owned_step(lanes.step(spaces.actions.to_environment(actions)), lanes.num_envs)
+    step = owned_step(lanes.step(spaces.actions.to_environment(actions)), seen, count)
     step = step._replace(successors=spaces.observations.record(step.successors))
     return HostRow(observations, times, actions, log_probs, step)
 
@@ -195,13 +202,21 @@ def run_episodes(
 
 
 def collect_episodes(
-    lanes: Lanes, draw: Draw, seed: int, *, episodes: int, max_steps: int, carry: PyTree = ()
+    lanes: Lanes,
+    draw: Draw,
+    seed: int,
+    *,
+    episodes: int,
+    max_steps: int,
+    carry: PyTree = (),
+    tally: InfoTally | None = None,
 ) -> tuple[Trajectories, np.ndarray]:
     """The record of `run_episodes`, one column an episode, and `[N]` flags of unfinished ones.
 
     Args:
         lanes, draw, seed, episodes, max_steps: as for `run_episodes`.
         carry: pytree of `[N, ...]`, of a policy with memory at the start of an episode.
+        tally: takes the numbers of the infos.
     """
     rows, used, column, time, finals = [], [], [], [], []
     unfinished = np.zeros(episodes, bool)
@@ -213,6 +228,8 @@ def collect_episodes(
         column.append(episode[used[-1]])
         time.append(times[used[-1]])
         last = ended | capped
+        if tally is not None:
+            tally.add(row.step.infos, used[-1], last)
         if last.any():  # other successors are the next observations; only these are kept
             kept = jax.tree.map(lambda x, last=last: x[last], row.step.successors)
             finals.append((episode[last], kept))

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from policygrad.core.errors import NonFiniteError
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.lanes import Lanes, Restorable
 from policygrad.environments.replay import episode_seed
@@ -13,7 +14,8 @@ from policygrad.policies.meeting import Policy, initial_carry
 from policygrad.rollout import host
 from policygrad.rollout.actor import Actor
 from policygrad.rollout.collectors import Collector, require_finished, require_no_episodes, seed_of
-from policygrad.rollout.play import Played, finite_lanes
+from policygrad.rollout.info_tally import InfoTally
+from policygrad.rollout.play import Played
 
 
 class HostSource:
@@ -65,14 +67,21 @@ class HostSource:
         act_key, environment_key = jax.random.split(key)
         actor = Actor(policy, self.num_envs, self._first_lane)
         draw = actor.chooser(policy) if greedy else actor.sampler(policy, act_key)
-        played = Played(np.zeros(episodes), np.zeros(episodes, np.int64), np.zeros(episodes, bool))
+        infos: dict[str, np.ndarray] = {}
+        played = Played(
+            np.zeros(episodes), np.zeros(episodes, np.int64), np.zeros(episodes, bool), infos
+        )
         for row, episode, _, _, capped in host.run_episodes(
             self.lanes, draw, seed_of(environment_key), episodes=episodes, max_steps=max_steps
         ):
             current = episode >= 0
-            finite = np.broadcast_to(finite_lanes(row.observations), current.shape)
-            rewards = np.where(finite, row.step.rewards, np.nan)
-            played.returns[episode[current]] += rewards[current]
+            _check_finite(row, current)
+            for name, (values, present) in row.step.infos.items():
+                if name not in infos:
+                    infos[name] = np.full(episodes, np.nan)
+                taken = current & present
+                infos[name][episode[taken]] = values[taken]
+            played.returns[episode[current]] += row.step.rewards[current]
             played.lengths[episode[current]] += 1
             played.unfinished[episode[capped]] = True
         return played
@@ -80,6 +89,23 @@ class HostSource:
     def close(self) -> None:
         """Release the environments."""
         self.lanes.close()
+
+
+def _check_finite(row: host.HostRow, current: np.ndarray) -> None:
+    """NonFiniteError for an observation or a reward of these lanes that is NaN or infinite."""
+    named = [("observation", leaf) for leaf in jax.tree.leaves(row.observations)]
+    for kind, values in (*named, ("reward", row.step.rewards)):
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            continue
+        entries = values.reshape(len(values), -1)
+        wrong = ~np.isfinite(entries) & current[:, None]
+        if wrong.any():
+            lane = np.flatnonzero(wrong.any(axis=1))[0]
+            raise NonFiniteError(
+                f"{entries[lane][wrong[lane]][0]} in the {kind} of environment {lane} at step "
+                f"{int(row.times[lane])} of its episode, in evaluation",
+                kind,
+            )
 
 
 class HostSegments(Collector):
@@ -92,6 +118,7 @@ class HostSegments(Collector):
     ) -> None:
         self._environments, self._steps, self._seed, self._made = lanes, steps, seed, 0
         self._actor = Actor(policy, lanes.num_envs, first_lane)
+        self._tally = InfoTally(lanes.num_envs)
         lanes.start(seed)
 
     def collect(
@@ -100,7 +127,7 @@ class HostSegments(Collector):
         require_no_episodes(episodes)
         draw, carry = self._actor.sampler(policy, key), self._actor.carry
         self._made += self._steps
-        return host.collect_segment(self._environments, draw, self._steps, carry)
+        return host.collect_segment(self._environments, draw, self._steps, carry, self._tally)
 
     def snapshot(self) -> Any:
         lanes = self._environments
@@ -116,7 +143,17 @@ class HostSegments(Collector):
         if isinstance(lanes, Restorable) and lanes.restore(snapshot["lanes"]):
             return True
         lanes.start(episode_seed(self._seed, 1, self._made))
+        self._tally.begin()
         return False
+
+    def infos(self) -> dict[str, float]:
+        return self._tally.means()
+
+    def infos_state(self) -> dict[str, Any]:
+        return self._tally.state()
+
+    def restore_infos(self, state: dict[str, Any]) -> None:
+        self._tally.restore(state)
 
     def close(self) -> None:
         self._environments.close()
@@ -144,12 +181,14 @@ class HostEpisodes(Collector):
         self._environments, self._episodes, self._max_steps = lanes, episodes, max_steps
         self._actor = Actor(policy, lanes.num_envs, first_lane)
         self._keep_unfinished = keep_unfinished
+        self._tally = InfoTally(lanes.num_envs)
 
     def collect(
         self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None
     ) -> Trajectories:
         act_key, environment_key = jax.random.split(key)
         count = episodes or self._episodes
+        self._tally.begin()
         record, unfinished = host.collect_episodes(
             self._environments,
             self._actor.sampler(policy, act_key),
@@ -157,10 +196,20 @@ class HostEpisodes(Collector):
             episodes=count,
             max_steps=self._max_steps,
             carry=initial_carry(policy, count),
+            tally=self._tally,
         )
         if not self._keep_unfinished:
             require_finished(unfinished, self._max_steps)
         return record
+
+    def infos(self) -> dict[str, float]:
+        return self._tally.means()
+
+    def infos_state(self) -> dict[str, Any]:
+        return self._tally.state()
+
+    def restore_infos(self, state: dict[str, Any]) -> None:
+        self._tally.restore(state)
 
     def close(self) -> None:
         self._environments.close()

@@ -4,7 +4,8 @@ Its caller says what is kept; `rollout.episodes` keeps records.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -28,11 +29,14 @@ class Played(NamedTuple):
             acted on, or a reward, was not finite.
         lengths: `[N]`, steps.
         unfinished: `[N]`, episodes that were stopped at the cap on steps.
+        infos: name -> `[N]`, the last number of that name in each episode's infos; NaN where there
+            was none.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
     unfinished: np.ndarray
+    infos: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class EpisodeStep(NamedTuple):

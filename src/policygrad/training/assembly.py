@@ -164,6 +164,7 @@ def assemble(
         engine=task.engine,
         processes=config.processes,
         kwargs=task.env_kwargs,
+        step_timeout=config.step_timeout,
     )
     config = _in_environment(config, source)
     keys = RunKeys.of(config.seed)
@@ -215,6 +216,11 @@ def _in_environment(config: TrainConfig, source: Source) -> TrainConfig:
     """The configuration with the number of lanes that the environment has, if it has its own
     number, and with batches of segments that are a multiple of it."""
     num_envs = source.num_envs
+    if config.num_envs not in (num_envs, TrainConfig.num_envs):  # so it was asked for
+        raise UserError(
+            f"--num-envs {config.num_envs} was given, and the environment that was passed steps "
+            f"{num_envs} together; leave it out"
+        )
     if config.whole_episodes:
         return replace(config, num_envs=num_envs)
     steps = config.steps_per_batch

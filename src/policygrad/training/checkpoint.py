@@ -63,6 +63,7 @@ def save(assembly: Assembly, progress: Progress, directory: RunDirectory) -> Non
     for prefix, tree in _trees(progress, assembly.collector.snapshot()).items():
         arrays |= storage.to_arrays(tree, prefix)
     data |= {"env_steps": progress.env_steps, "seconds": progress.seconds}
+    data["infos"] = assembly.collector.infos_state()
     keep = assembly.config.keep_checkpoints
     directory.save_checkpoint(progress.env_steps, arrays, data, keep)
 
@@ -145,6 +146,11 @@ def _restored(
     found = {name: read(x, name, name != "environments") for name, x in likes.items()}
     learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
     tally = found["episodes"]
+    if data.get("infos"):  # checkpoints of earlier versions have none
+        try:
+            assembly.collector.restore_infos(data["infos"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{stem}.json: its infos cannot be read ({error!r})") from error
     exactly = assembly.collector.restore(found["environments"])
     if not exactly:  # fresh episodes must not continue the sums of old ones
         tally = tally.forget_running()

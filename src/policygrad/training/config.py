@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from policygrad.core.errors import UserError
 from policygrad.core.reflection import settings_of
-from policygrad.core.settings import Count, In, NonNegative, check_setting, chosen
+from policygrad.core.settings import Count, In, NonNegative, Positive, check_setting, chosen
 from policygrad.core.usual import BATCH_STEPS
 from policygrad.training.built_in import (
     ALGORITHMS,
@@ -57,6 +57,9 @@ class BatchSettings:
     the environment's time limit, or 10000 if it has none."""
     processes: bool = False
     """Step Gymnasium environments in spawned worker processes."""
+    step_timeout: Positive | None = None
+    """Seconds that a step or a reset of a Gymnasium environment may take; a longer one ends the run
+    with an error that names the environment. Default: no limit."""
     processors: Count | None = None
     """Number of parts that a batch is cut into, one for each processor. With another number,
     results round differently. Default: as many as there are processors, fewer for small batches."""

@@ -62,10 +62,12 @@ class PendingUpdate(NamedTuple):
     Attributes:
         report: of the update, still without the results of the refit.
         refit: the refit that is running.
+        infos: metrics of the environments' infos, as they were when the batch was collected.
     """
 
     report: UpdateReport
     refit: Future
+    infos: dict[str, float]
 
 
 @dataclass
@@ -282,7 +284,8 @@ class Training:
         refit = for_another_thread(
             lambda: jax.block_until_ready(refit_once(learner, state.learner.estimator, request))
         )
-        self.pending = PendingUpdate(report, worker.submit(refit))
+        infos = self.assembly.collector.infos()
+        self.pending = PendingUpdate(report, worker.submit(refit), infos)
         self.time_spent(update=time.perf_counter() - started)
 
     def _settle(self) -> None:
@@ -292,13 +295,13 @@ class Training:
         started = time.perf_counter()
         refitted = self.pending.refit.result()
         report = jax.device_get(self.pending.report.completed(refitted))
-        self.pending = None
+        infos, self.pending = self.pending.infos, None
         if first_unsound([report]) is not None:
             self._refuse(report, None, update=self.progress.updates - 1)
         self.progress.state = self.progress.state.refitted(refitted.estimator)
         now = time.perf_counter()
         self.time_spent(wait_for_refit=now - started)
-        self.record([report], now - self.recorder.newest)
+        self.record([report], now - self.recorder.newest, infos)
 
     def _refuse(
         self, report: UpdateReport, trajectories: Trajectories | None, update: int | None = None
@@ -322,11 +325,18 @@ class Training:
         kept = self.directory.newest_checkpoint()
         return NonFiniteError(f"{error}; the last good checkpoint is {kept}", error.kind)
 
-    def record(self, reports: list[UpdateReport], seconds: float) -> None:
+    def record(
+        self, reports: list[UpdateReport], seconds: float, infos: Metrics | None = None
+    ) -> None:
         """Show the newest updates to the callbacks, and record them.
 
         The state is that after the last of them, whatever a callback does. So all are counted
         before the first is shown, and all are written.
+
+        Args:
+            reports: of the updates.
+            seconds: that they took.
+            infos: metrics of the environments' infos, as they were when the batch was collected.
         """
         progress, config, rows = self.progress, self.assembly.config, []
         first = progress.updates - len(reports) + 1
@@ -336,7 +346,7 @@ class Training:
             row = metrics_of(number, report, progress.env_steps, seconds / len(reports))
             if config.monitors(number):
                 row |= noise_of(report, progress.batch)
-            rows.append(row | {"seconds": progress.seconds})
+            rows.append(row | (infos or {}) | {"seconds": progress.seconds})
         try:
             for row in rows:
                 self._tell(row)

@@ -1,0 +1,180 @@
+"""Copies of an environment in this process, as a Gymnasium vector environment."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from gymnasium import Env
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, iterate
+
+from policygrad.core.errors import EnvironmentFailure, UserError
+from policygrad.environments.deadline import Deadline, Overrun
+from policygrad.environments.infos import together
+from policygrad.environments.lane import Lane, SpacePair
+from policygrad.environments.reading import reader
+
+Take = Callable[[int, Any], None]  # is called with a lane and with what it returned
+
+
+class OwnVector(VectorEnv):
+    """B environments that never reset themselves; every lane is reset alone, with its own seed.
+
+    What `step` returns is valid until the next step. Its infos are `environments.infos.Infos`.
+    """
+
+    def __init__(self, spaces: SpacePair, num_envs: int) -> None:
+        self.metadata = {"autoreset_mode": AutoresetMode.DISABLED}
+        self.num_envs = num_envs
+        self.single_observation_space, self.single_action_space = spaces
+        self.observation_space = batch_space(spaces[0], num_envs)
+        self.action_space = batch_space(spaces[1], num_envs)
+        self._reader = reader(spaces[0])
+        self._rows = self._reader.zeros(num_envs)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
+        """Reset the lanes of `options["reset_mask"]`, or all; seed: a list of one a lane."""
+        which = (options or {}).get("reset_mask")
+        lanes = range(self.num_envs) if which is None else np.flatnonzero(which)
+        seeds = {int(i): None if seed is None else int(seed[i]) for i in lanes}
+        self._reset_lanes(seeds, lambda lane, row: self._reader.place(row, self._rows, lane))
+        return self._rows, {}
+
+    def step(self, actions: Any) -> Any:
+        rewards = np.zeros(self.num_envs)
+        terminated, truncated = np.zeros((2, self.num_envs), bool)
+        numbers = []
+        place, rows = self._reader.place, self._rows
+
+        def take(lane: int, row: Any) -> None:
+            observation, rewards[lane], terminated[lane], truncated[lane], found = row
+            place(observation, rows, lane)
+            if found:
+                numbers.append((lane, found))
+
+        self._step_lanes(iterate(self.action_space, actions), take)
+        return rows, rewards, terminated, truncated, together(numbers, self.num_envs)
+
+    def _reset_lanes(self, seeds: dict[int, int | None], take: Take) -> None:
+        """Reset these lanes, and hand on what `Lane.reset` returned."""
+        raise NotImplementedError
+
+    def _step_lanes(self, actions: Iterable[Any], take: Take) -> None:
+        """Step every lane, and hand on what `Lane.step` returned."""
+        raise NotImplementedError
+
+
+class Copies(OwnVector):
+    """B environments stepped one after the other.
+
+    Args:
+        make: makes one.
+        num_envs: B.
+        step_timeout: seconds after which a step or a reset is interrupted; None for no limit.
+
+    Raises:
+        UserError: `make` makes no environment, or the same object again.
+    """
+
+    def __init__(
+        self, make: Callable[[], Any], num_envs: int, step_timeout: float | None = None
+    ) -> None:
+        self._deadline = None if step_timeout is None else Deadline(step_timeout)
+        self._lanes: list[Lane] = []
+        try:
+            with self._limited() as begin:
+                for number in range(num_envs):
+                    begin(number)
+                    first = self._lanes[0].spaces if self._lanes else None
+                    self._lanes.append(Lane(make, number, first))
+            refuse_shared([lane.env for lane in self._lanes])
+        except BaseException:
+            self.close_extras()
+            raise
+        super().__init__(self._lanes[0].spaces, num_envs)
+
+    @property
+    def envs(self) -> list[Any]:
+        """The environments."""
+        return [lane.env for lane in self._lanes]
+
+    def _reset_lanes(self, seeds: dict[int, int | None], take: Take) -> None:
+        with self._limited() as begin:
+            for lane, seed in seeds.items():
+                begin(lane)
+                take(lane, self._lanes[lane].reset(seed))
+
+    def _step_lanes(self, actions: Iterable[Any], take: Take) -> None:
+        if self._deadline is None:
+            for number, (lane, action) in enumerate(zip(self._lanes, actions, strict=True)):
+                take(number, lane.step(action))
+            return
+        with self._limited() as begin:
+            for number, action in enumerate(actions):
+                begin(number)
+                take(number, self._lanes[number].step(action))
+
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[Callable[[int], None]]:
+        """Interrupt a lane that takes too long; yields what says which lane begins."""
+        deadline, running = self._deadline, 0
+
+        def begin(lane: int) -> None:
+            nonlocal running
+            running = lane
+            if deadline is not None:
+                deadline.begin()
+
+        try:
+            with deadline or contextlib.nullcontext():
+                yield begin
+        except Overrun:
+            assert deadline is not None
+            raise overrun([running], deadline.seconds, self._where(running)) from None
+
+    def _where(self, lane: int) -> str:
+        return self._lanes[lane].where if lane < len(self._lanes) else "while it was made"
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close all; what one raises is a warning, and does not keep the others open."""
+        for lane in self._lanes:
+            failure = lane.close()
+            if failure is not None:
+                warnings.warn(failure, RuntimeWarning, stacklevel=2)
+        self._lanes = []
+
+
+def overrun(lanes: Iterable[int], seconds: float, where: str) -> EnvironmentFailure:
+    """The error for environments that take too long."""
+    numbers = ", ".join(map(str, lanes))
+    return EnvironmentFailure(
+        f"environment {numbers} did not return within {seconds:g} s {where} (the limit is "
+        "--step-timeout)"
+    )
+
+
+def refuse_shared(environments: Iterable[Any]) -> None:
+    """Raise UserError if two lanes step one object, also behind wrappers of their own."""
+    owner: dict[int, int] = {}
+    for lane, env in enumerate(environments):
+        for part in parts_of(env):
+            if owner.setdefault(id(part), lane) != lane:
+                raise UserError(
+                    f"environments {owner[id(part)]} and {lane} are one object, {part!r}, so that "
+                    "an episode of one would end inside an episode of the other; make a new one in "
+                    "every call: train(lambda: MyEnv())"
+                )
+
+
+def parts_of(env: Any) -> list[Any]:
+    """An environment and all that it wraps, whatever the attributes are called."""
+    found, waiting = {}, [env]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in found:
+            continue
+        found[id(part)] = part
+        waiting += [x for x in getattr(part, "__dict__", {}).values() if isinstance(x, Env)]
+    return list(found.values())

@@ -1,0 +1,55 @@
+"""A time limit for code in this process that may hang: an interval timer interrupts it."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from policygrad.core.errors import UserError
+
+
+class Overrun(BaseException):
+    """The time is up. Not an Exception, so that an environment's own handlers let it through."""
+
+
+class Deadline:
+    """While it is entered, Overrun is raised `seconds` after the newest `begin`.
+
+    Code that never returns to Python's interpreter cannot be interrupted in this way.
+
+    Raises:
+        UserError: not on the main thread, or on a platform without interval timers.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        main = threading.current_thread() is threading.main_thread()
+        if not main or not hasattr(signal, "setitimer"):
+            why = "outside of the main thread" if not main else "on this platform"
+            raise UserError(
+                f"--step-timeout {seconds:g} cannot interrupt a step of this process {why}; add "
+                "--processes (processes=True)"
+            )
+        self.seconds = seconds
+        self._before: Any = None
+
+    def begin(self) -> None:
+        """Begin to measure anew. It is repeated, for code that catches everything and goes on."""
+        signal.setitimer(signal.ITIMER_REAL, self.seconds, self.seconds)
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGALRM, _overrun)
+        self.begin()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+
+
+def _overrun(signum: int, frame: FrameType | None) -> None:
+    raise Overrun

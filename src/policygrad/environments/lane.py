@@ -1,0 +1,243 @@
+"""One environment of a lane: what it hands over is checked, and its errors say where they arose."""
+
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
+from policygrad.environments import masks
+from policygrad.environments.arguments import name_of
+from policygrad.environments.infos import numbers_of
+from policygrad.environments.reading import NotOfSpace, flag_of, reader, reward_of
+from policygrad.spaces import action_space_of
+
+API = "see docs/environments.md and https://gymnasium.farama.org/api/env/"
+SpacePair = tuple[gymnasium.Space, gymnasium.Space]
+
+
+class Lane:
+    """One environment.
+
+    A mask of actions that it gives in `info`, or by a method, becomes a part of its observations.
+    The first reset, with the seed 0, is for looking whether there is one.
+
+    Args:
+        make: makes the environment.
+        number: of the lane, for errors.
+        first: the observation and action space of the first lane; None if this is the first.
+
+    Attributes:
+        env: the environment.
+        spaces: of its observations and actions.
+
+    Raises:
+        UserError: what was made is no environment, or one that does not fit.
+        EnvironmentFailure: it could not be made.
+    """
+
+    def __init__(
+        self, make: Callable[[], Any], number: int, first: SpacePair | None = None
+    ) -> None:
+        self._number, self._step, self._episode = number, 0, 0
+        self.env = called_to_make(make, f"environment {number}")
+        refuse_what_is_no_environment(self.env, make)
+        observations, actions = _declared_spaces(self.env)
+        action_space_of(actions)
+        self._method: Callable[[], Any] | None = None
+        self._flags = 0
+        if self._has_masks(observations, actions, first):
+            self._flags = masks.flags_needed(actions)
+            observations = masks.with_mask_space(observations, self._flags)
+        self.spaces: SpacePair = first or (observations, actions)
+        self._reader = reader(self.spaces[0])
+        kinds = "observation", "action"
+        for kind, ours, theirs in zip(kinds, (observations, actions), self.spaces, strict=True):
+            if ours != theirs:
+                raise UserError(
+                    f"the {kind} space of environment {number} is {ours}, that of environment 0 is "
+                    f"{theirs}; all environments of a run must have the same"
+                )
+
+    def reset(self, seed: int | None) -> Any:
+        """The first observation of an episode, checked (see `reading`)."""
+        self._step, self._episode = 0, self._episode + 1
+        returned = self._called("reset", lambda: self.env.reset(seed=seed))
+        pair = isinstance(returned, tuple) and len(returned) == 2
+        if not pair or not isinstance(returned[1], (Mapping, type(None))):
+            raise self._wrong(f"{_count(returned)}; expected (observation, info), {API}")
+        observation, info = returned
+        return self._observation(observation, info, ended=False)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, float]]:
+        """One step: observation, reward, terminated, truncated and the numbers of the info, all
+        checked."""
+        self._step += 1
+        returned = self._called("step", lambda: self.env.step(action))
+        if not isinstance(returned, tuple) or len(returned) != 5:
+            raise self._wrong(
+                f"{_count(returned)}; expected (observation, reward, terminated, truncated, info) "
+                f"(gym before 0.26 had one flag, done, in place of two), {API}"
+            )
+        observation, reward, terminated, truncated, info = returned
+        try:
+            reward = reward_of(reward)
+            terminated = flag_of("terminated", terminated)
+            truncated = flag_of("truncated", truncated)
+        except NotOfSpace as error:
+            raise self._wrong(str(error)) from None
+        observation = self._observation(observation, info, ended=terminated or truncated)
+        if not info:
+            return observation, reward, terminated, truncated, {}
+        if not isinstance(info, Mapping):
+            raise self._wrong(f"info {info!r}, expected a dict")
+        return observation, reward, terminated, truncated, numbers_of(info)
+
+    def close(self) -> str | None:
+        """Close the environment; returns what it raised, in words."""
+        try:
+            close = getattr(self.env, "close", None)
+            if callable(close):
+                close()
+        except (Exception, SystemExit) as error:
+            return f"environment {self._number} raised {_named(error)} in close"
+        return None
+
+    def _has_masks(self, observations: Any, actions: Any, first: SpacePair | None) -> bool:
+        """Whether the environment gives masks beside its observations."""
+        if masks.holds_mask(observations):
+            return False
+        self._method = masks.by_method(self.env)
+        if self._method is not None:
+            return True
+        if first is not None:  # the first lane has looked
+            return masks.holds_mask(first[0])
+        if isinstance(actions, gymnasium.spaces.Box):
+            return False  # a mask in its info is refused when it comes
+        try:
+            returned = self.env.reset(seed=0)
+        except (Exception, SystemExit):
+            return False  # it is raised again, with its place, when the lanes are started
+        return isinstance(returned, tuple) and masks.in_info(returned[-1]) is not None
+
+    def _observation(self, observation: Any, info: Any, *, ended: bool) -> Any:
+        try:
+            if self._flags:
+                observation = masks.with_mask(observation, self._mask(info, ended=ended))
+            elif self._step == 0 and not ended and masks.in_info(info) is not None:
+                self._refuse_late_mask()
+            return self._reader.read(observation)
+        except NotOfSpace as error:
+            raise self._wrong(str(error)) from None
+
+    def _mask(self, info: Any, *, ended: bool) -> np.ndarray:
+        mask = masks.in_info(info)
+        if mask is None and self._method is not None and not ended:
+            mask = self._called("the mask", self._method)
+        if mask is None and ended:  # there is no action to take
+            return np.ones(self._flags, np.int8)
+        if mask is None:
+            raise NotOfSpace(
+                "an info without 'action_mask', which the info of its first reset had; give it "
+                "with every observation"
+            )
+        return masks.read_mask(mask, self._flags)
+
+    def _refuse_late_mask(self) -> None:
+        """A mask in an info where none was expected."""
+        if masks.holds_mask(self.spaces[0]):
+            return  # the observation has it too
+        masks.flags_needed(self.spaces[1])
+        raise NotOfSpace(
+            "an info with 'action_mask', which the info of its first reset did not have; give it "
+            "with every observation"
+        )
+
+    def _called(self, what: str, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except PolicygradError:
+            raise
+        except (Exception, SystemExit) as error:
+            hint = ""
+            if what == "reset" and isinstance(error, TypeError) and "'seed'" in str(error):
+                hint = "; reset must take a seed: def reset(self, *, seed=None, options=None)"
+            raise EnvironmentFailure(
+                f"environment {self._number} raised {type(error).__name__} {self.where}: "
+                f"{error}{hint}\n"
+                f"{''.join(traceback.format_exception(error))}",
+            ) from error
+
+    def _wrong(self, what: str) -> EnvironmentFailure:
+        return EnvironmentFailure(f"environment {self._number} returned {what} ({self.where})")
+
+    @property
+    def where(self) -> str:
+        """At which step of which of its episodes the environment is, in words."""
+        at = "reset" if self._step == 0 else f"step {self._step}"
+        return f"at {at} of its episode {self._episode}"
+
+
+def called_to_make(make: Callable[[], Any], what: str) -> Any:
+    """What a function makes; EnvironmentFailure if it raises."""
+    try:
+        return make()
+    except PolicygradError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EnvironmentFailure(
+            f"{what} raised {_named(error)} when it was made\n"
+            f"{''.join(traceback.format_exception(error))}"
+        ) from error
+
+
+def refuse_what_is_no_environment(env: Any, make: Any) -> None:
+    """Raise UserError unless a function made one environment.
+
+    Args:
+        env: what it made.
+        make: the function, named in errors.
+    """
+    name = name_of(make)
+    if isinstance(env, VectorEnv):
+        raise UserError(
+            f"{name} made a vector environment of {env.num_envs}, {type(env).__name__}, where one "
+            "environment is expected; pass the vector environment itself, or a function that makes "
+            "one environment"
+        )
+    missing = [m for m in ("reset", "step") if not callable(getattr(env, m, None))]
+    if missing:
+        lacks = "; does it lack a return?" if env is None else f", which has no {missing[0]}"
+        raise UserError(f"{name} made {env!r}, which is not an environment{lacks}")
+
+
+def _declared_spaces(env: Any) -> SpacePair:
+    found = []
+    for name in ("observation_space", "action_space"):
+        space, kind = getattr(env, name, None), type(env).__name__
+        if isinstance(env, gymnasium.Env):
+            kind = type(env.unwrapped).__name__
+        if space is None:
+            raise UserError(
+                f"{kind} has no {name}; set it in the class or in __init__, before the first reset"
+            )
+        if not isinstance(space, gymnasium.Space):
+            raise UserError(
+                f"the {name} of {kind} is {space!r} ({type(space).__module__}), not one of "
+                "gymnasium.spaces"
+            )
+        found.append(space)
+    return found[0], found[1]
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _count(returned: Any) -> str:
+    if isinstance(returned, tuple):
+        return f"{len(returned)} values"
+    return f"one value of type {type(returned).__name__}"
