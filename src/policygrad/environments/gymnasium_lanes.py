@@ -191,7 +191,7 @@ class GymnasiumLanes:
         read = reader(self.observation_space)
         for lane in np.flatnonzero(ended):
             try:
-                read.place(read.read(final[lane]), observations, lane)
+                read.place(read.read(final[lane]), observations, int(lane))
             except NotOfSpace as error:
                 raise EnvironmentFailure(
                     f"environment {lane} returned {error} (in final_obs of its info)"

@@ -206,7 +206,7 @@ def plain_number(value: Any) -> float | None:
     if isinstance(value, (Real, Decimal, np.bool_)):
         with contextlib.suppress(OverflowError, ValueError):
             return float(value)
-        return math.inf if value > 0 else -math.inf
+        return math.inf if value > 0 else -math.inf  # pyright: ignore[reportOperatorIssue]
     if value is None or isinstance(value, (str, bytes)):
         return None
     try:

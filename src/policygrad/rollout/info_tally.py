@@ -52,7 +52,7 @@ class InfoTally:
                 self.repeated.add(name)
         if ended.any():
             for lane in np.flatnonzero(ended):
-                self.ended.append(self._episode(lane))
+                self.ended.append(self._episode(int(lane)))
             self.begin(ended)
 
     def begin(self, which: np.ndarray | None = None) -> None:

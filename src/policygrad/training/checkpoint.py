@@ -147,10 +147,7 @@ def _restored(
     learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
     tally = found["episodes"]
     if data.get("infos"):  # checkpoints of earlier versions have none
-        try:
-            assembly.collector.restore_infos(data["infos"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{stem}.json: its infos cannot be read ({error!r})") from error
+        assembly.collector.restore_infos(data["infos"])
     exactly = assembly.collector.restore(found["environments"])
     if not exactly:  # fresh episodes must not continue the sums of old ones
         tally = tally.forget_running()
