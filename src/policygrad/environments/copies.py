@@ -14,7 +14,7 @@ from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.environments.deadline import Deadline, Overrun
 from policygrad.environments.infos import together
 from policygrad.environments.lane import Lane, SpacePair
-from policygrad.environments.reading import reader
+from policygrad.environments.reading import Leaf, reader
 
 Take = Callable[[int, Any], None]  # is called with a lane and with what it returned
 
@@ -46,11 +46,14 @@ class OwnVector(VectorEnv):
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros((2, self.num_envs), bool)
         numbers = []
-        place, rows = self._reader.place, self._rows
+        place, rows, is_array = self._reader.place, self._rows, isinstance(self._reader, Leaf)
 
         def take(lane: int, row: Any) -> None:
             observation, rewards[lane], terminated[lane], truncated[lane], found = row
-            place(observation, rows, lane)
+            if is_array:
+                rows[lane] = observation
+            else:
+                place(observation, rows, lane)
             if found:
                 numbers.append((lane, found))
 

@@ -5,7 +5,6 @@ returns the true successors; afterwards `observations` is what the policy sees n
 the environment uses one step for resetting. That row is not a transition, and its `valid` is False.
 """
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -203,7 +202,9 @@ class GymnasiumLanes:
 
     def _called(self, where: str, call: Callable[[], Any]) -> Any:
         try:
-            with self._deadline or contextlib.nullcontext():
+            if self._deadline is None:
+                return call()
+            with self._deadline:
                 return call()
         except PolicygradError:
             raise

@@ -16,6 +16,7 @@ from policygrad.environments.reading import NotOfSpace, flag_of, reader, reward_
 from policygrad.spaces import action_space_of
 
 API = "see docs/environments.md and https://gymnasium.farama.org/api/env/"
+SEEDS = "; reset must take a seed: def reset(self, *, seed=None, options=None)"
 SpacePair = tuple[gymnasium.Space, gymnasium.Space]
 
 
@@ -65,18 +66,36 @@ class Lane:
     def reset(self, seed: int | None) -> Any:
         """The first observation of an episode, checked (see `reading`)."""
         self._step, self._episode = 0, self._episode + 1
-        returned = self._called("reset", lambda: self.env.reset(seed=seed))
+        try:
+            returned = self.env.reset(seed=seed)
+        except PolicygradError:
+            raise
+        except (Exception, SystemExit) as error:
+            takes_none = isinstance(error, TypeError) and "'seed'" in str(error)
+            raise self._raised(error, SEEDS if takes_none else "") from error
         pair = isinstance(returned, tuple) and len(returned) == 2
         if not pair or not isinstance(returned[1], (Mapping, type(None))):
             raise self._wrong(f"{_count(returned)}; expected (observation, info), {API}")
         observation, info = returned
-        return self._observation(observation, info, ended=False)
+        try:
+            if self._flags:
+                observation = masks.with_mask(observation, self._mask(info, ended=False))
+            elif masks.in_info(info) is not None:
+                self._refuse_late_mask()
+            return self._reader.read(observation)
+        except NotOfSpace as error:
+            raise self._wrong(str(error)) from None
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, float]]:
         """One step: observation, reward, terminated, truncated and the numbers of the info, all
         checked."""
         self._step += 1
-        returned = self._called("step", lambda: self.env.step(action))
+        try:
+            returned = self.env.step(action)
+        except PolicygradError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._raised(error) from error
         if not isinstance(returned, tuple) or len(returned) != 5:
             raise self._wrong(
                 f"{_count(returned)}; expected (observation, reward, terminated, truncated, info) "
@@ -84,12 +103,18 @@ class Lane:
             )
         observation, reward, terminated, truncated, info = returned
         try:
-            reward = reward_of(reward)
-            terminated = flag_of("terminated", terminated)
-            truncated = flag_of("truncated", truncated)
+            if type(reward) is not float:
+                reward = reward_of(reward)
+            if terminated is not False:
+                terminated = flag_of("terminated", terminated)
+            if truncated is not False:
+                truncated = flag_of("truncated", truncated)
+            if self._flags:
+                mask = self._mask(info, ended=terminated or truncated)
+                observation = masks.with_mask(observation, mask)
+            observation = self._reader.read(observation)
         except NotOfSpace as error:
             raise self._wrong(str(error)) from None
-        observation = self._observation(observation, info, ended=terminated or truncated)
         if not info:
             return observation, reward, terminated, truncated, {}
         if not isinstance(info, Mapping):
@@ -123,20 +148,13 @@ class Lane:
             return False  # it is raised again, with its place, when the lanes are started
         return isinstance(returned, tuple) and masks.in_info(returned[-1]) is not None
 
-    def _observation(self, observation: Any, info: Any, *, ended: bool) -> Any:
-        try:
-            if self._flags:
-                observation = masks.with_mask(observation, self._mask(info, ended=ended))
-            elif self._step == 0 and not ended and masks.in_info(info) is not None:
-                self._refuse_late_mask()
-            return self._reader.read(observation)
-        except NotOfSpace as error:
-            raise self._wrong(str(error)) from None
-
     def _mask(self, info: Any, *, ended: bool) -> np.ndarray:
         mask = masks.in_info(info)
         if mask is None and self._method is not None and not ended:
-            mask = self._called("the mask", self._method)
+            try:
+                mask = self._method()
+            except (Exception, SystemExit) as error:
+                raise self._raised(error) from error
         if mask is None and ended:  # there is no action to take
             return np.ones(self._flags, np.int8)
         if mask is None:
@@ -156,20 +174,11 @@ class Lane:
             "with every observation"
         )
 
-    def _called(self, what: str, call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except PolicygradError:
-            raise
-        except (Exception, SystemExit) as error:
-            hint = ""
-            if what == "reset" and isinstance(error, TypeError) and "'seed'" in str(error):
-                hint = "; reset must take a seed: def reset(self, *, seed=None, options=None)"
-            raise EnvironmentFailure(
-                f"environment {self._number} raised {type(error).__name__} {self.where}: "
-                f"{error}{hint}\n"
-                f"{''.join(traceback.format_exception(error))}",
-            ) from error
+    def _raised(self, error: BaseException, hint: str = "") -> EnvironmentFailure:
+        return EnvironmentFailure(
+            f"environment {self._number} raised {type(error).__name__} {self.where}: "
+            f"{error}{hint}\n{''.join(traceback.format_exception(error))}"
+        )
 
     def _wrong(self, what: str) -> EnvironmentFailure:
         return EnvironmentFailure(f"environment {self._number} returned {what} ({self.where})")

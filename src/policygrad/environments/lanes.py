@@ -137,4 +137,7 @@ def per_lane(name: str, values: Any, num_envs: int, dtype: type) -> np.ndarray:
             f"the environments gave {name} of shape {array.shape} and type {array.dtype}; "
             f"expected {expected} of each of {num_envs} environments: {array}"
         )
-    return np.array(array, dtype)
+    if dtype is bool or array.dtype.kind != "f":
+        return np.array(array, dtype)
+    with np.errstate(over="ignore"):  # training refuses infinite rewards, by lane and step
+        return np.array(array, dtype)

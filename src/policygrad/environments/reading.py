@@ -12,7 +12,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from policygrad.environments.protocol import ById
 from policygrad.spaces import observation_space_of
 
 
@@ -43,7 +42,7 @@ class Leaf:
     def read(self, value: Any, lanes: tuple[int, ...] = ()) -> np.ndarray:
         """`[*lanes, *shape]`, checked; not always a copy, nor always of the record's type yet."""
         array = value if type(value) is np.ndarray else self._array(value)
-        if array.shape != (*lanes, *self.shape):
+        if array.shape != (lanes + self.shape if lanes else self.shape):
             raise NotOfSpace(
                 f"{self.name} of shape {array.shape}, expected {(*lanes, *self.shape)}"
             )
@@ -149,15 +148,18 @@ class Parts:
 Node = Leaf | Parts
 
 
+_READERS: dict[int, tuple[gymnasium.Space, Node]] = {}  # by the id of a space that is kept
+
+
 def reader(space: gymnasium.Space) -> Node:
-    """What reads the observations of a space; the same one for the same object."""
-    return _reader(ById(space))
-
-
-@lru_cache(maxsize=64)
-def _reader(space: ById) -> Node:
-    observation_space_of(space.value)  # raises if no policy supports it
-    return _node(space.value, "observation")
+    """What reads the observations of a space; it is made once for each object."""
+    known = _READERS.get(id(space))
+    if known is None:
+        observation_space_of(space)  # raises if no policy supports it
+        if len(_READERS) >= 64:
+            _READERS.clear()
+        known = _READERS[id(space)] = space, _node(space, "observation")
+    return known[1]
 
 
 def _node(space: Any, name: str) -> Node:
@@ -221,7 +223,7 @@ def plain_number(value: Any) -> float | None:
 
 def reward_of(value: Any) -> float:
     """The reward of one step; NotOfSpace if it is not one real number."""
-    if type(value) is float:
+    if type(value) is np.float64:
         return value
     number = plain_number(value)
     if number is None:
