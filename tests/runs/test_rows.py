@@ -78,7 +78,9 @@ def test_what_lies_behind_the_checkpoint_is_dropped_damaged_or_not(tmp_path):
     rows = [GOOD | {"update": n, "env_steps": 32 * n} for n in (1, 2, 3)]
     lines = [json.dumps(row).encode() for row in rows]
     path.write_bytes(b"\n".join([*lines[:2], b"\0\0\0", lines[2]]) + b"\n")
-    assert MetricsFile(path, keep_until_update=2).kept == rows[:2]
+    file = MetricsFile(path, keep_until_update=2)
+    file.close()
+    assert file.kept == rows[:2]
     assert read_rows(path) == rows[:2]
 
 
