@@ -68,7 +68,7 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
     stem = find(user_path(path))
     tensors, description = storage.pair(stem)
     arrays, data = storage.load(stem)
-    with storage.rebuilding(description):
+    with storage.rebuilding(description, "describes no policy"):
         _check_sizes(data, sum(x.size for x in arrays.values()), description)
         spaces_of = [space_from_json(data[name]).to_gymnasium() for name in SPACES]
         if like is None and data["network"] is not None:

@@ -117,7 +117,7 @@ def restore(assembly: Assembly, directory: RunDirectory, at: Path | None = None)
     with _naming_others(directory, folder):
         stem = folder / "state"
         arrays, data = storage.load(stem)
-        with storage.rebuilding(storage.pair(stem)[1]):
+        with storage.rebuilding(storage.pair(stem)[1], "holds no state of this run"):
             return _restored(assembly, fresh, folder, arrays, data)
 
 
