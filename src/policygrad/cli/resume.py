@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
         return tyro.cli(_without_run, args=argv, prog="policygrad resume", description=DESCRIPTION)
     from policygrad.runs import RunDirectory
 
-    directory = RunDirectory.open(user_path(run))
+    directory, _ = RunDirectory.open_at(user_path(run))
     prepare_jax()
     from policygrad.cli.options import Argument, flags_in, parse_arguments, setting_argument
     from policygrad.training.changes import cannot_change, changeable, listed

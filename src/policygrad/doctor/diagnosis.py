@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from policygrad.core.errors import NonFiniteError, UserError
+from policygrad.core.shell import user_path
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
@@ -148,7 +149,7 @@ def examine(
     _check(episodes, seed, objects)
     free_compiled_code()
     say = say or _silent
-    subject = Subject.of(Path(run), {**objects, "env": env})
+    subject = Subject.of(user_path(run), {**objects, "env": env})
     found, agent = subject.recorded(), subject.agent()
     if isinstance(agent, str):
         return noted(found, agent)

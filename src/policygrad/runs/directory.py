@@ -18,7 +18,6 @@ import contextlib
 import json
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ import numpy as np
 from policygrad.core.errors import RunError, UserError, WriteError
 from policygrad.core.failures import Failure
 from policygrad.core.plain import to_json
+from policygrad.core.shell import command
 from policygrad.runs import lock, storage
 from policygrad.runs.rows import read_rows
 
@@ -121,7 +121,7 @@ class RunDirectory:
     @property
     def resume_command(self) -> str:
         """What continues the run, ready to be pasted."""
-        return f"policygrad resume {shlex.quote(str(self.path))}"
+        return command("resume", self.path)
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[None]:

@@ -1,7 +1,6 @@
 """The loop: collect a batch, update, record, and from time to time save."""
 
 import contextlib
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from jaxtyping import PRNGKeyArray
 
 from policygrad import environments
 from policygrad.core.errors import NonFiniteError, WriteError
+from policygrad.core.shell import command
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import for_another_thread
 from policygrad.devices.sharing import as_one_device
@@ -495,8 +495,7 @@ def _try_to_draw(path: Path) -> None:
         with contextlib.suppress(Exception):
             print(
                 f"policygrad: the learning curve could not be drawn ({type(error).__name__}: "
-                f"{error}). The run is saved; draw it with: policygrad plot "
-                f"{shlex.quote(str(path))}",
+                f"{error}). The run is saved; draw it with: {command('plot', path)}",
                 file=sys.stderr,
             )
 
