@@ -30,6 +30,7 @@ NAMES = {
     "Trajectories": "core.trajectories",
     "diagnose": "doctor",
     "evaluate": "evaluation",
+    "export": "exporting",
     "load": "runs.policy_files",
     "network_policy": "policies",
     "resume": "training.entry",

@@ -82,6 +82,11 @@ class RunningStatistics(NamedTuple):
 Flag = bool | tuple[bool, ...]  # of an array as a whole, or of each entry of a vector
 
 
+def deviation(variance: Array) -> Array:
+    """What deviations from the mean are divided by: the standard deviation, and never zero."""
+    return jnp.sqrt(variance + 1e-8)
+
+
 class ObservationNormaliser(eqx.Module):
     """Raw observation -> normalised arrays, or one vector. Put one in front of any network.
 
@@ -139,7 +144,7 @@ class ObservationNormaliser(eqx.Module):
         def one(x: Array, mean: Array, variance: Array, flag: Flag) -> Array:
             if not _any(flag):
                 return x
-            z = jnp.clip((x - mean) / jnp.sqrt(variance + 1e-8), -self.clip, self.clip)
+            z = jnp.clip((x - mean) / deviation(variance), -self.clip, self.clip)
             return z if flag is True else jnp.where(np.array(flag), z, x)
 
         of_leaves = zip(leaves, means, variances, self.normalised, strict=True)

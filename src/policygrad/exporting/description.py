@@ -1,0 +1,189 @@
+"""What a policy computes, as plain data and arrays: every format of an export is made from it."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from policygrad.core.errors import UserError
+from policygrad.policies import MLP, Agent, NetworkPolicy, ObservationNormaliser
+from policygrad.policies.normaliser import deviation
+from policygrad.spaces import (
+    ACTION_MASK,
+    Box,
+    Dict,
+    Discrete,
+    MultiBinary,
+    MultiDiscrete,
+    ObservationEncoder,
+    Space,
+    Tuple,
+    observation_space_of,
+)
+
+Tree = dict[str, Any]
+Arrays = dict[str, np.ndarray]
+
+ACTIVATIONS = {jnp.tanh: "tanh", jax.nn.relu: "relu"}
+ELSEWHERE = (
+    "export knows the policies that network_policy makes of fully connected layers. Translate this "
+    "one in Python by jax2onnx, or by jax.export for a machine with JAX"
+)
+
+
+class Description(NamedTuple):
+    """A policy without JAX.
+
+    Attributes:
+        data: `observation` and `action` are trees: a Dict or Tuple has `parts`. A part of an
+            observation has kind measurements, choices or mask; a part of an action has kind
+            categorical, bernoulli or gaussian, and names the network's `outputs` that it reads.
+            `layers` is the number of layers, `activation` stands between them.
+        arrays: `mean`, `scale` and `limit`, `[f]`, normalise the features; `weight_i` `[out, in]`
+            and `bias_i` are the layers; `NAME/log_std`, and the middle, half range and bounds of
+            the actions, `[*shape]`, belong to the Gaussian part NAME.
+    """
+
+    data: Tree
+    arrays: Arrays
+
+
+def describe(agent: Agent) -> Description:
+    """The description of an agent's policy.
+
+    Raises:
+        UserError: the policy is not one that this library made of fully connected layers.
+    """
+    policy, space = agent.policy, observation_space_of(agent.observation_space)
+    _check(policy, space)
+    observation = _observation(space, "observation")
+    action, of_action = _action(policy, policy.action_space, "action", _mask(observation))
+    data = {
+        "observation": observation,
+        "action": action,
+        "layers": len(policy.network.weights),
+        "activation": ACTIVATIONS[policy.network.activation],
+    }
+    arrays = _normalisation(policy.normaliser, space) | _layers(policy.network) | of_action
+    return Description(data, arrays)
+
+
+def _check(policy: Any, space: Space) -> None:
+    if type(policy) is not NetworkPolicy:
+        kind = f"{type(policy).__module__}.{type(policy).__qualname__}"
+        raise UserError(f"cannot export a policy of the class {kind}: {ELSEWHERE}")
+    network, normaliser = policy.network, policy.normaliser
+    if type(network) is not MLP or network.activation not in ACTIVATIONS:
+        raise UserError(f"cannot export a network of {policy.architecture}: {ELSEWHERE}")
+    encoder = ObservationEncoder(space)
+    if type(normaliser) is not ObservationNormaliser or normaliser.encode != encoder:
+        raise UserError(f"cannot export a policy with an encoder of its own: {ELSEWHERE}")
+
+
+# ----- observations
+
+
+def _observation(space: Space, name: str) -> Tree:
+    """The tree of an observation space."""
+    match space:
+        case Dict(items=items):
+            parts = {key: _observation(part, _below(name, key)) for key, part in items}
+            if ACTION_MASK in parts:
+                parts[ACTION_MASK]["kind"] = "mask"
+            return {"kind": "Dict", "parts": parts}
+        case Tuple(spaces=spaces):
+            parts = [_observation(part, _below(name, str(i))) for i, part in enumerate(spaces)]
+            return {"kind": "Tuple", "parts": parts}
+        case Discrete() | MultiDiscrete():
+            return {"kind": "choices", "name": name, **_choices(space)}
+        case Box() | MultiBinary():
+            return {"kind": "measurements", "name": name, **_array(space)}
+    raise TypeError(f"no description of {space}")
+
+
+def _mask(observation: Tree) -> str | None:
+    """The name of the part that is the mask of actions."""
+    if observation["kind"] != "Dict":
+        return None
+    return observation["parts"].get(ACTION_MASK, {}).get("name")
+
+
+def _choices(space: Discrete | MultiDiscrete) -> Tree:
+    """Shape, type, and for each choice how many values it has and which is the first."""
+    if isinstance(space, Discrete):
+        return {"shape": [], "dtype": space.dtype, "sizes": [space.n], "starts": [space.start]}
+    sizes, starts = (np.array(x).ravel().tolist() for x in (space.nvec, space.start))
+    return {
+        "shape": list(space.sizes.shape), "dtype": space.dtype, "sizes": sizes, "starts": starts
+    }  # fmt: skip
+
+
+def _array(space: Box | MultiBinary) -> Tree:
+    dtype = space.dtype if isinstance(space, Box) else "int8"
+    return {"shape": list(space.shape), "dtype": dtype}
+
+
+def _below(name: str, key: str) -> str:
+    """The name of an entry, escaped as in RFC 6901, so that no two names are alike."""
+    return f"{name}/{key.replace('~', '~0').replace('/', '~1')}"
+
+
+# ----- between them
+
+
+def _normalisation(normaliser: ObservationNormaliser, space: Space) -> Arrays:
+    """Mean, scale and limit of every feature; 0, 1 and infinity where it passes unchanged."""
+    features, structure = jax.tree.flatten(jax.eval_shape(normaliser.encode, space.example()))
+    _, mean, variance = normaliser.statistics.value
+    means, variances = structure.flatten_up_to(mean), structure.flatten_up_to(variance)
+    columns = [np.zeros((3, 0))]
+    for x, mean, variance, flag in zip(
+        features, means, variances, normaliser.normalised, strict=True
+    ):
+        size = math.prod(x.shape)
+        passing = np.stack([np.zeros(size), np.ones(size), np.full(size, np.inf)])
+        if mean is not None:
+            limit = np.full(size, normaliser.clip)
+            normalised = np.stack([np.ravel(mean), np.ravel(deviation(variance)), limit])
+            passing = np.where(np.broadcast_to(flag, size), normalised, passing)
+        columns.append(passing)
+    rows = np.concatenate(columns, axis=1).astype(np.float32)
+    return dict(zip(("mean", "scale", "limit"), rows, strict=True))
+
+
+def _layers(network: MLP) -> Arrays:
+    arrays: dict[str, Any] = {f"weight_{i}": x for i, x in enumerate(network.weights)}
+    arrays |= {f"bias_{i}": x for i, x in enumerate(network.biases)}
+    return {name: np.asarray(x, np.float32) for name, x in arrays.items()}
+
+
+# ----- actions
+
+
+def _action(
+    policy: NetworkPolicy, space: Space, name: str, mask: str | None
+) -> tuple[Tree, Arrays]:
+    """The tree of an action space, and the arrays of its parts."""
+    part: Tree = {"name": name, "outputs": [0, policy.action_space.parameters], "mask": mask}
+    match space:
+        case Discrete() | MultiDiscrete():
+            return {"kind": "categorical", **part, **_choices(space)}, {}
+        case MultiBinary():
+            return {"kind": "bernoulli", **part, **_array(space)}, {}
+        case Box():
+            part |= {"mask": None, "squash": policy.squash}
+            arrays = _gaussian(space, policy.log_std)
+            return {"kind": "gaussian", **part, **_array(space)}, {
+                f"{name}/{key}": x for key, x in arrays.items()
+            }
+    raise TypeError(f"no description of {space}")
+
+
+def _gaussian(space: Box, log_std: Any) -> Arrays:
+    """The spread, `[*shape]`, and what brings an action into the environment, in 64 bits."""
+    middle, half = space.scale
+    low, high = (x.astype(np.float64) for x in space.limits)
+    log_std = np.asarray(log_std, np.float32).reshape(space.shape)
+    return {"log_std": log_std, "middle": middle, "half": half, "low": low, "high": high}
