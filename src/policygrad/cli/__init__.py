@@ -43,6 +43,7 @@ def _other(argv: list[str]) -> int:
 
     from policygrad.cli import commands
     from policygrad.cli.exact import exact, join_theta
+    from policygrad.cli.export import export
 
     return tyro.extras.subcommand_cli_from_dict(
         {
@@ -51,10 +52,11 @@ def _other(argv: list[str]) -> int:
             "evaluate": commands.evaluate,
             "diagnose": commands.diagnose,
             "plot": commands.plot,
+            "export": export,
             "exact": exact,
         },
         prog="policygrad",
-        description="Policy gradients: train a policy, evaluate, diagnose and plot it.",
+        description="Policy gradients: train a policy, evaluate, diagnose, plot and export it.",
         args=join_theta(argv),
         sort_subcommands=False,
     )

@@ -16,12 +16,13 @@ from policygrad.exporting import numpy_policy
 from policygrad.exporting.description import Description, describe
 from policygrad.exporting.onnx_model import is_export, onnx_content, require_onnx
 from policygrad.policies import Agent
-from policygrad.runs import storage
+from policygrad.runs import seed_directories, storage
 from policygrad.runs.policy_files import load
 from policygrad.training.result import Run
 
 Format = Literal["numpy", "onnx"]
 KIND = "policy exported by policygrad"
+LARGEST_ONNX = 2**31  # bytes: protobuf's limit
 
 
 def export(
@@ -53,7 +54,7 @@ def export(
         raise UserError(f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
     if format == "onnx":
         require_onnx()
-    agent = run.agent if isinstance(run, Run) else run if isinstance(run, Agent) else load(run)
+    agent = _agent_of(run)
     description = describe(agent)
     about = {
         "kind": KIND,
@@ -74,11 +75,27 @@ def export(
     return path
 
 
+def _agent_of(run: Run | Agent | str | Path) -> Agent:
+    if isinstance(run, Run):
+        return run.agent
+    if isinstance(run, Agent):
+        return run
+    if not isinstance(run, (str, Path)):
+        raise UserError(
+            "run must be what train returned, an Agent, or the path of a run or policy, got "
+            f"{type(run).__name__}; Agent(policy, observation_space, action_space) makes an Agent"
+        )
+    if seeds := seed_directories(Path(run)):
+        raise UserError(f"{run} holds {len(seeds)} runs; name one of them, such as {seeds[0]}")
+    return load(run)
+
+
 def _write_onnx(path: Path, description: Description, about: dict[str, Any]) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a directory; name a file, such as {path / 'policy.onnx'}")
-    if path.exists() and path.stat().st_size > 0 and not is_export(path.read_bytes()):
-        raise UserError(f"{path} is there and is not an earlier export; name another file")
+    size = path.stat().st_size if path.exists() else 0
+    if size > LARGEST_ONNX or (size > 0 and not is_export(path.read_bytes())):
+        raise UserError(f"{path} exists and is not an earlier export; name another file")
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_atomically(path, onnx_content(description, about))
 
