@@ -268,7 +268,9 @@ def test_other_spaces_are_refused_with_what_is_supported(space):
 
 
 @pytest.mark.parametrize(
-    "space", [spaces.Box(0, 3, (2,), np.int32), spaces.Dict({"a": spaces.Discrete(2)})], ids=str
+    "space",
+    [spaces.Box(0, 3, (2,), np.int32), spaces.Dict({"a": spaces.Box(0, 3, (2,), np.int32)})],
+    ids=str,
 )
 def test_action_spaces_without_a_distribution_are_refused(space):
     with pytest.raises(UnsupportedSpaceError, match="action space"):

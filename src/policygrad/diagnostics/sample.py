@@ -15,7 +15,14 @@ from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import compiled
 from policygrad.maths.returns import returns_to_go
 from policygrad.policies.meeting import distributions
-from policygrad.spaces import ACTION_MASK, Box, Space, space_of
+from policygrad.spaces import (
+    ActionSpace,
+    Space,
+    action_space_of,
+    boxes,
+    permits_nothing,
+    space_of,
+)
 
 EDGE = 0.99  # of the half range: an action beyond this counts as being at the bound
 
@@ -153,7 +160,9 @@ def measure(
         mean_at_bounds=_at_bounds(actions, modes, valid),
         critic_explains=explains,
         returns_vary=vary,
-        masks_without_action=_empty_masks(episodes.observations, valid),
+        masks_without_action=_empty_masks(
+            episodes.observations, action_space_of(action_space), valid
+        ),
     )
 
 
@@ -178,12 +187,9 @@ def _observations(
     return rows.shape[1], int((~changing).sum()), sizes, int((~finite).sum())
 
 
-def _empty_masks(observations: Any, valid: np.ndarray) -> int:
-    if not (isinstance(observations, dict) and ACTION_MASK in observations):
-        return 0
-    mask = np.asarray(observations[ACTION_MASK])
-    permitted = mask.reshape(*mask.shape[:2], -1) > 0
-    return int((valid & ~permitted.any(axis=2)).sum())
+def _empty_masks(observations: Any, space: ActionSpace, valid: np.ndarray) -> int:
+    nothing = permits_nothing(observations, space)
+    return 0 if nothing is None else int((valid & np.asarray(nothing)).sum())
 
 
 @partial(compiled, static_argnums=0)
@@ -204,16 +210,25 @@ def _actions(
     entropies, modes = _entropy_and_mode(shape, shape.arrays(policy), episodes)
     entropy = float(np.mean(np.asarray(entropies, np.float64)[valid]))
     deviation = float("nan")
-    if isinstance(space, Box):
-        away = np.asarray(episodes.actions, np.float64) - np.asarray(modes, np.float64)
-        deviation = float(np.sqrt(np.mean(away[valid] ** 2)))
+    taken, most_probable = boxes(space, episodes.actions), boxes(space, modes)
+    if taken:
+        away = [
+            np.asarray(actions, np.float64) - np.asarray(mode, np.float64)
+            for (_, actions), (_, mode) in zip(taken, most_probable, strict=True)
+        ]
+        deviation = float(np.sqrt(np.mean(_components(away)[valid] ** 2)))
     return entropy, space.greatest_entropy, deviation, modes
 
 
 def _at_bounds(space: Space, actions: Any, valid: np.ndarray) -> float:
     """Share of action components that lie at a finite bound or beyond it."""
-    if not isinstance(space, Box):
-        return 0.0
-    _, half = space.scale
-    outside = (np.abs(np.asarray(actions, np.float64)) >= EDGE) & space.bounded & (half > 0)
-    return float(np.mean(outside[valid]))
+    outside = [
+        (np.abs(np.asarray(part, np.float64)) >= EDGE) & box.bounded & (box.scale[1] > 0)
+        for box, part in boxes(space, actions)
+    ]
+    return float(np.mean(_components(outside)[valid])) if outside else 0.0
+
+
+def _components(parts: list[np.ndarray]) -> np.ndarray:
+    """Arrays `[T, B, ...]` as one, `[T, B, k]`."""
+    return np.concatenate([x.reshape(*x.shape[:2], -1) for x in parts], axis=2)

@@ -24,7 +24,7 @@ from jaxtyping import Array
 from policygrad.core.errors import UserError
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.names import nearest, require_extra
-from policygrad.spaces import record_dtype
+from policygrad.spaces import observation_space_of, record_dtype
 
 
 def _library() -> Any:
@@ -141,14 +141,16 @@ class Pool(VectorEnv):
             handle, receive, send, _ = self._pool.xla()
         expected = list(self._pool.spec.action_array_spec.values())[-1].dtype
 
+        kept = observation_space_of(self.single_observation_space).example()
+
         def step(handle: Array, actions: Array) -> Any:
             with jax.enable_x64(True):
                 sent = send(handle, jax.lax.convert_element_type(actions, expected))
                 handle, (observations, *rest, _) = receive(sent)
-                observations, rest = jax.tree.map(
-                    lambda x: jax.lax.convert_element_type(x, record_dtype(x.dtype)),
-                    (observations, rest),
+                observations = jax.tree.map(
+                    lambda x, like: jax.lax.convert_element_type(x, like.dtype), observations, kept
                 )
+                rest = [jax.lax.convert_element_type(x, record_dtype(x.dtype)) for x in rest]
             return handle, (observations, *rest)
 
         return jnp.asarray(handle), step

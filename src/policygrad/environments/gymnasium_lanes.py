@@ -47,7 +47,7 @@ class GymnasiumLanes:
         first_lane: int = 0,
     ) -> None:
         observation_space_of(vector.single_observation_space)  # raises if no policy supports it
-        action_space_of(vector.single_action_space)
+        actions = action_space_of(vector.single_action_space)
         self.vector = vector
         self.num_envs: int = vector.num_envs
         self.observation_space = vector.single_observation_space
@@ -58,6 +58,7 @@ class GymnasiumLanes:
         self._owned = owned
         self._replays = replays
         self._first_lane = first_lane
+        self._no_actions = jax.tree.map(lambda _: np.zeros((0,)), actions.example())
         self.observations: Any = None
         self.times = np.zeros(self.num_envs, np.int32)
 
@@ -70,6 +71,7 @@ class GymnasiumLanes:
                 self.num_envs,
                 keeps=self._replays,
                 first_lane=self._first_lane,
+                nothing=self._no_actions,
             )
         )
 
@@ -144,6 +146,7 @@ class GymnasiumLanes:
             num_envs=self.num_envs,
             keeps=self._replays,
             first_lane=self._first_lane,
+            nothing=self._no_actions,
         )
         if not log.complete:
             return False

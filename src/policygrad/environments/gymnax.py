@@ -117,7 +117,7 @@ class GymnaxEnvironment:
     def _check_step(self) -> None:
         def probe(key: PRNGKeyArray) -> Any:
             state, _ = self.reset(key)
-            action = jnp.asarray(self.action_space.sample())
+            action = jax.tree.map(jnp.asarray, self.action_space.sample())
             if self._raw:
                 return self.environment.step_env(key, state, action, self.params)
             return self.environment.step(key, state, action, self.params)

@@ -11,7 +11,6 @@ from gymnasium import spaces
 from jaxtyping import PyTree
 
 from policygrad.core.errors import EnvironmentFailure
-from policygrad.spaces import record_dtype
 
 
 class LaneStep(NamedTuple):
@@ -87,7 +86,7 @@ class Restorable(Protocol):
 
 
 def owned(observations: Any) -> Any:
-    """A copy of batched observations, in the types that a record holds.
+    """A copy of batched observations, with floats of at most 32 bits.
 
     The copy is needed because an environment may overwrite its arrays in the next step.
     """
@@ -95,7 +94,8 @@ def owned(observations: Any) -> Any:
         return {k: owned(v) for k, v in observations.items()}
     if isinstance(observations, tuple):
         return tuple(owned(v) for v in observations)
-    return np.array(observations, record_dtype(observations.dtype))
+    kept = observations.dtype  # whole numbers of 64 bits stay: their space decides
+    return np.array(observations, np.float32 if kept == np.float64 else kept)
 
 
 def owned_step(step: LaneStep, num_envs: int) -> LaneStep:

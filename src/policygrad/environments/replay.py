@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
+from jaxtyping import PyTree
 
 if TYPE_CHECKING:
     from policygrad.environments.gymnasium_lanes import GymnasiumLanes
@@ -28,25 +30,27 @@ class ReplayLog:
         episodes: `[B]`, how many episodes each lane has begun.
         begun: `[B]`, the step at which its running episode began.
         first: the step of the first action still kept.
-        actions: the actions since then, `[B, ...]` each.
+        actions: the actions since then, pytrees of `[B, ...]`.
         first_lane: the number of the first lane; seeds follow from it.
         keeps: False if the environments cannot be brought back; actions are then only counted.
+        nothing: what stands for no actions at all, in the structure of one.
     """
 
     seed: int
     each_lane: bool
     num_envs: int
     first: int = 0
-    actions: list[np.ndarray] = field(default_factory=list)
+    actions: list[PyTree] = field(default_factory=list)
     keeps: bool = True
     first_lane: int = 0
+    nothing: PyTree = field(default_factory=lambda: np.zeros((0,)))
 
     def __post_init__(self) -> None:
         self.episodes = np.ones(self.num_envs, np.int64)
         self.begun = np.zeros(self.num_envs, np.int64)
         self._full = 256  # trimming is rare, and so costs almost nothing a step
 
-    def record(self, actions: np.ndarray) -> None:
+    def record(self, actions: PyTree) -> None:
         """Record the actions of one step; from time to time, drop what is no longer needed."""
         if not self.keeps:
             self.first += 1
@@ -64,13 +68,16 @@ class ReplayLog:
             "first": np.array(self.first, np.int64),
             "episodes": self.episodes.copy(),
             "begun": self.begun.copy(),
-            "actions": np.stack(self.actions) if self.actions else np.zeros((0,)),
+            "actions": jax.tree.map(lambda *rows: np.stack(rows), *self.actions)
+            if self.actions
+            else self.nothing,
         }
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Any], **known: Any) -> "ReplayLog":
-        """The log that `to_arrays` gave; known: each_lane, num_envs, keeps and first_lane."""
-        actions = list(arrays["actions"])
+        """The log that `to_arrays` gave; known: each_lane, num_envs, keeps, first_lane, nothing."""
+        leaves, structure = jax.tree.flatten(arrays["actions"])
+        actions = [structure.unflatten(row) for row in zip(*leaves, strict=True)]
         log = cls(int(arrays["seed"]), first=int(arrays["first"]), actions=actions, **known)
         log.episodes, log.begun = arrays["episodes"].copy(), arrays["begun"].copy()
         return log
@@ -98,7 +105,8 @@ class ReplayLog:
         """Drop the actions that no running episode needs, or all if they are too many."""
         if self.each_lane:
             self._drop(int(self.begun.min()) - self.first)
-        if self.actions and len(self.actions) * self.actions[0].nbytes > MOST_BYTES:
+        row = sum(x.nbytes for x in jax.tree.leaves(self.actions[:1]))
+        if len(self.actions) * row > MOST_BYTES:
             self._drop(len(self.actions))
             self.keeps = self.each_lane
 
@@ -139,7 +147,7 @@ def _begin_those(lanes: "GymnasiumLanes", log: ReplayLog, which: np.ndarray) -> 
         lanes.reset_some(which, seeds)
 
 
-def _repeat(lanes: "GymnasiumLanes", log: ReplayLog, action: np.ndarray) -> None:
+def _repeat(lanes: "GymnasiumLanes", log: ReplayLog, action: PyTree) -> None:
     episodes, begun = log.episodes.copy(), log.begun.copy()
     lanes.step(action)
     if log.each_lane:  # the log must not change while lanes wait for their episode to begin

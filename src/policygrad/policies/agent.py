@@ -62,7 +62,7 @@ class Agent:
             A NumPy array (or integer) inside the action space.
         """
         action, self._carry = _act(self.policy, self._carry, observation, key)
-        return self._actions.to_environment(np.asarray(action))
+        return self._actions.to_environment(jax.tree.map(np.asarray, action))
 
     @cached_property
     def _actions(self) -> ActionSpace:

@@ -18,6 +18,7 @@ from policygrad.maths.distributions import (
     ClippedGaussian,
     DiagonalGaussian,
     Distribution,
+    Joint,
     MultiCategorical,
     TanhGaussian,
 )
@@ -29,9 +30,11 @@ from policygrad.spaces import (
     Discrete,
     MultiBinary,
     MultiDiscrete,
+    Nested,
     ObservationEncoder,
     action_mask,
     action_space_of,
+    check_mask,
     observation_space_of,
 )
 
@@ -42,7 +45,8 @@ class NetworkPolicy(eqx.Module):
     Attributes:
         normaliser: encodes and normalises observations; its statistics are carried.
         network: the normaliser's output -> `[outputs]`.
-        log_std: `[k]`, state-independent, of a Gaussian policy; None for discrete ones.
+        log_std: `[k]`, state-independent, of the Gaussians, one Box after the other; None where
+            there are none.
         action_space: static.
         architecture: of the network; static.
         squash: whether a Gaussian is squashed by tanh; static.
@@ -59,22 +63,41 @@ class NetworkPolicy(eqx.Module):
 
     def __call__(self, observation: PyTree) -> Distribution:
         outputs = self.network(self.normaliser(observation))
-        mask = action_mask(observation)
-        match self.action_space:
+        return self._over(self.action_space, outputs, self.log_std, action_mask(observation))
+
+    def _over(
+        self,
+        space: ActionSpace,
+        outputs: Float[Array, " outputs"],
+        log_std: Float[Array, " k"] | None,
+        mask: PyTree,
+    ) -> Distribution:
+        """The distribution over a space, from its share of the outputs and of `log_std`."""
+        match space:
             case Discrete():
                 return Categorical(outputs, mask)
             case MultiDiscrete(sizes=sizes):
                 return MultiCategorical.from_logits(outputs, tuple(sizes.flat), mask)
             case MultiBinary():
                 return Bernoulli(outputs, mask)
-            case Box() as box:
-                return self._gaussian(box, outputs)
-        raise TypeError(f"no distribution over {self.action_space}")
+            case Box():
+                assert log_std is not None
+                return self._gaussian(space, outputs, log_std)
+            case Nested():
+                parts, first, deviation = [], 0, 0
+                both = zip(space.acted_in, space.part_masks(mask), strict=True)
+                for (_, part), own in both:
+                    end, last = first + part.parameters, deviation + part.deviations
+                    some = None if log_std is None else log_std[deviation:last]
+                    parts.append(self._over(part, outputs[first:end], some, own))
+                    first, deviation = end, last
+                return Joint(space.like(parts))
+        raise TypeError(f"no distribution over {space}")
 
-    def _gaussian(self, box: Box, outputs: Float[Array, " k"]) -> Distribution:
-        assert self.log_std is not None
-        mean = outputs.reshape(box.shape)
-        log_std = self.log_std.reshape(box.shape)
+    def _gaussian(
+        self, box: Box, outputs: Float[Array, " k"], log_std: Float[Array, " k"]
+    ) -> Distribution:
+        mean, log_std = outputs.reshape(box.shape), log_std.reshape(box.shape)
         if self.squash:
             return TanhGaussian(mean, log_std)
         if self.clipped:
@@ -99,8 +122,8 @@ def network_policy(
     Args:
         key: consumed.
         observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict or Tuple of these.
-            A Dict may hold an `action_mask`, one flag an action.
-        action_space: Discrete, MultiDiscrete, MultiBinary or Box.
+            A Dict may hold an `action_mask`, one flag for each choice.
+        action_space: Discrete, MultiDiscrete, MultiBinary or Box, or Dict or Tuple of these.
         hidden: sizes of the tanh layers, (64, 64) by default: short for
             `network=FullyConnected(hidden)`.
         network: the architecture of the network; it may be one of your own.
@@ -111,20 +134,21 @@ def network_policy(
         normalise_observations: keep running statistics of the observations and normalise by them.
 
     Raises:
-        UnsupportedSpaceError: for any other space.
+        UnsupportedSpaceError: for any other space, and for a mask that does not fit the actions.
         ValueError: `hidden` and `network` both, or a network that is not an architecture.
     """
     architecture = chosen(network, hidden)
     observations, actions = observation_space_of(observation_space), action_space_of(action_space)
+    check_mask(observations, actions)
     example, outputs = observations.example(), actions.parameters
     normaliser = ObservationNormaliser.of(
         example, ObservationEncoder(observations), normalise=normalise_observations
     )
-    gaussian = isinstance(actions, Box)
+    gaussian = actions.deviations > 0
     return NetworkPolicy(
         normaliser,
         build(architecture, key, normaliser, example, outputs, last_scale=0.01),
-        jnp.asarray(np.full(outputs, log_std, np.float32)) if gaussian else None,
+        jnp.asarray(np.full(actions.deviations, log_std, np.float32)) if gaussian else None,
         actions,
         architecture,
         squash and gaussian,

@@ -22,7 +22,7 @@ from policygrad.policies.meeting import Policy, initial_carry
 from policygrad.rollout.collectors import Collector, require_no_episodes, seed_of
 from policygrad.rollout.host_source import HostSource
 from policygrad.rollout.segments import StepRow, roll
-from policygrad.spaces import ActionSpace, action_space_of
+from policygrad.spaces import ActionSpace, action_space_of, observation_space_of
 
 
 class PoolState(NamedTuple):
@@ -138,7 +138,8 @@ class PoolSegments(Collector):
         lanes = self._environments
         lanes.start(seed)
         pool: Any = lanes.vector
-        self._state, step = start(pool, owned(lanes.observations), self._carry)
+        seen = observation_space_of(lanes.observation_space).record(owned(lanes.observations))
+        self._state, step = start(pool, seen, self._carry)
 
         actions = action_space_of(lanes.action_space)
 

@@ -13,7 +13,7 @@ from policygrad.environments.replay import episode_seed
 from policygrad.rollout.acting import cut_slots
 from policygrad.rollout.actor import Draw
 from policygrad.rollout.episodes import padded_length
-from policygrad.spaces import ActionSpace, action_space_of
+from policygrad.spaces import ActionSpace, Space, action_space_of, observation_space_of
 
 
 def collect_segment(lanes: Lanes, draw: Draw, steps: int, carry: PyTree = ()) -> Trajectories:
@@ -25,10 +25,10 @@ def collect_segment(lanes: Lanes, draw: Draw, steps: int, carry: PyTree = ()) ->
         steps: T.
         carry: pytree of `[B, ...]`, of a policy with memory before the first row.
     """
-    space = action_space_of(lanes.action_space)
+    spaces = LaneSpaces.of(lanes)
     rows, cuts = [], _Cuts(lanes.num_envs, cut_slots(steps, lanes.time_limit))
     for t in range(steps):
-        row = step_lanes(lanes, space, draw, t)
+        row = step_lanes(lanes, spaces, draw, t)
         last = np.full(lanes.num_envs, t == steps - 1)
         cut = (row.step.truncated & ~row.step.terminated) | last
         if cut.any():
@@ -52,25 +52,38 @@ def collect_segment(lanes: Lanes, draw: Draw, steps: int, carry: PyTree = ()) ->
     )
 
 
+class LaneSpaces(NamedTuple):
+    """The spaces of lanes, as records: what is seen, and what is acted in."""
+
+    observations: Space
+    actions: ActionSpace
+
+    @classmethod
+    def of(cls, lanes: Lanes) -> "LaneSpaces":
+        """Those of these lanes."""
+        seen, acted_in = lanes.observation_space, lanes.action_space
+        return cls(observation_space_of(seen), action_space_of(acted_in))
+
+
 class HostRow(NamedTuple):
     """One step of B lanes, from observation to successor, in copied arrays.
 
     Attributes:
         observations: pytree of `[B, ...]`, before the step.
         times: `[B]`, the steps that each episode had before this one.
-        actions: `[B, ...]`.
+        actions: pytree of `[B, ...]`.
         log_probs: `[B]`, nats.
         step: what the environments returned.
     """
 
     observations: Any
     times: np.ndarray
-    actions: np.ndarray
+    actions: Any
     log_probs: np.ndarray
     step: LaneStep
 
 
-def step_lanes(lanes: Lanes, space: ActionSpace, draw: Draw, t: int) -> HostRow:
+def step_lanes(lanes: Lanes, spaces: LaneSpaces, draw: Draw, t: int) -> HostRow:
     """Act in every lane and step it: the one place where the host reads what environments return.
 
     What goes into a record is copied and checked here, because environments may overwrite the
@@ -81,10 +94,11 @@ def step_lanes(lanes: Lanes, space: ActionSpace, draw: Draw, t: int) -> HostRow:
     Raises:
         EnvironmentFailure: the environment raised, or did not return a step of B lanes.
     """
-    observations, times = owned(lanes.observations), np.array(lanes.times, np.int32)
-    actions, log_probs = (np.array(x) for x in draw(t, observations, times))
-    step = lanes.step(space.to_environment(actions))
-    step = owned_step(step, lanes.num_envs)
+    observations = spaces.observations.record(owned(lanes.observations))
+    times = np.array(lanes.times, np.int32)
+    actions, log_probs = jax.tree.map(np.array, draw(t, observations, times))
+    step = owned_step(lanes.step(spaces.actions.to_environment(actions)), lanes.num_envs)
+    step = step._replace(successors=spaces.observations.record(step.successors))
     return HostRow(observations, times, actions, log_probs, step)
 
 
@@ -155,7 +169,7 @@ def run_episodes(
         max_steps: cap on an episode's length; an episode that reaches it is left unfinished.
     """
     begun, t, round_ = 0, 0, 0
-    space = action_space_of(lanes.action_space)
+    spaces = LaneSpaces.of(lanes)
     episode = np.full(lanes.num_envs, -1)
     time = np.zeros(lanes.num_envs, np.int64)
     while begun < episodes or (episode >= 0).any():
@@ -166,7 +180,7 @@ def run_episodes(
             episode[:free] = begun + np.arange(free)
             begun += free
             time[:] = 0
-        row = step_lanes(lanes, space, draw, t)
+        row = step_lanes(lanes, spaces, draw, t)
         step = row.step
         t += 1
         current = np.where(step.valid, episode, -1)

@@ -3,16 +3,23 @@
 `space_of` makes a record from a Gymnasium space, once. After that Gymnasium's is not read again.
 """
 
-from policygrad.spaces.box import Box, clipped_fraction
+from policygrad.spaces.box import Box
 from policygrad.spaces.choices import Discrete, MultiBinary, MultiDiscrete
+from policygrad.spaces.clipping import boxes, clipped_fraction
 from policygrad.spaces.conversion import (
     action_space_of,
     observation_space_of,
     space_from_json,
     space_of,
 )
-from policygrad.spaces.encoding import ObservationEncoder, action_mask, flat
-from policygrad.spaces.nested import ACTION_MASK, Dict, Tuple
+from policygrad.spaces.encoding import ObservationEncoder, flat
+from policygrad.spaces.masks import (
+    action_mask,
+    check_mask,
+    permits_nothing,
+    warn_of_other_names,
+)
+from policygrad.spaces.nested import ACTION_MASK, Dict, Nested, Tuple
 from policygrad.spaces.space import ActionSpace, Space, record_dtype
 
 __all__ = [
@@ -23,15 +30,20 @@ __all__ = [
     "Discrete",
     "MultiBinary",
     "MultiDiscrete",
+    "Nested",
     "ObservationEncoder",
     "Space",
     "Tuple",
     "action_mask",
     "action_space_of",
+    "boxes",
+    "check_mask",
     "clipped_fraction",
     "flat",
     "observation_space_of",
+    "permits_nothing",
     "record_dtype",
     "space_from_json",
     "space_of",
+    "warn_of_other_names",
 ]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from policygrad.spaces.space import ActionSpace, Space, record_dtype
+from policygrad.spaces.space import ActionSpace, Space, fits_32_bits, record_dtype, recorded
 
 Bounds = float | tuple[Any, ...]  # one number where all are equal, else nested tuples
 
@@ -56,7 +56,20 @@ class Box(ActionSpace):
         return gymnasium.spaces.Box(low, high, self.shape, np.dtype(self.dtype).type)  # pyright: ignore[reportArgumentType]
 
     def example(self) -> np.ndarray:
-        return np.zeros(self.shape, record_dtype(self.dtype))
+        return np.zeros(self.shape, self.recorded_dtype)
+
+    @cached_property
+    def recorded_dtype(self) -> np.dtype:
+        """The type of a record: whole numbers that may need more than 32 bits become floats."""
+        dtype = np.dtype(self.dtype)
+        if dtype.kind not in "iu" or dtype.itemsize < 8:
+            return record_dtype(dtype)
+        if dtype.kind == "u" and np.max(self.high, initial=0) < 2**32:
+            return np.dtype(np.uint32)
+        return np.dtype(np.int32 if fits_32_bits(self.low, self.high) else np.float32)
+
+    def record(self, values: PyTree) -> np.ndarray:
+        return recorded(values, self.recorded_dtype, self)
 
     def features(self, observation: PyTree) -> Float[Array, "..."]:
         return jnp.asarray(observation).reshape(self.shape).astype(jnp.float32)
@@ -80,6 +93,10 @@ class Box(ActionSpace):
     @property
     def parameters(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def deviations(self) -> int:
+        return self.parameters
 
     @cached_property
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
@@ -124,18 +141,6 @@ class Box(ActionSpace):
             dtype = record_dtype(self.dtype)
             middle, half = middle.astype(dtype), half.astype(dtype)
         return xp.clip(middle + half * actions, *self.limits).astype(dtype)
-
-
-def clipped_fraction(space: Space, actions: Any, valid: Any) -> Float[Array, ""]:
-    """`[]`: the share of action components `[T, B, ...]` that the environment's bounds cut off."""
-    if not isinstance(space, Box):
-        return jnp.zeros(())
-    middle, half = (x.astype(np.float32) for x in space.scale)
-    low, high = space.limits
-    raw = middle + half * actions
-    outside = ((raw < low) | (raw > high)).reshape(*valid.shape, -1)
-    rows = jnp.mean(outside, axis=2, dtype=jnp.float32)
-    return jnp.sum(jnp.where(valid, rows, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
 def _compact(bounds: np.ndarray) -> Bounds:

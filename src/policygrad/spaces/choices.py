@@ -1,17 +1,19 @@
 """Choices: one of n, an array of such choices, and an array of flags."""
 
 import math
+import operator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from policygrad.spaces.space import ActionSpace, Space, record_dtype
+from policygrad.core.errors import UnsupportedSpaceError
+from policygrad.spaces.space import ActionSpace, Space, fits_32_bits, record_dtype, recorded
 
 USUAL = "int64"  # the type that Gymnasium gives a choice unless it is told another
 
@@ -20,7 +22,10 @@ Nested = int | tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Discrete(ActionSpace):
-    """One of n whole numbers, from `start` on. Policies count from 0."""
+    """One of n whole numbers, from `start` on. Policies count from 0.
+
+    Where the numbers need more than 32 bits, a record of observations counts from 0 too.
+    """
 
     n: int
     start: int = 0
@@ -46,10 +51,18 @@ class Discrete(ActionSpace):
         return gymnasium.spaces.Discrete(self.n, start=self.start, **kwargs)
 
     def example(self) -> Any:
-        return np.int32(self.start)
+        return np.int32(self.start - self.left_out)
+
+    @property
+    def left_out(self) -> int:
+        """What a record subtracts from every number."""
+        return 0 if fits_32_bits(self.start, self.start + self.n - 1) else self.start
+
+    def record(self, values: PyTree) -> np.ndarray:
+        return recorded(_less(values, self.left_out), np.dtype(np.int32), self)
 
     def features(self, observation: PyTree) -> Float[Array, " n"]:
-        return jax.nn.one_hot(jnp.asarray(observation) - self.start, self.n)
+        return jax.nn.one_hot(jnp.asarray(observation) - (self.start - self.left_out), self.n)
 
     @property
     def measured(self) -> tuple[bool, ...]:
@@ -70,8 +83,10 @@ class Discrete(ActionSpace):
         return self.n
 
     def to_environment(self, actions: Any, xp: Any = np) -> Any:
-        dtype = np.dtype(self.dtype) if xp is np else record_dtype(self.dtype)
-        return actions + np.asarray(self.start, dtype)
+        if xp is np:
+            return (np.asarray(actions).astype(np.int64) + self.start).astype(self.dtype)[()]
+        _require_32_bits(self, self.start, self.start + self.n - 1)
+        return actions + np.asarray(self.start, record_dtype(self.dtype))
 
 
 @dataclass(frozen=True)
@@ -113,8 +128,22 @@ class MultiDiscrete(ActionSpace):
     def example(self) -> np.ndarray:
         return np.zeros(self.sizes.shape, record_dtype(self.dtype))
 
+    @cached_property
+    def starts(self) -> Int[np.ndarray, "*shape"]:
+        """The start of every choice, in 64 bits."""
+        return np.array(self.start, np.int64).reshape(self.sizes.shape)
+
+    @cached_property
+    def left_out(self) -> Int[np.ndarray, "*shape"]:
+        """What a record subtracts from every number: 0, or the starts if they need 64 bits."""
+        fits = fits_32_bits(self.starts, self.starts + self.sizes - 1)
+        return np.zeros_like(self.starts) if fits else self.starts
+
+    def record(self, values: PyTree) -> np.ndarray:
+        return recorded(_less(values, self.left_out), record_dtype(self.dtype), self)
+
     def features(self, observation: PyTree) -> Float[Array, " sum_n"]:
-        index = jnp.ravel(jnp.asarray(observation) - np.array(self.start))
+        index = jnp.ravel(jnp.asarray(observation) - (self.starts - self.left_out))
         return jnp.concatenate(
             [jax.nn.one_hot(i, int(n)) for i, n in zip(index, self.sizes.flat, strict=True)]
         )
@@ -140,10 +169,22 @@ class MultiDiscrete(ActionSpace):
         return int(self.sizes.sum())
 
     def to_environment(self, actions: Any, xp: Any = np) -> Any:
-        dtype = np.dtype(self.dtype) if xp is np else record_dtype(self.dtype)
         batch = actions.shape[: actions.ndim - 1]
         shaped = actions.reshape(*batch, *self.sizes.shape)
-        return (shaped + np.array(self.start, dtype)).astype(dtype)
+        if xp is np:
+            return (shaped.astype(np.int64) + self.starts).astype(self.dtype)
+        _require_32_bits(self, self.starts, self.starts + self.sizes - 1)
+        dtype = record_dtype(self.dtype)
+        return (shaped + self.starts.astype(dtype)).astype(dtype)
+
+    def permits_nothing(self, mask: Any) -> Bool[Array, "..."]:
+        """`[...]`: whether a choice has no entry left in masks `[..., sum_n]`."""
+        ends = np.cumsum(self.sizes)
+        left = [
+            (mask[..., end - n : end] > 0).any(axis=-1)
+            for n, end in zip(self.sizes.flat, ends, strict=True)
+        ]
+        return ~reduce(operator.and_, left)
 
 
 @dataclass(frozen=True)
@@ -182,6 +223,9 @@ class MultiBinary(ActionSpace):
     def example(self) -> np.ndarray:
         return np.zeros(self.shape, np.int8)
 
+    def record(self, values: PyTree) -> np.ndarray:
+        return recorded(values, np.dtype(np.int32), self)
+
     def features(self, observation: PyTree) -> Float[Array, "*shape"]:
         return jnp.asarray(observation).reshape(self.shape).astype(jnp.float32)
 
@@ -206,6 +250,23 @@ class MultiBinary(ActionSpace):
     def to_environment(self, actions: Any, xp: Any = np) -> Any:
         batch = actions.shape[: actions.ndim - 1]
         return actions.reshape(*batch, *self.shape).astype(np.int8)
+
+    def permits_nothing(self, mask: Any) -> Bool[Array, "..."]:
+        """`[...]`: never, since all flags may be 0."""
+        return (mask > 0).any(axis=-1) & False
+
+
+def _less(values: Any, left_out: Any) -> Any:
+    return np.asarray(values) - left_out if np.any(left_out) else values
+
+
+def _require_32_bits(space: ActionSpace, low: Any, high: Any) -> None:
+    if not fits_32_bits(low, high):
+        raise UnsupportedSpaceError(
+            f"action space {space.to_gymnasium()} holds numbers that do not fit in 32 bits, in "
+            "which compiled environments compute; give it a smaller start, and add the rest in the "
+            "environment"
+        )
 
 
 def _unusual(dtype: str) -> dict[str, str]:

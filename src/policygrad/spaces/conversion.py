@@ -9,11 +9,13 @@ import numpy as np
 from policygrad.core.errors import UnsupportedSpaceError
 from policygrad.spaces.box import Box
 from policygrad.spaces.choices import Discrete, MultiBinary, MultiDiscrete
-from policygrad.spaces.nested import Dict, Tuple
+from policygrad.spaces.nested import Dict, Nested, Tuple
 from policygrad.spaces.space import ActionSpace, Space
 
 SUPPORTED_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
-SUPPORTED_ACTIONS = "Discrete, MultiDiscrete, MultiBinary, and Box of floating-point numbers"
+SUPPORTED_ACTIONS = (
+    "Discrete, MultiDiscrete, MultiBinary, Box of floats, and Dict or Tuple of these"
+)
 
 
 def space_of(space: gymnasium.Space, what: str = "space") -> Space:
@@ -55,12 +57,17 @@ def action_space_of(space: gymnasium.Space) -> ActionSpace:
         record = space_of(space)
     except UnsupportedSpaceError:
         record = None
-    whole_numbers = isinstance(record, Box) and not np.issubdtype(record.dtype, np.floating)
-    if not isinstance(record, ActionSpace) or whole_numbers:
+    if not (isinstance(record, ActionSpace) and _can_be_acted_in(record)):
         raise UnsupportedSpaceError(
             f"action space {space} is not supported; supported are {SUPPORTED_ACTIONS}"
         )
     return record
+
+
+def _can_be_acted_in(space: Space) -> bool:
+    if isinstance(space, Nested):
+        return all(_can_be_acted_in(part) for _, part in space.entries)
+    return not isinstance(space, Box) or np.issubdtype(space.dtype, np.floating)
 
 
 def space_from_json(text: str) -> Space:

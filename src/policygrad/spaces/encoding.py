@@ -1,12 +1,11 @@
-"""What a network reads of a raw observation, and the mask of actions beside it."""
+"""What a network reads of an observation."""
 
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from policygrad.spaces.nested import ACTION_MASK
 from policygrad.spaces.space import Space
 
 
@@ -35,10 +34,3 @@ def flat(features: PyTree) -> Float[Array, " f"]:
     if not leaves:
         return jnp.zeros(0)
     return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves)
-
-
-def action_mask(observation: PyTree) -> Bool[Array, " n"] | None:
-    """The flat action mask that a Dict observation carries under `action_mask`, if it does."""
-    if isinstance(observation, dict) and ACTION_MASK in observation:
-        return jnp.ravel(jnp.asarray(observation[ACTION_MASK])) > 0
-    return None

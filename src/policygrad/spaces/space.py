@@ -11,7 +11,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, PyTree
+
+from policygrad.core.errors import EnvironmentFailure
 
 
 class Space(ABC):
@@ -34,8 +36,18 @@ class Space(ABC):
         """Zeros (or the lowest values), in the types that a record of a rollout holds."""
 
     @abstractmethod
+    def record(self, values: PyTree) -> PyTree:
+        """Observations `[..., *shape]` on the host, in the types that a record of a rollout holds.
+
+        Arrays that have the right type already are not copied.
+
+        Raises:
+            EnvironmentFailure: a whole number that is outside the space, and does not fit.
+        """
+
+    @abstractmethod
     def features(self, observation: PyTree) -> PyTree:
-        """One raw observation as the floating-point arrays that a network reads.
+        """One recorded observation as the floating-point arrays that a network reads.
 
         Every array keeps the shape of its part: a Box gives an array of its own shape, a Discrete
         its one-hot vector, a Dict a dict. Unbatched: callers `vmap`.
@@ -74,6 +86,15 @@ class ActionSpace(Space):
     def parameters(self) -> int:
         """How many network outputs a distribution over this space takes."""
 
+    @property
+    def deviations(self) -> int:
+        """How many standard deviations it takes: one for each number in a Box."""
+        return 0
+
+    def permits_nothing(self, mask: Any) -> Bool[Array, "..."]:
+        """`[...]`: whether masks `[..., n]` permit no action of this space."""
+        return ~(mask > 0).any(axis=-1)
+
     @abstractmethod
     def to_environment(self, actions: Any, xp: Any = np) -> Any:
         """Sampled actions `[..., k]` -> what the environment's `step` takes, `[..., *shape]`.
@@ -81,6 +102,9 @@ class ActionSpace(Space):
         Args:
             actions: as `Distribution.sample` gave them.
             xp: `numpy`, or `jax.numpy` inside compiled code.
+
+        Raises:
+            UnsupportedSpaceError: in compiled code, a space of numbers that do not fit in 32 bits.
         """
 
 
@@ -89,3 +113,38 @@ def record_dtype(dtype: Any) -> np.dtype:
     """The type in which a record keeps numbers of this type: at most 32 bits, as on the device."""
     narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}
     return np.dtype(narrow.get(str(np.dtype(dtype)), dtype))
+
+
+def fits_32_bits(low: Any, high: Any) -> bool:
+    """Whether all whole numbers between the bounds, inclusive, fit in a signed 32-bit integer."""
+    return bool(np.min(low, initial=0) >= -(2**31) and np.max(high, initial=0) < 2**31)
+
+
+def recorded(values: Any, whole: np.dtype, space: Space) -> np.ndarray:
+    """Numbers in the type of a record.
+
+    Args:
+        values: `[...]`.
+        whole: the type in which whole numbers of 64 bits are kept.
+        space: named in the error.
+
+    Raises:
+        EnvironmentFailure: a whole number that does not fit in that type.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8:
+        return array.astype(record_dtype(array.dtype), copy=False)
+    if whole.kind in "iu" and array.size:
+        known = np.iinfo(whole)
+        outside = (array < known.min) | (array > known.max)
+        if outside.any():
+            raise EnvironmentFailure(
+                f"an observation holds {array[outside][0]}, which is outside its space "
+                f"{space.to_gymnasium()}"
+            )
+    return array.astype(whole)
+
+
+def path_of(keys: tuple[Any, ...]) -> str:
+    """Where a part of an observation stands: `observation['camera'][1]`."""
+    return "observation" + "".join(f"[{key!r}]" for key in keys)

@@ -248,7 +248,9 @@ class Training:
         progress = self.progress
         update = progress.updates if update is None else update
         try:
-            refuse_update(report, trajectories, update, progress.env_steps)
+            refuse_update(
+                report, trajectories, update, progress.env_steps, self.assembly.action_space
+            )
         except NonFiniteError as error:
             raise self.failed(error) from None
 

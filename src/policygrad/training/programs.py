@@ -72,7 +72,7 @@ def step(
     report = UpdateReport(
         info,
         clipped_fraction(action_space, trajectories.actions, trajectories.valid),
-        is_sound(trajectories),
+        is_sound(trajectories, action_space),
         jnp.sum(trajectories.valid),
         *tally[:3],
     )

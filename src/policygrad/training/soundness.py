@@ -9,22 +9,24 @@ from jaxtyping import Array, Bool
 
 from policygrad.core.errors import EnvironmentFailure, NonFiniteError
 from policygrad.core.trajectories import Trajectories, lost_cuts
-from policygrad.spaces.encoding import ACTION_MASK
+from policygrad.spaces import ActionSpace, permits_nothing
 from policygrad.training.report import UpdateReport
 
 WATCHED = ("gradient_norm", "kl", "entropy")
 LARGEST_REWARD = 1e15  # a sum of squares of many such rewards still fits in 32 bits
 
 
-def is_sound(trajectories: Trajectories) -> Bool[Array, ""]:
+def is_sound(trajectories: Trajectories, space: ActionSpace | None = None) -> Bool[Array, ""]:
     """`[]`: whether the batch has no NaN, no infinity, no mask that permits no action, and no lost
-    successor. Pure; `check_finite` names what is wrong."""
-    found = [jnp.any(bad) for _, _, bad, _ in _unsound(trajectories)]
+    successor. Pure; `check_finite` names what is wrong. Only masks are read with the space."""
+    found = [jnp.any(bad) for _, _, bad, _ in _unsound(trajectories, space)]
     found.append(jnp.any(lost_cuts(trajectories)))
     return ~jnp.any(jnp.stack(found))
 
 
-def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> None:
+def check_finite(
+    trajectories: Trajectories, update: int, env_steps: int, space: ActionSpace | None = None
+) -> None:
     """Raise if a batch holds NaN or infinity, or a mask that permits no action, or lacks the
     successor of a truncated step.
 
@@ -42,7 +44,7 @@ def check_finite(trajectories: Trajectories, update: int, env_steps: int) -> Non
             "time_limit allows, which is the number of steps before which it never truncates; "
             "declare the smallest such number, or None if there is none"
         )
-    for kind, array, bad, times in _unsound(trajectories):
+    for kind, array, bad, times in _unsound(trajectories, space):
         bad = np.asarray(bad)
         if not bad.any():
             continue
@@ -75,7 +77,11 @@ def first_unsound(reports: list[UpdateReport]) -> int | None:
 
 
 def refuse_update(
-    report: UpdateReport, trajectories: Trajectories | None, update: int, env_steps: int
+    report: UpdateReport,
+    trajectories: Trajectories | None,
+    update: int,
+    env_steps: int,
+    space: ActionSpace | None = None,
 ) -> NoReturn:
     """Raise for an update that is not sound.
 
@@ -84,13 +90,14 @@ def refuse_update(
         trajectories: its batch; None if it is not available.
         update: its number, from 0.
         env_steps: the total before it.
+        space: the action space, for masks.
 
     Raises:
         NonFiniteError: always; it names the number, and where it came from.
         EnvironmentFailure: as `check_finite`.
     """
     if trajectories is not None:
-        check_finite(trajectories, update, env_steps)
+        check_finite(trajectories, update, env_steps, space)
     where = f"at update {update + 1} (environment step {env_steps})"
     for name in WATCHED:
         value = getattr(report.info, name)
@@ -112,7 +119,9 @@ def refuse_update(
     )
 
 
-def _unsound(trajectories: Trajectories) -> list[tuple[str, Any, Array, Any]]:
+def _unsound(
+    trajectories: Trajectories, space: ActionSpace | None
+) -> list[tuple[str, Any, Array, Any]]:
     """Kinds, arrays `[T, B, ...]` or `[K, B, ...]`, which of their entries are unsound, and the
     times of those."""
     valid, times, cut_times = trajectories.valid, trajectories.times, trajectories.cut_times
@@ -141,8 +150,7 @@ def _unsound(trajectories: Trajectories) -> list[tuple[str, Any, Array, Any]]:
         (name, array, jnp.any(~jnp.isfinite(entries(array)), axis=2) & mask, when)
         for name, array, mask, when in measured
     ]
-    if isinstance(trajectories.observations, dict) and ACTION_MASK in trajectories.observations:
-        mask = trajectories.observations[ACTION_MASK]
-        nothing = ~jnp.any(entries(mask) > 0, axis=2) & valid
-        found.append(("mask", None, nothing, times))
+    nothing = permits_nothing(trajectories.observations, space)
+    if nothing is not None:
+        found.append(("mask", None, nothing & valid, times))
     return found

@@ -17,6 +17,7 @@ from policygrad.maths.distributions.gaussian import (
     TanhGaussian,
     log_one_minus_tanh_squared,
 )
+from policygrad.maths.distributions.joint import Joint
 from policygrad.maths.distributions.protocol import Distribution
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "ClippedGaussian",
     "DiagonalGaussian",
     "Distribution",
+    "Joint",
     "MultiCategorical",
     "TanhGaussian",
     "log_one_minus_tanh_squared",
