@@ -6,54 +6,52 @@ import jax
 import numpy as np
 import onnxruntime
 import pytest
-from gymnasium.spaces import Discrete
+from gymnasium import spaces
 
 import policygrad
-from policygrad.maths.distributions import Bernoulli, Categorical, MultiCategorical
-from policygrad.spaces import space_of
-from tests.exporting.worlds import WORLDS, agent_of, load, observations_of, row
+from policygrad.maths.distributions import Bernoulli, Categorical, Joint, MultiCategorical
+from policygrad.spaces import action_space_of, space_of
+from tests.exporting.worlds import WORLDS, agent_of, batch_of, load, observations_of, row
 
-N = 1000
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+N, SOME = 1000, 50
 
 
-def parameters_of(agent: Any, batch: Any) -> dict[str, np.ndarray]:
-    """The parameters of the agent's own distributions, under the names of an export."""
-    d = jax.jit(jax.vmap(agent.policy))(batch)
-    floor = np.finfo(np.float32).min
+def parameters_of(d: Any) -> Any:
+    """The parameters of the agent's own distributions, in the form and under the names of an
+    export."""
     match d:
+        case Joint(parts=dict() as parts):
+            return {key: parameters_of(part) for key, part in parts.items()}
+        case Joint(parts=parts):
+            return tuple(map(parameters_of, parts))
         case Categorical():
-            named = {"log_probabilities": d.log_probs}
+            return {"log_probabilities": d.log_probs}
         case MultiCategorical(parts=parts):
-            named = {"log_probabilities": np.concatenate([p.log_probs for p in parts], axis=1)}
+            return {"log_probabilities": np.concatenate([p.log_probs for p in parts], axis=1)}
+        case Bernoulli(mask=None):
+            return {"log_odds": d.logits}
         case Bernoulli():
-            odds = d.logits if d.mask is None else np.where(d.mask, d.logits, floor)
-            named = {"log_odds": odds}
-        case _:
-            named = {"mean": d.mean, "log_std": d.log_std}
-    return {name: np.asarray(x) for name, x in named.items()}
+            return {"log_odds": np.where(d.mask, d.logits, np.finfo(np.float32).min)}
+    return {"mean": d.mean, "log_std": d.log_std}
 
 
-def assert_same_actions(actions: Any, expected: Any, clear: Any, space: Any) -> None:
-    actions, expected = np.asarray(actions), np.asarray(expected)
-    assert actions.shape == expected.shape
-    assert actions.dtype == space.dtype
-    if np.issubdtype(space.dtype, np.floating):
-        unit = float(np.max(space_of(space).scale[1], initial=1))  # the policy's own
-        np.testing.assert_allclose(actions, expected, rtol=1e-5, atol=1e-5 * unit)
-    else:
-        np.testing.assert_array_equal(actions[clear], expected[clear])
+def apart(space: Any, *trees: Any) -> list[tuple[Any, ...]]:
+    """The parts of an action space that have no parts, with what belongs to them in each tree."""
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        keys = sorted(space.keys()) if isinstance(space, spaces.Dict) else range(len(space))
+        return [x for k in keys for x in apart(space[k], *(tree[k] for tree in trees))]
+    return [(space, *trees)]
 
 
-def clear_margins(named: dict[str, np.ndarray], space: Any) -> np.ndarray:
-    """`[B]`: whether no choice is as good as undecided between two actions."""
+def clear_margins(named: dict[str, Any], space: Any) -> np.ndarray:
+    """`[B]`: whether a part's mode is not undecided between two actions."""
     if "log_odds" in named:
         return (np.abs(named["log_odds"]) > 1e-4).all(axis=1)
-    rows = named.get("log_probabilities")
-    if rows is None:
-        return np.ones(N, bool)
-    sizes = np.ravel(space.nvec) if hasattr(space, "nvec") else [space.n]
-    clear = np.ones(N, bool)
+    if "mean" in named:
+        return np.ones(len(named["mean"]), bool)
+    rows = np.asarray(named["log_probabilities"])
+    sizes = np.ravel(space.nvec) if isinstance(space, spaces.MultiDiscrete) else [space.n]
+    clear = np.ones(len(rows), bool)
     for choice in np.split(rows, np.cumsum(sizes)[:-1], axis=1):
         if choice.shape[1] > 1:
             best = np.sort(choice, axis=1)
@@ -61,45 +59,79 @@ def clear_margins(named: dict[str, np.ndarray], space: Any) -> np.ndarray:
     return clear
 
 
+def assert_same_actions(actions: Any, expected: Any, named: Any, space: Any) -> None:
+    for part, mine, theirs, parameters in apart(space, actions, expected, named):
+        assert mine.shape == theirs.shape
+        assert mine.dtype == part.dtype
+        if isinstance(part, spaces.Box):
+            unit = float(np.max(space_of(part).scale[1], initial=1))  # the policy's own
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * unit)
+        else:
+            clear = clear_margins(parameters, part)
+            assert clear.mean() >= 0.98
+            np.testing.assert_array_equal(mine[clear], theirs[clear])
+
+
+def assert_close(mine: Any, theirs: Any) -> None:
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
 @pytest.fixture(scope="module", params=WORLDS)
 def case(request) -> Any:
-    """An agent, observations `[1000, ...]`, its actions there one by one, its parameters."""
+    """An agent, observations `[1000, ...]`, its actions there, and their parameters.
+
+    The actions are those of all observations in one program; some are compared with `Agent.act`.
+    """
     world = WORLDS[request.param]
     agent, batch = agent_of(world), observations_of(world, N)
-    expected = np.stack([agent.act(row(batch, i)) for i in range(N)])
-    named = parameters_of(agent, batch)
-    return agent, batch, expected, named, clear_margins(named, world.actions)
+
+    def acts(observation: Any) -> Any:
+        distribution = agent.policy(observation)
+        return distribution, distribution.mode()
+
+    distributions, modes = jax.tree.map(np.asarray, jax.jit(jax.vmap(acts))(batch))
+    named = parameters_of(distributions)
+    actions = action_space_of(world.actions).to_environment(modes)
+    some = batch_of([agent.act(row(batch, i)) for i in range(SOME)])
+    few = jax.tree.map(lambda x: x[:SOME], (actions, named))
+    assert_same_actions(few[0], some, few[1], world.actions)
+    return agent, batch, actions, named
 
 
 def test_numpy_acts_as_the_agent(case, tmp_path):
-    agent, batch, expected, named, clear = case
+    agent, batch, expected, named = case
     policy = load(policygrad.export(agent, tmp_path / "policy"))
-    actions, space = policy.act(batch), agent.action_space
-    assert clear.mean() > 0.98
-    assert_same_actions(actions, expected, clear, space)
-    given = policy.distribution(batch)
-    assert given.keys() == named.keys()
-    for name, x in named.items():
-        np.testing.assert_allclose(given[name], x, **CLOSE)
+    actions, given = policy.act(batch), policy.distribution(batch)
+    assert_same_actions(actions, expected, named, agent.action_space)
+    jax.tree.map(assert_close, given, named)
     for i in range(5):
         one = policy.act(row(batch, i))
-        assert space.contains(one if isinstance(space, Discrete) else np.asarray(one))
-        assert_same_actions(one[None], actions[i : i + 1], clear[i : i + 1], space)
-        for name, x in policy.distribution(row(batch, i)).items():
-            np.testing.assert_allclose(x, given[name][i], **CLOSE)
+        for part, action in apart(agent.action_space, one):
+            is_array = not isinstance(part, spaces.Discrete)
+            assert part.contains(np.asarray(action) if is_array else action)
+        # one row is multiplied in another order than many
+        jax.tree.map(assert_close, policy.distribution(row(batch, i)), row(given, i))
 
 
 def test_onnx_acts_as_the_agent(case, tmp_path):
-    agent, batch, expected, named, clear = case
+    agent, batch, expected, named = case
     path = policygrad.export(agent, tmp_path / "policy.onnx", format="onnx")
     session = onnxruntime.InferenceSession(path)
     inputs = dict(zip([x.name for x in session.get_inputs()], jax.tree.leaves(batch), strict=True))
     names = [x.name for x in session.get_outputs()]
-    assert names == ["action", *named]
-    actions, *given = session.run(names, inputs)
-    assert_same_actions(actions, expected, clear, agent.action_space)
-    for mine, x in zip(given, named.values(), strict=True):
-        np.testing.assert_allclose(mine, x, **CLOSE)
+    outputs = dict(zip(names, session.run(names, inputs), strict=True))
+    actions = jax.tree.unflatten(
+        jax.tree.structure(expected), [x for name, x in outputs.items() if is_action(name)]
+    )
+    assert_same_actions(actions, expected, named, agent.action_space)
+    parts = apart(agent.action_space, named)
+    given = [x for name, x in outputs.items() if not is_action(name)]
+    for x, theirs in zip(given, [x for _, part in parts for x in part.values()], strict=True):
+        assert_close(x, theirs)
     for count in (0, 1):
         few = session.run(names, {name: x[:count] for name, x in inputs.items()})
-        assert [x.shape for x in few] == [(count, *x.shape[1:]) for x in (actions, *given)]
+        assert [x.shape for x in few] == [(count, *x.shape[1:]) for x in outputs.values()]
+
+
+def is_action(name: str) -> bool:
+    return name.partition("/")[0] == "action"

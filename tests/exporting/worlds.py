@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 import policygrad
 from policygrad.policies import update_statistics
+from policygrad.spaces import action_space_of, permits_nothing
 
 INF = np.inf
 FOUR = spaces.Box(-1, 1, (4,))
@@ -85,10 +86,45 @@ ACTED = {
         np.finfo(np.float32).min, np.finfo(np.float32).max, (2,)
     ),
 }
+BUTTONS, MOVE = spaces.Discrete(3, start=1), spaces.Box(-2, 3, (2,))
+HYBRID = spaces.Dict(move=MOVE, buttons=BUTTONS)
+DEEP = spaces.Dict(
+    {
+        "z": spaces.Tuple([spaces.MultiDiscrete([2, 3]), MOVE, spaces.MultiBinary(2)]),
+        "a/b": spaces.Box(-1, 1, ()),
+        "a": spaces.Dict(b=BUTTONS, c=spaces.Box(0, 1, (2, 2), np.float64)),
+    }
+)
+FLAGS_3, FLAGS_5 = spaces.MultiBinary(3), spaces.Box(0, 1, (5,), np.uint8)
+# Dicts and Tuples acted in, and masks of all forms and at any depth
+COMPOSITE = {
+    "hybrid": (FOUR, HYBRID),
+    "hybrid tuple": (FOUR, spaces.Tuple([MOVE, BUTTONS, MOVE])),
+    "deep": (NESTED, DEEP),
+    "mask as a dict": (
+        spaces.Dict(x=FOUR, action_mask=spaces.Dict(buttons=FLAGS_3)),
+        HYBRID,
+    ),
+    "mask as a tuple": (
+        spaces.Dict(x=FOUR, action_mask=spaces.Tuple([FLAGS_3, FLAGS_5])),
+        spaces.Tuple([BUTTONS, MOVE, spaces.MultiDiscrete([2, 3])]),
+    ),
+    "flat mask of parts": (
+        spaces.Dict(x=FOUR, action_mask=spaces.MultiBinary(8)),
+        spaces.Dict(b=BUTTONS, c=spaces.MultiDiscrete([2, 3])),
+    ),
+    "mask below": (
+        spaces.Tuple([FOUR, spaces.Dict(agent=spaces.Dict(action_mask=FLAGS_3, y=FOUR))]),
+        BUTTONS,
+    ),
+    "mask alone": (spaces.Dict(action_mask=FLAGS_3), BUTTONS),
+}
 SQUASHED = {"squash": True}
 WORLDS = {
     **{f"sees {k}": World(space, spaces.Discrete(3)) for k, space in OBSERVED.items()},
     **{f"acts {k}": World(FOUR, space) for k, space in ACTED.items()},
+    **{name: World(*both) for name, both in COMPOSITE.items()},
+    "squashed hybrid": World(FOUR, HYBRID, SQUASHED),
     "masked": World(masked(4, x=FOUR), spaces.Discrete(4, start=1)),
     "masked multi-discrete": World(masked(10, x=FOUR), spaces.MultiDiscrete([2, 5, 3])),
     "masked multi-binary": World(masked(4, x=FOUR), spaces.MultiBinary((2, 2))),
@@ -127,17 +163,22 @@ def agent_of(world: World, seed: int = 0) -> policygrad.Agent:
 
 
 def observations_of(world: World, count: int, seed: int = 0) -> Any:
-    """A batch of observations of the space; masks permit something in every choice."""
+    """A batch of observations of the space, some more than once, so that all permit something."""
     space = world.observations
     space.seed(seed)
-    rows = [space.sample() for _ in range(count)]
-    batch = jax.tree.map(lambda *x: np.stack(x), *rows)
-    if isinstance(space, spaces.Dict) and "action_mask" in space.spaces:
-        if isinstance(world.actions, spaces.MultiDiscrete):
-            batch["action_mask"][:, np.cumsum(world.actions.nvec.ravel()) - 1] = 1
-        elif isinstance(world.actions, spaces.Discrete):
-            batch["action_mask"][:, 0] = 1
-    return batch
+    batch = batch_of([space.sample() for _ in range(count)])
+    record = jax.tree.map(lambda x: x[None], batch)
+    forbidden = permits_nothing(record, action_space_of(world.actions))
+    if forbidden is None:
+        return batch
+    good = np.flatnonzero(~forbidden[0])
+    assert len(good) >= count / 3
+    return jax.tree.map(lambda x: x[np.resize(good, count)], batch)
+
+
+def batch_of(rows: list[Any]) -> Any:
+    """Observations or actions as one batch."""
+    return jax.tree.map(lambda *x: np.stack(x), *rows)
 
 
 def row(batch: Any, index: int) -> Any:

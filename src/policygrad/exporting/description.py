@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from policygrad.core.errors import UserError
+from policygrad.exporting.numpy_policy import mapped
 from policygrad.policies import MLP, Agent, NetworkPolicy, ObservationNormaliser
 from policygrad.policies.normaliser import deviation
 from policygrad.spaces import (
     ACTION_MASK,
     Box,
-    Dict,
     Discrete,
     MultiBinary,
     MultiDiscrete,
+    Nested,
     ObservationEncoder,
     Space,
-    Tuple,
     observation_space_of,
 )
 
@@ -38,8 +38,9 @@ class Description(NamedTuple):
 
     Attributes:
         data: `observation` and `action` are trees: a Dict or Tuple has `parts`. A part of an
-            observation has kind measurements, choices or mask; a part of an action has kind
-            categorical, bernoulli or gaussian, and names the network's `outputs` that it reads.
+            observation has kind measurements or choices. A part of an action has kind categorical,
+            bernoulli or gaussian; it names the range of the network's `outputs` that it reads, and
+            the range of the `mask`, where all masks stand one after the other.
             `layers` is the number of layers, `activation` stands between them.
         arrays: `mean`, `scale` and `limit`, `[f]`, normalise the features; `weight_i` `[out, in]`
             and `bias_i` are the layers; `NAME/log_std`, and the middle, half range and bounds of
@@ -59,7 +60,9 @@ def describe(agent: Agent) -> Description:
     policy, space = agent.policy, observation_space_of(agent.observation_space)
     _check(policy, space)
     observation = _observation(space, "observation")
-    action, of_action = _action(policy, policy.action_space, "action", _mask(observation))
+    acted_in = policy.action_space
+    outputs, mask = np.arange(acted_in.parameters), _mask_columns(observation)
+    action, of_action = _action(acted_in, outputs, policy.log_std, mask, policy.squash, "action")
     data = {
         "observation": observation,
         "action": action,
@@ -75,7 +78,7 @@ def _check(policy: Any, space: Space) -> None:
         kind = f"{type(policy).__module__}.{type(policy).__qualname__}"
         raise UserError(f"cannot export a policy of the class {kind}: {ELSEWHERE}")
     network, normaliser = policy.network, policy.normaliser
-    if type(network) is not MLP or network.activation not in ACTIVATIONS:
+    if not isinstance(network, MLP) or network.activation not in ACTIVATIONS:
         raise UserError(f"cannot export a network of {policy.architecture}: {ELSEWHERE}")
     encoder = ObservationEncoder(space)
     if type(normaliser) is not ObservationNormaliser or normaliser.encode != encoder:
@@ -85,29 +88,51 @@ def _check(policy: Any, space: Space) -> None:
 # ----- observations
 
 
-def _observation(space: Space, name: str) -> Tree:
-    """The tree of an observation space."""
+def _observation(space: Space, name: str, *, is_mask: bool = False, feature: bool = True) -> Tree:
+    """The tree of an observation space; of a mask it is said whether it is a feature too."""
+    if isinstance(space, Nested):
+        read = [key for key, _ in space.read]
+        found = [
+            _observation(
+                part,
+                _below(name, key),
+                is_mask=is_mask or key == ACTION_MASK,
+                feature=feature and key in read,
+            )
+            for key, part in space.entries
+        ]
+        return {"kind": type(space).__name__, "parts": space.like(found)}
+    part: Tree = {"name": name, "is_feature": feature, "is_mask": is_mask}
     match space:
-        case Dict(items=items):
-            parts = {key: _observation(part, _below(name, key)) for key, part in items}
-            if ACTION_MASK in parts:
-                parts[ACTION_MASK]["kind"] = "mask"
-            return {"kind": "Dict", "parts": parts}
-        case Tuple(spaces=spaces):
-            parts = [_observation(part, _below(name, str(i))) for i, part in enumerate(spaces)]
-            return {"kind": "Tuple", "parts": parts}
         case Discrete() | MultiDiscrete():
-            return {"kind": "choices", "name": name, **_choices(space)}
+            return {"kind": "choices", **part, **_choices(space)}
         case Box() | MultiBinary():
-            return {"kind": "measurements", "name": name, **_array(space)}
+            return {"kind": "measurements", **part, **_array(space)}
     raise TypeError(f"no description of {space}")
 
 
-def _mask(observation: Tree) -> str | None:
-    """The name of the part that is the mask of actions."""
-    if observation["kind"] != "Dict":
+def _mask_columns(observation: Tree) -> Any:
+    """Masks of actions as an observation holds them, with the numbers of their columns as flags."""
+    end = 0
+
+    def columns(part: Tree) -> np.ndarray | None:
+        nonlocal end
+        if not part["is_mask"]:
+            return None
+        end += math.prod(part["shape"])
+        return np.arange(end - math.prod(part["shape"]), end)
+
+    return _mask_in(mapped(columns, observation))
+
+
+def _mask_in(observation: Any) -> Any:
+    """What stands under the name of a mask, at any depth; None if nothing does."""
+    if isinstance(observation, dict) and ACTION_MASK in observation:
+        return observation[ACTION_MASK]
+    inner = observation.values() if isinstance(observation, dict) else observation
+    if not isinstance(observation, (dict, tuple)):
         return None
-    return observation["parts"].get(ACTION_MASK, {}).get("name")
+    return next((mask for x in inner if (mask := _mask_in(x)) is not None), None)
 
 
 def _choices(space: Discrete | MultiDiscrete) -> Tree:
@@ -125,9 +150,9 @@ def _array(space: Box | MultiBinary) -> Tree:
     return {"shape": list(space.shape), "dtype": dtype}
 
 
-def _below(name: str, key: str) -> str:
+def _below(name: str, key: Any) -> str:
     """The name of an entry, escaped as in RFC 6901, so that no two names are alike."""
-    return f"{name}/{key.replace('~', '~0').replace('/', '~1')}"
+    return f"{name}/{str(key).replace('~', '~0').replace('/', '~1')}"
 
 
 # ----- between them
@@ -163,22 +188,40 @@ def _layers(network: MLP) -> Arrays:
 
 
 def _action(
-    policy: NetworkPolicy, space: Space, name: str, mask: str | None
+    space: Space, outputs: np.ndarray, log_std: Any, mask: Any, squash: bool, name: str
 ) -> tuple[Tree, Arrays]:
-    """The tree of an action space, and the arrays of its parts."""
-    part: Tree = {"name": name, "outputs": [0, policy.action_space.parameters], "mask": mask}
+    """The tree of an action space, and the arrays of its parts.
+
+    Args:
+        space: acted in.
+        outputs: `[n]`, the numbers of the network's outputs that are the space's own.
+        log_std: `[k]`, its own; None without a Box.
+        mask: the numbers of the columns of its mask, in the structure of the mask; None without.
+        squash: whether Gaussians are squashed by tanh.
+        name: of the space.
+    """
+    if isinstance(space, Nested):
+        trees, arrays = [], {}
+        for key, share in space.shares(outputs, log_std, mask):
+            tree, own = _action(*share, squash, _below(name, key))
+            trees.append(tree)
+            arrays |= own
+        return {"kind": type(space).__name__, "parts": space.like(trees)}, arrays
+    part: Tree = {"name": name, "outputs": _range(outputs), "mask": _range(mask)}
     match space:
         case Discrete() | MultiDiscrete():
             return {"kind": "categorical", **part, **_choices(space)}, {}
         case MultiBinary():
             return {"kind": "bernoulli", **part, **_array(space)}, {}
         case Box():
-            part |= {"mask": None, "squash": policy.squash}
-            arrays = _gaussian(space, policy.log_std)
-            return {"kind": "gaussian", **part, **_array(space)}, {
-                f"{name}/{key}": x for key, x in arrays.items()
-            }
+            arrays = {f"{name}/{key}": x for key, x in _gaussian(space, log_std).items()}
+            return {"kind": "gaussian", **part, "squash": squash, **_array(space)}, arrays
     raise TypeError(f"no description of {space}")
+
+
+def _range(columns: np.ndarray | None) -> list[int] | None:
+    """First and end of consecutive numbers."""
+    return None if columns is None else [int(columns[0]), int(columns[-1]) + 1]
 
 
 def _gaussian(space: Box, log_std: Any) -> Arrays:

@@ -26,7 +26,7 @@ FLOOR = np.finfo(np.float32).min  # the log-probability of what a mask forbids
 ACTIVATIONS: dict[str, Callable] = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
 
 Description = dict[str, Any]
-Masks = dict[str, np.ndarray]
+Mask = np.ndarray | None  # `[B, m]`, the flags of all masks one after the other
 
 
 def load(folder: str | Path | None = None) -> "Policy":
@@ -96,11 +96,11 @@ class Policy:
         """
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be as numpy.random.default_rng(0) makes it, got {rng!r}")
-        outputs, masks, batched = self._outputs(observation)
+        outputs, mask, batched = self._outputs(observation)
 
         def action(part: Description) -> np.ndarray:
             head = self._heads[part["name"]]
-            actions = head.act(head.parameters(outputs, masks), rng)
+            actions = head.act(head.parameters(outputs, mask), rng)
             return actions if batched else actions[0]
 
         return mapped(action, self.description["action"])
@@ -113,25 +113,25 @@ class Policy:
             after the other; `log_odds` of flags; `mean` and `log_std` of numbers, before a tanh, in
             units in which −1…1 is the range between the action's bounds.
         """
-        outputs, masks, batched = self._outputs(observation)
+        outputs, mask, batched = self._outputs(observation)
 
         def parameters(part: Description) -> dict[str, np.ndarray]:
-            named = self._heads[part["name"]].parameters(outputs, masks)
+            named = self._heads[part["name"]].parameters(outputs, mask)
             return named if batched else {name: rows[0] for name, rows in named.items()}
 
         return mapped(parameters, self.description["action"])
 
-    def _outputs(self, observation: Any) -> tuple[np.ndarray, Masks, bool]:
-        """The network's outputs `[B, outputs]`, masks `[B, n]`, and whether B was an axis."""
-        features, masks, batched = self._read(observation)
+    def _outputs(self, observation: Any) -> tuple[np.ndarray, Mask, bool]:
+        """The network's outputs `[B, outputs]`, the mask `[B, m]`, and whether B was an axis."""
+        features, mask, batched = self._read(observation)
         x = np.clip((features - self._mean) / self._scale, -self._limit, self._limit)
         for weight, bias in self._layers[:-1]:
             x = self._activation(x @ weight + bias)
         weight, bias = self._layers[-1]
-        return x @ weight + bias, masks, batched
+        return x @ weight + bias, mask, batched
 
-    def _read(self, observation: Any) -> tuple[np.ndarray, Masks, bool]:
-        """Features `[B, f]`, masks `[B, n]` by name, and whether B was an axis."""
+    def _read(self, observation: Any) -> tuple[np.ndarray, Mask, bool]:
+        """Features `[B, f]`, the mask `[B, m]`, and whether B was an axis."""
         found = [
             (part, numbers(part["shape"], value, place), place)
             for part, value, place in placed(
@@ -142,15 +142,15 @@ class Policy:
         if len(leads) > 1:
             raise ValueError(f"the parts of the observation have unlike batch axes, {leads}")
         lead = leads.pop()
-        features, masks = [], {}
+        features, flags = [], []
         for part, array, place in found:
             rows = array.reshape(*(lead or (1,)), math.prod(part["shape"]))
-            rows = self._readers[part["name"]](rows, place)
-            if part["kind"] == "mask":
-                masks[part["name"]] = rows
-            else:
-                features.append(rows)
-        return np.concatenate(features, axis=1), masks, bool(lead)
+            if part["is_mask"]:
+                flags.append(permitted(rows, place))
+            if part["is_feature"]:
+                features.append(self._readers[part["name"]](rows, place))
+        mask = np.concatenate(flags, axis=1) if flags else None
+        return np.concatenate(features, axis=1), mask, bool(lead)
 
 
 # ----- trees of parts: a space of several parts has kind Dict or Tuple, and parts
@@ -249,19 +249,14 @@ def one_hot_columns(part: Description) -> tuple[np.ndarray, np.ndarray]:
     return which, np.concatenate(ranges)
 
 
-class Mask:
-    """Flags: which actions are permitted."""
-
-    def __init__(self, part: Description) -> None:
-        pass
-
-    def __call__(self, rows: np.ndarray, place: str) -> np.ndarray:
-        if np.isnan(rows).any():
-            raise ValueError(f"{place} holds NaN")
-        return rows > 0
+def permitted(rows: np.ndarray, place: str) -> np.ndarray:
+    """The flags of a mask: True where a choice is permitted."""
+    if np.isnan(rows).any():
+        raise ValueError(f"{place} holds NaN")
+    return rows > 0
 
 
-READERS = {"measurements": Measurements, "choices": Choices, "mask": Mask}
+READERS = {"measurements": Measurements, "choices": Choices}
 
 
 # ----- actions: parameters of a part's distribution, and how it acts
@@ -271,16 +266,20 @@ class Head:
     """A part of the action.
 
     Attributes:
-        part: its description: shape, dtype, which outputs of the network are its own, its mask.
+        part: its description: shape, dtype, the ranges of the network's outputs and of the mask
+            that are its own.
     """
 
     def __init__(self, part: Description, arrays: dict[str, np.ndarray]) -> None:
         self.part = part
 
-    def own(self, outputs: np.ndarray, masks: Masks) -> tuple[np.ndarray, np.ndarray | None]:
-        """The part's outputs `[B, n]`, and the mask `[B, n]` of them; None permits all."""
+    def own(self, outputs: np.ndarray, mask: Mask) -> tuple[np.ndarray, Mask]:
+        """The part's outputs `[B, n]`, and their mask `[B, n]`; None permits all."""
         first, end = self.part["outputs"]
-        return outputs[:, first:end], masks.get(self.part["mask"])
+        if mask is None or self.part["mask"] is None:
+            return outputs[:, first:end], None
+        begin, stop = self.part["mask"]
+        return outputs[:, first:end], mask[:, begin:stop]
 
     def shaped(self, rows: np.ndarray) -> np.ndarray:
         """`[B, size]` as `[B, *shape]`."""
@@ -290,11 +289,11 @@ class Head:
 class Categorical(Head):
     """Choices, each one of a few whole numbers."""
 
-    def parameters(self, outputs: np.ndarray, masks: Masks) -> dict[str, np.ndarray]:
-        logits, mask = self.own(outputs, masks)
+    def parameters(self, outputs: np.ndarray, mask: Mask) -> dict[str, np.ndarray]:
+        logits, mask = self.own(outputs, mask)
         if mask is not None:
             if not all(choice.any(axis=1).all() for choice in self._apart(mask)):
-                raise ValueError(f"{self.part['mask']} permits nothing")
+                raise ValueError(f"the mask permits nothing for {self.part['name']}")
             logits = np.where(mask, logits, FLOOR)
         log_probs = np.concatenate([log_softmax(x) for x in self._apart(logits)], axis=1)
         return {
@@ -315,8 +314,8 @@ class Categorical(Head):
 class Bernoulli(Head):
     """Flags, 0 or 1."""
 
-    def parameters(self, outputs: np.ndarray, masks: Masks) -> dict[str, np.ndarray]:
-        log_odds, mask = self.own(outputs, masks)
+    def parameters(self, outputs: np.ndarray, mask: Mask) -> dict[str, np.ndarray]:
+        log_odds, mask = self.own(outputs, mask)
         return {"log_odds": log_odds if mask is None else np.where(mask, log_odds, FLOOR)}
 
     def act(self, parameters: dict[str, np.ndarray], rng: np.random.Generator | None) -> np.ndarray:
@@ -335,8 +334,8 @@ class Gaussian(Head):
             arrays[f"{part['name']}/{name}"] for name in names
         )
 
-    def parameters(self, outputs: np.ndarray, masks: Masks) -> dict[str, np.ndarray]:
-        mean = self.shaped(self.own(outputs, masks)[0])
+    def parameters(self, outputs: np.ndarray, mask: Mask) -> dict[str, np.ndarray]:
+        mean = self.shaped(self.own(outputs, mask)[0])
         return {"mean": mean, "log_std": np.broadcast_to(self._log_std, mean.shape)}
 
     def act(self, parameters: dict[str, np.ndarray], rng: np.random.Generator | None) -> np.ndarray:

@@ -33,21 +33,20 @@ def onnx_content(description: Description, about: dict[str, Any]) -> bytes:
     """
     onnx, data = require_onnx(), description.data
     graph = Graph(onnx)
-    features, masks = [], {}
+    features, flags = [], []
     for part in parts(data["observation"]):
         rows = graph.input(part)
-        if part["kind"] == "mask":
-            masks[part["name"]] = graph("Greater", graph.cast(rows, np.float32), np.float32(0))
-        elif part["kind"] == "choices":
-            features.append(_one_hot(graph, part, rows))
-        else:
-            features.append(graph.cast(rows, np.float32))
+        if part["is_mask"]:
+            flags.append(graph("Greater", graph.cast(rows, np.float32), np.float32(0)))
+        if part["is_feature"]:
+            read = _one_hot if part["kind"] == "choices" else _measurements
+            features.append(read(graph, part, rows))
     outputs = _network(graph, graph("Concat", *features, axis=1), description)
+    mask = graph("Concat", *flags, axis=1) if flags else None
     for part in parts(data["action"]):
-        first, end = part["outputs"]
-        own = graph("Slice", outputs, _ints(first), _ints(end), _ints(1))
-        mask = masks.get(part["mask"])
-        HEADS[part["kind"]](graph, part, description.arrays, own, mask)
+        own = graph.columns(outputs, *part["outputs"])
+        permitted = graph.columns(mask, *part["mask"]) if mask and part["mask"] else None
+        HEADS[part["kind"]](graph, part, description.arrays, own, permitted)
     model = onnx.helper.make_model(
         graph.build("policy"),
         producer_name=PRODUCER,
@@ -107,6 +106,10 @@ class Graph:
         """A value in another type."""
         return self("Cast", value, to=self._type(dtype))
 
+    def columns(self, value: str, first: int, end: int) -> str:
+        """A range of the columns of rows `[B, size]`."""
+        return self("Slice", value, _ints(first), _ints(end), _ints(1))
+
     def input(self, part: Tree) -> str:
         """Add an input for a part of the observation, and return its rows `[B, size]`."""
         self._inputs.append(self._value(part["name"], part["dtype"], part["shape"]))
@@ -140,6 +143,10 @@ def _ints(*numbers: int) -> np.ndarray:
     return np.array(numbers, np.int64)
 
 
+def _measurements(graph: Graph, part: Tree, rows: str) -> str:
+    return graph.cast(rows, np.float32)
+
+
 def _one_hot(graph: Graph, part: Tree, rows: str) -> str:
     which, values = one_hot_columns(part)
     apart = graph("Gather", graph.cast(rows, np.int64), which.astype(np.int64), axis=1)
@@ -163,17 +170,13 @@ def _network(graph: Graph, features: str, description: Description) -> str:
 def _categorical(graph: Graph, part: Tree, arrays: Arrays, logits: str, mask: str | None) -> None:
     edges = np.cumsum([0, *part["sizes"]]).tolist()
     log_probs, chosen = [], []
-    for first, end in itertools.pairwise(edges):
-
-        def own(rows: str, cut: tuple[int, int] = (first, end)) -> str:
-            return graph("Slice", rows, _ints(cut[0]), _ints(cut[1]), _ints(1))
-
-        x = own(logits)
-        if mask is not None:
-            permitted = _or_all(graph, own(mask))
-            x = graph("Where", permitted, x, FLOOR)
-        x = graph("LogSoftmax", x, axis=1)
-        if mask is not None:
+    for cut in itertools.pairwise(edges):
+        x = graph.columns(logits, *cut)
+        if mask is None:
+            x = graph("LogSoftmax", x, axis=1)
+        else:
+            permitted = _or_all(graph, graph.columns(mask, *cut))
+            x = graph("LogSoftmax", graph("Where", permitted, x, FLOOR), axis=1)
             x = graph("Where", permitted, x, FLOOR)
         log_probs.append(x)
         chosen.append(graph("ArgMax", x, axis=1, keepdims=1))
