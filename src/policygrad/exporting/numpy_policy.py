@@ -289,6 +289,11 @@ class Head:
 class Categorical(Head):
     """Choices, each one of a few whole numbers."""
 
+    def __init__(self, part: Description, arrays: dict[str, np.ndarray]) -> None:
+        super().__init__(part, arrays)
+        self._starts = np.array(part["starts"], np.int64)
+        self._cuts = np.cumsum(part["sizes"])[:-1]
+
     def parameters(self, outputs: np.ndarray, mask: Mask) -> dict[str, np.ndarray]:
         logits, mask = self.own(outputs, mask)
         if mask is not None:
@@ -305,10 +310,10 @@ class Categorical(Head):
         if rng is not None:
             scores = scores + rng.gumbel(size=scores.shape)  # the greatest is a sample then
         chosen = np.stack([x.argmax(axis=1) for x in self._apart(scores)], axis=1)
-        return self.shaped(chosen + self.part["starts"]).astype(self.part["dtype"])
+        return self.shaped(chosen + self._starts).astype(self.part["dtype"])
 
     def _apart(self, rows: np.ndarray) -> list[np.ndarray]:
-        return np.split(rows, np.cumsum(self.part["sizes"])[:-1], axis=1)
+        return np.split(rows, self._cuts, axis=1)
 
 
 class Bernoulli(Head):
