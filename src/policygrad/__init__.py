@@ -33,6 +33,7 @@ NAMES = {
     "export": "exporting",
     "load": "runs.policy_files",
     "network_policy": "policies",
+    "read_config": "training.plan",
     "resume": "training.entry",
     "train": "training.entry",
     "train_seeds": "training.many_seeds",

@@ -31,6 +31,7 @@ from policygrad.training.entry import resume as resume
 from policygrad.training.entry import train as train
 from policygrad.training.many_seeds import SeedRuns as SeedRuns
 from policygrad.training.many_seeds import train_seeds as train_seeds
+from policygrad.training.plan import read_config as read_config
 from policygrad.training.result import Run as Run
 
 networks = policies

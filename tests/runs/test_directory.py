@@ -224,7 +224,7 @@ def test_missing_run(tmp_path, name):
 def test_directory_that_holds_a_run_is_refused(tmp_path, name):
     (tmp_path / name).touch()
     with pytest.raises(
-        UserError, match=r"already holds a run; continue it with 'policygrad resume"
+        UserError, match=r"already holds a run; .* continue it with: policygrad resume"
     ):
         RunDirectory.create(tmp_path)
 

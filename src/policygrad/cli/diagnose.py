@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from policygrad.cli.commands import Json, parse_kwargs, print_json
 from policygrad.core.errors import UserError
+from policygrad.core.shell import user_path
 from policygrad.devices.starting import prepare_jax
 
 DESCRIPTION = "Say what is wrong with a run, most likely cause first, and what to change."
@@ -54,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
     )
     kwargs = parse_kwargs(given.pop("env_kwargs"))
     given["run"] = given.pop("run_path")
+    for name in ("run", "out", "report"):
+        given[name] = None if given[name] is None else user_path(given[name])
     _check(given["run"], given["env"], config, kwargs, given["out"])
     return diagnose(config=config, kwargs=kwargs, **given)
 

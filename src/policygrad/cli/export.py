@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from policygrad.cli.commands import Json
+from policygrad.core.shell import user_path
 from policygrad.devices.starting import prepare_jax
 
 FORMAT_HELP = (
@@ -30,6 +31,7 @@ def export(
     prepare_jax()
     from policygrad import exporting
 
+    run = user_path(run)
     if out is None:
         out = (run if run.is_dir() else run.parent) / USUAL[format]
     written = exporting.export(run, out, format=format)

@@ -7,6 +7,7 @@ So the choices are read first, and the parser is made from their records.
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, get_args
 
 import tyro
@@ -26,6 +27,7 @@ from policygrad.training.config import (
     RunSettings,
     TrainConfig,
 )
+from policygrad.training.plan import Plan
 from policygrad.training.resolve import Given, Records, records_of, refuse_unread
 
 # the choices and the other settings that decide which settings are read
@@ -61,7 +63,8 @@ def parse(
     *,
     prog: str,
     description: str,
-    defaults: Mapping[str, Any],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+    plan: Plan | None = None,
 ) -> tuple[dict[str, Any], TrainConfig]:
     """The command's own arguments by name, and the configuration from the flags.
 
@@ -70,18 +73,34 @@ def parse(
         own: the command's own arguments, by the group that shows them; "" for no group.
         prog, description: shown by `--help`.
         defaults: settings whose default differs for this command.
+        plan: a file of settings; flags override them.
 
     Raises:
-        UserError: an unknown choice, or a flag that nothing reads with these choices.
+        UserError: an unknown choice, or a setting that nothing reads with these choices.
     """
     argv = spelled(split_lists(argv))
     flags = flags_in(argv)
+    if plan is None:
+        return _parse(argv, flags, own, prog, description, defaults)
+    with plan.named_in_errors(flags):
+        return _parse(argv, flags, own, prog, description, {**defaults, **plan.settings})
+
+
+def _parse(
+    argv: Sequence[str],
+    flags: Mapping[str, str | None],
+    own: Mapping[str, Sequence[Argument]],
+    prog: str,
+    description: str,
+    defaults: Mapping[str, Any],
+) -> tuple[dict[str, Any], TrainConfig]:
     peeked = {name: _number(value) for name, value in flags.items() if name in DECISIVE}
     if not {"-h", "--help"} & set(argv):
         peeked = {name: value for name, value in peeked.items() if value is not None}
     config = TrainConfig(**{**defaults, **{k: v for k, v in peeked.items() if v is not None}})
     records = records_of(config, Given())
-    refuse_unread(flags.keys() & (SOMETIMES.keys() | {"optimiser"}), config, Given(), records)
+    asked = flags.keys() | {name for name, value in defaults.items() if value is not None}
+    refuse_unread(asked & (SOMETIMES.keys() | {"optimiser"}), config, Given(), records)
 
     settings_by_group = _groups(config, records)
     first = [title for title in own if title not in settings_by_group]
@@ -89,20 +108,35 @@ def parse(
         title: [*own.get(title, ()), *settings_by_group.get(title, ())]
         for title in [*first, *settings_by_group]
     }
-    made: list[Any] = [_as_field(a) for a in shown.pop("")]
-    for title, arguments in shown.items():
-        group = make_dataclass(title.capitalize(), [_as_field(a) for a in arguments], frozen=True)
-        made.append((title, OmitArgPrefixes[group], field(default_factory=group)))
-    whole = make_dataclass("Arguments", made, frozen=True)
-    parsed = tyro.cli(whole, args=argv, prog=prog, description=description)
-    values = {a.name: getattr(parsed, a.name) for a in own[""]}
-    for title in shown:
-        group = getattr(parsed, title)
-        values |= {f.name: getattr(group, f.name) for f in fields(group)}
+    values = parse_arguments(argv, shown, prog=prog, description=description)
     settings = {f.name for f in fields(TrainConfig)}
     given = {name: values[name] for name in flags.keys() & settings}
     names = {a.name for arguments in own.values() for a in arguments}
     return {name: values[name] for name in names}, TrainConfig(**{**defaults, **given})
+
+
+def parse_arguments(
+    argv: Sequence[str], shown: Mapping[str, Sequence[Argument]], *, prog: str, description: str
+) -> dict[str, Any]:
+    """The values of arguments by name.
+
+    Args:
+        argv: what follows the name of the command.
+        shown: the arguments, by the group that shows them; "" for no group.
+        prog, description: shown by `--help`.
+    """
+    groups = {title: arguments for title, arguments in shown.items() if title}
+    made: list[Any] = [_as_field(a) for a in shown[""]]
+    for title, arguments in groups.items():
+        group = make_dataclass(title.capitalize(), [_as_field(a) for a in arguments], frozen=True)
+        made.append((title, OmitArgPrefixes[group], field(default_factory=group)))
+    whole = make_dataclass("Arguments", made, frozen=True)
+    parsed = tyro.cli(whole, args=argv, prog=prog, description=description)
+    values = {a.name: getattr(parsed, a.name) for a in shown[""]}
+    for title in groups:
+        group = getattr(parsed, title)
+        values |= {f.name: getattr(group, f.name) for f in fields(group)}
+    return values
 
 
 def _groups(config: TrainConfig, records: Records) -> dict[str, list[Argument]]:
@@ -111,14 +145,14 @@ def _groups(config: TrainConfig, records: Records) -> dict[str, list[Argument]]:
     def of(record: Any, *names: str, without: Sequence[str] = ()) -> list[Argument]:
         values = dict(reflection.values_of(record))
         return [
-            _argument(s, values[s.name])
+            setting_argument(s, values[s.name])
             for s in settings_of(type(record))
             if (not names or s.name in names) and s.name not in without
         ]
 
     def always(cls: type, *names: str, without: Sequence[str] = ()) -> list[Argument]:
         return [
-            _argument(s, getattr(config, s.name))
+            setting_argument(s, getattr(config, s.name))
             for s in settings_of(cls)
             if (not names or s.name in names) and s.name not in without
         ]
@@ -151,7 +185,8 @@ def _choice(name: str, kind: Any, default: Any) -> Argument:
     return Argument(name, Annotated[kind, arg(help=text)], default)
 
 
-def _argument(setting: Setting, default: Any) -> Argument:
+def setting_argument(setting: Setting, default: Any) -> Argument:
+    """The argument of a setting."""
     return Argument(setting.name, Annotated[setting.kind, arg(help=setting.help)], default)
 
 

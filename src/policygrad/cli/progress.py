@@ -60,6 +60,8 @@ class Progress:
             self._drawn = now
             self._draw(metrics)
 
+    update.needs_state = False  # pyright: ignore[reportFunctionMemberAccess]
+
     def _draw(self, metrics: dict[str, Any]) -> None:
         self._shown = metrics
         if self._live:

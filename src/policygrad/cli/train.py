@@ -1,57 +1,128 @@
 """`policygrad train`: train a policy, or one for each of many seeds."""
 
+import contextlib
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from tyro.conf import Positional, arg
 
 from policygrad.cli.commands import Json, parse_kwargs, parse_seeds, print_json, report_run
 from policygrad.core.errors import UserError
+from policygrad.core.shell import command, user_path
 from policygrad.devices.starting import prepare_jax
 
 DESCRIPTION = "Train a policy, and write a run directory."
-ENV_HELP = "CartPole-v1, module:Env-v0, gymnax/CartPole-v1 …"
+ENV_HELP = (
+    "CartPole-v1, module:Env-v0, gymnax/CartPole-v1 … Default: that of --config, or else of --from."
+)
+CONFIG_HELP = (
+    "Read settings from a file, which flags override: a run or its config.json, which repeats the "
+    "run, or TOML, YAML or JSON."
+)
+START_HELP = (
+    "Begin from a saved policy, with what it normalises by: a run, a checkpoint or a policy file. "
+    "The settings are those of the new run."
+)
 OUT_HELP = "Directory to write the run to. Default: runs/ENV-seedN."
 KWARGS_HELP = "Arguments of the environment, as JSON: '{\"gravity\": 5.0}'."
 SEEDS_HELP = "Train with several seeds at once, each in its own directory in OUT: 0..4, or 0,3,7."
 JOBS_HELP = "With --seeds: number of worker processes. Default: one for each processor."
 
+Env = Annotated[Positional[str | None], arg(metavar="ENV", help=ENV_HELP)]
+
+
+class Task(NamedTuple):
+    """What is trained in, and from what: the arguments of `train` that are no settings."""
+
+    env: str
+    env_kwargs: dict[str, Any]
+    start: str | None
+
 
 def main(argv: Sequence[str]) -> int:
     """Run `policygrad train`; returns the exit code."""
     prepare_jax()
-    from policygrad.cli.options import Argument, parse
+    from policygrad.cli.options import Argument, flags_in, parse
+    from policygrad.training.plan import read_config
 
     own = {
-        "": [Argument("env", Annotated[Positional[str], arg(metavar="ENV", help=ENV_HELP)])],
+        "": [Argument("env", Env, None)],
         "run": [
+            Argument("config", Annotated[str | None, arg(metavar="FILE", help=CONFIG_HELP)], None),
+            Argument(
+                "start", Annotated[str | None, arg(name="from", metavar="RUN", help=START_HELP)],
+                None,
+            ),
             Argument("seeds", Annotated[str | None, arg(metavar="SEEDS", help=SEEDS_HELP)], None),
             Argument("jobs", Annotated[int | None, arg(help=JOBS_HELP)], None),
         ],
-        "environment": [Argument("env_kwargs", Annotated[str, arg(help=KWARGS_HELP)], "{}")],
+        "environment": [Argument("env_kwargs", Annotated[str | None, arg(help=KWARGS_HELP)], None)],
         "files": [
             Argument("out", Annotated[Path | None, arg(help=OUT_HELP)], None),
             Argument("json", Json, False),
         ],
-    }
-    given, config = parse(argv, own, prog="policygrad train", description=DESCRIPTION, defaults={})
-    kwargs = parse_kwargs(given["env_kwargs"])
-    if given["seeds"] is not None:
-        if "--seed" in argv:
-            raise UserError(f"--seed {config.seed} and --seeds exclude each other; give one")
-        seeds = parse_seeds(given["seeds"])
-        return _train_seeds(
-            given["env"], config, seeds, given["jobs"], given["out"], kwargs, given["json"]
+    }  # fmt: skip
+    flags = flags_in(argv)
+    file = flags.get("config")  # read first: it decides which flags there are
+    plan = None if file is None else read_config(file)
+    given, config = parse(argv, own, prog="policygrad train", description=DESCRIPTION, plan=plan)
+    task = _task(given, plan)
+    if plan is not None and plan.changed:
+        print(
+            f"policygrad: {plan.source} is of a run that was resumed with another "
+            f"{', '.join(plan.changed)}; it holds the newest settings, so this run is not the same",
+            file=sys.stderr,
         )
-    if given["jobs"] is not None:
-        raise UserError(f"--jobs {given['jobs']} is for --seeds only; add --seeds 0..4, or omit it")
-    return _train(given["env"], config, given["out"], kwargs, given["json"])
+    with contextlib.nullcontext() if plan is None else plan.named_in_errors(flags):
+        if given["seeds"] is not None:
+            if "seed" in flags:
+                raise UserError(f"--seed {config.seed} and --seeds exclude each other; give one")
+            seeds = parse_seeds(given["seeds"])
+            return _train_seeds(task, config, seeds, given["jobs"], given["out"], given["json"])
+        if given["jobs"] is not None:
+            raise UserError(
+                f"--jobs {given['jobs']} is for --seeds only; add --seeds 0..4, or omit it"
+            )
+        return _train(task, config, given["out"], given["json"])
 
 
-def _train(env: str, config: Any, out: Path | None, kwargs: dict[str, Any], json: bool) -> int:
+def _task(given: dict[str, Any], plan: Any) -> Task:
+    """The environment, its arguments and the policy to begin from: of the flags, else of the file,
+    else of the run to begin from."""
+    env, start, kwargs = given["env"], given["start"], given["env_kwargs"]
+    kwargs = None if kwargs is None else parse_kwargs(kwargs)
+    if start is None and plan is not None:
+        plan.check_start()
+        start = plan.start
+    sources = []
+    if plan is not None and plan.env is not None:
+        sources.append((plan.source, plan.env, plan.env_kwargs))
+    elif start is not None and env is None:
+        from policygrad.runs.policy_files import run_of
+
+        run = run_of(user_path(start))
+        saved = {} if run is None else run.read_config()
+        if saved.get("env") is not None:
+            sources.append((start, saved["env"], saved.get("env_kwargs") or {}))
+    for source, theirs, arguments in sources:
+        env = env or theirs
+        if kwargs is None and env == theirs:
+            kwargs = arguments
+        elif kwargs is None and arguments:
+            print(
+                f"policygrad: the arguments {arguments} of {theirs} in {source} are not passed to "
+                f"{env}; give --env-kwargs",
+                file=sys.stderr,
+            )
+    if env is None:
+        raise UserError("no environment to train in; name one: policygrad train CartPole-v1")
+    return Task(env, kwargs or {}, start)
+
+
+def _train(task: Task, config: Any, out: Path | None, json: bool) -> int:
     from policygrad.cli.progress import Progress
     from policygrad.figures.curves import preload
     from policygrad.runs import fresh_directory
@@ -59,22 +130,14 @@ def _train(env: str, config: Any, out: Path | None, kwargs: dict[str, Any], json
 
     threading.Thread(target=preload, daemon=True).start()
     if out is None:
-        out = fresh_directory(Path("runs"), f"{_as_folder(env)}-seed{config.seed}")
-    with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
-        result = entry.train(
-            env, out=out, config=config, env_kwargs=kwargs, on_update=progress.update
-        )
+        out = fresh_directory(Path("runs"), f"{_as_folder(task.env)}-seed{config.seed}")
+    with Progress(f"{task.env}, seed {config.seed}", config.total_steps) as progress:
+        result = entry.train(**task._asdict(), out=out, config=config, on_update=progress.update)
     return report_run(result, json)
 
 
 def _train_seeds(
-    env: str,
-    config: Any,
-    seeds: list[int],
-    jobs: int | None,
-    out: Path | None,
-    env_kwargs: dict[str, Any],
-    json: bool,
+    task: Task, config: Any, seeds: list[int], jobs: int | None, out: Path | None, json: bool
 ) -> int:
     """Train many seeds at once; returns the exit code."""
     import policygrad
@@ -82,10 +145,10 @@ def _train_seeds(
     from policygrad.runs import fresh_directory
 
     if out is None:
-        out = fresh_directory(Path("runs"), f"{_as_folder(env)}-seeds{seeds[0]}-{seeds[-1]}")
-    with SeedsProgress(env, seeds, config.total_steps) as progress:
+        out = fresh_directory(Path("runs"), f"{_as_folder(task.env)}-seeds{seeds[0]}-{seeds[-1]}")
+    with SeedsProgress(task.env, seeds, config.total_steps) as progress:
         result = policygrad.train_seeds(
-            env, seeds, out=out, jobs=jobs, config=config, env_kwargs=env_kwargs,
+            **task._asdict(), seeds=seeds, out=out, jobs=jobs, config=config,
             on_update=progress.update,
         )  # fmt: skip
     for seed, error in result.failures.items():
@@ -98,12 +161,14 @@ def _train_seeds(
             shown = "no episode ended" if mean is None else f"mean return {mean:.1f}"
             print(f"{run.path}: seed {seed}, {run.summary['env_steps']:,} steps, {shown}")
         if result.runs and not result.interrupted:
-            print(f"next: policygrad evaluate {out}")
+            print(f"next: {command('evaluate', out)}")
     stopped = [run for run in result.runs.values() if run.interrupted]
     for run in stopped:
-        print(f"interrupted; continue with: policygrad resume {run.path}", file=sys.stderr)
+        print(f"interrupted; continue with: {command('resume', run.path)}", file=sys.stderr)
     missing = len(result.runs) + len(result.failures) < len(seeds)
-    return 130 if stopped or missing else int(bool(result.failures))
+    if stopped:
+        return stopped[0].exit_code
+    return 130 if missing else int(bool(result.failures))
 
 
 def _as_folder(env: str) -> str:

@@ -25,6 +25,10 @@ class RunError(UserError):
     """A run, checkpoint or policy file that is missing, damaged, or of a newer format."""
 
 
+class WriteError(PolicygradError):
+    """A file of a run cannot be written: the disk is full or read-only, or the run is removed."""
+
+
 class NonFiniteError(PolicygradError):
     """A number that is NaN, infinite, or too large to compute with.
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from policygrad.core.errors import NonFiniteError, UserError
+from policygrad.core.shell import user_path
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
@@ -19,11 +20,11 @@ from policygrad.doctor.collecting import collect
 from policygrad.doctor.fitted_estimator import FittedEstimator
 from policygrad.doctor.measuring import Say, with_gradients, with_pictures
 from policygrad.doctor.subject import Subject
-from policygrad.evaluation import check_spaces
+from policygrad.policies.agent import check_spaces
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
+from policygrad.training.callbacks import OnUpdate
 from policygrad.training.config import TrainConfig
-from policygrad.training.metrics import OnUpdate
 
 EPISODES = 64
 PROBE_STEPS = 20_480  # length of the short run that is trained to examine an environment
@@ -148,7 +149,7 @@ def examine(
     _check(episodes, seed, objects)
     free_compiled_code()
     say = say or _silent
-    subject = Subject.of(Path(run), {**objects, "env": env})
+    subject = Subject.of(user_path(run), {**objects, "env": env})
     found, agent = subject.recorded(), subject.agent()
     if isinstance(agent, str):
         return noted(found, agent)

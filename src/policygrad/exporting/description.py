@@ -10,7 +10,6 @@ import numpy as np
 from policygrad.core.errors import UserError
 from policygrad.exporting.numpy_policy import mapped
 from policygrad.policies import MLP, Agent, NetworkPolicy, ObservationNormaliser
-from policygrad.policies.normaliser import deviation
 from policygrad.spaces import (
     ACTION_MASK,
     Box,
@@ -159,7 +158,10 @@ def _below(name: str, key: Any) -> str:
 
 
 def _normalisation(normaliser: ObservationNormaliser, space: Space) -> Arrays:
-    """Mean, scale and limit of every feature; 0, 1 and infinity where it passes unchanged."""
+    """Mean, scale and limit of every feature; 0, 1 and infinity where it passes unchanged.
+
+    A feature that never changed has an infinite scale.
+    """
     features, structure = jax.tree.flatten(jax.eval_shape(normaliser.encode, space.example()))
     _, mean, variance = normaliser.statistics.value
     means, variances = structure.flatten_up_to(mean), structure.flatten_up_to(variance)
@@ -170,8 +172,8 @@ def _normalisation(normaliser: ObservationNormaliser, space: Space) -> Arrays:
         size = math.prod(x.shape)
         passing = np.stack([np.zeros(size), np.ones(size), np.full(size, np.inf)])
         if mean is not None:
-            limit = np.full(size, normaliser.clip)
-            normalised = np.stack([np.ravel(mean), np.ravel(deviation(variance)), limit])
+            spread, limit = normaliser.spreads(mean, variance), np.full(size, normaliser.clip)
+            normalised = np.stack([np.ravel(mean), np.ravel(spread), limit])
             passing = np.where(np.broadcast_to(flag, size), normalised, passing)
         columns.append(passing)
     rows = np.concatenate(columns, axis=1).astype(np.float32)

@@ -12,6 +12,7 @@ import numpy as np
 
 from policygrad import __version__
 from policygrad.core.errors import UserError
+from policygrad.core.shell import user_path
 from policygrad.exporting import numpy_policy
 from policygrad.exporting.description import Description, describe
 from policygrad.exporting.onnx_model import is_export, onnx_content, require_onnx
@@ -49,7 +50,7 @@ def export(
             `network_policy` with fully connected layers.
         RunError: there is no such run, or it is damaged.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if format not in get_args(Format):
         raise UserError(f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
     if format == "onnx":
@@ -85,7 +86,8 @@ def _agent_of(run: Run | Agent | str | Path) -> Agent:
             "run must be what train returned, an Agent, or the path of a run or policy, got "
             f"{type(run).__name__}; Agent(policy, observation_space, action_space) makes an Agent"
         )
-    if seeds := seed_directories(Path(run)):
+    run = user_path(run)
+    if seeds := seed_directories(run):
         raise UserError(f"{run} holds {len(seeds)} runs; name one of them, such as {seeds[0]}")
     return load(run)
 

@@ -11,6 +11,7 @@ from policygrad.policies.normaliser import (
     ObservationNormaliser,
     RunningStatistics,
     flatten_observation,
+    unresolved_components,
     update_statistics,
 )
 from policygrad.policies.space_policy import NetworkPolicy, action_parameters, network_policy
@@ -27,5 +28,6 @@ __all__ = [
     "flatten_observation",
     "mlp",
     "network_policy",
+    "unresolved_components",
     "update_statistics",
 ]

@@ -1,17 +1,22 @@
 """A policy together with its observation and action space."""
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray, PyTree
 
+from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.maths.distributions import Distribution
 from policygrad.policies import meeting
-from policygrad.spaces import ActionSpace, action_space_of
+from policygrad.spaces import ActionSpace, action_space_of, observation_space_of, space_of
+from policygrad.spaces.reading import Reader, Seen
+
+OnNaN = Literal["refuse", "hold"]
 
 
 @compiled_for_modules
@@ -23,6 +28,13 @@ def _distribution(policy: Any, carry: PyTree, observation: PyTree) -> Distributi
 def _act(policy: Any, carry: PyTree, observation: PyTree, key: PRNGKeyArray | None) -> Any:
     distribution, carry = meeting.step(policy, carry, observation)
     return distribution.mode() if key is None else distribution.sample(key), carry
+
+
+@compiled_for_modules
+def _act_on_many(policy: Any, observations: PyTree, keys: PRNGKeyArray | None) -> Any:
+    if keys is None:
+        return meeting.act_greedily(policy, (), observations)[0]
+    return meeting.act(policy, (), keys, observations)[0]
 
 
 class Agent:
@@ -44,26 +56,130 @@ class Agent:
         self.reset()
 
     def reset(self) -> None:
-        """Begin an episode: a policy with memory forgets. Without memory it changes nothing."""
+        """Begin an episode: a policy with memory forgets, and no action is held any more."""
         self._carry = jax.tree.map(lambda x: x[0], meeting.initial_carry(self.policy, 1))
+        self._held: Any = None
 
     def __call__(self, observation: PyTree) -> Distribution:
-        """The distribution at one raw observation, over actions in the policy's units."""
-        return _distribution(self.policy, self._carry, observation)
+        """The distribution at one raw observation, over actions in the policy's units.
 
-    def act(self, observation: PyTree, key: PRNGKeyArray | None = None) -> Any:
-        """The action for the environment's `step` at one raw observation.
+        Raises:
+            UserError: the observation is not one of the observation space.
+        """
+        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(observation)):
+            return _distribution(self.policy, self._carry, observation)  # no values to check yet
+        seen = self._read(observation)
+        if seen.batch is not None:
+            raise UserError(
+                f"got {seen.batch} observations, expected one; agent.act takes several, and "
+                "jax.vmap(agent.policy) gives their distributions"
+            )
+        return _distribution(self.policy, self._carry, seen.observation)
+
+    def act(
+        self,
+        observation: PyTree,
+        key: PRNGKeyArray | int | None = None,
+        *,
+        on_nan: OnNaN = "refuse",
+    ) -> Any:
+        """The action for the environment's `step` at one raw observation, or at several.
 
         Args:
-            observation: as the environment returned it.
-            key: consumed to sample; without one, the distribution's mode.
+            observation: as the environment returned it; or B of them, with one more axis in front
+                of every array.
+            key: consumed to sample, or a whole number to seed one from; without one, the
+                distribution's mode.
+            on_nan: what to do if a number is NaN or infinite: "refuse" raises, "hold" returns the
+                action before this one once more, and a policy with memory does not see it.
 
         Returns:
-            A NumPy array (or integer) inside the action space.
+            A NumPy array (or integer) inside the action space; a dict or a tuple of them if the
+            action space is a Dict or a Tuple; B of them for B observations.
+
+        Raises:
+            UserError: the observation is not one of the observation space; several observations for
+                a policy with memory.
         """
-        action, self._carry = _act(self.policy, self._carry, observation, key)
-        return self._actions.to_environment(jax.tree.map(np.asarray, action))
+        if on_nan not in ("refuse", "hold"):
+            raise UserError(f"on_nan must be 'refuse' or 'hold', got on_nan={on_nan!r}")
+        try:
+            seen = self._read(observation)
+        except NonFiniteObservation:
+            if on_nan == "refuse":
+                raise
+            return self._held_action()
+        key = None if key is None else _key(key)
+        if seen.batch is None:
+            action, self._carry = _act(self.policy, self._carry, seen.observation, key)
+        else:
+            action = self._act_on_many(seen, key)
+        self._held = self._actions.to_environment(jax.tree.map(np.asarray, action))
+        return self._held
+
+    def _act_on_many(self, seen: Seen, key: PRNGKeyArray | None) -> Any:
+        if jax.tree.leaves(self._carry):
+            raise UserError(
+                f"got {seen.batch} observations, and the policy has a memory of one episode: pass "
+                "one at a time, with an agent for each episode"
+            )
+        assert seen.batch is not None
+        keys = None if key is None else jax.random.split(key, seen.batch)
+        return _act_on_many(self.policy, seen.observation, keys)
+
+    def _held_action(self) -> Any:
+        if self._held is None:
+            raise UserError(
+                "a number of the observation is NaN or infinite, and there is no action to hold: "
+                "none was taken since the last reset"
+            )
+        return jax.tree.map(np.copy, self._held)
+
+    def _read(self, observation: PyTree) -> Seen:
+        try:
+            return self._reader(observation)
+        except NonFiniteError as error:
+            raise NonFiniteObservation(
+                f"{error}: no action follows from it; correct the observation, or pass "
+                'on_nan="hold" to repeat the last action'
+            ) from None
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return Reader(observation_space_of(self.observation_space))
 
     @cached_property
     def _actions(self) -> ActionSpace:
         return action_space_of(self.action_space)
+
+
+class NonFiniteObservation(UserError):
+    """An observation with a NaN or an infinity."""
+
+
+def _key(given: Any) -> PRNGKeyArray:
+    """A JAX key from a key of either kind, or from a seed."""
+    if isinstance(given, (int, np.integer)) and not isinstance(given, bool):
+        return jax.random.key(int(given) % 2**32)
+    if isinstance(given, jax.Array) and given.shape == ():
+        if jnp.issubdtype(given.dtype, jax.dtypes.prng_key):
+            return given
+        if jnp.issubdtype(given.dtype, jnp.integer):
+            return jax.random.key(given)
+    data = given if isinstance(given, (jax.Array, np.ndarray)) else np.zeros(0)
+    if data.dtype == np.uint32 and data.shape == (2,):
+        return jax.random.wrap_key_data(jnp.asarray(data))
+    raise UserError(
+        f"key={given!r} is no key: pass jax.random.key(seed), or the seed itself; None takes the "
+        "most probable action"
+    )
+
+
+def check_spaces(agent: Agent, environment: Any) -> None:
+    """Raise UserError unless the environment has the spaces that the policy was made for."""
+    for name in ("observation_space", "action_space"):
+        ours, theirs = getattr(agent, name), getattr(environment, name)
+        if not space_of(ours).fits(space_of(theirs)):
+            raise UserError(
+                f"the policy's {name.replace('_', ' ')} is {ours}, the environment's is {theirs}"
+            )

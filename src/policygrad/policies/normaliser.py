@@ -79,19 +79,17 @@ class RunningStatistics(NamedTuple):
         return jax.tree.map(lambda a, b: jnp.where(seen > 0, a, b), statistics, self)
 
 
+RESOLUTION = 2.0**-23  # between two numbers of 32 bits, relative to their size
+LARGE = 1e6
+
 Flag = bool | tuple[bool, ...]  # of an array as a whole, or of each entry of a vector
-
-
-def deviation(variance: Array) -> Array:
-    """What deviations from the mean are divided by: the standard deviation, and never zero."""
-    return jnp.sqrt(variance + 1e-8)
 
 
 class ObservationNormaliser(eqx.Module):
     """Raw observation -> normalised arrays, or one vector. Put one in front of any network.
 
-    x ↦ clip((x − mean) / √(variance + 1e−8), ±clip). The statistics are carried, not
-    differentiated, and `update_statistics` updates them after each batch was used.
+    x ↦ clip((x − mean) / spread, ±clip), with the spread of `spreads`. The statistics are carried,
+    not differentiated, and `update_statistics` updates them after each batch was used.
 
     Attributes:
         statistics: carried running statistics of the encoder's output; None in place of arrays that
@@ -100,12 +98,15 @@ class ObservationNormaliser(eqx.Module):
         normalised: a flag for each array; or a flag for each entry of it, if some entries (such as
             one-hot ones) pass unchanged; static.
         clip: bound of the output; static.
+        small_spreads: False reads spreads below 1e−4 as 1e−4, as policies did that earlier versions
+            saved; static.
     """
 
     statistics: Carried[RunningStatistics]
     encode: Callable[[PyTree], PyTree] = eqx.field(static=True)
     normalised: tuple[Flag, ...] = eqx.field(static=True)
     clip: float = eqx.field(static=True, default=10.0)
+    small_spreads: bool = eqx.field(static=True, default=True)
 
     @classmethod
     def of(
@@ -144,11 +145,25 @@ class ObservationNormaliser(eqx.Module):
         def one(x: Array, mean: Array, variance: Array, flag: Flag) -> Array:
             if not _any(flag):
                 return x
-            z = jnp.clip((x - mean) / deviation(variance), -self.clip, self.clip)
+            z = jnp.clip((x - mean) / self.spreads(mean, variance), -self.clip, self.clip)
             return z if flag is True else jnp.where(np.array(flag), z, x)
 
         of_leaves = zip(leaves, means, variances, self.normalised, strict=True)
         return structure.unflatten([one(*of_leaf) for of_leaf in of_leaves])
+
+    def spreads(self, mean: Array, variance: Array) -> Array:
+        """What deviations from the mean are divided by: √(variance + 1e−8) from 0.01 on.
+
+        Smaller spreads are measured as exactly, down to what 32 bits tell apart at the mean.
+        Infinite for a constant, whose deviations then give 0.
+        """
+        usual = variance + 1e-8
+        if self.small_spreads:
+            rounding = (mean * RESOLUTION) ** 2
+            small = variance * (1 + 1e-4) + rounding
+            small = jnp.where(variance > rounding, small, jnp.inf)
+            usual = jnp.where(variance >= 1e-4, usual, small)
+        return jnp.sqrt(usual)
 
     def update(self, observations: PyTree, valid: Bool[Array, "T B"]) -> "ObservationNormaliser":
         """The normaliser after seeing the valid ones of observations `[T, B, ...]`."""
@@ -181,14 +196,45 @@ def _flags(given: Any, shapes: list[tuple[int, ...]]) -> tuple[Flag, ...]:
     )
 
 
+def unresolved_components(module: PyTree) -> list[str]:
+    """What the normalisers inside a module cannot tell apart: components, with mean and spread.
+
+    They vary by less than 32 bits resolve at their size, if they vary at all. Only components of a
+    size above a million are named, because there are many smaller constants. Not for use inside
+    compiled code.
+
+    Returns:
+        Descriptions such as `['clock'][0]: around 1.7e+09, where numbers of 32 bits are 128 apart`.
+    """
+    found: list[str] = []
+    nodes = jax.tree.leaves(module, is_leaf=_is_normaliser)
+    for normaliser in filter(_is_normaliser, nodes):
+        seen, means, variances = normaliser.statistics.value
+        if not seen > 0:
+            continue
+        leaves, _ = jax.tree_util.tree_flatten_with_path(means)
+        for (path, mean), variance in zip(leaves, jax.tree.leaves(variances), strict=True):
+            mean, spread = np.asarray(mean, np.float64), np.sqrt(np.asarray(variance, np.float64))
+            lost = (np.abs(mean) > LARGE) & (spread <= np.abs(mean) * RESOLUTION)
+            for place in np.argwhere(lost):
+                at = float(mean[tuple(place)])
+                name = jax.tree_util.keystr(path) + "".join(f"[{i}]" for i in place)
+                apart = abs(float(np.spacing(np.float32(at))))
+                found.append(
+                    f"{name}: around {at:.7g}, where numbers of 32 bits are {apart:g} apart"
+                )
+    return found
+
+
+def _is_normaliser(node: object) -> bool:
+    return isinstance(node, ObservationNormaliser)
+
+
 def update_statistics(module: PyTree, observations: PyTree, valid: Bool[Array, "T B"]) -> PyTree:
     """A module with every `ObservationNormaliser` inside it updated; anything else is untouched."""
 
-    def is_normaliser(node: object) -> bool:
-        return isinstance(node, ObservationNormaliser)
-
     return jax.tree.map(
-        lambda node: node.update(observations, valid) if is_normaliser(node) else node,
+        lambda node: node.update(observations, valid) if _is_normaliser(node) else node,
         module,
-        is_leaf=is_normaliser,
+        is_leaf=_is_normaliser,
     )

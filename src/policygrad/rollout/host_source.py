@@ -13,7 +13,7 @@ from policygrad.policies.meeting import Policy, initial_carry
 from policygrad.rollout import host
 from policygrad.rollout.actor import Actor
 from policygrad.rollout.collectors import Collector, require_finished, require_no_episodes, seed_of
-from policygrad.rollout.play import Played
+from policygrad.rollout.play import Played, finite_lanes
 
 
 class HostSource:
@@ -70,7 +70,9 @@ class HostSource:
             self.lanes, draw, seed_of(environment_key), episodes=episodes, max_steps=max_steps
         ):
             current = episode >= 0
-            played.returns[episode[current]] += row.step.rewards[current]
+            finite = np.broadcast_to(finite_lanes(row.observations), current.shape)
+            rewards = np.where(finite, row.step.rewards, np.nan)
+            played.returns[episode[current]] += rewards[current]
             played.lengths[episode[current]] += 1
             played.unfinished[episode[capped]] = True
         return played

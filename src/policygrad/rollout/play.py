@@ -3,6 +3,7 @@
 Its caller says what is kept; `rollout.episodes` keeps records.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,7 +24,8 @@ class Played(NamedTuple):
     """The outcome of N episodes.
 
     Attributes:
-        returns: `[N]`, undiscounted, in units of reward.
+        returns: `[N]`, undiscounted, in units of reward; NaN where an observation that the policy
+            acted on, or a reward, was not finite.
         lengths: `[N]`, steps.
         unfinished: `[N]`, episodes that were stopped at the cap on steps.
     """
@@ -133,6 +135,14 @@ def _act(
     return actions, jnp.zeros(len(lanes.times)), carry
 
 
+def finite_lanes(observations: PyTree) -> Any:
+    """`[N]`, whether all real numbers in each lane's observation are finite; NumPy's or JAX's."""
+    xp = np if isinstance(jax.tree.leaves(observations)[0], np.ndarray) else jnp
+    leaves = [x for x in jax.tree.leaves(observations) if jnp.issubdtype(x.dtype, jnp.floating)]
+    flags = [xp.isfinite(x).reshape(len(x), -1).all(axis=1) for x in leaves]
+    return functools.reduce(xp.logical_and, flags, xp.bool_(True))
+
+
 def play_episodes(
     environment: CompiledEnvironment,
     policy: Policy,
@@ -149,7 +159,8 @@ def play_episodes(
 
     def keep(kept: tuple[Array, Array], step: EpisodeStep) -> tuple[Array, Array]:
         totals, lengths = kept
-        return totals + jnp.where(step.alive, step.rewards, 0.0), lengths + step.alive
+        rewards = jnp.where(finite_lanes(step.lanes.observations), step.rewards, jnp.nan)
+        return totals + jnp.where(step.alive, rewards, 0.0), lengths + step.alive
 
     nothing = jnp.zeros(len(lanes.times)), jnp.zeros(len(lanes.times), jnp.int32)
     (totals, lengths), unfinished = run_episodes(

@@ -6,27 +6,38 @@ summary.json                      how the run ended
 failure.json                      why training stopped on a number that was not finite
 policy.safetensors, policy.json   the policy, with what it applies to raw observations
 checkpoints/STEPS/                state.safetensors, state.json: all that resuming needs
+best/STEPS/                       policy.safetensors, policy.json: the best policy so far
+evaluations.jsonl                 one line an evaluation during training, where there are any
 learning_curve.png
+
+What says how a run ended (summary, failure, policy, picture) is removed when the run goes on. So
+the newest policy is the policy file if there is one, and else that of the newest checkpoint.
 """
 
 import contextlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 import numpy as np
 
-from policygrad.core.errors import RunError, UserError
+from policygrad.core.errors import RunError, UserError, WriteError
 from policygrad.core.failures import Failure
 from policygrad.core.plain import to_json
-from policygrad.runs import storage
+from policygrad.core.shell import command
+from policygrad.runs import lock, storage
+from policygrad.runs.rows import read_rows
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 FAILURE = "failure.json"
 POLICY, CHECKPOINTS, CURVE = "policy", "checkpoints", "learning_curve.png"
+BEST, EVALUATIONS, STATE = "best", "evaluations.jsonl", "state"
+ENDED = (SUMMARY, f"{POLICY}.json", f"{POLICY}.safetensors", CURVE, FAILURE)
 OWN_FILES = (CONFIG, METRICS, SUMMARY, f"{POLICY}.safetensors", CHECKPOINTS)
 
 
@@ -45,20 +56,48 @@ class RunDirectory:
         """Make an empty run directory; UserError if the path holds a run or cannot be written."""
         cls.check_free(path)
         try:
-            (path / CHECKPOINTS).mkdir(parents=True)
+            (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to --out {path}: {error.strerror}") from error
         return cls(path)
 
+    @classmethod
+    @contextlib.contextmanager
+    def begun(cls, path: Path) -> Iterator["RunDirectory"]:
+        """Make an empty run directory, and be the only one that writes it; errors as of `create`
+        and `held`."""
+        directory = cls.create(path)
+        with directory.held():
+            cls.check_free(path)  # another process may have been quicker
+            yield directory
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only one that writes the run.
+
+        Raises:
+            UserError: another process is writing it.
+            WriteError: it cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            with self.writing(lock.LOCK):
+                stack.enter_context(lock.held(self.path))
+            yield
+
     @staticmethod
     def check_free(path: Path) -> None:
-        """UserError if a path holds a run or is a file."""
-        if path.exists() and not path.is_dir():
-            raise UserError(f"--out {path} is a file; name a directory")
-        if any((path / name).exists() for name in OWN_FILES):
+        """UserError if a path holds a run or is a file. What is empty is not a run."""
+        try:
+            if path.exists() and not path.is_dir():
+                raise UserError(f"--out {path} is a file; name a directory")
+            there = [path / name for name in OWN_FILES if (path / name).exists()]
+            taken = any(not p.is_dir() or any(p.iterdir()) for p in there)
+        except OSError as error:
+            raise UserError(f"cannot use --out {path}: {error.strerror}") from error
+        if taken:
             raise UserError(
-                f"--out {path} already holds a run; continue it with 'policygrad resume {path}', "
-                "or name another directory"
+                f"--out {path} already holds a run; name another directory, or continue it with: "
+                f"{RunDirectory(path).resume_command}"
             )
 
     @classmethod
@@ -70,10 +109,42 @@ class RunDirectory:
             raise RunError(f"no run at {path}: it has no {CONFIG}")
         return cls(path)
 
+    @classmethod
+    def open_at(cls, path: Path) -> "tuple[RunDirectory, Path | None]":
+        """A run, and the checkpoint of it that the path names; None if it names the run itself."""
+        if _is_checkpoint(path):
+            whole = path if path.parent.name == CHECKPOINTS else path.resolve()
+            if whole.parent.name == CHECKPOINTS:
+                return cls.open(whole.parent.parent), whole
+        return cls.open(path), None
+
+    @property
+    def resume_command(self) -> str:
+        """What continues the run, ready to be pasted."""
+        return command("resume", self.path)
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[None]:
+        """Turn what the system refuses into a WriteError, which names the file and the way on."""
+        try:
+            yield
+        except OSError as error:
+            if not self.path.is_dir():
+                raise WriteError(
+                    f"the run directory {self.path} was removed or moved while the run wrote "
+                    f"{name} in it; the run ends here"
+                ) from None
+            again = self.resume_command if (self.path / CONFIG).exists() else "policygrad train …"
+            raise WriteError(
+                f"cannot write {self.path / name}: {error.strerror or error}; what was saved is "
+                f"whole. Make it possible to write there, and go on with: {again}"
+            ) from None
+
     def write_json(self, name: str, data: dict[str, Any]) -> None:
         """Write one JSON file atomically: it appears whole or not at all."""
         text = json.dumps(to_json(data), indent=1) + "\n"
-        storage.write_atomically(self.path / name, text.encode())
+        with self.writing(name):
+            storage.write_atomically(self.path / name, text.encode())
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write `config.json`, with a checksum of its content."""
@@ -103,9 +174,15 @@ class RunDirectory:
                 raise RunError(f"{path} is damaged: {name!r} is {data.get(name)!r}")
         return Failure(data["message"], data["env_steps"], data.get("kind"))
 
-    def clear_failure(self) -> None:
-        """Remove `failure.json`, because the run goes on."""
-        (self.path / FAILURE).unlink(missing_ok=True)
+    def go_on(self) -> None:
+        """Remove what says how the run ended, because it goes on.
+
+        The newest checkpoint holds all of it. Without `policy.json` the policy's arrays are not
+        read, so every moment between leaves the checkpoint as the newest policy.
+        """
+        for name in ENDED:
+            with self.writing(name):
+                (self.path / name).unlink(missing_ok=True)
 
     def has_metrics(self) -> bool:
         """Whether any update was recorded."""
@@ -114,27 +191,35 @@ class RunDirectory:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`, without a last line that is incomplete."""
-        path = self.path / METRICS
-        try:
-            lines = path.read_bytes().splitlines()
-        except OSError as error:
-            raise RunError(f"cannot read {path}: {error.strerror}") from error
-        rows = []
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict) or not isinstance(row.get("env_steps"), int):
-                    raise ValueError("it does not hold the metrics of an update")
-            except (ValueError, RecursionError) as error:
-                if number == len(lines) and rows:
-                    break
-                raise RunError(f"{path}, line {number}, is damaged: {error}") from error
-            rows.append(row)
-        return rows
+        return read_rows(self.path / METRICS)
 
     def save_policy(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
         """Write the policy's two files."""
-        storage.save(self.path / POLICY, arrays, to_json(data))
+        with self.writing(f"{POLICY}.safetensors"):
+            storage.save(self.path / POLICY, arrays, to_json(data))
+
+    def save_best(
+        self, env_steps: int, arrays: dict[str, np.ndarray], data: dict[str, Any]
+    ) -> None:
+        """Write the best policy so far, in place of the one before."""
+        root = self.path / BEST
+        with self.writing(BEST):
+            root.mkdir(exist_ok=True)
+            save_folder(root / f"{env_steps:012d}", POLICY, arrays, to_json(data))
+        for old in folders(root, POLICY):
+            if int(old.name) != env_steps:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def read_best(self) -> dict[str, Any] | None:
+        """What is known of the best policy, `metric` and `value` among it; None if none is kept."""
+        found = folders(self.path / BEST, POLICY)
+        if not found:
+            return None
+        path = storage.pair(found[-1] / POLICY)[1]
+        data = storage.read_checked_json(path)
+        if type(data.get("value")) not in (int, float) or not isinstance(data.get("metric"), str):
+            raise RunError(f"{path} is damaged: it does not say how good the policy is")
+        return data
 
     def save_checkpoint(
         self, env_steps: int, arrays: dict[str, np.ndarray], data: dict[str, Any], keep: int
@@ -142,32 +227,75 @@ class RunDirectory:
         """Write a checkpoint atomically, and remove the oldest beyond `keep`."""
         root = self.path / CHECKPOINTS
         final = root / f"{env_steps:012d}"
-        if final.exists():
+        if _is_checkpoint(final):
             return
-        for leftover in root.glob(".*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary = root / f".{final.name}.{os.getpid()}.tmp"
-        temporary.mkdir()
-        storage.save(temporary / "state", arrays, to_json(data))
-        os.replace(temporary, final)
-        storage.sync_directory(root)
+        with self.writing(f"{CHECKPOINTS}/{final.name}"):
+            save_folder(final, STATE, arrays, to_json(data))
         for old in self.checkpoints()[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
 
     def checkpoints(self) -> list[Path]:
-        """The complete checkpoints, oldest first."""
-        root = self.path / CHECKPOINTS
-        if not root.is_dir():
-            return []
-        found = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
-        return sorted(found, key=lambda p: (len(p.name), p.name))  # of any number of digits
+        """The complete checkpoints, oldest first. A folder with another name is none."""
+        return folders(self.path / CHECKPOINTS, STATE)
 
     def newest_checkpoint(self) -> Path:
         """The newest complete checkpoint; RunError if there is none."""
         found = self.checkpoints()
-        if not found:
-            raise RunError(f"{self.path} has no checkpoint")
-        return found[-1]
+        if found:
+            return found[-1]
+        if self.has_begun:
+            raise RunError(f"{self.path} has no checkpoint that is whole")
+        raise RunError(
+            f"{self.path} has no checkpoint: it was stopped before its first; begin it with: "
+            f"{self.resume_command}"
+        )
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a first checkpoint was ever written, before anything else of training is."""
+        made = (self.path / CHECKPOINTS).glob("[0-9]*")
+        ended = any((self.path / name).exists() for name in ENDED)
+        return ended or self.has_metrics() or any(p.is_dir() for p in made)
+
+    def set_aside_after(self, checkpoint: Path) -> None:
+        """Rename the checkpoints after this one, so that the run goes on from it."""
+        for later in self.checkpoints():
+            if int(later.name) > int(checkpoint.name):
+                with self.writing(f"{CHECKPOINTS}/{later.name}"):
+                    os.rename(later, fresh_directory(later.parent, f"set-aside-{later.name}"))
+
+
+def save_folder(
+    final: Path, stem: str, arrays: dict[str, np.ndarray], data: dict[str, Any]
+) -> None:
+    """Write a pair of files into a folder that appears whole or not at all; OSError where it
+    cannot. Only the process that holds the run calls it: it removes what others left unfinished."""
+    root = final.parent
+    for leftover in root.glob(".*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = root / f".{final.name}.{os.getpid()}.tmp"
+    try:
+        temporary.mkdir()
+        storage.save(temporary / stem, arrays, data)
+        if final.exists():  # not whole, or older
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)  # on a full disk it would take room
+        raise
+    storage.sync_directory(root)
+
+
+def folders(root: Path, stem: str) -> list[Path]:
+    """The folders of `root` that are named by a number of steps and hold a pair, oldest first."""
+    if not root.is_dir():
+        return []
+    found = [p for p in root.iterdir() if re.fullmatch("[0-9]+", p.name)]
+    return sorted((p for p in found if (p / f"{stem}.json").is_file()), key=lambda p: int(p.name))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return bool(re.fullmatch("[0-9]+", path.name)) and (path / f"{STATE}.json").is_file()
 
 
 def seed_directories(path: Path) -> list[Path]:
@@ -184,27 +312,3 @@ def fresh_directory(parent: Path, name: str) -> Path:
     while path.exists():
         path, number = parent / f"{name}-{number}", number + 1
     return path
-
-
-class MetricsFile:
-    """`metrics.jsonl`: one line an update, flushed at once."""
-
-    def __init__(self, path: Path, keep_until_update: int | None = None) -> None:
-        """Begin a file, or continue one after the update that the run was resumed from."""
-        if keep_until_update is not None and path.exists():
-            kept = []
-            for line in path.read_bytes().splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    if json.loads(line)["update"] <= keep_until_update:
-                        kept.append(line + b"\n")
-            storage.write_atomically(path, b"".join(kept))
-        self._file = path.open("a" if keep_until_update is not None else "w")
-
-    def write(self, metrics: dict[str, Any]) -> None:
-        """Append one line."""
-        self._file.write(json.dumps(to_json(metrics)) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

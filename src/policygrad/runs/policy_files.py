@@ -1,6 +1,8 @@
 """Policies on disk: arrays and JSON. A loaded policy acts without an environment."""
 
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,17 @@ from gymnasium import spaces
 
 from policygrad.core.errors import RunError
 from policygrad.core.modules import is_array
+from policygrad.core.shell import user_path
 from policygrad.policies import architectures
 from policygrad.policies.agent import Agent
 from policygrad.policies.space_policy import NetworkPolicy, network_policy
 from policygrad.runs import storage
-from policygrad.runs.directory import CONFIG, POLICY, RunDirectory
+from policygrad.runs.directory import CONFIG, POLICY, RunDirectory, folders
 from policygrad.spaces import observation_space_of, space_from_json, space_of
 
 SPACES = "observation_space", "action_space"
+SIZES = ("hidden", "shape", "n", "nvec")  # what a description says of how many numbers it is of
+MOST_UNSAVED = 1_000_000  # a space may be larger than the network that reads it
 
 
 def policy_to_files(
@@ -37,6 +42,7 @@ def policy_to_files(
             "clipped": policy.clipped,
             "normalise_observations": policy.normaliser.normalises,
         }
+        data["small_spreads"] = policy.normaliser.small_spreads
     return storage.to_arrays(policy, "policy"), data
 
 
@@ -59,13 +65,16 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
             or a class has to be passed. Files are read as arrays and JSON; nothing in them is
             executed, and no class is imported by a name in them.
     """
-    stem = _find(Path(path))
+    stem = find(user_path(path))
     tensors, description = storage.pair(stem)
     arrays, data = storage.load(stem)
-    try:
+    with storage.rebuilding(description):
+        _check_sizes(data, sum(x.size for x in arrays.values()), description)
         spaces_of = [space_from_json(data[name]).to_gymnasium() for name in SPACES]
         if like is None and data["network"] is not None:
             like = _fresh(data["network"], spaces_of, network, description)
+            if not data.get("small_spreads", False):
+                like = _with_least_spread(like)
             if data["format"] == 1:
                 arrays = _with_statistics_apart(arrays, like, spaces_of[0])
         elif network is not None:
@@ -74,8 +83,6 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
                 f"{network!r}: an architecture goes with the policies of network_policy, and "
                 "without like="
             )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{description} describes no policy: {error!r}") from error
     if like is None:
         raise RunError(
             f"{description} holds a policy of the class {data.get('class')}, which is not this "
@@ -84,6 +91,28 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
     policy = storage.from_arrays(like, arrays, "policy", tensors)
     policy = jax.tree.map(lambda x: jax.numpy.asarray(x) if is_array(x) else x, policy)
     return Agent(policy, *spaces_of)
+
+
+def _check_sizes(data: dict[str, Any], saved: int, source: Path) -> None:
+    """RunError where a description is of far more numbers than were saved with it: what it
+    describes would be made in memory before it could be compared."""
+    network = data.get("network") or {}
+    described = [network, *(json.loads(data[name]) for name in SPACES)]
+    while described:
+        match described.pop():
+            case dict() as parts:
+                for name, value in parts.items():
+                    sizes = value if isinstance(value, list) else [value]
+                    if name in SIZES and all(type(x) is int for x in sizes):
+                        together = math.prod if name == "shape" else sum
+                        if together(sizes) > MOST_UNSAVED + saved:
+                            raise RunError(
+                                f"{source} is damaged: {name} is {value}, and {saved} numbers were "
+                                "saved with it"
+                            )
+                    described.append(value)
+            case list() as parts:
+                described += parts
 
 
 def _fresh(
@@ -96,6 +125,11 @@ def _fresh(
         settings["architecture"] = {"class": "FullyConnected", "settings": hidden}
     architecture = architectures.restore(settings.pop("architecture"), network, source)
     return network_policy(jax.random.key(0), *spaces_of, network=architecture, **settings)
+
+
+def _with_least_spread(policy: NetworkPolicy) -> NetworkPolicy:
+    """A policy that normalises as it did when it was saved, by an earlier version."""
+    return replace(policy, normaliser=replace(policy.normaliser, small_spreads=False))
 
 
 def _with_statistics_apart(
@@ -118,7 +152,12 @@ def _with_statistics_apart(
     return kept
 
 
-def _find(path: Path) -> Path:
+def find(path: Path) -> Path:
+    """The stem of the policy's two files in a run, in a checkpoint, or of a policy file.
+
+    Raises:
+        RunError: there is none.
+    """
     if path.suffix in (".safetensors", ".json"):
         return path.with_suffix("")
     if (path / CONFIG).exists():
@@ -129,4 +168,14 @@ def _find(path: Path) -> Path:
         return run.newest_checkpoint() / "state"
     if (path / "state.json").exists():
         return path / "state"
+    if best := folders(path, POLICY):  # a run's `best`
+        return best[-1] / POLICY
+    if path in folders(path.parent, POLICY):
+        return path / POLICY
     raise RunError(f"no run or policy at {path}")
+
+
+def run_of(path: Path) -> RunDirectory | None:
+    """The run that a run's directory, one of its checkpoints or its policy file belongs to."""
+    places = [path, path.parent, *path.parents[1:2]]
+    return next((RunDirectory(p) for p in places if (p / CONFIG).is_file()), None)

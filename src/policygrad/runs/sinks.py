@@ -1,5 +1,6 @@
 """Where metrics go besides the run directory: TensorBoard and Weights & Biases."""
 
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,27 +20,65 @@ class Sink(Protocol):
 
 
 class TensorBoardSink:
-    """TensorBoard events, with environment steps on the x-axis."""
+    """TensorBoard events, with environment steps on the x-axis.
 
-    def __init__(self, path: Path) -> None:
+    A run that goes on writes its events anew, from the rows that it kept: TensorBoard would show
+    the steps behind the checkpoint twice. Files that the library did not write stay.
+    """
+
+    SUFFIX, FLUSH_SECONDS = ".policygrad", 5.0
+
+    def __init__(self, path: Path, kept: list[dict[str, Any]]) -> None:
+        """Open the folder.
+
+        Args:
+            path: of the folder.
+            kept: the rows that a resumed run goes on behind.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         module = require_extra("tensorboardX", "--tensorboard", "tensorboard")
-        self._writer = module.SummaryWriter(str(path))
+        self._proto = module.proto
+        path.mkdir(exist_ok=True)
+        for old in path.glob(f"events.out.tfevents.*{self.SUFFIX}"):
+            old.unlink()
+        # in this thread: an error in another one would be lost
+        self._writer = module.event_file_writer.EventsWriter(str(path / "events"), self.SUFFIX)
+        self._flushed = now = time.time()
+        for row in kept:  # at the time when it was made, as far as the run worked since
+            self._add(row, now + row.get("seconds", 0.0) - kept[-1].get("seconds", 0.0))
+        self._writer.flush()
 
     def write(self, metrics: dict[str, Any]) -> None:
-        for name, value in metrics.items():
-            if isinstance(value, (int, float)) and name != "env_steps":
-                self._writer.add_scalar(name, value, metrics["env_steps"])
+        now = time.time()
+        self._add(metrics, now)
+        if now - self._flushed > self.FLUSH_SECONDS:
+            self._writer.flush()
+            self._flushed = now
+
+    def _add(self, metrics: dict[str, Any], at: float) -> None:
+        values = [
+            self._proto.summary_pb2.Summary.Value(tag=name, simple_value=value)
+            for name, value in metrics.items()
+            if isinstance(value, (int, float)) and name != "env_steps"
+        ]
+        summary = self._proto.summary_pb2.Summary(value=values)
+        event = self._proto.event_pb2.Event(summary=summary, step=metrics["env_steps"])
+        event.wall_time = at
+        self._writer.write_event(event)
 
     def close(self) -> None:
         self._writer.close()
 
 
 class WandbSink:
-    """Weights & Biases, with environment steps on the x-axis."""
+    """Weights & Biases, with environment steps on the x-axis. A resumed run is a new one there."""
 
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+    def __init__(self, path: Path | None, config: dict[str, Any]) -> None:
         module = require_extra("wandb", "--wandb")
-        self._run = module.init(project="policygrad", name=path.name, dir=str(path), config=config)
+        where = {} if path is None else {"name": path.name, "dir": str(path)}
+        self._run = module.init(project="policygrad", config=config, **where)
 
     def write(self, metrics: dict[str, Any]) -> None:
         self._run.log(metrics, step=metrics["env_steps"])
@@ -57,12 +96,24 @@ def check(*, tensorboard: bool, wandb: bool) -> None:
 
 
 def make_sinks(
-    path: Path | None, *, tensorboard: bool, wandb: bool, config: dict[str, Any]
+    path: Path | None,
+    kept: list[dict[str, Any]],
+    *,
+    tensorboard: bool,
+    wandb: bool,
+    config: dict[str, Any],
 ) -> list[Sink]:
-    """The sinks that were asked for."""
+    """The sinks that were asked for.
+
+    Args:
+        path: the run directory; None if nothing is written.
+        kept: the rows that a resumed run goes on behind.
+        tensorboard, wandb: which.
+        config: the settings, for those that show them.
+    """
     sinks: list[Sink] = []
-    if tensorboard:
-        sinks.append(TensorBoardSink((path or Path()) / "tensorboard"))
+    if tensorboard and path is not None:
+        sinks.append(TensorBoardSink(path / "tensorboard", kept))
     if wandb:
-        sinks.append(WandbSink(path or Path(), config))
+        sinks.append(WandbSink(path, config))
     return sinks

@@ -5,9 +5,11 @@ written last. It holds the checksums of the arrays and of itself. An interrupted
 bit or a file from elsewhere is therefore noticed before anything is read, and the error names it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import PyTree
 
-from policygrad.core.errors import RunError
+from policygrad.core.errors import EnvironmentFailure, RunError, UserError
 from policygrad.core.modules import is_array
 
 FORMAT = 2  # of what is written; earlier ones are read as far as they mean the same
@@ -63,8 +65,27 @@ def load(stem: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         )
     try:
         return safetensors.numpy.load(content), body
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+    except Exception as error:  # safetensors names no type for all that it raises
         raise RunError(f"{tensors_path} is not a safetensors file: {error}") from error
+
+
+@contextlib.contextmanager
+def rebuilding(source: Path) -> Iterator[None]:
+    """Turn what is raised while values are made from a file into a RunError that names the file.
+
+    Only what a file says is interpreted inside. A file whose checksum holds may still hold anything
+    at all, if it was signed anew.
+    """
+    try:
+        yield
+    except (RunError, EnvironmentFailure):
+        raise
+    except UserError as error:
+        raise RunError(f"{source}: {error}") from error
+    except Exception as error:
+        raise RunError(
+            f"{source} does not hold what this library writes: {type(error).__name__}: {error}"
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -110,7 +131,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
 
 
@@ -175,6 +197,9 @@ def from_arrays(
         name = jax.tree_util.keystr(path, simple=True, separator="/") or "value"
         value = saved[name]
         if _is_key(leaf):
+            data = jax.random.key_data(leaf)
+            if value.dtype != data.dtype or value.shape[-1:] != data.shape[-1:]:
+                raise RunError(f"{source}: {prefix}/{name} does not hold random keys")
             return jax.random.wrap_key_data(jnp.asarray(value))
         if shapes and (value.shape != leaf.shape or value.dtype != leaf.dtype):
             raise RunError(

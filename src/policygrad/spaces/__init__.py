@@ -20,6 +20,7 @@ from policygrad.spaces.masks import (
     warn_of_other_names,
 )
 from policygrad.spaces.nested import ACTION_MASK, Dict, Nested, Tuple
+from policygrad.spaces.resolution import warn_of_unresolved
 from policygrad.spaces.space import ActionSpace, Space, record_dtype
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "space_from_json",
     "space_of",
     "warn_of_other_names",
+    "warn_of_unresolved",
 ]

@@ -53,13 +53,14 @@ class Discrete(ActionSpace):
     def example(self) -> Any:
         return np.int32(self.start - self.left_out)
 
-    @property
+    @cached_property
     def left_out(self) -> int:
         """What a record subtracts from every number."""
         return 0 if fits_32_bits(self.start, self.start + self.n - 1) else self.start
 
     def record(self, values: PyTree) -> np.ndarray:
-        return recorded(_less(values, self.left_out), np.dtype(np.int32), self)
+        values = np.asarray(values) - self.left_out if self.left_out else values
+        return recorded(values, np.dtype(np.int32), self)
 
     def features(self, observation: PyTree) -> Float[Array, " n"]:
         return jax.nn.one_hot(jnp.asarray(observation) - (self.start - self.left_out), self.n)
@@ -140,7 +141,8 @@ class MultiDiscrete(ActionSpace):
         return np.zeros_like(self.starts) if fits else self.starts
 
     def record(self, values: PyTree) -> np.ndarray:
-        return recorded(_less(values, self.left_out), record_dtype(self.dtype), self)
+        values = np.asarray(values) - self.left_out if self.left_out.any() else values
+        return recorded(values, record_dtype(self.dtype), self)
 
     def features(self, observation: PyTree) -> Float[Array, " sum_n"]:
         index = jnp.ravel(jnp.asarray(observation) - (self.starts - self.left_out))
@@ -254,10 +256,6 @@ class MultiBinary(ActionSpace):
     def permits_nothing(self, mask: Any) -> Bool[Array, "..."]:
         """`[...]`: never, since all flags may be 0."""
         return (mask > 0).any(axis=-1) & False
-
-
-def _less(values: Any, left_out: Any) -> Any:
-    return np.asarray(values) - left_out if np.any(left_out) else values
 
 
 def _require_32_bits(space: ActionSpace, low: Any, high: Any) -> None:

@@ -1,7 +1,7 @@
 """The values that a run consists of: put together once, before it begins."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -24,9 +24,11 @@ from policygrad.rollout.engines import Engine, open_source
 from policygrad.rollout.source import Source
 from policygrad.runs import sinks
 from policygrad.spaces import ActionSpace, action_space_of, observation_space_of
+from policygrad.training import own_policy
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
+from policygrad.training.history import History, rebuilds_policy
 from policygrad.training.keys import RunKeys
 from policygrad.training.own_values import DESCRIBED, described
 from policygrad.training.programs import TrainState
@@ -74,6 +76,7 @@ class Assembly:
         action_space: of one environment.
         sharing: the parts that a batch is cut into.
         source: the environments.
+        history: where the policy came from, and what was changed since.
     """
 
     task: Task
@@ -86,6 +89,7 @@ class Assembly:
     action_space: ActionSpace
     sharing: Sharing
     source: Source
+    history: History = field(default_factory=History)
 
     @property
     def config(self) -> TrainConfig:
@@ -94,17 +98,25 @@ class Assembly:
 
     def description(self) -> dict[str, Any]:
         """What `config.json` holds."""
+        passed = [n for n in self.given.names if n != "policy" or not self.begins_from_a_policy]
         return {
             "policygrad": policygrad.__version__,
             "env": environments.describe(self.task.env),
             "env_kwargs": self.task.env_kwargs,
-            "objects": self.given.names + self.task.names,
+            "objects": passed + self.task.names,
+            "begins_from_a_policy": self.begins_from_a_policy,
             "values": {
                 n: described(getattr(self.given, n)) for n in self.given.names if n in DESCRIBED
             },
             "config": self.config.to_json(),
             "versions": {"jax": jax.__version__, "numpy": np.__version__},
+            **self.history.to_json(),
         }
+
+    @property
+    def begins_from_a_policy(self) -> bool:
+        """Whether a policy was passed that a resumed run rebuilds from its own files."""
+        return rebuilds_policy(self.given)
 
     def close(self) -> None:
         """Release the environments, also those that a collector of the user's own has not."""
@@ -127,8 +139,16 @@ class Assembly:
         return AdaptiveBatch.init() if self.config.adaptive else None
 
 
-def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
+def assemble(
+    task: Task, config: TrainConfig, given: Given, history: History | None = None
+) -> Assembly:
     """Put a run together, without touching the disk.
+
+    Args:
+        task: its environment.
+        config: the settings that were asked for.
+        given: values that were passed in place of names.
+        history: where a policy that was passed came from, and what was changed since.
 
     Raises:
         UserError: an argument or a setting is out of range, unknown or unsupported.
@@ -148,6 +168,8 @@ def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
     config = _in_environment(config, source)
     keys = RunKeys.of(config.seed)
     spaces = source.observation_space, source.action_space
+    if given.policy is not None:
+        given = replace(given, policy=own_policy.taken(given.policy, own_policy.Spaces(*spaces)))
     policy = build_policy(resolved, given, keys.policy, *spaces)
     learner = build_learner(resolved, given, spaces[0], source.time_limit)
     if learner.estimator.whole_episodes and not config.whole_episodes:
@@ -160,7 +182,7 @@ def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
     resolved = replace(resolved, config=replace(config, processors=parts))
     return Assembly(
         task, resolved, given, policy, learner, collector, keys, action_space_of(spaces[1]),
-        sharing_of(parts, config.num_envs), source,
+        sharing_of(parts, config.num_envs), source, history or History(),
     )  # fmt: skip
 
 

@@ -9,7 +9,13 @@ from policygrad.gradients.weights import Estimator
 from policygrad.policies import network_policy
 from policygrad.policies.architectures import Architecture, FullyConnected
 from policygrad.policies.meeting import Policy
-from policygrad.spaces import ObservationEncoder, observation_space_of
+from policygrad.spaces import (
+    ObservationEncoder,
+    action_space_of,
+    observation_space_of,
+    warn_of_other_names,
+    warn_of_unresolved,
+)
 from policygrad.training import built_in
 from policygrad.training.resolve import Given, Resolved
 
@@ -22,8 +28,11 @@ def build_policy(
     action_space: spaces.Space,
 ) -> Policy:
     """The policy that was passed, or the default one for a pair of spaces. Consumes the key."""
+    observations, actions = observation_space_of(observation_space), action_space_of(action_space)
+    warn_of_unresolved(observations)
     if given.policy is not None:
         return given.policy
+    warn_of_other_names(observations, actions)
     settings = resolved.policy
     return network_policy(
         key,

@@ -1,13 +1,16 @@
 """A run's state on disk: everything that resuming needs, as named arrays and JSON."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from policygrad.algorithms.learner import LearnerState
 from policygrad.algorithms.reward_scale import RewardScale
-from policygrad.core.errors import UserError
+from policygrad.core.errors import RunError, UserError
 from policygrad.gradients.weights import EstimatorState
 from policygrad.policies.meeting import Policy
 from policygrad.runs import RunDirectory, storage
@@ -76,31 +79,69 @@ def _trees(progress: Progress, environments: Any) -> dict[str, Any]:
     }
 
 
-def check_steps_left(directory: RunDirectory, total_steps: int) -> None:
-    """UserError where the newest checkpoint of a run has all its steps already."""
-    _, path = storage.pair(directory.newest_checkpoint() / "state")
-    data = storage.read_checked_json(path)
-    if data["env_steps"] >= total_steps:
+def check_steps_left(directory: RunDirectory, total_steps: int, at: Path | None = None) -> int:
+    """The steps of a run's checkpoint, by default the newest; UserError if the run has them all."""
+    if at is None and not directory.has_begun:
+        return 0
+    folder = at or directory.newest_checkpoint()
+    with _naming_others(directory, folder):
+        _, path = storage.pair(folder / "state")
+        data = storage.read_checked_json(path)
+        done = _count(data, "env_steps", path)
+    if done >= total_steps:
         raise UserError(
-            f"{directory.path} already has {data['env_steps']} of {total_steps} steps; raise "
+            f"{directory.path} already has {done} of {total_steps} steps; raise "
             "--total-steps to train on"
         )
+    return done
 
 
-def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
-    """The state of the newest checkpoint, with the environments brought back to it.
+def restore(assembly: Assembly, directory: RunDirectory, at: Path | None = None) -> Progress:
+    """The state of a checkpoint, with the environments brought back to it.
+
+    Args:
+        assembly: of the run.
+        directory: of the run.
+        at: the checkpoint; None for the newest. A run that was stopped before its first checkpoint
+            begins.
 
     Raises:
         RunError: no checkpoint, or one that is damaged or of another structure.
     """
-    stem = directory.newest_checkpoint() / "state"
-    arrays, data = storage.load(stem)
-    fresh = Progress.fresh(assembly)
+    if at is None and not directory.has_begun:
+        progress = Progress.fresh(assembly)
+        progress.resumed_exactly = True
+        return progress
+    folder, fresh = at or directory.newest_checkpoint(), Progress.fresh(assembly)
+    with _naming_others(directory, folder):
+        stem = folder / "state"
+        arrays, data = storage.load(stem)
+        with storage.rebuilding(storage.pair(stem)[1]):
+            return _restored(assembly, fresh, folder, arrays, data)
+
+
+def _restored(
+    assembly: Assembly,
+    fresh: Progress,
+    folder: Path,
+    arrays: dict[str, Any],
+    data: dict[str, Any],
+) -> Progress:
+    tensors, description = storage.pair(folder / "state")
+    env_steps = _count(data, "env_steps", description)
+    if env_steps != int(folder.name):
+        raise RunError(
+            f"{folder} holds the state after {env_steps} steps: it was copied or renamed"
+        )
 
     def read(like: Any, prefix: str, shapes: bool = True) -> Any:
-        return storage.from_arrays(like, arrays, prefix, stem, shapes=shapes)
+        return storage.from_arrays(like, arrays, prefix, tensors, shapes=shapes)
 
     likes = _trees(fresh, assembly.collector.snapshot())
+    # measured from now on, or no longer: the settings may have changed
+    was_measured = any(name.startswith("last_gradient/") for name in arrays)
+    if was_measured != (likes["last_gradient"] is not None):
+        del likes["last_gradient"]
     found = {name: read(x, name, name != "environments") for name, x in likes.items()}
     learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
     tally = found["episodes"]
@@ -110,9 +151,40 @@ def restore(assembly: Assembly, directory: RunDirectory) -> Progress:
         scale = learner.reward_scale
         scale = scale._replace(running=np.zeros_like(scale.running))
         learner = learner._replace(reward_scale=scale)
-    state = TrainState(learner, tally, found["last_gradient"])
-    env_steps, seconds = int(data["env_steps"]), float(data["seconds"])
-    return Progress(state, found["batch"], env_steps, seconds, exactly)
+    state = TrainState(learner, tally, found.get("last_gradient", fresh.state.last_gradient))
+    return Progress(state, found["batch"], env_steps, float(data["seconds"]), exactly)
+
+
+def _count(data: dict[str, Any], name: str, path: Path) -> int:
+    value = data.get(name)
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise RunError(f"{path} does not hold a state of training: {name!r} is {value!r}")
+    return value
+
+
+@contextlib.contextmanager
+def _naming_others(directory: RunDirectory, folder: Path) -> Iterator[None]:
+    """Have the error of a damaged checkpoint name the others that can be read, and how to use
+    them."""
+    try:
+        yield
+    except RunError as error:
+        others = [p for p in directory.checkpoints() if p != folder and _is_whole(p)]
+        if not others:
+            raise
+        resume = RunDirectory(others[-1]).resume_command
+        raise RunError(
+            f"{error}. These checkpoints can be read: {', '.join(p.name for p in others)}; go on "
+            f"from the newest of them with: {resume}"
+        ) from error
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        storage.load(folder / "state")
+    except RunError:
+        return False
+    return True
 
 
 def restore_fitted(

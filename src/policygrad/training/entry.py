@@ -1,8 +1,10 @@
 """`train` and `resume`: a new run, and the continuation of one."""
 
+import contextlib
 import warnings
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import optax
@@ -10,21 +12,33 @@ import optax
 from policygrad import environments
 from policygrad.algorithms import Algorithm
 from policygrad.core.errors import RunError, UserError
+from policygrad.core.shell import command, user_path
 from policygrad.gradients.weights import Estimator
 from policygrad.policies.architectures import Architecture
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import CONFIG
+from policygrad.runs.policy_files import load
 from policygrad.training.assembly import CollectorMaker, Task, assemble
+from policygrad.training.callbacks import (
+    Callback,
+    OnUpdate,
+    as_callbacks,
+    check_schedules,
+    schedules_of,
+)
+from policygrad.training.changes import begin_anew, change
 from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
+from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
-from policygrad.training.metrics import OnUpdate
 from policygrad.training.own_values import agree, described
 from policygrad.training.resolve import Given
 from policygrad.training.result import Run
 
+NAMED = ("algorithm", "estimator", "optimiser")  # given as a name or as an object
+NO_DIRECTORY = "--tensorboard writes into the run directory, and there is none: give out= too"
 OBJECTS = ("env", "engine", "collector", "policy", "algorithm", "estimator", "optimiser", "network")
 
 
@@ -42,6 +56,7 @@ def train(
     env_kwargs: dict[str, Any] | None = None,
     on_update: OnUpdate | None = None,
     config: TrainConfig | None = None,
+    start: Any = None,
     **settings: Any,
 ) -> Run:
     """Train a policy: by default by the vanilla policy gradient, with GAE and a value network.
@@ -50,7 +65,8 @@ def train(
         env: an id (`CartPole-v1`, `module:Env-v0`, `gymnax/CartPole-v1`), a function that makes a
             Gymnasium environment, a vector environment, or a JAX-native environment.
         out: directory to write the run to; None writes nothing.
-        policy: any pytree observation -> `Distribution`; None builds a network for the spaces.
+        policy: any pytree observation -> `Distribution`, or an `Agent` for the same spaces; None
+            builds a network for the spaces.
         algorithm: a record, such as `algorithms.Natural(target_kl=0.02)`, or a name.
         estimator: what multiplies each score: a value of `estimators`, or a name.
         optimiser: an optax transformation that gives a direction, without its own step size, such
@@ -60,7 +76,11 @@ def train(
         collector: (source, policy, key, config) -> a collector, which fills batches; None for the
             source's own.
         env_kwargs: passed to the environment if it is made from an id.
-        on_update: called with the metrics of every update.
+        on_update: called after every update with the run as it is, an `Ongoing`, which is a mapping
+            of the update's metrics too; a list calls several in order. Returning `policygrad.STOP`
+            ends the run.
+        start: a run, a checkpoint or a policy file: training goes on from its policy. A class that
+            `load` needs is passed as `network`. The settings are those of the new run.
         config: a whole configuration; or
         settings: its fields by name, `seed=1, total_steps=100_000` for instance.
 
@@ -77,14 +97,20 @@ def train(
         config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
         optimiser=optimiser, network=network,
     )  # fmt: skip
+    callbacks = as_callbacks(on_update)
+    given, history = begin_from(start, given)
+    out = None if out is None else user_path(out)
     if out is not None:
-        RunDirectory.check_free(Path(out))
+        RunDirectory.check_free(out)
+    elif config.tensorboard:
+        raise UserError(NO_DIRECTORY)
     if engine is None:
         env = environments.choose_engine(env, processes=config.processes, kwargs=env_kwargs)
-    assembly = assemble(Task(env, env_kwargs or {}, engine, collector), config, given)
+    assembly = assemble(Task(env, env_kwargs or {}, engine, collector), config, given, history)
+    check_schedules(callbacks, assembly)
     # only now, so that an error above leaves no directory behind
-    directory = None if out is None else RunDirectory.create(Path(out))
-    return Training.begin(assembly, directory).run(on_update)
+    with begun_directory(out) as directory:
+        return Training.begin(assembly, directory, schedules_of(callbacks)).run(callbacks)
 
 
 def resume(
@@ -92,17 +118,19 @@ def resume(
     *,
     total_steps: int | None = None,
     on_update: OnUpdate | None = None,
-    **objects: Any,
+    **more: Any,
 ) -> Run:
     """Continue a run from its newest checkpoint, as if it had never stopped.
 
     Args:
-        path: the run directory.
+        path: the run directory, or one of its checkpoints, to go on from there; later ones are
+            then set aside.
         total_steps: new total number of steps; None for the run's own.
-        on_update: called with the metrics of every update.
-        objects: env, engine, collector, policy, algorithm, estimator, optimiser, network: those
-            that were passed to `train` as objects. No file holds them, so they must be passed
-            again.
+        on_update: as of `train`.
+        more: env, engine, collector, policy, algorithm, estimator, optimiser, network: those that
+            were passed to `train` as objects. No file holds them, so they must be passed again. Or
+            settings by name, which hold from here on: how much and how often is written, and the
+            numbers of the algorithm, the estimator and the critic (`training.changes`).
 
     Returns:
         The run. `summary["resumed_exactly"]` is False if the environments could not be brought back
@@ -110,19 +138,34 @@ def resume(
 
     Raises:
         RunError: there is no run, or it is damaged or of another format.
-        UserError: an object that is needed was not passed, or another one was; or the run has all
-            its steps already.
+        UserError: an object that is needed was not passed, or another one was; a setting that may
+            not change; or the run has all its steps already.
     """
-    unknown = sorted(set(objects) - set(OBJECTS))
-    if unknown:
-        raise UserError(f"resume takes no {unknown[0]!r}; it takes {', '.join(OBJECTS)}")
-    directory = RunDirectory.open(Path(path))
+    objects = {name: value for name, value in more.items() if name in OBJECTS}
+    settings = {name: value for name, value in more.items() if name not in OBJECTS}
+    settings |= {name: objects.pop(name) for name in NAMED if isinstance(objects.get(name), str)}
+    if total_steps is not None:
+        settings["total_steps"] = total_steps
+    callbacks = as_callbacks(on_update)
+    directory, at = RunDirectory.open_at(user_path(path))
+    with directory.held():
+        return _resume(directory, at, settings, callbacks, objects)
+
+
+def _resume(
+    directory: RunDirectory,
+    at: Path | None,
+    settings: dict[str, Any],
+    callbacks: Sequence[Callback],
+    objects: dict[str, Any],
+) -> Run:
+    """Continue a run that this process holds."""
     saved = directory.read_config()
     config = saved_config(directory, saved)
-    _check_objects(directory, saved, objects)
-    if total_steps is not None:
-        config = replace(config, total_steps=total_steps)
-    check_steps_left(directory, config.total_steps)
+    check_objects(directory, saved, objects)
+    _check_schedules(directory, saved.get("schedules", []), schedules_of(callbacks))
+    config, changed = change(config, _given(objects), settings)
+    env_steps = check_steps_left(directory, config.total_steps, at)
     env = objects.pop("env", None)
     task = Task(
         saved["env"] if env is None else env,
@@ -130,11 +173,39 @@ def resume(
         objects.pop("engine", None),
         objects.pop("collector", None),
     )
-    assembly = assemble(task, config, Given(**objects))
-    return Training.resume(assembly, directory).run(on_update)
+    if saved.get("begins_from_a_policy"):
+        checkpoint = at or directory.newest_checkpoint()
+        objects["policy"] = load(checkpoint, network=objects.get("network")).policy
+    history = History.from_json(saved).after(env_steps, changed)
+    assembly = assemble(task, config, Given(**objects), history)
+    check_schedules(callbacks, assembly)
+    training = Training.resume(assembly, directory, at, schedules_of(callbacks))
+    training.progress.state = begin_anew(training.progress.state, changed)
+    return training.run(callbacks)
 
 
-def _check_objects(directory: RunDirectory, saved: dict[str, Any], objects: dict[str, Any]) -> None:
+def begun_directory(
+    out: str | Path | None,
+) -> contextlib.AbstractContextManager[RunDirectory | None]:
+    """An empty run directory that this process alone writes; None where nothing is written."""
+    return contextlib.nullcontext() if out is None else RunDirectory.begun(Path(out))
+
+
+def _check_schedules(directory: RunDirectory, wanted: Any, given: list[str]) -> None:
+    """UserError unless the numbers that changed while a run went on are to change again."""
+    if wanted != given:
+        raise UserError(
+            f"{directory.path} was trained with schedules of {wanted or 'nothing'}, got schedules "
+            f"of {given or 'nothing'}; continue it in Python, and pass the same in on_update"
+        )
+
+
+def _given(objects: dict[str, Any]) -> Given:
+    """The objects that are in place of names, and not the environment's."""
+    return Given(**{name: objects[name] for name in Given.__dataclass_fields__ if name in objects})
+
+
+def check_objects(directory: RunDirectory, saved: dict[str, Any], objects: dict[str, Any]) -> None:
     """UserError unless what `train` was given as objects is passed again, and nothing else."""
     path, wanted = directory.path, saved["objects"]
     passed = {name: value for name, value in objects.items() if value is not None}
@@ -145,8 +216,10 @@ def _check_objects(directory: RunDirectory, saved: dict[str, Any], objects: dict
             f"{path} was trained with {', '.join(wanted)} passed as objects, which no file holds; "
             f"continue it in Python: policygrad.resume({str(path)!r}, {again})"
         )
+    _check_same_env(directory, saved, passed.get("env"))
     for name, value in passed.items():
-        if name not in wanted and name != "env":
+        rebuilt = name == "policy" and saved.get("begins_from_a_policy")
+        if name not in wanted and name != "env" and not rebuilt:
             raise UserError(
                 f"{path} was trained without a {name} passed as an object, got {name}={value!r}; "
                 "leave it out"
@@ -161,11 +234,27 @@ def _check_objects(directory: RunDirectory, saved: dict[str, Any], objects: dict
         warnings.warn(f"{told}; the run goes on with the new settings", stacklevel=3)
 
 
+def _check_same_env(directory: RunDirectory, saved: dict[str, Any], env: Any) -> None:
+    """UserError where another environment is passed than the one that a run names."""
+    if env is None or "env" in saved["objects"] or environments.describe(env) == saved["env"]:
+        return
+    if environments.choose_engine(env) == saved["env"]:
+        return
+    told = env if isinstance(env, str) else type(env).__name__
+    elsewhere = command("train", told, "--from", directory.path)
+    raise UserError(
+        f"{directory.path} was trained in {saved['env']}, and a resumed run keeps its environment, "
+        f"got env={env!r}; to train its policy on elsewhere, begin a new run: {elsewhere}, or "
+        f"policygrad.train(env, start={str(directory.path)!r})"
+    )
+
+
 def asked_for(
     config: TrainConfig | None, settings: dict[str, Any], **values: Any
 ) -> tuple[TrainConfig, Given]:
     """A configuration, and the values in place of names; names among the values are settings."""
-    names = {name: value for name, value in values.items() if isinstance(value, str)}
+    named = {name for name, value in values.items() if isinstance(value, str)} - {"policy"}
+    names = {name: values[name] for name in named}
     settings = {**settings, **names}
     if config is not None and settings:
         raise UserError(f"give config or settings, not both; got config and {sorted(settings)}")
@@ -180,7 +269,7 @@ def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
         raise RunError(
             f"{source} has format {saved['format']}: it was written by an earlier version, whose "
             "updates compute other numbers, and this version cannot continue it; train again. "
-            f"Its policy can still be used: policygrad evaluate {directory.path}, or "
+            f"Its policy can still be used: {command('evaluate', directory.path)}, or "
             f"policygrad.load({str(directory.path)!r})"
         )
     try:
@@ -188,8 +277,15 @@ def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
             raise TypeError(f"objects: {saved['objects']}")
         if not {"env", "env_kwargs"} <= saved.keys():
             raise KeyError("env, env_kwargs")
+        for name, kinds in (("env", (str, NoneType)), ("env_kwargs", dict), ("values", dict)):
+            if not isinstance(saved.get(name, {}), kinds):
+                raise TypeError(f"{name}: {saved[name]!r}")
         return TrainConfig.from_json(dict(saved["config"]), source)
-    except (KeyError, TypeError, ValueError) as error:
+    except RunError:
+        raise
+    except UserError as error:
+        raise RunError(f"{source}: {error}") from error
+    except Exception as error:
         raise RunError(f"{source} does not hold the configuration of a run: {error!r}") from error
 
 

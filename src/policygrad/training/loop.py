@@ -1,12 +1,12 @@
 """The loop: collect a batch, update, record, and from time to time save."""
 
 import contextlib
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Event
 from typing import NamedTuple
 
 import jax
@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from policygrad import environments
-from policygrad.core.errors import NonFiniteError
+from policygrad.core.errors import NonFiniteError, WriteError
+from policygrad.core.shell import command
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import for_another_thread
 from policygrad.devices.sharing import as_one_device
@@ -25,9 +26,19 @@ from policygrad.runs.directory import CURVE, SUMMARY
 from policygrad.training import checkpoint
 from policygrad.training.adaptive_batch import of_few_heights
 from policygrad.training.assembly import Assembly
+from policygrad.training.callbacks import (
+    Callback,
+    Ongoing,
+    OnUpdate,
+    Stop,
+    as_callbacks,
+    asks_to_stop,
+    needs_state,
+)
 from policygrad.training.checkpoint import Progress
 from policygrad.training.keys import keys_of_update
-from policygrad.training.metrics import Metrics, OnUpdate, Recorder, metrics_of, noise_of
+from policygrad.training.metrics import Metrics, Recorder, metrics_of, noise_of
+from policygrad.training.numbers import with_number
 from policygrad.training.own_values import check_record
 from policygrad.training.pace import Pace
 from policygrad.training.programs import (
@@ -40,7 +51,7 @@ from policygrad.training.programs import (
 )
 from policygrad.training.report import UpdateReport
 from policygrad.training.result import Run
-from policygrad.training.signals import stop_requests
+from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound, refuse_update
 from policygrad.training.tally import recent_mean
 
@@ -66,6 +77,9 @@ class Training:
         progress: what changes from update to update.
         directory: where it is written; None if it is not written.
         recorder: where metrics go.
+        callbacks: what is called after every update.
+        stop: set where the run is to end after the update that is running.
+        told: what a callback raised; the run is then where its newest update left it.
         timings: seconds, by what they were spent on.
         pending: the newest update, while its refit goes on.
         last_save: when the newest checkpoint was written, by `time.perf_counter`.
@@ -75,29 +89,55 @@ class Training:
     progress: Progress
     directory: RunDirectory | None = None
     recorder: Recorder = field(default_factory=Recorder)
+    callbacks: tuple[Callback, ...] = ()
+    stop: StopRequest = field(default_factory=StopRequest)
+    told: BaseException | None = None
     timings: dict[str, float] = field(default_factory=lambda: {"save": 0.0})
     pending: PendingUpdate | None = None
     last_save: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def begin(cls, assembly: Assembly, directory: RunDirectory | None) -> "Training":
-        """A new run; its configuration and a first checkpoint are written."""
+    def begin(
+        cls, assembly: Assembly, directory: RunDirectory | None, schedules: Sequence[str] = ()
+    ) -> "Training":
+        """A new run; its configuration and a first checkpoint are written.
+
+        Args:
+            assembly: the run's values.
+            directory: where it is written; None if it is not written.
+            schedules: the numbers that callbacks change.
+        """
         training = cls(assembly, Progress.fresh(assembly), directory)
         if directory is not None:
-            directory.write_config(assembly.description())
-            training.save()
+            with _closing_on_failure(assembly):
+                directory.write_config(assembly.description() | _noted(schedules))
+                training.save()
         return training
 
     @classmethod
-    def resume(cls, assembly: Assembly, directory: RunDirectory) -> "Training":
-        """A run from its newest checkpoint."""
-        with contextlib.ExitStack() as stack:
-            stack.callback(assembly.close)  # where the checkpoint cannot be read
-            progress = checkpoint.restore(assembly, directory)
-            stack.pop_all()
-        training = cls(assembly, progress, directory)
-        directory.clear_failure()
-        directory.write_config(assembly.description())
+    def resume(
+        cls,
+        assembly: Assembly,
+        directory: RunDirectory,
+        at: Path | None = None,
+        schedules: Sequence[str] = (),
+    ) -> "Training":
+        """A run from a checkpoint.
+
+        Args:
+            assembly: the run's values.
+            directory: of the run.
+            at: the checkpoint; None for the newest.
+            schedules: the numbers that callbacks change.
+        """
+        with _closing_on_failure(assembly):
+            progress = checkpoint.restore(assembly, directory, at)
+            if at is not None:
+                directory.set_aside_after(at)
+            directory.go_on()
+            directory.write_config(assembly.description() | _noted(schedules))
+            training = cls(assembly, progress, directory)
+            training.save()  # where it begins only now
         return training
 
     @property
@@ -108,34 +148,52 @@ class Training:
         left = max(0, config.total_steps - self.progress.env_steps - pending)
         return min(left, 1) if config.whole_episodes else -(-left // config.steps_per_batch)
 
-    def run(self, on_update: OnUpdate | None = None) -> Run:
-        """Train to the last step, or to the first Ctrl-C."""
+    @property
+    def watched(self) -> bool:
+        """Whether a callback is to see the run after every update."""
+        return any(map(needs_state, self.callbacks))
+
+    def run(self, on_update: OnUpdate | None = None, stop: StopRequest | None = None) -> Run:
+        """Train to the last step, or until a signal or a callback ends the run.
+
+        Args:
+            on_update: callbacks.
+            stop: what asks the run to end, of a caller that handles signals itself.
+        """
         program = self.assembly.collector.program()
-        with self.recording(on_update), stop_requests() as stop:
-            if program is None:
-                self._run_overlapped(stop)
-            else:
-                self._run_compiled(program, stop)
-        return self.finish(interrupted=self.updates_left > 0)
+        with stop_requests() if stop is None else contextlib.nullcontext(stop) as self.stop:
+            with self.recording(on_update):
+                if program is None:
+                    self._run_overlapped()
+                else:
+                    self._run_compiled(program)
+            return self.finish(interrupted=self.updates_left > 0)
 
     @contextlib.contextmanager
     def recording(self, on_update: OnUpdate | None = None) -> Iterator[None]:
-        """Keep the recorder open; a failure releases the environments."""
-        self.recorder.on_update = on_update
+        """Keep the recorder open, and begin the callbacks; a failure releases the environments, and
+        where a callback raised, the run is saved first."""
+        self.callbacks = as_callbacks(on_update)
         resumed = self.progress.resumed_exactly is not None
         after = self.progress.updates if resumed else None
-        with self.recorder.opened(self.assembly.config, self.directory, after):
+        with (
+            _closing_on_failure(self.assembly),
+            self.recorder.opened(self.assembly.config, self.directory, after),
+        ):
             try:
+                for callback in self.callbacks:
+                    if hasattr(callback, "begin"):
+                        callback.begin(Ongoing(self, {}))  # pyright: ignore
                 yield
-            except BaseException:
-                with contextlib.suppress(Exception):  # report the first failure only
-                    self.assembly.close()
+            except BaseException as error:
+                if error is self.told:
+                    self._keep_after(error)
                 raise
 
-    def _run_compiled(self, program: SegmentProgram, stop: Event) -> None:
+    def _run_compiled(self, program: SegmentProgram) -> None:
         """Run many updates in each program."""
-        pace = Pace(one_by_one=self.assembly.config.checkpoint_seconds == 0)
-        while self.updates_left and not stop.is_set():
+        pace = Pace(one_by_one=self.assembly.config.checkpoint_seconds == 0 or self.watched)
+        while self.updates_left and not self.stop.is_set():
             started, count = time.perf_counter(), pace.count(self.updates_left)
             reports = self.updates(program, count)
             seconds = time.perf_counter() - started
@@ -172,8 +230,9 @@ class Training:
         """Take over the state after a program of many updates."""
         self.progress.state, self.assembly.collector.lanes = after
 
-    def _run_overlapped(self, stop: Event) -> None:
+    def _run_overlapped(self) -> None:
         """One update after the other; each is refitted while the next batch is collected."""
+        stop, watched = self.stop, self.watched
         with ThreadPoolExecutor(1) as worker:
             while self.updates_left and not stop.is_set():
                 keys = keys_of_update(self.assembly.keys.updates, self.progress.updates)
@@ -183,7 +242,7 @@ class Training:
                 finally:  # if the environment raises, the update before it is recorded too
                     self._settle()
                 self._step(trajectories, update_key, worker)
-                if self._save_is_due or stop.is_set() or not self.updates_left:
+                if watched or self._save_is_due or stop.is_set() or not self.updates_left:
                     # the environments are still where this update left them, as a checkpoint needs
                     self._settle()
                     self.save_if_due()
@@ -258,13 +317,18 @@ class Training:
         """The error that ends the run, after it was written into the run's directory, if any."""
         if self.directory is None:
             return error
-        self.directory.write_failure(str(error), self.progress.env_steps, error.kind)
+        with contextlib.suppress(WriteError):  # report the first failure only
+            self.directory.write_failure(str(error), self.progress.env_steps, error.kind)
         kept = self.directory.newest_checkpoint()
         return NonFiniteError(f"{error}; the last good checkpoint is {kept}", error.kind)
 
     def record(self, reports: list[UpdateReport], seconds: float) -> None:
-        """Record the reports of the newest updates."""
-        progress, config = self.progress, self.assembly.config
+        """Show the newest updates to the callbacks, and record them.
+
+        The state is that after the last of them, whatever a callback does. So all are counted
+        before the first is shown, and all are written.
+        """
+        progress, config, rows = self.progress, self.assembly.config, []
         first = progress.updates - len(reports) + 1
         for number, report in enumerate(reports, first):
             progress.env_steps += int(report.steps)
@@ -272,7 +336,57 @@ class Training:
             row = metrics_of(number, report, progress.env_steps, seconds / len(reports))
             if config.monitors(number):
                 row |= noise_of(report, progress.batch)
-            self.recorder.record(row | {"seconds": progress.seconds})
+            rows.append(row | {"seconds": progress.seconds})
+        try:
+            for row in rows:
+                self._tell(row)
+        finally:
+            self.recorder.record(rows)
+
+    def _tell(self, row: Metrics) -> None:
+        """Call the callbacks with an update."""
+        for callback in self.callbacks:
+            try:
+                answer = callback(Ongoing(self, row) if needs_state(callback) else row)
+                if asks_to_stop(callback, answer):
+                    raise Stop
+            except Stop:
+                self.stop.ask("callback")
+            except BaseException as error:
+                self.told = error
+                raise
+
+    def _keep_after(self, error: BaseException) -> None:
+        """Save the run that a callback's error ends; where that fails too, the error says so."""
+        settled = self.watched or self.assembly.collector.program() is not None
+        if self.directory is None or not settled:  # else the next batch is collected already
+            return
+        try:
+            self._write_end(self._summary(interrupted=True) | {"stopped_by": type(error).__name__})
+        except Exception as other:
+            error.add_note(f"and the run could not be saved: {other}")
+
+    def set_number(self, name: str, value: float) -> None:
+        """Give a number of the algorithm or of the estimator another value."""
+        learner, state = self.assembly.learner, self.progress.state
+        learner, improver = with_number(learner, state.learner.improver, name, value)
+        self.assembly = replace(self.assembly, learner=learner)
+        learner_state = state.learner._replace(improver=improver)
+        self.progress.state = state._replace(learner=learner_state)
+
+    def save_best(self, metric: str, value: float) -> None:
+        """Write the policy as the best so far, if there is a directory."""
+        if self.directory is not None:
+            policy = as_one_device(self.progress.state.learner.policy)
+            arrays, data = checkpoint.policy_files(self.assembly, policy)
+            steps = self.progress.env_steps
+            data |= {"env_steps": steps, "metric": metric, "value": value}
+            self.directory.save_best(steps, arrays, data)
+
+    def best_value(self, metric: str) -> float | None:
+        """The value of the best policy that a resumed run has kept by this metric."""
+        found = None if self.directory is None else self.directory.read_best()
+        return found["value"] if found and found.get("metric") == metric else None
 
     @property
     def _save_is_due(self) -> bool:
@@ -302,22 +416,29 @@ class Training:
                 self.timings[name] += value
 
     def finish(self, *, interrupted: bool) -> Run:
-        """Save everything, and release the environments."""
+        """Save everything, and release the environments. The picture is drawn last: where that
+        fails, the run is whole."""
         assembly, path = self.assembly, None if self.directory is None else self.directory.path
         policy = as_one_device(self.progress.state.learner.policy)
         agent = Agent(policy, assembly.source.observation_space, assembly.source.action_space)
         summary = self._summary(interrupted)
-        if self.directory is not None:
-            self.save()
-            self.directory.save_policy(*checkpoint.policy_files(assembly, policy))
-            self.directory.write_json(SUMMARY, summary)
+        with _closing_on_failure(assembly):
+            self._write_end(summary)
         assembly.close()
         if path is not None:
-            draw_curve(path)
+            _try_to_draw(path)
         return Run(
             path, assembly.config, agent, summary, assembly.task.env, interrupted,
             assembly.task.env_kwargs, assembly.task.engine, self.recorder.kept,
         )  # fmt: skip
+
+    def _write_end(self, summary: Metrics) -> None:
+        """Write the state, the policy and how the run ended, if there is a directory."""
+        if self.directory is not None:
+            policy = as_one_device(self.progress.state.learner.policy)
+            self.save()
+            self.directory.save_policy(*checkpoint.policy_files(self.assembly, policy))
+            self.directory.write_json(SUMMARY, summary)
 
     def _summary(self, interrupted: bool) -> Metrics:
         progress, tally = self.progress, self.progress.state.tally
@@ -334,9 +455,39 @@ class Training:
             "steps_per_second": progress.env_steps / seconds if seconds else None,
             "timings": self.timings,
             "interrupted": interrupted,
+            "stopped_by": self.stop.by if interrupted else None,
             "resumed_exactly": progress.resumed_exactly,
             "path": None if self.directory is None else str(self.directory.path),
         }
+
+
+@contextlib.contextmanager
+def _closing_on_failure(assembly: Assembly) -> Iterator[None]:
+    """Release the environments where something fails; the first failure is reported."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            assembly.close()
+        raise
+
+
+def _noted(schedules: Sequence[str]) -> dict[str, list[str]]:
+    """What `config.json` says of the numbers that callbacks change."""
+    return {"schedules": list(schedules)} if schedules else {}
+
+
+def _try_to_draw(path: Path) -> None:
+    """Draw the learning curve; where that fails, say so and how to draw it later."""
+    try:
+        draw_curve(path)
+    except Exception as error:  # nothing that a picture needs may cost the run its result
+        with contextlib.suppress(Exception):
+            print(
+                f"policygrad: the learning curve could not be drawn ({type(error).__name__}: "
+                f"{error}). The run is saved; draw it with: {command('plot', path)}",
+                file=sys.stderr,
+            )
 
 
 def draw_curve(path: Path) -> None:

@@ -26,6 +26,7 @@ from jaxtyping import Array, PRNGKeyArray
 from policygrad.algorithms import Algorithm
 from policygrad.core.errors import NonFiniteError, PolicygradError, UserError
 from policygrad.core.modules import is_array
+from policygrad.core.shell import user_path
 from policygrad.devices.compiled_code import for_another_thread
 from policygrad.gradients.weights import Estimator
 from policygrad.policies.architectures import Architecture
@@ -36,15 +37,16 @@ from policygrad.runs import RunDirectory
 from policygrad.training import entry
 from policygrad.training.assembly import Assembly, CollectorMaker, Task, assemble
 from policygrad.training.config import TrainConfig
+from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
 from policygrad.training.pace import Pace
 from policygrad.training.programs import StateAndLanes, run_updates
 from policygrad.training.report import UpdateReport
 from policygrad.training.resolve import Given
 from policygrad.training.result import Run
-from policygrad.training.signals import stop_requests
+from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound
-from policygrad.training.workers import OnSeedUpdate, SideBySide
+from policygrad.training.workers import OnSeedUpdate, SideBySide, of_seed, refuse_in_a_worker
 
 T = TypeVar("T")  # a pytree, or an item of a list
 SeedMap = Callable[[Callable[[TrainConfig], Run], Iterable[TrainConfig]], Iterable[Run]]
@@ -87,19 +89,21 @@ def train_seeds(
     on_update: OnSeedUpdate | None = None,
     map: SeedMap | None = None,  # noqa: A002
     config: TrainConfig | None = None,
+    start: Any = None,
     **settings: Any,
 ) -> SeedRuns:
     """Train with several seeds at once, each as `train` would alone.
 
     Args:
-        env, policy, algorithm, estimator, optimiser, network, engine, env_kwargs, config, settings:
-        as `train` takes them, without a seed. If the environment is not JAX-native, objects must be
-        picklable, because they are sent to worker processes.
+        env, policy, algorithm, estimator, optimiser, network, engine, env_kwargs, config, start,
+        settings: as `train` takes them, without a seed. If the environment is not JAX-native,
+        objects must be picklable, because they are sent to worker processes.
         seeds: distinct.
         out: directory that holds one directory for each seed, `seed-0` and so on.
         jobs: number of worker processes; None for as many as there are processors. Vmapped seeds
             use none.
-        on_update: called with a seed and the metrics of every update of it.
+        on_update: called with a seed and the metrics of every update of it, in this process. It
+            sees no policy and stops no seed. Where it raises, all seeds are saved and end.
         map: (function, configurations) -> results in order. It is used in place of worker processes
             and vmap. The function trains one configuration and returns its `Run`.
 
@@ -112,6 +116,7 @@ def train_seeds(
     Bias: side by side, each seed's weights equal those of `train` bit for bit. Vmapped, batched
     matrix products may round differently, by a relative 1e-6 in length after one update.
     """
+    refuse_in_a_worker()
     seeds = checked_seeds(seeds)
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {jobs}")
@@ -119,40 +124,45 @@ def train_seeds(
         config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
         optimiser=optimiser, network=network,
     )  # fmt: skip
+    given, history = begin_from(start, given)
+    if out is None and config.tensorboard:
+        raise UserError(entry.NO_DIRECTORY)
     configs = [replace(config, seed=seed) for seed in seeds]
-    result = SeedRuns(None if out is None else Path(out))
+    result = SeedRuns(None if out is None else user_path(out))
     if result.path is not None:
         RunDirectory.check_free(result.path)
         for seed in seeds:
             RunDirectory.check_free(result.path / f"seed-{seed}")
     task = Task(env, env_kwargs or {}, engine, collector)
     if map is not None:
-        train_one = partial(_train_one, task, given, result.path)
+        train_one = partial(_train_one, task, given, history, result.path)
         runs = dict(zip(seeds, map(train_one, configs), strict=True))
         return replace(result, runs=runs)
     # asks for as many processors as `train` would, and is refused where `train` would be
-    first = assemble(task, configs[0], given)
+    first = assemble(task, configs[0], given, history)
     program = first.collector.program()
     if program is None:
         first.close()
         workers = SideBySide(
-            task, given, configs, result.path, jobs or os.cpu_count() or 1, on_update
+            task, given, configs, result.path, jobs or os.cpu_count() or 1, on_update, history
         )
         workers.run()
         result = replace(result, runs=workers.runs, failures=workers.failures)
     else:
         alone = [replace(c, processors=1) for c in configs]
-        _vmapped([assemble(task, c, given) for c in alone], program, result, on_update)
+        _vmapped([assemble(task, c, given, history) for c in alone], program, result, on_update)
     order = {seed: result.runs[seed] for seed in seeds if seed in result.runs}
     return replace(result, runs=order)
 
 
-def _train_one(task: Task, given: Given, out: Path | None, config: TrainConfig) -> Run:
+def _train_one(
+    task: Task, given: Given, history: History, out: Path | None, config: TrainConfig
+) -> Run:
     """One seed, as `train` trains it."""
     path = None if out is None else out / f"seed-{config.seed}"
-    assembly = assemble(task, config, given)
-    directory = None if path is None else RunDirectory.create(path)
-    return Training.begin(assembly, directory).run()
+    assembly = assemble(task, config, given, history)
+    with entry.begun_directory(path) as directory:
+        return Training.begin(assembly, directory).run()
 
 
 def checked_seeds(seeds: Iterable[int]) -> list[int]:
@@ -173,7 +183,29 @@ def _vmapped(
     on_update: OnSeedUpdate | None,
 ) -> None:
     """Train all seeds, in one program for each processor or one on a GPU; fill in the result."""
-    trainings = {a.config.seed: _begin(a, result.path) for a in assemblies}
+    with contextlib.ExitStack() as held, stop_requests() as stop:
+        _train_together(assemblies, program, result, on_update, stop, held)
+
+
+def _train_together(
+    assemblies: list[Assembly],
+    program: SegmentProgram,
+    result: SeedRuns,
+    on_update: OnSeedUpdate | None,
+    stop: StopRequest,
+    held: contextlib.ExitStack,
+) -> None:
+    """Train all seeds until they end or are asked to stop; fill in the result.
+
+    Args:
+        assemblies: one a seed.
+        program: how segments are collected.
+        result: what is filled in.
+        on_update: called with a seed and the metrics of every update of it.
+        stop: asks all to stop.
+        held: keeps the seeds' directories for this process.
+    """
+    trainings = {a.config.seed: _begin(a, result.path, held) for a in assemblies}
     # one program fills a GPU
     at_once = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     groups = [_Group.of(some, program) for some in dealt(list(trainings.values()), at_once)]
@@ -182,11 +214,12 @@ def _vmapped(
     with (
         contextlib.ExitStack() as stack,
         ThreadPoolExecutor(len(groups)) as threads,
-        stop_requests() as stop,
+        _saving_on_errors(alive),
     ):
         for seed, training in trainings.items():
-            report = on_update and partial(on_update, seed)
+            report = None if on_update is None else of_seed(on_update, seed)
             stack.enter_context(training.recording(report))
+            training.stop = stop
         while alive and not stopped:
             wanted = next(iter(alive.values())).updates_left
             if not wanted:
@@ -214,11 +247,21 @@ def _vmapped(
         result.runs[run.config.seed] = run
 
 
-def _begin(assembly: Assembly, out: Path | None) -> Training:
-    directory = None
-    if out is not None:
-        directory = RunDirectory.create(out / f"seed-{assembly.config.seed}")
-    return Training.begin(assembly, directory)
+def _begin(assembly: Assembly, out: Path | None, held: contextlib.ExitStack) -> Training:
+    path = None if out is None else out / f"seed-{assembly.config.seed}"
+    return Training.begin(assembly, held.enter_context(entry.begun_directory(path)))
+
+
+@contextlib.contextmanager
+def _saving_on_errors(alive: dict[int, Training]) -> Iterator[None]:
+    """Save every seed where something ends them all, such as an error of the callback."""
+    try:
+        yield
+    except BaseException:
+        for training in alive.values():
+            with contextlib.suppress(Exception):  # report the first failure only
+                training.save()
+        raise
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ import numpy as np
 from policygrad.core.errors import UserError
 from policygrad.diagnostics.monitor import NOISE_METRICS, noise_metrics
 from policygrad.runs import MetricsFile, RunDirectory, sinks
+from policygrad.runs.directory import EVALUATIONS, METRICS
+from policygrad.runs.rows import CompactRows
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.config import TrainConfig
 from policygrad.training.report import UpdateReport
 from policygrad.training.tally import recent_mean
 
 Metrics = dict[str, Any]
-OnUpdate = Callable[[Metrics], None]
 NAMES = frozenset(
     (
         "update", "env_steps", "episodes", "return_mean", "length_mean", "kl", "entropy",
@@ -83,20 +85,20 @@ def noise_of(report: UpdateReport, batch: AdaptiveBatch | None) -> Metrics:
 
 @dataclass
 class Recorder:
-    """Where rows go: the run directory, other sinks and the caller; memory if there is no
-    directory.
+    """Where rows go: the run directory and other sinks; memory if there is no directory.
 
     Attributes:
-        on_update: called with every row.
         kept: the rows of a run without a directory.
         writers: the sinks, open while the run goes on.
+        directory: of the run; None if nothing is written.
+        resumed_after: the update that a run goes on after.
         newest: when the newest row was recorded, by `time.perf_counter`.
     """
 
-    on_update: OnUpdate | None = None
-    kept: list[Metrics] = field(default_factory=list)
+    kept: CompactRows = field(default_factory=CompactRows)
     writers: list[sinks.Sink] = field(default_factory=list)
-    in_memory: bool = True
+    directory: RunDirectory | None = None
+    resumed_after: int | None = None
     newest: float = field(default_factory=time.perf_counter)
 
     @contextlib.contextmanager
@@ -110,26 +112,62 @@ class Recorder:
             directory: of the run; None if nothing is written.
             resumed_after: the update that a run goes on after; rows of later ones are dropped.
         """
-        path = None if directory is None else directory.path
-        self.in_memory = directory is None
-        self.writers = sinks.make_sinks(
-            path, tensorboard=config.tensorboard, wandb=config.wandb, config=config.to_json()
-        )
-        if directory is not None:
-            self.writers.append(MetricsFile(directory.path / "metrics.jsonl", resumed_after))
-        try:
+        self.directory, self.resumed_after = directory, resumed_after
+        path, rows = None, []
+        with contextlib.ExitStack() as stack:
+            if directory is not None:
+                path, file = directory.path, self._open(METRICS)
+                rows = file.kept
+                self.writers = [file]
+                if resumed_after is not None and (path / EVALUATIONS).exists():
+                    self._open(EVALUATIONS).close()  # without what lies behind the checkpoint
+            stack.callback(self._close)
+            with self._writing("tensorboard"):
+                self.writers += sinks.make_sinks(
+                    path, rows, tensorboard=config.tensorboard, wandb=config.wandb,
+                    config=config.to_json(),
+                )  # fmt: skip
             yield self
-        finally:
-            for writer in self.writers:
-                writer.close()
-            self.writers = []
 
-    def record(self, row: Metrics) -> None:
-        """Record one update."""
-        if self.in_memory:
-            self.kept.append(row)
-        for writer in self.writers:
-            writer.write(row)
-        if self.on_update is not None:
-            self.on_update(row)
+    def _open(self, name: str) -> MetricsFile:
+        assert self.directory is not None
+        with self.directory.writing(name):
+            return MetricsFile(self.directory.path / name, self.resumed_after)
+
+    def _writing(self, name: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.directory is None else self.directory.writing(name)
+
+    def _close(self) -> None:
+        writers, self.writers = self.writers, []
+        for writer in writers:
+            with self._writing("tensorboard"):
+                writer.close()
+
+    def record(self, rows: list[Metrics]) -> None:
+        """Record updates."""
+        for row in rows:
+            if self.directory is None:
+                self.kept.append(row)
+            for writer in self.writers:
+                with self._writing(METRICS if isinstance(writer, MetricsFile) else "tensorboard"):
+                    writer.write(row)
         self.newest = time.perf_counter()
+
+    def evaluated(self, row: Metrics) -> None:
+        """Record an evaluation; nothing without a directory."""
+        if self.directory is not None:
+            with self.directory.writing(EVALUATIONS):
+                file = MetricsFile(self.directory.path / EVALUATIONS, append=True)
+                try:
+                    file.write(row)
+                finally:
+                    file.close()
+
+    @staticmethod
+    def check_names(numbers: Mapping[str, Any]) -> None:
+        """UserError for what is not a number, or has the name of a metric of this library."""
+        for name, value in numbers.items():
+            if name in NAMES:
+                raise UserError(f"{name!r} is the name of a metric of this library; take another")
+            if value is not None and not isinstance(value, (Real, np.number)):
+                raise UserError(f"a metric is a number or None, got {name}={value!r}")

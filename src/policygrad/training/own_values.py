@@ -35,7 +35,7 @@ def check_algorithm(record: Algorithm) -> None:
                 f"{name}{jax.tree_util.keystr(path)} is {leaf!r}, which is no number; mark the "
                 'field as static, field(metadata={"static": True})'
             )
-    _check_statics(record)
+    check_statics(record)
     for setting in settings_of(type(record)):
         value = getattr(record, setting.field)
         if is_array(value) and np.ndim(value) == 0:
@@ -63,7 +63,7 @@ def check_estimator(estimator: Any) -> None:
         if not isinstance(value, kind):
             raise UserError(f"the estimator's {name} must be a {kind.__name__}, got {value!r}")
         _check_registered(name, value)
-        _check_statics(value)
+        check_statics(value)
     try:
         checked(estimator)
     except ValueError as error:
@@ -151,7 +151,7 @@ def _check_registered(what: str, value: Any) -> None:
         raise UserError(f"{what}={type(value).__name__}(…) is no pytree to JAX; {REGISTER}")
 
 
-def _check_statics(value: Any) -> None:
+def check_statics(value: Any) -> None:
     """What is static must be hashable: JAX finds what it compiled by it."""
     structures = [jax.tree.structure(value)]
     try:

@@ -106,7 +106,10 @@ def records_of(config: TrainConfig, given: Given) -> Records:
         if built_in.takes_optimiser(cls):
             more["optimiser"], optimiser = _optimiser(config, given, cls, built)
         algorithm = built(cls, **more)
-    policy = PolicySettings() if given.policy else built(PolicySettings)
+    if given.policy is None:
+        policy = built(PolicySettings)
+    else:  # its sizes are read by the critic
+        policy = PolicySettings() if config.hidden is None else PolicySettings(hidden=config.hidden)
     estimator, critic = None, ValueNetworkSettings()
     if given.estimator is None:
         estimator = _with_time_limit(built(ESTIMATORS[config.estimator or "gae"]), config)

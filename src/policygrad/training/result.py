@@ -1,5 +1,7 @@
 """What training returns."""
 
+import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ class Run:
     interrupted: bool = False
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     engine: Any = None
-    recorded: list[Metrics] = field(default_factory=list, repr=False)
+    recorded: Sequence[Metrics] = field(default=(), repr=False)
 
     @property
     def policy(self) -> Any:
@@ -42,9 +44,17 @@ class Run:
         return self.agent.policy
 
     @property
+    def exit_code(self) -> int:
+        """What a command that made this run exits with: 0, or 128 plus the signal that ended it."""
+        if not self.interrupted:
+            return 0
+        stopped_by = str(self.summary.get("stopped_by"))
+        return 128 + signal.Signals.__members__.get(stopped_by, signal.SIGINT)
+
+    @property
     def metrics(self) -> list[Metrics]:
         """One dictionary an update; for a run with a directory they are read from its files."""
         if self.path is None:
-            return self.recorded
+            return list(self.recorded)
         directory = RunDirectory.open(self.path)
         return directory.read_metrics() if directory.has_metrics() else []

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks to stop after the update that is running, the second stops at once."""
+"""Requests to stop: the first asks to stop after the update that is running, the second at once."""
 
 import contextlib
 import signal
@@ -6,25 +6,61 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # a system may lack some
+
+
+class StopRequest(threading.Event):
+    """Set where somebody asked to stop.
+
+    Attributes:
+        by: who asked first: the name of a signal, or "callback"; None if nobody did.
+    """
+
+    by: str | None = None
+
+    def ask(self, by: str) -> None:
+        """Ask to stop after the update that is running."""
+        if not self.is_set():
+            self.by = by
+            self.set()
+
+
+class Terminated(KeyboardInterrupt):
+    """A second SIGTERM or SIGHUP: the program stops at once, as after a second Ctrl-C.
+
+    Attributes:
+        exit_code: what a command exits with.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.exit_code = 128 + signum
+
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; the second one interrupts at once.
+def stop_requests(*, second_stops_at_once: bool = True) -> Iterator[StopRequest]:
+    """A request that the first Ctrl-C, SIGTERM or SIGHUP sets; the second one stops at once.
 
-    Only the main thread may handle signals; elsewhere nothing sets the event.
+    Only the main thread may handle signals; elsewhere no signal sets the request. SIGTERM and
+    SIGHUP are left alone where the program ignores them, as under `nohup`, or handles them itself.
+
+    Args:
+        second_stops_at_once: False for a process that another one ends.
     """
-    event = threading.Event()
+    stop, signals = StopRequest(), set()
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield stop
         return
 
     def request(signum: int, frame: Any) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
+        if signals and second_stops_at_once:
+            raise KeyboardInterrupt if signum == signal.SIGINT else Terminated(signum)
+        signals.add(signum)
+        stop.ask(signal.Signals(signum).name)
 
-    previous = signal.signal(signal.SIGINT, request)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    with contextlib.ExitStack() as stack:
+        for signum in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
+            if signum == signal.SIGINT or signal.getsignal(signum) == signal.SIG_DFL:
+                previous = signal.signal(signum, request)
+                stack.callback(signal.signal, signum, previous or signal.SIG_DFL)
+        yield stop

@@ -1,0 +1,163 @@
+"""`policygrad evaluate`: the returns of a policy, where it was trained or elsewhere."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from policygrad.cli.commands import Json, RunPath, parse_kwargs, print_json
+from policygrad.core.errors import PolicygradError, UserError
+from policygrad.core.shell import user_path
+from policygrad.devices.starting import prepare_jax
+
+WAYS = ("deterministic", "stochastic")
+ENV_HELP = "Environment to evaluate in. Default: the run's own."
+KWARGS_HELP = (
+    "Arguments of the environment, as JSON. Default: the run's own if the environment is the run's."
+)
+WRAPPER_HELP = (
+    "A wrapper around an environment of Gymnasium, as module:Class. It may be repeated; the last "
+    "one is outermost."
+)
+NOISE_HELP = (
+    "Standard deviation of Gaussian noise on what the policy sees, in the units of the "
+    "observation: one number, or one for each component, with commas."
+)
+VIDEO_HELP = (
+    "Write videos of the first three episodes of each way of acting into this folder (Gymnasium's "
+    "environments only; extra: video)."
+)
+
+
+def evaluate(
+    run: Positional[RunPath],
+    env: Annotated[str | None, arg(help=ENV_HELP)] = None,
+    env_kwargs: Annotated[str | None, arg(help=KWARGS_HELP)] = None,
+    wrapper: Annotated[UseAppendAction[list[str]], arg(metavar="M:C", help=WRAPPER_HELP)] = [],  # noqa: B006
+    observation_noise: Annotated[str | None, arg(metavar="SIGMA", help=NOISE_HELP)] = None,
+    episodes: Annotated[int, arg(help="Episodes for each of the two ways of acting.")] = 100,
+    seed: Annotated[int, arg(help="Seed of the environments and of the sampled actions.")] = 0,
+    max_episode_steps: Annotated[
+        int | None,
+        arg(help="Greatest length of an episode. Default: the environment's limit, or 10000."),
+    ] = None,
+    num_envs: Annotated[int, arg(help="Environments stepped together.")] = 32,
+    video: Annotated[Path | None, arg(metavar="DIR", help=VIDEO_HELP)] = None,
+    json: Json = False,
+) -> int:
+    """Mean returns of a policy, deterministic and stochastic, with 95 % intervals."""
+    settings: dict[str, Any] = {
+        "episodes": episodes, "seed": seed, "max_episode_steps": max_episode_steps,
+        "num_envs": num_envs, "video": video,
+        "env_kwargs": None if env_kwargs is None else parse_kwargs(env_kwargs),
+        "observation_noise": parse_noise(observation_noise),
+    }  # fmt: skip
+    prepare_jax()
+    from policygrad import evaluation
+    from policygrad.runs import seed_directories
+
+    for name, least in (("episodes", 1), ("num_envs", 1), ("seed", 0)):
+        evaluation.check_whole(name, settings[name], least)
+    settings["wrappers"] = [imported(name) for name in wrapper]
+    run = user_path(run)
+    runs = seed_directories(run)
+    if not runs:
+        result = evaluation.evaluate(run, env, **settings)
+        if json:
+            print_json(result.to_json())
+        else:
+            show(result)
+        return 0
+    if video is not None:
+        raise UserError(f"--video is for one run, and {run} holds {len(runs)}; name one of them")
+    results: dict[str, Any] = {}
+    failures: dict[str, str] = {}
+    for path in runs:  # one that is damaged does not cost the others
+        try:
+            results[path.name] = evaluation.evaluate(path, env, **settings)
+        except PolicygradError as error:
+            failures[path.name] = str(error)
+            print(f"policygrad: {path.name}: {str(error).splitlines()[0]}", file=sys.stderr)
+    if results or json:
+        report_seeds(results, failures, json)
+    return int(bool(failures))
+
+
+def show(result: Any) -> None:
+    """Print the evaluation of one policy."""
+    kwargs = f" {result.env_kwargs}" if result.env_kwargs else ""
+    inside = f" in {', '.join(result.wrappers)}" if result.wrappers else ""
+    noise = result.observation_noise
+    noisy = f", observation noise {noise}" if noise else ""
+    episodes = result.stochastic.episodes
+    print(f"{result.env}{kwargs}{inside}, {episodes} episodes each, seed {result.seed}{noisy}")
+    for name in WAYS:
+        returns = getattr(result, name)
+        low, high = returns.ci95
+        stopped = f", {returns.unfinished} stopped at the cap" if returns.unfinished else ""
+        print(
+            f"  {name:<14}{returns.mean:>10.2f}   95 % interval [{low:.2f}, {high:.2f}]   "
+            f"mean length {returns.length_mean:.1f}{stopped}"
+        )
+    print("  quantiles     " + "".join(f"{f'{float(q):.0%}':>11}" for q in returns.quantiles))
+    for name in WAYS:
+        quantiles = getattr(result, name).quantiles.values()
+        print(f"  {name:<14}" + "".join(f"{value:>11.2f}" for value in quantiles))
+    for name in WAYS:
+        for info, (mean, had) in getattr(result, name).infos.items():
+            print(f"  {name:<14}{info}: {mean:.4g} (mean of {had} episodes)")
+
+
+def report_seeds(results: dict[str, Any], failures: dict[str, str], json: bool) -> None:
+    """Print the evaluations of several seeds, and the IQM over them."""
+    from policygrad.maths.intervals import iqm_interval
+
+    iqm = {
+        kind: iqm_interval([getattr(result, kind).mean for result in results.values()])
+        for kind in WAYS
+        if results
+    }
+    if json:
+        summary = {k: {"iqm": mean, "ci95": interval} for k, (mean, interval) in iqm.items()}
+        seeds = {name: result.to_json() for name, result in results.items()}
+        failed = {"failures": failures} if failures else {}
+        print_json({"seeds": seeds, **summary, **failed})
+        return
+    first = next(iter(results.values()))
+    print(f"{first.env}, {first.stochastic.episodes} episodes each, mean returns")
+    print(f"  {'':<12}{WAYS[0]:>14}{WAYS[1]:>14}")
+    for name, result in results.items():
+        print(f"  {name:<12}{result.deterministic.mean:>14.2f}{result.stochastic.mean:>14.2f}")
+    for kind, (mean, (low, high)) in iqm.items():
+        print(f"  IQM, {kind}: {mean:.2f}   95 % bootstrap interval [{low:.2f}, {high:.2f}]")
+
+
+def parse_noise(text: str | None) -> float | list[float]:
+    """The numbers of `--observation-noise`."""
+    try:
+        numbers = [float(part) for part in ("0" if text is None else text).split(",")]
+    except ValueError as error:
+        raise UserError(
+            f"--observation-noise takes a number, or numbers with commas, got {text!r}"
+        ) from error
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def imported(name: str) -> Any:
+    """What `module:Class` names; modules in the current folder are found."""
+    module, colon, inner = name.partition(":")
+    if not colon or not module or not inner:
+        raise UserError(
+            f"--wrapper takes module:Class, such as gymnasium.wrappers:ClipAction, got {name!r}"
+        )
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), inner)
+    except (ImportError, ValueError, TypeError) as error:
+        raise UserError(f"cannot import {module!r} of --wrapper {name!r}: {error}") from error
+    except AttributeError as error:
+        raise UserError(f"--wrapper {name!r}: {module} has no {inner}") from error

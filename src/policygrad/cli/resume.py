@@ -1,0 +1,84 @@
+"""`policygrad resume`: continue a run, with other settings where these may change."""
+
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from policygrad.cli.commands import Json, report_run
+from policygrad.core.errors import UserError
+from policygrad.core.shell import user_path
+from policygrad.devices.starting import prepare_jax
+
+DESCRIPTION = "Continue a run from its newest checkpoint, as if it had never stopped."
+RUN_HELP = "Run directory. `policygrad resume RUN --help` lists the settings that may change."
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `policygrad resume`; returns the exit code."""
+    run = _run_in(argv)
+    if run is None:  # shows the help, or says that RUN is missing
+        import tyro
+
+        return tyro.cli(_without_run, args=argv, prog="policygrad resume", description=DESCRIPTION)
+    from policygrad.runs import RunDirectory
+
+    directory, _ = RunDirectory.open_at(user_path(run))
+    prepare_jax()
+    from policygrad.cli.options import Argument, flags_in, parse_arguments, setting_argument
+    from policygrad.training.changes import cannot_change, changeable, listed
+    from policygrad.training.config import TrainConfig
+    from policygrad.training.entry import check_objects, saved_config
+    from policygrad.training.resolve import Given
+
+    saved = directory.read_config()
+    config = saved_config(directory, saved)
+    check_objects(directory, saved, {})
+    allowed, flags = changeable(config, Given()), flags_in(argv)
+    for name in flags.keys() & TrainConfig.__dataclass_fields__.keys() - allowed.keys():
+        raise UserError(f"{cannot_change(name, config)}; {listed(allowed)}")
+    own = {
+        "": [Argument("path", Annotated[Positional[Path], arg(metavar="RUN", help=RUN_HELP)])],
+        "settings": [setting_argument(s, getattr(config, s.name)) for s in allowed.values()],
+        "output": [Argument("json", Json, False)],
+    }
+    values = parse_arguments(argv, own, prog="policygrad resume", description=DESCRIPTION)
+    changed = {name: values[name] for name in flags.keys() & allowed.keys()}
+    return _resume(run, config, changed, values["json"])
+
+
+def _run_in(argv: Sequence[str]) -> str | None:
+    """The run that is named, which decides which flags there are; None if there is none."""
+    words = [word for word in argv if not word.startswith("-")]
+    after_flags = [b for a, b in itertools.pairwise(argv) if a.startswith("--") and b in words]
+    runs = [word for word in words if (user_path(word) / "config.json").is_file()]
+    return next(iter([*runs, *(w for w in words if w not in after_flags), *words]), None)
+
+
+def _without_run(run: Annotated[Positional[Path], arg(metavar="RUN", help=RUN_HELP)]) -> int:
+    raise UserError(f"{run} is an option, not a run; name the run first")
+
+
+def _resume(run: str, config: Any, changed: dict[str, Any], json: bool) -> int:
+    from policygrad.cli.progress import Progress
+    from policygrad.training import entry
+
+    total_steps = changed.get("total_steps", config.total_steps)
+    if total_steps != config.total_steps and config.step_size_schedule == "linear":
+        print(
+            f"policygrad: steps shrink to zero over {total_steps:,} steps now, not over "
+            f"{config.total_steps:,}: from here on they are longer or shorter than planned",
+            file=sys.stderr,
+        )
+    with Progress(f"resuming {run}", total_steps) as progress:
+        result = entry.resume(run, on_update=progress.update, **changed)
+    if result.summary["resumed_exactly"] is False:
+        print(
+            "policygrad: the environments could not be brought back to where they were. They began "
+            "fresh episodes, so the result differs from that of an uninterrupted run.",
+            file=sys.stderr,
+        )
+    return report_run(result, json)

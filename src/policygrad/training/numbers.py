@@ -1,0 +1,80 @@
+"""Numbers of a run's algorithm and estimator, by the names of their settings, and other values of
+them while it goes on. They are traced, so another value compiles nothing."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from policygrad.algorithms import Learner
+from policygrad.core.errors import UserError
+from policygrad.core.modules import is_array
+from policygrad.core.reflection import settings_of
+from policygrad.core.settings import check_setting, did_you_mean
+
+
+def with_number(
+    learner: Learner, improver: PyTree, name: str, value: float
+) -> tuple[Learner, PyTree]:
+    """The learner and the algorithm's state with another value of one number.
+
+    Args:
+        learner: of the run.
+        improver: the algorithm's state.
+        name: of the setting.
+        value: in the range of the setting.
+
+    Raises:
+        UserError: no number of this name is read, or the value is out of its range.
+    """
+    algorithm, estimator = learner.algorithm, learner.estimator
+    kinds = {s.name: (s.field, s.kind) for s in settings_of(type(algorithm))}
+    field, kind = kinds.get(name, (name, float))
+    check_setting(name, kind, value)
+    if hasattr(improver, field):  # the algorithm adapts it from update to update
+        return learner, _adapted(algorithm, improver, field, value)
+    if field in numbers_of(algorithm):
+        return dataclasses.replace(learner, algorithm=_with(algorithm, field, value)), improver
+    if field in numbers_of(estimator):
+        return dataclasses.replace(learner, estimator=_with(estimator, field, value)), improver
+    if field in numbers_of(estimator.form):
+        form = _with(estimator.form, field, value)
+        changed = dataclasses.replace(estimator, form=form)
+        return dataclasses.replace(learner, estimator=changed), improver
+    known = {
+        *kinds.keys() & {name for name, (f, _) in kinds.items() if f in numbers_of(algorithm)},
+        *numbers_of(estimator),
+        *numbers_of(estimator.form),
+    }
+    near = did_you_mean(name, known) or f"; choose from {', '.join(sorted(known))}"
+    raise UserError(f"the run reads no number {name!r} that may change as it goes on{near}")
+
+
+def numbers_of(record: Any) -> list[str]:
+    """The fields of a record that hold one number, and an entropy coefficient that is left out."""
+    return [
+        f.name
+        for f in dataclasses.fields(record)
+        if not f.metadata.get("static")
+        and (_is_number(getattr(record, f.name)) or f.name == "entropy_coefficient")
+    ]
+
+
+def _is_number(value: Any) -> bool:
+    return (is_array(value) and value.ndim == 0) or type(value) is float
+
+
+def _with(record: Any, field: str, value: float) -> Any:
+    return dataclasses.replace(record, **{field: jnp.asarray(value, jnp.float32)})
+
+
+def _adapted(algorithm: Any, improver: Any, field: str, value: float) -> PyTree:
+    target = float(getattr(algorithm, "target_kl", 0))
+    if target > 0:
+        raise UserError(
+            f"{field} follows the KL, to which target_kl={target:g} holds it; change target_kl as "
+            "the run goes on, or train with target_kl=0"
+        )
+    was = getattr(improver, field)
+    return improver._replace(**{field: jnp.asarray(value, was.dtype)})
