@@ -4,8 +4,11 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
+
+import policygrad
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -40,3 +43,16 @@ def test_own_gradients_say_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SystemExit, match="pip install torch"):
         load("own_gradients").torch_gradients()
+
+
+def test_an_exported_policy_drives_as_the_agent_does(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "policy", raising=False)
+    total = load("export_policy").main(tmp_path, steps=4096)
+    monkeypatch.delitem(sys.modules, "policy")
+    agent, env = policygrad.load(tmp_path / "run"), gymnasium.make("CartPole-v1")
+    observation, steps, over = env.reset(seed=0)[0], 0, False
+    while not over:
+        observation, _, terminated, truncated, _ = env.step(agent.act(observation))
+        steps, over = steps + 1, terminated or truncated
+    assert total == steps

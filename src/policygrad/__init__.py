@@ -32,6 +32,7 @@ NAMES = {
     "Trajectories": "core.trajectories",
     "diagnose": "doctor",
     "evaluate": "evaluation",
+    "export": "exporting",
     "load": "runs.policy_files",
     "network_policy": "policies",
     "read_config": "training.plan",

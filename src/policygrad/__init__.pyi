@@ -13,6 +13,7 @@ from policygrad.doctor import Diagnosis as Diagnosis
 from policygrad.doctor import diagnose as diagnose
 from policygrad.evaluation import Evaluation as Evaluation
 from policygrad.evaluation import evaluate as evaluate
+from policygrad.exporting import export as export
 from policygrad.figures import curves as _curves
 from policygrad.gradients import baselines as baselines
 from policygrad.gradients import estimators as estimators

@@ -124,6 +124,7 @@ def _other(argv: list[str]) -> int:
     from policygrad.cli import commands
     from policygrad.cli.evaluate import evaluate
     from policygrad.cli.exact import exact, join_theta
+    from policygrad.cli.export import export
     from policygrad.cli.plot import plot
 
     return tyro.extras.subcommand_cli_from_dict(
@@ -133,10 +134,11 @@ def _other(argv: list[str]) -> int:
             "evaluate": evaluate,
             "diagnose": commands.diagnose,
             "plot": plot,
+            "export": export,
             "exact": exact,
         },
         prog="policygrad",
-        description="Policy gradients: train a policy, evaluate, diagnose and plot it.",
+        description="Policy gradients: train a policy, evaluate, diagnose, plot and export it.",
         args=join_theta(argv),
         sort_subcommands=False,
     )

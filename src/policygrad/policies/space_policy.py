@@ -84,14 +84,8 @@ class NetworkPolicy(eqx.Module):
                 assert log_std is not None
                 return self._gaussian(space, outputs, log_std)
             case Nested():
-                parts, first, deviation = [], 0, 0
-                both = zip(space.acted_in, space.part_masks(mask), strict=True)
-                for (_, part), own in both:
-                    end, last = first + part.parameters, deviation + part.deviations
-                    some = None if log_std is None else log_std[deviation:last]
-                    parts.append(self._over(part, outputs[first:end], some, own))
-                    first, deviation = end, last
-                return Joint(space.like(parts))
+                shares = space.shares(outputs, log_std, mask)
+                return Joint(space.like([self._over(*share) for _, share in shares]))
         raise TypeError(f"no distribution over {space}")
 
     def _gaussian(

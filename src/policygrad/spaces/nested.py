@@ -1,7 +1,7 @@
 """Spaces of several parts: by name, or in order. A policy reads them, or acts in all at once."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from policygrad.spaces.space import ActionSpace, Space
 ACTION_MASK = "action_mask"
 
 Parts = tuple[tuple[Any, Space], ...]  # names, or places in order, and the parts
+Share = tuple[Any, tuple[ActionSpace, Any, Any, PyTree]]
 
 
 class Nested(ActionSpace):
@@ -102,6 +103,16 @@ class Nested(ActionSpace):
             mask[..., end - part.parameters : end]
             for (_, part), end in zip(self.acted_in, ends, strict=True)
         ]
+
+    def shares(self, outputs: Any, log_std: Any, mask: PyTree) -> Iterator[Share]:
+        """Every part, with what is its own of the network's outputs `[n]`, of `log_std` `[k]` (None
+        without a Box), and of the mask."""
+        first, deviation = 0, 0
+        for (key, part), own in zip(self.acted_in, self.part_masks(mask), strict=True):
+            end, last = first + part.parameters, deviation + part.deviations
+            some = None if log_std is None else log_std[deviation:last]
+            yield key, (part, outputs[first:end], some, own)
+            first, deviation = end, last
 
     def permits_nothing(self, mask: Any) -> Bool[Array, "..."]:
         """`[...]`: whether a part of the action has no value left."""
