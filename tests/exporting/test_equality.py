@@ -10,10 +10,10 @@ from gymnasium import spaces
 
 import policygrad
 from policygrad.maths.distributions import Bernoulli, Categorical, Joint, MultiCategorical
-from policygrad.spaces import action_space_of, space_of
-from tests.exporting.worlds import WORLDS, agent_of, batch_of, load, observations_of, row
+from policygrad.spaces import space_of
+from tests.exporting.worlds import WORLDS, agent_of, load, observations_of, row
 
-N, SOME = 1000, 50
+N = 1000
 
 
 def parameters_of(d: Any) -> Any:
@@ -78,24 +78,11 @@ def assert_close(mine: Any, theirs: Any) -> None:
 
 @pytest.fixture(scope="module", params=WORLDS)
 def case(request) -> Any:
-    """An agent, observations `[1000, ...]`, its actions there, and their parameters.
-
-    The actions are those of all observations in one program; some are compared with `Agent.act`.
-    """
+    """An agent, observations `[1000, ...]`, its actions there, and their parameters."""
     world = WORLDS[request.param]
     agent, batch = agent_of(world), observations_of(world, N)
-
-    def acts(observation: Any) -> Any:
-        distribution = agent.policy(observation)
-        return distribution, distribution.mode()
-
-    distributions, modes = jax.tree.map(np.asarray, jax.jit(jax.vmap(acts))(batch))
-    named = parameters_of(distributions)
-    actions = action_space_of(world.actions).to_environment(modes)
-    some = batch_of([agent.act(row(batch, i)) for i in range(SOME)])
-    few = jax.tree.map(lambda x: x[:SOME], (actions, named))
-    assert_same_actions(few[0], some, few[1], world.actions)
-    return agent, batch, actions, named
+    named = parameters_of(jax.jit(jax.vmap(agent.policy))(batch))
+    return agent, batch, agent.act(batch), named
 
 
 def test_numpy_acts_as_the_agent(case, tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -61,6 +62,61 @@ def test_it_runs_where_only_numpy_can_be_imported(tmp_path):
     observation = {"x": np.ones((2, 3), np.float32), "action_mask": np.array([0, 1, 1, 0], np.int8)}
     assert best == agent.act(observation)
     assert sampled in (2, 3)
+
+
+class Workshop(gymnasium.Env):
+    """A tool and a move at once; a mask says which tools are there."""
+
+    observation_space = spaces.Dict(
+        place=spaces.Box(-100, 100, (2,), np.float64),
+        kind=spaces.Discrete(3, start=1),
+        action_mask=spaces.Dict(tool=spaces.MultiBinary(4)),
+    )
+    action_space = spaces.Dict(tool=spaces.Discrete(4), move=spaces.Box(0, 10, (2,)))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.seen(), {}
+
+    def seen(self):
+        tools = np.array([1, *self.np_random.integers(2, size=3)], np.int8)
+        place = self.np_random.uniform(40, 60, size=2)
+        kind = int(self.np_random.integers(1, 4))
+        return {"place": place, "kind": kind, "action_mask": {"tool": tools}}
+
+    def step(self, action):
+        self.steps += 1
+        return self.seen(), float(action["move"][0]), self.steps == 5, False, {}
+
+
+RUN_ALONE = """
+observation = {"place": [41.5, 58.5], "kind": 2, "action_mask": {"tool": [1, 0, 1, 0]}}
+action = policy.act(observation)
+print(json.dumps({name: x.tolist() for name, x in action.items()}))
+"""
+
+
+def test_a_trained_policy_of_dicts_and_masks_runs_where_only_numpy_is(tmp_path):
+    run = policygrad.train(Workshop, total_steps=256, num_envs=2, hidden=(8,), out=tmp_path / "run")
+    folder = policygrad.export(tmp_path / "run", tmp_path / "policy")
+    code = ALONE.partition("observation =")[0] + "import json" + RUN_ALONE
+    ran = subprocess.run(
+        [sys.executable, "-I", "-W", "error", "-c", code, str(folder)],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    action = json.loads(ran.stdout)
+    expected = run.agent.act(
+        {
+            "place": np.array([41.5, 58.5]),
+            "kind": 2,
+            "action_mask": {"tool": np.array([1, 0, 1, 0], np.int8)},
+        }
+    )
+    assert action["tool"] == expected["tool"]
+    np.testing.assert_allclose(action["move"], expected["move"], rtol=1e-5, atol=1e-4)
 
 
 SAMPLED = {

@@ -211,18 +211,13 @@ def numbers(shape: list[int], value: Any, place: str) -> np.ndarray:
     return array
 
 
-class Measurements:
+def measurements(rows: np.ndarray, place: str) -> np.ndarray:
     """Numbers, in 32 bits."""
-
-    def __init__(self, part: Description) -> None:
-        pass
-
-    def __call__(self, rows: np.ndarray, place: str) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            rows = rows.astype(np.float32)
-        if not np.isfinite(rows).all():
-            raise ValueError(f"{place} holds NaN, an infinity or a number too large for 32 bits")
-        return rows
+    with np.errstate(over="ignore"):
+        rows = rows.astype(np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{place} holds NaN, an infinity or a number too large for 32 bits")
+    return rows
 
 
 class Choices:
@@ -256,7 +251,7 @@ def permitted(rows: np.ndarray, place: str) -> np.ndarray:
     return rows > 0
 
 
-READERS = {"measurements": Measurements, "choices": Choices}
+READERS: dict[str, Callable] = {"measurements": lambda part: measurements, "choices": Choices}
 
 
 # ----- actions: parameters of a part's distribution, and how it acts
