@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.worlds import python
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -40,3 +42,23 @@ def test_own_gradients_say_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SystemExit, match="pip install torch"):
         load("own_gradients").torch_gradients()
+
+
+def run_example(name: str, *arguments: object) -> str:
+    """What an example prints, run as its first lines say; it has at most thirty."""
+    path = EXAMPLES / f"{name}.py"
+    assert len(path.read_text().splitlines()) <= 30
+    done = python("-W", "error::DeprecationWarning:policygrad", str(path), *map(str, arguments))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_callbacks_evaluate_keep_the_best_and_stop(tmp_path):
+    told = run_example("callbacks", 22_000, tmp_path / "a")
+    assert "best:" in told
+    assert list((tmp_path / "a" / "best").glob("*/policy.json"))
+
+
+def test_pruning_with_optuna():
+    pytest.importorskip("optuna")
+    assert "step_size" in run_example("pruning", 4_096)

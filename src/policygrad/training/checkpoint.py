@@ -137,7 +137,8 @@ def _restored(
         return storage.from_arrays(like, arrays, prefix, tensors, shapes=shapes)
 
     likes = _trees(fresh, assembly.collector.snapshot())
-    found = {name: read(x, name, name != "environments") for name, x in likes.items()}
+    varies = () if assembly.collector.program() else ("environments",)  # as logs of actions do
+    found = {name: read(x, name, name not in varies) for name, x in likes.items()}
     learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
     tally = found["episodes"]
     exactly = assembly.collector.restore(found["environments"])
