@@ -12,7 +12,7 @@ import policygrad
 from policygrad.core.errors import WriteError
 from policygrad.runs import MetricsFile, RunDirectory, storage
 from policygrad.runs.directory import STATE
-from policygrad.training import loop
+from policygrad.training import ending
 from tests.worlds import TINY, DuckChain, python
 
 LONG = TINY | {"total_steps": 320, "checkpoint_seconds": 0}
@@ -149,7 +149,7 @@ def test_case_04_a_picture_that_fails_costs_nothing(tmp_path, monkeypatch, capsy
     def draw(path):
         raise error
 
-    monkeypatch.setattr(loop, "draw_curve", draw)
+    monkeypatch.setattr(ending, "draw_curve", draw)
     run = policygrad.train(DuckChain(), out=tmp_path / "a b", **TINY)
     assert run.summary["env_steps"] == 64
     told = capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_fault_01_a_run_that_goes_on_shows_its_newest_policy(run):
 
     kill.needs_state = False
     with pytest.MonkeyPatch.context() as patch:  # as if the process were killed
-        patch.setattr("policygrad.training.loop.Training._keep_after", lambda *_: None)
+        patch.setattr("policygrad.training.ending.keep_after", lambda *_: None)
         with pytest.raises(Killed):
             policygrad.resume(run.path, total_steps=640, env=DuckChain(), on_update=kill)
     arrays, data = storage.load(run.newest_checkpoint() / STATE)

@@ -40,7 +40,7 @@ def test_case_29_no_step_of_a_resumed_run_is_shown_twice(tmp_path):
 
     stop.needs_state = False
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Enough):
-        patch.setattr("policygrad.training.loop.Training._keep_after", lambda *_: None)
+        patch.setattr("policygrad.training.ending.keep_after", lambda *_: None)
         policygrad.train(DuckChain(), out=tmp_path / "a", on_update=stop, **LONG)
     assert steps_of(RunDirectory(tmp_path / "a"))
     run = policygrad.resume(tmp_path / "a", env=DuckChain())

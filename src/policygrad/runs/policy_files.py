@@ -22,6 +22,7 @@ from policygrad.spaces import observation_space_of, space_from_json, space_of
 
 SPACES = "observation_space", "action_space"
 SIZES = ("hidden", "shape", "n", "nvec")  # what a description says of how many numbers it is of
+FLAGS = ("squash", "clipped", "normalise_observations")
 MOST_UNSAVED = 1_000_000  # a space may be larger than the network that reads it
 
 
@@ -123,6 +124,9 @@ def _fresh(
     if "hidden" in settings:  # as files were before there were architectures
         hidden = {"hidden": settings.pop("hidden")}
         settings["architecture"] = {"class": "FullyConnected", "settings": hidden}
+    for name in FLAGS:
+        if not isinstance(settings.get(name, False), bool):
+            raise RunError(f"{source} is damaged: {name} is {settings[name]!r}")
     architecture = architectures.restore(settings.pop("architecture"), network, source)
     return network_policy(jax.random.key(0), *spaces_of, network=architecture, **settings)
 

@@ -9,6 +9,7 @@ is to see the policy after each.
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from policygrad.core.errors import UserError
 from policygrad.core.modules import split
 from policygrad.devices.sharing import as_one_device
 from policygrad.policies import Agent
+from policygrad.training import checkpoint
 from policygrad.training.assembly import Assembly
 from policygrad.training.config import TrainConfig
 from policygrad.training.numbers import with_number
@@ -148,15 +150,30 @@ class Ongoing(Mapping[str, Any]):
         Raises:
             UserError: the run reads no number of this name, or the value is out of its range.
         """
-        self._training.set_number(name, value)
+        training, state = self._training, self._training.progress.state
+        learner, improver = with_number(
+            training.assembly.learner, state.learner.improver, name, value
+        )
+        training.assembly = replace(training.assembly, learner=learner)
+        training.progress.state = state._replace(learner=state.learner._replace(improver=improver))
 
     def save(self) -> None:
         """Write a checkpoint now; nothing for a run without a directory."""
         self._training.save()
 
     def save_best(self, metric: str, value: float) -> None:
-        """Write the policy into `best/`, in place of the one before."""
-        self._training.save_best(metric, value)
+        """Write the policy into `best/`, in place of the one before, if there is a directory."""
+        training = self._training
+        if training.directory is not None:
+            arrays, data = checkpoint.policy_files(training.assembly, self.policy)
+            data |= {"env_steps": self.env_steps, "metric": metric, "value": float(value)}
+            training.directory.save_best(self.env_steps, arrays, data)
+
+    def best_value(self, metric: str) -> float | None:
+        """The value of the policy in `best/`, if this metric chose it; None without one."""
+        directory = self._training.directory
+        found = None if directory is None else directory.read_best()
+        return found["value"] if found and found["metric"] == metric else None
 
 
 def as_callbacks(on_update: OnUpdate | None) -> tuple[Callback, ...]:
@@ -290,7 +307,7 @@ class keep_best:
 
     def begin(self, run: Ongoing) -> None:
         """Go on from what a resumed run has kept."""
-        self.value, self.agent = run._training.best_value(self.metric), None
+        self.value, self.agent = run.best_value(self.metric), None
 
     def __call__(self, run: Ongoing) -> None:
         found = run.get(self.metric)

@@ -143,7 +143,8 @@ def _restored(
     was_measured = any(name.startswith("last_gradient/") for name in arrays)
     if was_measured != (likes["last_gradient"] is not None):
         del likes["last_gradient"]
-    found = {name: read(x, name, name != "environments") for name, x in likes.items()}
+    varies = () if assembly.collector.program() else ("environments",)  # as logs of actions do
+    found = {name: read(x, name, name not in varies) for name, x in likes.items()}
     learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
     tally = found["episodes"]
     if data.get("infos"):  # checkpoints of earlier versions have none
