@@ -1,5 +1,8 @@
+import importlib.util
 import json
+from functools import partial
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +10,10 @@ import pytest
 from gymnasium import spaces
 
 import policygrad
-from policygrad.core.errors import UserError
+from policygrad.core.errors import EnvironmentFailure, NonFiniteError, RunError, UserError
 from policygrad.maths.distributions import Categorical
 from policygrad.policies.agent import Agent
+from policygrad.runs import RunDirectory
 from tests.worlds import TINY, Chain, DuckChain, DuckEndless, Echo, Endless, Lottery
 
 
@@ -142,3 +146,210 @@ def test_sampled_actions_follow_the_distribution():
     p = float(jax.nn.sigmoid(1.0))
     assert abs(result.stochastic.mean - 5 * p) < 4.5 * np.sqrt(5 * p * (1 - p) / 300)
     assert result.deterministic.mean == 5
+
+
+# ----- elsewhere: other arguments, wrappers, noise
+
+
+class Slow(gymnasium.RewardWrapper):
+    """Half the reward."""
+
+    def reward(self, reward):
+        return float(reward) / 2
+
+
+def doubled(env):
+    return gymnasium.wrappers.TransformReward(env, lambda reward: 2 * reward)
+
+
+def test_wrappers_are_put_around_in_order():
+    plain = policygrad.evaluate(always(1), Chain, episodes=3)
+    for wrappers, factor in (([Slow], 0.5), ([doubled], 2), ([Slow, doubled], 1)):
+        result = policygrad.evaluate(always(1), Chain, episodes=3, wrappers=wrappers)
+        assert result.deterministic.mean == factor * plain.deterministic.mean
+    assert result.wrappers == ["Slow", "doubled"]
+
+
+@pytest.mark.parametrize(
+    ("env", "wrappers", "words"),
+    [
+        (DuckChain(), [Slow], "one environment at a time"),
+        ("gymnax/CartPole-v1", [Slow], "such as gymnasium/CartPole-v1"),
+        (Chain, ["Slow"], "functions or classes"),
+        (Chain, [lambda env: 1 / 0], "cannot be put around"),
+        (Chain, [gymnasium.wrappers.ClipReward], "ClipReward cannot be put around"),
+        (Chain, [lambda env: gymnasium.wrappers.FrameStackObservation(env, 2)], "space is"),
+    ],
+)
+def test_wrappers_that_do_not_fit_are_named(env, wrappers, words):
+    agent = always(1)
+    with pytest.raises((UserError, EnvironmentFailure), match=words):
+        policygrad.evaluate(agent, env, episodes=2, wrappers=wrappers)
+
+
+@pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+def test_observation_noise_changes_what_is_seen_alone(env):
+    agent = always(1)
+    noisy = policygrad.evaluate(agent, env, episodes=3, observation_noise=5.0)
+    assert noisy.deterministic == policygrad.evaluate(agent, env, episodes=3).deterministic
+    assert noisy.to_json()["observation_noise"] == 5.0
+
+
+def test_case_01_evaluate_has_the_runs_own_arguments(tmp_path):
+    kwargs = {"max_episode_steps": 9}
+    path = tmp_path / "a"
+    run = policygrad.train("Pendulum-v1", env_kwargs=kwargs, out=path, **TINY)
+    ways = [run, path, str(path), path / "policy.json", RunDirectory(path).newest_checkpoint()]
+    for way in ways:
+        for env in (None, "Pendulum-v1"):
+            result = policygrad.evaluate(way, env, episodes=2)
+            assert (result.stochastic.length_mean, result.env_kwargs) == (9, kwargs)
+    other = policygrad.evaluate(path, env_kwargs={"max_episode_steps": 7}, episodes=2)
+    assert other.stochastic.length_mean == 7
+    assert policygrad.evaluate(run, env_kwargs={}, episodes=2).stochastic.length_mean == 200
+    with pytest.warns(UserWarning, match=r"\{'max_episode_steps': 9\} .* are not passed"):
+        result = policygrad.evaluate(path, lambda: gymnasium.make("Pendulum-v1"), episodes=2)
+    assert (result.stochastic.length_mean, result.env_kwargs) == (200, {})
+
+
+def test_quantiles_are_those_of_the_returns():
+    result = policygrad.evaluate(
+        always(0, observations=Lottery.observation_space), Lottery, episodes=50
+    ).stochastic
+    for level, value in result.quantiles.items():
+        assert value == np.quantile(result.returns, float(level))
+
+
+class Broken(Chain):
+    """One observation or reward that is not finite, in its third step."""
+
+    def __init__(self, what):
+        super().__init__(5)
+        self.what = what
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        bad = self.time == 3
+        if self.what == "observation":
+            return np.where(bad, np.float32(np.nan), observation), reward, *rest
+        return observation, np.inf if bad else reward, *rest
+
+
+class DuckBroken(DuckChain):
+    def __init__(self, what):
+        super().__init__(5)
+        self.what = what
+
+    def step(self, key, state, action, params):
+        observation, state, reward, *ends, info = super().step(key, state, action, params)
+        bad = jnp.where(state.time == 3, jnp.nan, 1.0)
+        if self.what == "observation":
+            info["final_observation"] *= bad
+            return observation * bad, state, reward, *ends, info
+        return observation, state, reward * bad, *ends, info
+
+
+@pytest.mark.parametrize("what", ["observation", "reward"])
+@pytest.mark.parametrize("kind", [Broken, DuckBroken])
+def test_numbers_that_are_not_finite_are_an_error(kind, what):
+    env = kind(what) if kind is DuckBroken else partial(kind, what)
+    with pytest.raises(NonFiniteError, match=what):
+        policygrad.evaluate(always(1), env, episodes=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", -1), ("seed", True), ("seed", 1.5), ("seed", 2**31), ("episodes", True),
+        ("episodes", 2.0), ("episodes", "3"), ("num_envs", 0), ("num_envs", 1.0),
+        ("max_episode_steps", False), ("max_episode_steps", 0), ("episodes", None),
+    ],
+)  # fmt: skip
+def test_fault_19_counts_and_seeds_are_checked(name, value):
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')} must be "):
+        policygrad.evaluate(always(1), Chain, **{name: value})
+
+
+def test_case_12_what_is_no_run_is_named(trained, tmp_path):
+    with pytest.raises(UserError, match=r"got NetworkPolicy; .*Agent"):
+        policygrad.evaluate(trained.policy, "CartPole-v1")
+    with pytest.raises(UserError, match="takes a run"):
+        policygrad.evaluate([trained])
+    with pytest.raises(RunError, match="no run or policy at nowhere"):
+        policygrad.evaluate("nowhere")
+    runs = policygrad.train_seeds("gymnax/CartPole-v1", [0, 1], out=tmp_path / "s", **TINY)
+    with pytest.raises(UserError, match="takes a run"):
+        policygrad.evaluate(runs)
+    with pytest.raises(UserError, match="holds the runs of 2 seeds; pass one of them"):
+        policygrad.evaluate(tmp_path / "s")
+
+
+# ----- videos
+
+
+class Drawn(Chain):
+    """An environment that draws itself."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
+
+    def __init__(self, render_mode=None, picture=(8, 8, 3)):
+        super().__init__()
+        self.render_mode, self.picture = render_mode, picture
+
+    def render(self):
+        return np.full(self.picture, self.time, np.uint8)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Stands in for MoviePy and for Gymnasium's recorder; what was recorded: (name, episode)."""
+    found = []
+
+    class Recorder(gymnasium.Wrapper):
+        def __init__(self, env, folder, episode_trigger, name_prefix):
+            super().__init__(env)
+            self.count, self.trigger, self.name = 0, episode_trigger, name_prefix
+
+        def reset(self, **kwargs):
+            if self.trigger(self.count):
+                found.append((self.name, self.count))
+            self.count += 1
+            return self.env.reset(**kwargs)
+
+    monkeypatch.setattr(gymnasium.wrappers, "RecordVideo", Recorder)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: name == "moviepy" or real(name, *a)
+    )
+    return found
+
+
+def test_case_32_videos_of_the_first_episodes_of_each_way(recorded, tmp_path):
+    result = policygrad.evaluate(always(1), Drawn, episodes=5, video=tmp_path / "v")
+    assert result.deterministic.mean == 5.0
+    ways = ("deterministic", "stochastic")
+    assert recorded == [(way, i) for way in ways for i in range(3)]
+    recorded.clear()
+    policygrad.evaluate(always(1), Drawn, episodes=1, video=tmp_path / "v")
+    assert recorded == [(way, 0) for way in ways]
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        (Chain, "cannot be made with render_mode"),
+        (partial(Drawn, picture=(8, 8)), r"must return a picture \[height, width, 3\]"),
+        (DuckChain(), "wrappers and videos are for one environment at a time"),
+        ("gymnax/CartPole-v1", "wrappers and videos are for Gymnasium's"),
+    ],
+)
+def test_case_32_what_cannot_be_drawn_is_named(recorded, env, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        policygrad.evaluate(always(1), env, episodes=1, video=tmp_path)
+    assert recorded == []
+
+
+def test_case_32_a_video_needs_its_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None)
+    with pytest.raises(UserError, match=r"pip install 'policygrad\[video\]'"):
+        policygrad.evaluate(always(1), Drawn, episodes=1, video=tmp_path)

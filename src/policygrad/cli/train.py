@@ -101,8 +101,9 @@ def _task(given: dict[str, Any], plan: Any) -> Task:
     if plan is not None and plan.env is not None:
         sources.append((plan.source, plan.env, plan.env_kwargs))
     elif start is not None and env is None:
-        from policygrad.runs.policy_files import run_of
+        from policygrad.runs.policy_files import find, run_of
 
+        find(user_path(start))
         run = run_of(user_path(start))
         saved = {} if run is None else run.read_config()
         if saved.get("env") is not None:

@@ -41,7 +41,19 @@ def wrapped(env: Any, kwargs: dict[str, Any], wrappers: Sequence[Wrapper]) -> Ca
 
 
 def _make(make: Callable[[], Any], wrappers: tuple[Wrapper, ...]) -> Any:
-    return functools.reduce(lambda env, wrap: wrap(env), wrappers, make())
+    return functools.reduce(_put_around, wrappers, make())
+
+
+def _put_around(env: Any, wrapper: Wrapper) -> Any:
+    try:
+        return wrapper(env)
+    except gymnasium.error.DependencyNotInstalled:
+        raise
+    except Exception as error:
+        name = getattr(wrapper, "__name__", repr(wrapper))
+        raise UserError(
+            f"the wrapper {name} cannot be put around {env}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _maker(env: Any, kwargs: dict[str, Any]) -> Callable[[], Any]:

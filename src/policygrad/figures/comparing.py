@@ -29,6 +29,7 @@ NAMES = {
     "evaluation/return_mean": "mean return in evaluation",
 }
 UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+LEGEND_ROW = 0.19  # inches
 STYLES = ("-", "--", ":", "-.")  # once the colours are used up
 
 
@@ -102,6 +103,8 @@ def _legend(figure: Figure, panels: Any, groups: Sequence[Group], width: float) 
     wrapped = ["\n".join(textwrap.wrap(label, int(width * 12))) for label in told]
     longest = max(len(line) for label in wrapped for line in label.splitlines())
     columns = max(1, min(len(wrapped), int(width * 12 / (longest + 6))))
+    rows = -(-len(wrapped) // columns) * max(label.count("\n") + 1 for label in wrapped)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * rows)
     several = any(len(group.curves) > 1 for group in groups)
     title = "line: interquartile mean over seeds, band: its 95 % bootstrap interval"
     figure.legend(

@@ -95,6 +95,8 @@ def begin_anew(state: TrainState, changed: dict[str, Any]) -> TrainState:
     improver = state.learner.improver
     if "step_size" not in changed or not isinstance(improver, StepSize):
         return state
+    if improver.step_size is None:  # of an optimiser that takes steps of its own
+        return state
     step_size = jnp.asarray(changed["step_size"], improver.step_size.dtype)
     learner = state.learner._replace(improver=improver._replace(step_size=step_size))
     return state._replace(learner=learner)

@@ -1,0 +1,143 @@
+"""`policygrad evaluate`."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from policygrad.cli.evaluate import imported, parse_noise
+from policygrad.core.errors import UserError
+from tests.cli.test_commands import command, parsed, refused, run_path  # noqa: F401
+from tests.worlds import TINY_FLAGS
+
+
+@pytest.fixture
+def seeds(command, tmp_path):  # noqa: F811
+    path = tmp_path / "seeds"
+    command("train", "gymnax/CartPole-v1", "--seeds", "0..2", *TINY_FLAGS, "--out", path)
+    return path
+
+
+def test_case_32_arguments_wrappers_noise_and_another_environment(command, run_path):  # noqa: F811
+    flags = ["--episodes", "3", "--json"]
+    code, out, _ = command(
+        "evaluate", run_path, "--env", "CartPole-v1", "--env-kwargs", '{"max_episode_steps": 5}',
+        "--wrapper", "gymnasium.wrappers:TimeAwareObservation", *flags,
+    )  # fmt: skip
+    assert code == 2  # another observation space
+    code, out, _ = command(
+        "evaluate", run_path, "--env-kwargs", '{"max_episode_steps": 5}', "--wrapper",
+        "gymnasium.wrappers:NormalizeReward", "--wrapper", "gymnasium.wrappers:ClipReward",
+        "--observation-noise", "0.1,0,0,0", *flags,
+    )  # fmt: skip
+    assert code == 2  # ClipReward needs bounds: the wrapper's own words
+    code, out, _ = command(
+        "evaluate", run_path, "--env-kwargs", '{"max_episode_steps": 5}', "--wrapper",
+        "gymnasium.wrappers:NormalizeReward", "--observation-noise", "0.1,0,0,0", *flags,
+    )  # fmt: skip
+    data = parsed(out)
+    assert code == 0
+    assert data["env_kwargs"] == {"max_episode_steps": 5}
+    assert data["wrappers"] == ["NormalizeReward"]
+    assert data["observation_noise"] == [0.1, 0, 0, 0]
+    assert data["stochastic"]["length_mean"] == 5
+    assert data["stochastic"]["mean"] != 5
+    assert list(data["stochastic"]["quantiles"]) == ["0.05", "0.25", "0.5", "0.75", "0.95"]
+    code, out, _ = command("evaluate", run_path, "--env", "gymnax/CartPole-v1", *flags)
+    assert (code, parsed(out)["env"]) == (0, "gymnax/CartPole-v1")
+
+
+def test_quantiles_are_shown(command, run_path):  # noqa: F811
+    _, out, _ = command("evaluate", run_path, "--episodes", "3")
+    assert [line.split()[0] for line in out.splitlines()[3:]] == [
+        "quantiles", "deterministic", "stochastic",
+    ]  # fmt: skip
+
+
+def test_fault_12_a_damaged_seed_does_not_cost_the_others(command, seeds):  # noqa: F811
+    policy = seeds / "seed-1" / "policy.safetensors"
+    content = bytearray(policy.read_bytes())
+    content[-1] ^= 1
+    policy.write_bytes(bytes(content))
+    code, out, err = command("evaluate", seeds, "--episodes", "2", "--json")
+    data = parsed(out)
+    assert code == 1
+    assert list(data["seeds"]) == ["seed-0", "seed-2"]
+    assert list(data["failures"]) == ["seed-1"]
+    assert err.startswith("policygrad: seed-1: ")
+    code, out, _ = command("evaluate", seeds, "--episodes", "2")
+    assert code == 1
+    assert "IQM" in out
+
+
+def test_all_seeds_damaged(command, seeds):  # noqa: F811
+    for path in seeds.glob("seed-*/policy.json"):
+        path.write_text("{")
+    code, out, err = command("evaluate", seeds, "--episodes", "2")
+    assert (code, out, len(err.splitlines())) == (1, "", 3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--wrapper nonsense", "takes module:Class"),
+        ("--wrapper nowhere:X", "cannot import 'nowhere'"),
+        ("--wrapper gymnasium.wrappers:X", "has no X"),
+        ("--wrapper gymnasium:__version__", "wrappers are functions or classes"),
+        ("--env gymnax/CartPole-v1 --wrapper gymnasium.wrappers:ClipAction", "gymnasium/CartPole"),
+        ("--observation-noise -1", "at least 0 and finite"),
+        ("--observation-noise nan", "at least 0 and finite"),
+        ("--observation-noise x", "takes a number, or numbers with commas"),
+        ("--observation-noise 1,2", "the shape [4] of an observation, got [2]"),
+        ("--env-kwargs [1]", "must be a JSON object"),
+        ("--env-kwargs {", "is not JSON"),
+        ("--num-envs 0", "--num-envs must be at least 1, got 0"),
+        ("--seed 9999999999", "at most 2147483647"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(refused, run_path, flags, words):  # noqa: F811
+    assert words in refused("evaluate", run_path, *flags.split())
+
+
+def test_case_32_a_video_needs_its_package(refused, run_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'policygrad[video]'" in refused("evaluate", run_path, "--video", "v")
+
+
+def test_a_video_is_of_one_run(refused, seeds):  # noqa: F811
+    assert "is for one run" in refused("evaluate", seeds, "--video", "v")
+
+
+def test_a_wrapper_in_the_current_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrappers_of_mine.py").write_text("class Mine: pass")
+    assert imported("wrappers_of_mine:Mine").__name__ == "Mine"
+
+
+def test_noise_of_the_command_line():
+    assert parse_noise(None) == 0
+    assert parse_noise("0.5") == 0.5
+    assert parse_noise("0.5,1") == [0.5, 1]
+    with pytest.raises(UserError):
+        parse_noise("")
+    assert np.isfinite(parse_noise("1e-3"))
+
+
+def test_checkpoints_and_policy_files_are_evaluated(command, run_path):  # noqa: F811
+    results = []
+    for place in (
+        run_path,
+        run_path / "policy.json",
+        sorted((run_path / "checkpoints").iterdir())[-1],
+    ):
+        code, out, _ = command("evaluate", place, "--episodes", "2", "--json")
+        assert code == 0
+        results.append(parsed(out))
+    assert results[0] == results[1] == results[2]
+
+
+def test_what_holds_no_run_is_named(refused, tmp_path):  # noqa: F811
+    shutil.copy(__file__, tmp_path / "a.json")
+    (tmp_path / "folder").mkdir()
+    for name in ("a.json", "folder", "nowhere"):
+        assert name.removesuffix(".json") in refused("evaluate", name)
