@@ -1,0 +1,184 @@
+"""Masks of actions beside the observation: applied where it is clear what is meant, never dropped."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+import policygrad
+from policygrad import environments
+from policygrad.core.errors import EnvironmentFailure, UserError
+from tests.worlds import TINY
+
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+MASKS = np.array([(1, 0, 1), (0, 1, 0), (1, 1, 1), (0, 0, 1)], np.int8)
+
+
+class Given(gymnasium.Env):
+    """Three actions of which a mask permits some, in its info; taking another one is an error."""
+
+    def __init__(self, *, space=BOX, actions=None, convert=lambda mask: mask, name="action_mask"):
+        self.observation_space = space
+        self.action_space = spaces.Discrete(3) if actions is None else actions
+        self.convert, self.name = convert, name
+
+    def row(self):
+        self.mask = MASKS[self.time % len(MASKS)]
+        observation = np.full(2, self.time / 8, np.float32)
+        nested = isinstance(self.observation_space, spaces.Dict)
+        return {"x": observation} if nested else observation
+
+    def info(self):
+        return {self.name: self.convert(self.mask)}
+
+    def permits(self, action):
+        return self.mask[action]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self.row(), self.info()
+
+    def step(self, action):
+        assert self.permits(action), f"action {action} under mask {self.mask}"
+        self.time += 1
+        return self.row(), float(np.sum(action)), self.time == 6, False, self.info()
+
+
+class ByMethod(Given):
+    def info(self):
+        return {}
+
+    def action_masks(self):
+        return self.mask
+
+
+class ByOtherMethod(ByMethod):
+    action_masks = None
+
+    def action_mask(self):
+        return self.mask.astype(bool)
+
+
+class Choices(Given):
+    """Two choices of three; the mask is that of the first, the second is free."""
+
+    def __init__(self, as_tuple=False):
+        free = np.ones(3, np.int8)
+        convert = lambda m: (m, free) if as_tuple else np.concatenate([m, free])  # noqa: E731
+        super().__init__(actions=spaces.MultiDiscrete([3, 3]), convert=convert)
+
+    def permits(self, action):
+        return self.mask[action[0]]
+
+
+class Flags(Given):
+    """Three flags; one that the mask does not permit must stay 0."""
+
+    def __init__(self):
+        super().__init__(actions=spaces.MultiBinary(3))
+
+    def permits(self, action):
+        return not (np.asarray(action) & ~self.mask.astype(bool)).any()
+
+
+class SilentAtTheEnd(Given):
+    def step(self, action):
+        *row, info = super().step(action)
+        return *row, {} if row[2] else info
+
+
+GOOD = {
+    "in info": Given,
+    "in info of a Dict": lambda: Given(space=spaces.Dict(x=BOX)),
+    "as a list": lambda: Given(convert=lambda mask: mask.tolist()),
+    "as flags": lambda: Given(convert=lambda mask: mask.astype(bool)),
+    "as floats": lambda: Given(convert=lambda mask: mask.astype(float)),
+    "action_masks in info": lambda: Given(name="action_masks"),
+    "by a method": ByMethod,
+    "by another method": ByOtherMethod,
+    "behind wrappers": lambda: gymnasium.wrappers.TimeLimit(ByMethod(), 50),
+    "MultiDiscrete": Choices,
+    "MultiDiscrete, one by one": lambda: Choices(as_tuple=True),
+    "MultiBinary": Flags,
+    "not at the end": SilentAtTheEnd,
+}
+
+
+@pytest.mark.parametrize("make", GOOD.values(), ids=GOOD.keys())
+def test_case_11_and_further_masks_are_applied_in_training_and_evaluation(make):
+    run = policygrad.train(make, **TINY)  # an action that is not permitted is an error
+    space = run.agent.observation_space
+    assert isinstance(space, spaces.Dict)
+    assert set(space) in ({"observation", "action_mask"}, {"x", "action_mask"})
+    policygrad.evaluate(run, episodes=4)
+
+
+@pytest.mark.slow
+def test_case_11_masks_cross_from_workers():
+    policygrad.train(Given, processes=True, **TINY)
+
+
+@pytest.mark.parametrize("mode", AutoresetMode, ids=lambda m: m.name)
+def test_case_11_masks_of_a_vector_environments_infos_are_applied(mode):
+    vector = SyncVectorEnv([Given] * 4, autoreset_mode=mode)
+    run = policygrad.train(vector, **TINY)
+    assert set(run.agent.observation_space) == {"observation", "action_mask"}
+
+
+class Sometimes(Given):
+    def step(self, action):
+        *row, info = super().step(action)
+        return *row, {} if self.time == 2 else info
+
+
+class Late(Given):
+    resets = 0
+
+    def reset(self, **kwargs):
+        observation, info = super().reset(**kwargs)
+        self.resets += 1
+        return observation, {} if self.resets == 1 else info
+
+
+class WithArguments(ByMethod):
+    def action_masks(self, player):
+        return self.mask
+
+
+BAD = {
+    "wrong length": (
+        lambda: Given(convert=lambda mask: mask[:2]), EnvironmentFailure,
+        r"mask of actions of shape \(2,\), expected 3 flags",
+    ),
+    "no flags": (
+        lambda: Given(convert=lambda mask: mask * 0.5), EnvironmentFailure,
+        "a mask of actions that is not made of 0 and 1",
+    ),
+    "text": (
+        lambda: Given(convert=lambda mask: ["a", "b", "c"]), EnvironmentFailure, "not made of 0",
+    ),
+    "sometimes": (
+        Sometimes, EnvironmentFailure,
+        r"environment \d returned an info without 'action_mask'.*at step 2 of its episode",
+    ),
+    "late": (Late, EnvironmentFailure, "an info with 'action_mask', which the info of its first"),
+    "on a Box": (
+        lambda: Given(actions=BOX), UserError, "gives a mask of actions, and its action space is B",
+    ),
+    "a method with arguments": (
+        WithArguments, UserError, "gives masks of actions only with arguments .*player",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "kind", "found"), BAD.values(), ids=BAD.keys())
+def test_case_11_and_further_masks_that_cannot_be_applied_are_refused(make, kind, found):
+    with pytest.raises(kind, match=found):
+        policygrad.train(make, **TINY)
+
+
+def test_environments_without_masks_keep_their_spaces():
+    lanes = environments.make(lambda: Given(convert=lambda mask: None), 2)
+    assert lanes.observation_space == BOX

@@ -1,0 +1,369 @@
+"""What environments hand over: taken as it is meant, or refused with the value named."""
+
+import datetime
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+import policygrad
+from policygrad import environments
+from policygrad.core.errors import EnvironmentFailure, NonFiniteError, PolicygradError, UserError
+from policygrad.environments.reading import reader
+from policygrad.policies.agent import Agent
+from policygrad.rollout import host
+from policygrad.spaces import action_space_of
+from tests.worlds import TINY, Chain, MLPPolicy
+
+BOX = spaces.Box(-1, 1, (3,), np.float32)
+ACTIONS = spaces.Discrete(2)
+
+
+class Handing(gymnasium.Env):
+    """Hands over what it is told, from its second step on."""
+
+    action_space = ACTIONS
+
+    def __init__(self, space=BOX, **given):
+        self.observation_space, self.given = space, given
+
+    def observe(self):
+        return self.observation_space.sample()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self.given.get("first", self.observe()), {}
+
+    def step(self, action):
+        self.time += 1
+        row = {
+            "observation": self.observe(), "reward": 1.0, "terminated": self.time == 5,
+            "truncated": False, "info": {},
+        }  # fmt: skip
+        if self.time >= 2:
+            row |= {k: v for k, v in self.given.items() if k in row}
+        return tuple(row.values())
+
+
+def steps(count=6, space=BOX, **given):
+    """Records of some steps of two environments."""
+    lanes = environments.make(partial(Handing, space, **given), 2)
+    lanes.start(0)
+    draw = lambda t, o, times: (np.zeros(2, np.int32), np.zeros(2, np.float32))  # noqa: E731
+    actions = action_space_of(lanes.action_space)
+    return [host.step_lanes(lanes, actions, draw, t) for t in range(count)]
+
+
+# ----- rewards
+
+
+TAKEN = {
+    "(1,)": np.ones(1), "0d": np.array(1.0), "int": 1, "bool": True, "float16": np.float16(1),
+    "object": np.array(1.0, object), "(1, 1)": np.ones((1, 1)), "list of one": [1],
+    "jax": jnp.float32(1), "Decimal": Decimal(1), "Fraction": Fraction(1), "uint8": np.uint8(1),
+    "bool_": np.bool_(True), "large int": 10**3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reward", TAKEN.values(), ids=TAKEN.keys())
+def test_case_18_one_number_is_taken_whatever_its_wrapping(reward):
+    assert steps(2, reward=reward)[1].step.rewards.tolist() == [float(np.ravel(reward)[0])] * 2
+
+
+REFUSED = {
+    "(2,)": np.ones(2), "None": None, "text": "1.5", "bytes": b"1", "empty": np.ones(0),
+    "complex": 1j, "dict": {"reward": 1}, "object of text": np.array("1", object),
+    "time": datetime.timedelta(seconds=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reward", REFUSED.values(), ids=REFUSED.keys())
+def test_case_18_and_fault_15_what_is_not_one_number_is_refused(reward):
+    found = r"environment 0 returned reward .*, expected one real number \(at step 2 of its episod"
+    with pytest.raises(EnvironmentFailure, match=found):
+        steps(2, reward=reward)
+
+
+@pytest.mark.parametrize("flag", [True, 1, 1.0, np.bool_(True), np.array(True), np.ones(1, int)])
+def test_flags_are_taken_whatever_their_wrapping(flag):
+    assert steps(2, terminated=flag)[1].step.terminated.tolist() == [True, True]
+
+
+@pytest.mark.parametrize("flag", ["False", None, np.nan, 0.5, 2, [True, False], {}, np.zeros(2)])
+@pytest.mark.parametrize("name", ["terminated", "truncated"])
+def test_fault_15_what_is_neither_true_nor_false_is_refused(name, flag):
+    with pytest.raises(EnvironmentFailure, match=f"{name} .*, expected True or False"):
+        steps(2, **{name: flag})
+
+
+# ----- observations
+
+
+NESTED = spaces.Dict(a=spaces.Box(-1, 1, (2,), np.float32), b=spaces.Tuple([spaces.Discrete(3)]))
+BAD = {
+    "shape (4,)": (BOX, np.zeros(4), r"observation of shape \(4,\), expected \(3,\)"),
+    "shape (1, 3)": (BOX, np.zeros((1, 3)), r"of shape \(1, 3\), expected \(3,\)"),
+    "a number": (BOX, 0.0, r"of shape \(\), expected \(3,\)"),
+    "None": (BOX, None, r"of shape \(\), expected \(3,\)"),
+    "text": (BOX, ["a", "b", "c"], "expected numbers of type float32"),
+    "ragged": (BOX, [[1], [1, 2], 3], "that is no array"),
+    "a dict": (BOX, {"x": 1}, r"of shape \(\), expected"),
+    "an observation and an info": (BOX, (np.zeros(3), {}), "that is no array"),
+    "a part missing": (NESTED, {"a": np.zeros(2)}, r"with \['a'\], expected a dict with \['a',"),
+    "a part too much": (NESTED, {"a": np.zeros(2), "b": (0,), "c": 1}, r"'c'\], expected"),
+    "a list": (NESTED, [0, 1], "of type list: .*, expected a dict"),
+    "a tuple's length": (NESTED, {"a": np.zeros(2), "b": (0, 1)}, r"\['b'\] .* tuple of 1"),
+    "a part's shape": (NESTED, {"a": np.zeros(3), "b": (0,)}, r"observation\['a'\] of shape"),
+    "a choice": (NESTED, {"a": np.zeros(2), "b": (3,)}, r"3 in the .*\['b'\]\[0\].*of 0 to 2"),
+    "a choice, too low": (spaces.Discrete(3, start=1), 0, "0 in the observation.*of 1 to 3"),
+    "a choice, no whole number": (spaces.Discrete(5), 1.5, "1.5 in the observation"),
+    "a choice that is NaN": (spaces.Discrete(5), np.nan, "nan in the observation"),
+    "choices": (spaces.MultiDiscrete([2, 3]), np.array([0, 3]), "3 in the observation"),
+    "flags": (spaces.MultiBinary(2), np.array([0, 2]), "2 in the observation.*of 0 to 1"),
+    "uint8": (spaces.Box(0, 255, (1,), np.uint8), np.array([300]), "300 .* fit in uint8"),
+    "uint8 below": (spaces.Box(0, 255, (1,), np.uint8), np.array([-1]), "-1 .* fit in uint8"),
+    "uint8 of floats": (spaces.Box(0, 255, (1,), np.uint8), np.array([0.5]), "0.5 .* fit in"),
+    "dates": (BOX, np.zeros(3, "datetime64[s]"), "of type datetime64"),
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["reset", "step"])
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_case_17_and_fault_15_what_is_not_of_the_space_is_refused(bad, first):
+    space, observation, found = bad
+    given = {"first": observation} if first else {"observation": observation}
+    where = "at reset of its episode 1" if first else "at step 2 of its episode 1"
+    with pytest.raises(EnvironmentFailure, match=found) as caught:
+        steps(3, space, **given)
+    assert str(caught.value).startswith("environment 0 returned ")
+    assert where in str(caught.value)
+
+
+GOOD = {
+    "list": (BOX, [0, 0.5, 1]),
+    "float64": (BOX, np.array([0.25, 0.5, 1])),
+    "whole numbers": (BOX, np.array([0, 0, 1])),
+    "jax": (BOX, jnp.ones(3)),
+    "outside of the box": (BOX, np.full(3, 7.0)),
+    "a whole float as a choice": (spaces.Discrete(5), 3.0),
+    "a choice in 0d": (spaces.Discrete(5), np.array(3, np.int8)),
+    "flags of bool": (spaces.MultiBinary(2), np.array([True, False])),
+    "whole floats as uint8": (spaces.Box(0, 255, (1,), np.uint8), np.array([7.0])),
+    "decimals": (BOX, np.array([Decimal("0.5")] * 3)),
+}
+
+
+@pytest.mark.parametrize(("space", "observation"), GOOD.values(), ids=GOOD.keys())
+def test_observations_that_mean_the_same_are_taken(space, observation):
+    row = steps(3, space, observation=observation)[1]
+    expected = np.asarray(observation, float)
+    np.testing.assert_array_equal(row.step.successors, np.stack([expected] * 2))
+    example = reader(space).zeros(2)
+    assert row.step.successors.dtype == example.dtype
+
+
+WIDE = spaces.Box(-(2**62), 2**62, (2,), np.int64)
+LARGE = {
+    "milliseconds": [1_700_000_000_123, 0],
+    "beyond 2^31": [2**31, -(2**31) - 1],
+    "money in cents": [3_005_000_000, 7],
+    "near the bound": [2**62, -(2**62)],
+}
+
+
+@pytest.mark.parametrize("values", LARGE.values(), ids=LARGE.keys())
+@pytest.mark.parametrize("nested", [False, True], ids=["alone", "in a Dict"])
+def test_case_03_and_further_large_numbers_are_the_value_or_an_error(values, nested):
+    space = spaces.Dict(x=WIDE) if nested else WIDE
+    observation = np.array(values, np.int64)
+    try:
+        row = steps(3, space, observation={"x": observation} if nested else observation)[1]
+    except EnvironmentFailure as error:
+        assert "does not fit in" in str(error)
+        return
+    found = row.step.successors["x"] if nested else row.step.successors
+    np.testing.assert_allclose(found[0], observation.astype(np.float64), rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("space", "value"),
+    [
+        (spaces.Box(0, 100, (1,), np.int64), 2**31),
+        (spaces.Box(0, 100, (1,), np.int64), 2**40),
+        (spaces.Box(0, 100, (1,), np.int64), -(2**31) - 1),
+        (spaces.Box(0, 100, (1,), np.uint64), 2**63),
+        (spaces.Box(0, 100, (1,), np.int16), 2**15),
+        (spaces.Box(0, 100, (1,), np.int64), 2**70),
+    ],
+)
+def test_case_03_further_numbers_beyond_a_declared_range_never_wrap(space, value):
+    with pytest.raises(EnvironmentFailure, match="does not fit in"):
+        steps(3, space, observation=np.array([value]))
+
+
+# ----- the API of earlier versions, and slips
+
+
+class Old(Chain):
+    def step(self, action):
+        observation, reward, terminated, _, info = super().step(action)
+        return observation, reward, terminated, info
+
+
+class NoInfo(Chain):
+    def reset(self, *, seed=None, options=None):
+        return super().reset()[0]
+
+
+class NoSeed(Chain):
+    def reset(self):
+        return super().reset()
+
+
+class NoSpaces(Chain):
+    def __init__(self):
+        super().__init__()
+        self.observation_space = None
+
+
+class LateSpaces(gymnasium.Env):
+    def reset(self, *, seed=None, options=None):
+        self.observation_space, self.action_space = BOX, ACTIONS
+        return np.zeros(3, np.float32), {}
+
+
+class ForeignSpaces(Chain):
+    def __init__(self):
+        super().__init__()
+        self.observation_space = (3,)
+
+
+class Raising(Chain):
+    def __init__(self):
+        raise OSError("no such simulator")
+
+
+class Exiting(Chain):
+    def step(self, action):
+        raise SystemExit(3)
+
+
+class SB3Like:
+    num_envs, observation_space, action_space = 4, BOX, ACTIONS
+    step_async = step_wait = reset = step = close = lambda self, *args: None
+
+
+class NotAnEnvironment:
+    observation_space, action_space = BOX, ACTIONS
+
+    def reset(self):
+        return np.zeros(3)
+
+    def step(self, action):
+        return np.zeros(3), 1.0, False, {}
+
+
+class Own(gymnasium.RewardWrapper):
+    """A wrapper that Gymnasium cannot make again."""
+
+    def __init__(self, env, factor):
+        super().__init__(env)
+        self.factor = factor
+
+    def reward(self, reward):
+        return reward * self.factor
+
+
+SLIPS = {
+    "4 values": (Old, EnvironmentFailure, "returned 4 values; expected .observation, reward, term"),
+    "no info": (NoInfo, EnvironmentFailure, "one value of type ndarray; expected .observation, in"),
+    "no seed": (NoSeed, EnvironmentFailure, "reset must take a seed: def reset"),
+    "no spaces": (NoSpaces, UserError, "NoSpaces has no observation_space; set it in the class"),
+    "spaces in reset": (LateSpaces, UserError, "LateSpaces has no observation_space; set it in"),
+    "foreign spaces": (ForeignSpaces, UserError, r"is \(3,\) \(builtins\), not one of gymnasium"),
+    "constructor": (Raising, EnvironmentFailure, "environment 0 raised OSError: no such simulator"),
+    "sys.exit": (Exiting, EnvironmentFailure, "environment 0 raised SystemExit at step 1"),
+    "int": (int, UserError, "int made 0, which is not an environment"),
+    "None": (None, UserError, "None is not an environment; pass an id"),
+    "a function of None": (lambda: None, UserError, "made None, .* does it lack a return"),
+    "a function of a vector": (
+        lambda: SyncVectorEnv([Chain]), UserError, "made a vector environment of 1, SyncVectorEnv",
+    ),
+    "SB3": (SB3Like(), UserError, "SB3Like looks like a vector environment of Stable-Baselines3"),
+    "no Gymnasium class": (NotAnEnvironment, EnvironmentFailure, "reset must take a seed"),
+    "an instance of it": (NotAnEnvironment(), UserError, "is not an environment; pass an id"),
+    "an own wrapper": (Own(gymnasium.make("Chain-v0"), 2), UserError, "pass a function that makes"),
+    "a dict": ({"a": 1}, UserError, "is not an environment; pass an id"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("env", "kind", "found"), SLIPS.values(), ids=SLIPS.keys())
+def test_case_17_case_25_and_fault_14_slips_are_named(env, kind, found):
+    with pytest.raises(kind, match=found):
+        policygrad.train(env, **TINY)
+
+
+def test_fault_14_a_close_that_raises_costs_no_result():
+    class Sticky(Chain):
+        def close(self):
+            raise ValueError("it sticks")
+
+    with pytest.warns(RuntimeWarning, match="raised ValueError: it sticks in close"):
+        run = policygrad.train(Sticky, **TINY)
+    assert run.summary["length_mean"] == 3
+
+
+@pytest.mark.parametrize("what", ["nan observation", "nan reward"])
+def test_evaluation_is_not_silent_about_nan(what):
+    class Sick(Chain):
+        def step(self, action):
+            observation, reward, *rest = super().step(action)
+            if what == "nan reward" and self.time == 2:
+                reward = np.nan
+            if what == "nan observation" and self.time == 2:
+                observation[1] = np.nan
+            return observation, reward, *rest
+
+    agent = Agent(MLPPolicy(2, 2), Chain().observation_space, ACTIONS)
+    kind = what.partition(" ")[2]
+    with pytest.raises(NonFiniteError, match=f"nan in the {kind} of environment 0 at step"):
+        policygrad.evaluate(agent, Sick, episodes=3)
+
+
+@pytest.mark.parametrize("name", ["observations", "rewards"])
+def test_vector_environments_of_the_users_own_are_checked_too(name):
+    class Wrong(gymnasium.vector.VectorWrapper):
+        def step(self, actions):
+            observations, rewards, *rest = self.env.step(actions)
+            if name == "observations":
+                return observations[:, :1], rewards, *rest
+            return observations, np.array([None, 1.0]), *rest
+
+    vector = Wrong(SyncVectorEnv([Chain] * 2, autoreset_mode=AutoresetMode.NEXT_STEP))
+    with pytest.raises(PolicygradError, match=name[:-1]):
+        policygrad.train(vector, **{**TINY, "num_envs": 2})
+
+
+def test_buffers_that_are_written_over_are_copied():
+    class Buffered(Chain):
+        buffer = np.zeros(2, np.float32)
+
+        def observe(self):
+            self.buffer[:] = super().observe()
+            return self.buffer
+
+    def record(make):
+        lanes = environments.make(make, 3)
+        lanes.start(0)
+        draw = lambda t, o, times: (np.ones(3, np.int32), np.zeros(3, np.float32))  # noqa: E731
+        return host.collect_segment(lanes, draw, 7)
+
+    jax.tree.map(np.testing.assert_array_equal, record(Buffered), record(Chain))
