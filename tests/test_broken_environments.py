@@ -14,6 +14,9 @@ from policygrad.core.errors import PolicygradError
 from policygrad.policies import Agent, network_policy
 from tests.environments.broken import BROKEN, Broken, Five
 
+# an error in `close` costs no result, and is a warning
+pytestmark = pytest.mark.filterwarnings("ignore:environment . raised .* in close:RuntimeWarning")
+
 SETTINGS: dict[str, Any] = {
     "num_envs": 2,
     "batch_steps": 32,

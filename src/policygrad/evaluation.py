@@ -84,7 +84,7 @@ class Returns:
             episode = int(np.argmin(np.isfinite(returns)))
             raise NonFiniteError(
                 f"an observation or a reward of the {way} evaluation episode {episode} is NaN or "
-                "infinite"
+                "infinite, or an action mask in it permits no action"
             )
         mean, interval = mean_interval(returns)
         infos = {

@@ -155,7 +155,7 @@ class SecondResetHasAnotherShape(Five):
         return (np.zeros(4, np.float32) if self.count > 1 else observation), info
 
 
-@refused("info|dict")
+@harmless()
 class ResetInfoIsNone(Five):
     def reset(self, **kwargs: Any) -> Any:
         return super().reset(**kwargs)[0], None
@@ -443,7 +443,7 @@ class DiscreteObservationIsAWholeFloat(Five):
         return float(self.time)
 
 
-@harmless()
+@refused(r"\(1,\)")
 class DiscreteObservationIsAnArray(Five):
     observation_space = spaces.Discrete(6)
 
@@ -534,14 +534,14 @@ def with_reward(
 
 with_reward("RewardIsNone", None, "None")
 with_reward("RewardIsText", "1.5", "1.5")
-with_reward("RewardIsComplex", 1j, "complex")
+with_reward("RewardIsComplex", 1j, "1j")
 with_reward("RewardIsNaN", np.nan, "nan")
 with_reward("RewardIsInfinite", -np.inf, "inf")
 with_reward("RewardIsHuge", 1e20, "1e\\+20", evaluated=5e20)
 with_reward("RewardIsBeyond32Bits", 1e300, "inf|1e\\+300")
 with_reward("RewardIsTwoNumbers", np.ones(2), r"\(2,\)")
 with_reward("RewardIsAnEmptyArray", np.ones(0), r"\(0,\)")
-with_reward("RewardIsADict", {"a": 1.0}, "dict")
+with_reward("RewardIsADict", {"a": 1.0}, "'a'")
 with_reward("RewardIsALongInteger", 2**70, "1.18|1180591620717411303424", evaluated=5 * 2.0**70)
 with_reward("RewardIsAnArrayOfOne", np.ones(1), None)
 with_reward("RewardIsAMatrixOfOne", np.ones((1, 1)), None)
@@ -639,7 +639,7 @@ class ActsInABoxOfIntegers(Five):
     action_space = spaces.Box(0, 5, (2,), np.int32)
 
 
-@refused("no numbers|empty|0,")
+@harmless()
 class ObservesNothing(Five):
     observation_space = spaces.Box(-1, 1, (0,), np.float32)
 
@@ -738,7 +738,7 @@ def wraps_the_same_one() -> Any:
     return gymnasium.wrappers.TimeLimit(SHARED, 100)
 
 
-@refused("class|type|NeedsAnArgument|Five")
+@refused("class Five")
 def makes_a_class() -> Any:
     return Five
 

@@ -46,11 +46,12 @@ class OwnVector(VectorEnv):
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros((2, self.num_envs), bool)
         numbers = []
-        place, rows, is_array = self._reader.place, self._rows, isinstance(self._reader, Leaf)
+        place, rows = self._reader.place, self._rows
+        dtype = self._reader.dtype if isinstance(self._reader, Leaf) else None
 
         def take(lane: int, row: Any) -> None:
             observation, rewards[lane], terminated[lane], truncated[lane], found = row
-            if is_array:
+            if dtype is not None and observation.dtype is dtype:
                 rows[lane] = observation
             else:
                 place(observation, rows, lane)

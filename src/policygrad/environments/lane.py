@@ -217,6 +217,10 @@ def refuse_what_is_no_environment(env: Any, make: Any) -> None:
             "environment is expected; pass the vector environment itself, or a function that makes "
             "one environment"
         )
+    if isinstance(env, type):
+        raise UserError(
+            f"{name} made the class {env.__name__}, not an environment; call it: {env.__name__}()"
+        )
     missing = [m for m in ("reset", "step") if not callable(getattr(env, m, None))]
     if missing:
         lacks = "; does it lack a return?" if env is None else f", which has no {missing[0]}"

@@ -57,12 +57,20 @@ class Leaf:
         return array
 
     def copy(self, value: Any, lanes: int) -> np.ndarray:
-        """`[B, *shape]` of B lanes, checked and copied."""
-        return np.array(self.read(value, (lanes,)), self.dtype)
+        """`[B, *shape]` of B lanes, checked and copied; infinite where 32 bits do not suffice."""
+        array = self.read(value, (lanes,))
+        if array.dtype is self.dtype:
+            return array.copy()
+        with np.errstate(over="ignore"):  # an infinite observation is refused where it is used
+            return array.astype(self.dtype)
 
     def place(self, value: np.ndarray, rows: np.ndarray, lane: int) -> None:
         """Write one observation, as `read` returned it, into the row of a lane."""
-        rows[lane] = value
+        if value.dtype is self.dtype:
+            rows[lane] = value
+            return
+        with np.errstate(over="ignore"):  # as in `copy`
+            rows[lane] = value
 
     @property
     def _range(self) -> str:
@@ -70,6 +78,8 @@ class Leaf:
         return f"{low.min()} to {high.max()}"
 
     def _array(self, value: Any) -> np.ndarray:
+        if value is None or isinstance(value, (str, bytes, Mapping)):
+            raise NotOfSpace(f"{self.name} {_short(value)}, expected numbers of shape {self.shape}")
         try:
             return np.asarray(value)
         except Exception as error:

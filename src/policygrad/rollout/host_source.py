@@ -16,6 +16,7 @@ from policygrad.rollout.actor import Actor
 from policygrad.rollout.collectors import Collector, require_finished, require_no_episodes, seed_of
 from policygrad.rollout.info_tally import InfoTally
 from policygrad.rollout.play import Played
+from policygrad.spaces import ActionSpace, action_space_of, permits_nothing
 
 
 class HostSource:
@@ -64,6 +65,7 @@ class HostSource:
         greedy: bool,
     ) -> Played:
         """The outcome of N episodes. The key is consumed."""
+        actions = action_space_of(self.action_space)
         act_key, environment_key = jax.random.split(key)
         actor = Actor(policy, self.num_envs, self._first_lane)
         draw = actor.chooser(policy) if greedy else actor.sampler(policy, act_key)
@@ -75,7 +77,7 @@ class HostSource:
             self.lanes, draw, seed_of(environment_key), episodes=episodes, max_steps=max_steps
         ):
             current = episode >= 0
-            _check_finite(row, current)
+            _check_sound(row, current, actions)
             for name, (values, present) in row.step.infos.items():
                 if name not in infos:
                     infos[name] = np.full(episodes, np.nan)
@@ -91,8 +93,9 @@ class HostSource:
         self.lanes.close()
 
 
-def _check_finite(row: host.HostRow, current: np.ndarray) -> None:
-    """NonFiniteError for an observation or a reward of these lanes that is NaN or infinite."""
+def _check_sound(row: host.HostRow, current: np.ndarray, actions: ActionSpace) -> None:
+    """NonFiniteError for an observation or a reward of these lanes that is NaN or infinite, or for a
+    mask that permits no action."""
     named = [("observation", leaf) for leaf in jax.tree.leaves(row.observations)]
     for kind, values in (*named, ("reward", row.step.rewards)):
         if values.dtype.kind != "f" or np.isfinite(values).all():
@@ -106,6 +109,14 @@ def _check_finite(row: host.HostRow, current: np.ndarray) -> None:
                 f"{int(row.times[lane])} of its episode, in evaluation",
                 kind,
             )
+    nothing = permits_nothing(jax.tree.map(lambda x: x[None], row.observations), actions)
+    if nothing is not None and (np.asarray(nothing[0]) & current).any():
+        lane = np.flatnonzero(np.asarray(nothing[0]) & current)[0]
+        raise NonFiniteError(
+            f"the action mask permits no action in the observation of environment {lane} at step "
+            f"{int(row.times[lane])} of its episode, in evaluation",
+            "mask",
+        )
 
 
 class HostSegments(Collector):

@@ -17,6 +17,7 @@ from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.policies.meeting import Policy, act_greedily, begin_anew
 from policygrad.rollout.acting import lane_keys
 from policygrad.rollout.segments import LaneState, act_in_lanes, advance, choose
+from policygrad.spaces import permits_nothing
 
 Kept = TypeVar("Kept")
 
@@ -26,7 +27,7 @@ class Played(NamedTuple):
 
     Attributes:
         returns: `[N]`, undiscounted, in units of reward; NaN where an observation that the policy
-            acted on, or a reward, was not finite.
+            acted on, or a reward, was not finite, or where a mask permitted no action.
         lengths: `[N]`, steps.
         unfinished: `[N]`, episodes that were stopped at the cap on steps.
         infos: name -> `[N]`, the last number of that name in each episode's infos; NaN where there
@@ -139,12 +140,15 @@ def _act(
     return actions, jnp.zeros(len(lanes.times)), carry
 
 
-def finite_lanes(observations: PyTree) -> Any:
-    """`[N]`, whether all real numbers in each lane's observation are finite; NumPy's or JAX's."""
-    xp = np if isinstance(jax.tree.leaves(observations)[0], np.ndarray) else jnp
+def sound_lanes(observations: PyTree) -> Any:
+    """`[N]`, whether all real numbers in each lane's observation are finite, and its mask, if there
+    is one, permits an action."""
     leaves = [x for x in jax.tree.leaves(observations) if jnp.issubdtype(x.dtype, jnp.floating)]
-    flags = [xp.isfinite(x).reshape(len(x), -1).all(axis=1) for x in leaves]
-    return functools.reduce(xp.logical_and, flags, xp.bool_(True))
+    flags = [jnp.isfinite(x).reshape(len(x), -1).all(axis=1) for x in leaves]
+    nothing = permits_nothing(jax.tree.map(lambda x: x[None], observations))
+    if nothing is not None:
+        flags.append(~nothing[0])
+    return functools.reduce(jnp.logical_and, flags, jnp.bool_(True))
 
 
 def play_episodes(
@@ -163,7 +167,7 @@ def play_episodes(
 
     def keep(kept: tuple[Array, Array], step: EpisodeStep) -> tuple[Array, Array]:
         totals, lengths = kept
-        rewards = jnp.where(finite_lanes(step.lanes.observations), step.rewards, jnp.nan)
+        rewards = jnp.where(sound_lanes(step.lanes.observations), step.rewards, jnp.nan)
         return totals + jnp.where(step.alive, rewards, 0.0), lengths + step.alive
 
     nothing = jnp.zeros(len(lanes.times)), jnp.zeros(len(lanes.times), jnp.int32)
