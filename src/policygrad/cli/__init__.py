@@ -9,6 +9,8 @@ from policygrad.core.errors import PolicygradError
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 done, 1 a failure, 2 a mistake of the user's, 130 Ctrl-C."""
+    if os.getcwd() not in sys.path:  # so that a module of the user's own is found, as by python -m
+        sys.path.append(os.getcwd())
     sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
 
 

@@ -51,7 +51,7 @@ class InfoTally:
             if name not in self.repeated and (taken & ~ended).any():
                 self.repeated.add(name)
         if ended.any():
-            for lane in np.flatnonzero(ended):
+            for lane in np.flatnonzero(ended).tolist():
                 self.ended.append(self._episode(lane))
             self.begin(ended)
 
