@@ -218,7 +218,7 @@ def test_engines_take_the_arguments_that_are_given_or_are_refused():
 def test_a_number_of_environments_that_is_not_taken_is_refused():
     vector = chain_vector(AutoresetMode.NEXT_STEP, 2)
     settings = {**TINY, "num_envs": 8}
-    with pytest.raises(UserError, match="--num-envs 8 was given, and .* steps 2 together"):
+    with pytest.raises(UserError, match=r"--num-envs 8 was given, and .* steps 2 together"):
         policygrad.train(vector, **settings)
     del settings["num_envs"]
     assert policygrad.train(vector, **settings).config.num_envs == 2

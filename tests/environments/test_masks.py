@@ -1,4 +1,4 @@
-"""Masks of actions beside the observation: applied where it is clear what is meant, never dropped."""
+"""Masks of actions beside the observation: applied where it is clear how, else refused."""
 
 import gymnasium
 import numpy as np

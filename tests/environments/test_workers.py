@@ -1,5 +1,6 @@
 """Environments that hang, die or do not close, in worker processes and in this one."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,10 +36,8 @@ class Bad(Chain):
                         pass
                 case "swallow":
                     while True:
-                        try:
+                        with contextlib.suppress(Exception):
                             time.sleep(1000)
-                        except Exception:
-                            pass
                 case "raise":
                     raise ZeroDivisionError("no")
                 case "sys.exit":
@@ -89,7 +89,7 @@ def test_fault_04_a_step_that_hangs_is_interrupted_in_this_process(what):
 
 def test_fault_04_a_reset_that_hangs_is_interrupted():
     lanes = environments.make(Sleeper, 1, step_timeout=0.2)
-    with pytest.raises(EnvironmentFailure, match="did not return within 0.2 s at reset of its"):
+    with pytest.raises(EnvironmentFailure, match=r"did not return within 0.2 s at reset of its"):
         lanes.start(0)
 
 
@@ -132,7 +132,7 @@ def test_fault_03_a_worker_that_dies_is_one_error_that_names_it(what, found):
 @pytest.mark.slow
 def test_fault_04_workers_that_hang_are_ended():
     lanes = opened("sleep", processes=True, step_timeout=0.5)
-    with pytest.raises(EnvironmentFailure, match="environment 0, 1 did not return within 0.5 s"):
+    with pytest.raises(EnvironmentFailure, match=r"environment 0, 1 did not return within 0.5 s"):
         play(lanes)
     assert_closes(lanes)
 
@@ -211,8 +211,8 @@ def alive(pid):
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] != "Z"
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state != "Z"
 
 
 def hanging(tmp_path, processes):

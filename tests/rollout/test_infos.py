@@ -3,6 +3,7 @@
 import json
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -81,7 +82,7 @@ def test_case_16_numbers_of_infos_cross_from_workers():
 def test_case_16_evaluation_has_the_last_number_of_each_episode():
     source = open_source(Telling, 2)
     policy = MLPPolicy(2, 2)
-    key = policygrad_key()
+    key = jax.random.key(0)
     played = source.play(policy, key, episodes=5, max_steps=10, greedy=False)
     assert played.infos["parts/time"].tolist() == [3] * 5
     assert np.isin(played.infos["success"], (0, 1)).all()
@@ -90,12 +91,6 @@ def test_case_16_evaluation_has_the_last_number_of_each_episode():
     assert played.infos["parts/time"].tolist() == [2] * 5
     agent = Agent(policy, Chain().observation_space, Chain().action_space)
     policygrad.evaluate(agent, Telling, episodes=3)
-
-
-def policygrad_key():
-    import jax
-
-    return jax.random.key(0)
 
 
 def test_case_16_a_resumed_run_logs_what_an_uninterrupted_one_logs(tmp_path):
@@ -113,7 +108,7 @@ def test_case_16_a_resumed_run_logs_what_an_uninterrupted_one_logs(tmp_path):
     resumed = policygrad.resume(tmp_path / "cut", env=Telling)
     assert resumed.summary["resumed_exactly"]
     whole, cut = (
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").open()]
+        [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("whole", "cut")
     )
     for ours, theirs in zip(whole, cut, strict=True):

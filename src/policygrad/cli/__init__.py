@@ -1,6 +1,7 @@
 """The command `policygrad`. Nothing numerical is imported before a command begins to run."""
 
 import errno
+import contextlib
 import io
 import os
 import select
@@ -19,7 +20,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without Greek letters shows "?"
         sys.stdout.reconfigure(errors="replace")
     warnings.showwarning = _show_warning
+    _find_modules_here()
     sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
+
+
+def _find_modules_here() -> None:
+    """A module of the user's own in the current folder is found, as by `python -m`."""
+    with contextlib.suppress(FileNotFoundError):  # the folder was removed
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
 
 
 def run(argv: list[str]) -> int:

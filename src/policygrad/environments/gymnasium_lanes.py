@@ -188,7 +188,7 @@ class GymnasiumLanes:
                 "so that the successors of truncated steps are lost; use another autoreset mode"
             )
         read = reader(self.observation_space)
-        for lane in np.flatnonzero(ended):
+        for lane in np.flatnonzero(ended).tolist():
             try:
                 read.place(read.read(final[lane]), observations, int(lane))
             except NotOfSpace as error:

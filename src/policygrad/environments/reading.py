@@ -1,6 +1,5 @@
 """Reading what environments hand over: each value is checked once, in the types of a record."""
 
-import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -216,9 +215,10 @@ def _short(value: Any) -> str:
 def plain_number(value: Any) -> float | None:
     """A real number however it is wrapped, also in an array of one; None if it is none."""
     if isinstance(value, (Real, Decimal, np.bool_)):
-        with contextlib.suppress(OverflowError, ValueError):
+        try:
             return float(value)
-        return math.inf if value > 0 else -math.inf  # pyright: ignore[reportOperatorIssue]
+        except OverflowError:  # a whole number beyond all floats
+            return math.inf if str(value)[0] != "-" else -math.inf
     if value is None or isinstance(value, (str, bytes)):
         return None
     try:

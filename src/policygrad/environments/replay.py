@@ -10,7 +10,8 @@ from jaxtyping import PyTree
 if TYPE_CHECKING:
     from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 
-MOST_BYTES = 2**24  # held by every checkpoint: two million steps of one integer each
+MOST_BYTES = 2**24  # held by every checkpoint
+MOST_STEPS = 2**18  # of all lanes together; to repeat more would take longer than seconds
 
 
 @dataclass
@@ -19,9 +20,9 @@ class ReplayLog:
 
     If each lane can be reset alone, a lane needs only its running episode, and actions older than
     every running episode are dropped. A vector environment that seeds all lanes at once needs
-    everything since `start`. A log never holds more than `MOST_BYTES` of actions; a larger one is
-    emptied. After that lanes can be brought back only if each can be reset alone, and once all
-    running episodes have begun later.
+    everything since `start`. A log never holds more than `MOST_STEPS` steps or `MOST_BYTES` of
+    actions; a larger one is emptied. After that lanes can be brought back only if each can be reset
+    alone, and once all running episodes have begun later.
 
     Attributes:
         seed: of `start`; every other seed follows from it.
@@ -105,8 +106,9 @@ class ReplayLog:
         """Drop the actions that no running episode needs, or all if they are too many."""
         if self.each_lane:
             self._drop(int(self.begun.min()) - self.first)
-        row = sum(x.nbytes for x in jax.tree.leaves(self.actions[:1]))
-        if len(self.actions) * row > MOST_BYTES:
+        steps = len(self.actions)
+        size = sum(x.nbytes for x in jax.tree.leaves(self.actions[:1]))
+        if steps * self.num_envs > MOST_STEPS or steps * size > MOST_BYTES:
             self._drop(len(self.actions))
             self.keeps = self.each_lane
 

@@ -84,7 +84,9 @@ class MasksInObservations(VectorWrapper):
         if name is None:
             return {}
         flags = info.get(f"_{name}", np.ones(self.num_envs, bool))
-        return {int(i): info[name][i] for i in np.flatnonzero(flags) if info[name][i] is not None}
+        return {
+            i: info[name][i] for i in np.flatnonzero(flags).tolist() if info[name][i] is not None
+        }
 
     def _with_final_masks(self, info: dict[str, Any], ended: np.ndarray) -> dict[str, Any]:
         """Final observations have the structure of the others; no action follows them."""

@@ -51,8 +51,8 @@ class InfoTally:
             if name not in self.repeated and (taken & ~ended).any():
                 self.repeated.add(name)
         if ended.any():
-            for lane in np.flatnonzero(ended):
-                self.ended.append(self._episode(int(lane)))
+            for lane in np.flatnonzero(ended).tolist():
+                self.ended.append(self._episode(lane))
             self.begin(ended)
 
     def begin(self, which: np.ndarray | None = None) -> None:
