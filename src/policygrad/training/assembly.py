@@ -29,6 +29,7 @@ from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
 from policygrad.training.keys import RunKeys
 from policygrad.training.own_values import DESCRIBED, described
+from policygrad.training.own_steps import asked_about_steps, without_step_size
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, resolve
 from policygrad.training.tally import EpisodeTally
@@ -135,6 +136,7 @@ def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
     """
     show_processors()
     free_compiled_code()
+    asked = asked_about_steps(config, given)
     resolved, given = resolve(config, given)
     config = resolved.config
     sinks.check(tensorboard=config.tensorboard, wandb=config.wandb)
@@ -149,6 +151,7 @@ def assemble(task: Task, config: TrainConfig, given: Given) -> Assembly:
     keys = RunKeys.of(config.seed)
     spaces = source.observation_space, source.action_space
     policy = build_policy(resolved, given, keys.policy, *spaces)
+    config = without_step_size(config, resolved.algorithm, asked, policy)
     learner = build_learner(resolved, given, spaces[0], source.time_limit)
     if learner.estimator.whole_episodes and not config.whole_episodes:
         raise UserError(

@@ -53,8 +53,8 @@ def train(
         policy: any pytree observation -> `Distribution`; None builds a network for the spaces.
         algorithm: a record, such as `algorithms.Natural(target_kl=0.02)`, or a name.
         estimator: what multiplies each score: a value of `estimators`, or a name.
-        optimiser: an optax transformation that gives a direction, without its own step size, such
-            as `optax.scale_by_adam()`; or a name.
+        optimiser: an optax transformation, such as `optax.adam(3e-4)`, whose own steps are taken, or
+            `optax.scale_by_adam()`, whose direction `step_size` multiplies; or a name.
         network: an architecture of policy and critic; None for tanh layers of the sizes `hidden`.
         engine: what opens `env` as a source of steps; None for the library's own engines.
         collector: (source, policy, key, config) -> a collector, which fills batches; None for the
