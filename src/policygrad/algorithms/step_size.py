@@ -110,9 +110,10 @@ def adapt_step_size(
 ) -> StepSize:
     """The step size of the next update: ×1.5 below half the target KL, /1.5 above twice it.
 
-    A target of 0 leaves it as it is, and so does an optimiser that takes steps of its own. The KL is proportional to the square of the step. If the step
-    shrinks over the run, the target therefore shrinks with the square of what remains. Otherwise
-    the adaptation would undo the schedule.
+    A target of 0 leaves it as it is, and so does an optimiser that takes steps of its own. The KL
+    is proportional to the square of the step. If the step shrinks over the run, the target
+    therefore shrinks with the square of what remains. Otherwise the adaptation would undo the
+    schedule.
     """
     if improver.step_size is None:
         return improver

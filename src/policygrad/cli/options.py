@@ -4,7 +4,7 @@ The command shows and takes only what the chosen algorithm, estimator, baseline 
 So the choices are read first, and the parser is made from their records.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from itertools import zip_longest
 from typing import Annotated, Any, NamedTuple, get_args
@@ -14,6 +14,8 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from policygrad.algorithms.base import Schedule
 from policygrad.core import reflection
+from policygrad.core.elsewhere import translated
+from policygrad.core.errors import UserError
 from policygrad.core.reflection import Setting, settings_of
 from policygrad.core.settings import chosen, flag
 from policygrad.gradients.weights import TimeLimit
@@ -93,6 +95,7 @@ def parse(
     for title, arguments in shown.items():
         group = make_dataclass(title.capitalize(), [_as_field(a) for a in arguments], frozen=True)
         made.append((title, OmitArgPrefixes[group], field(default_factory=group)))
+    refuse_translated(flags, {a.name for arguments in shown.values() for a in arguments})
     whole = make_dataclass("Arguments", made, frozen=True)
     parsed = tyro.cli(whole, args=argv, prog=prog, description=description)
     values = {a.name: getattr(parsed, a.name) for a in own[""]}
@@ -103,6 +106,14 @@ def parse(
     given = {name: values[name] for name in flags.keys() & settings}
     names = {a.name for arguments in own.values() for a in arguments}
     return {name: values[name] for name in names}, TrainConfig(**{**defaults, **given})
+
+
+def refuse_translated(flags: Iterable[str], known: Iterable[str]) -> None:
+    """Raise UserError for a flag that another library has, with what there is in its place."""
+    for name in flags:
+        hint = None if name in set(known) else translated(name, flags=True)
+        if hint is not None:
+            raise UserError(f"unknown flag {flag(name)}; {hint}")
 
 
 def _groups(config: TrainConfig, records: Records) -> dict[str, list[Argument]]:

@@ -49,7 +49,7 @@ class Discrete(ActionSpace):
         return np.int32(self.start)
 
     def features(self, observation: PyTree) -> Float[Array, " n"]:
-        return jax.nn.one_hot(jnp.asarray(observation) - self.start, self.n)
+        return jax.nn.one_hot(jnp.asarray(observation) - self.start, self.n, dtype=jnp.float32)
 
     @property
     def measured(self) -> tuple[bool, ...]:
@@ -116,7 +116,10 @@ class MultiDiscrete(ActionSpace):
     def features(self, observation: PyTree) -> Float[Array, " sum_n"]:
         index = jnp.ravel(jnp.asarray(observation) - np.array(self.start))
         return jnp.concatenate(
-            [jax.nn.one_hot(i, int(n)) for i, n in zip(index, self.sizes.flat, strict=True)]
+            [
+                jax.nn.one_hot(i, int(n), dtype=jnp.float32)
+                for i, n in zip(index, self.sizes.flat, strict=True)
+            ]
         )
 
     @property

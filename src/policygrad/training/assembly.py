@@ -28,8 +28,8 @@ from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
 from policygrad.training.keys import RunKeys
-from policygrad.training.own_values import DESCRIBED, described
 from policygrad.training.own_steps import asked_about_steps, without_step_size
+from policygrad.training.own_values import DESCRIBED, described
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, resolve
 from policygrad.training.tally import EpisodeTally
