@@ -21,7 +21,7 @@ from policygrad.algorithms.policy_change import compare
 from policygrad.algorithms.reward_scale import RewardScale
 from policygrad.core.counting import LongCount
 from policygrad.core.errors import UserError
-from policygrad.core.modules import is_array, split
+from policygrad.core.modules import in_types_of, is_array, narrowed, split
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.normalisation import explained_variance
 from policygrad.gradients.weights import Estimator, EstimatorState, Weights
@@ -136,7 +136,7 @@ class Learner:
         return LearnerState(
             policy,
             jax.tree.map(_as_array, self.algorithm.start(differentiated)),
-            self.estimator.init(key, observation),
+            narrowed(self.estimator.init(key, observation)),
             RewardScale.init(columns),
             jnp.zeros((), jnp.int32),
             LongCount.of(0),
@@ -186,12 +186,13 @@ class Learner:
             state.updates + 1,
             state.steps.plus(jnp.sum(trajectories.valid)),
         )
-        return after, request, info
+        return in_types_of(state, after), request, narrowed(info)
 
     def refit(self, estimator: EstimatorState, request: RefitRequest) -> Refitted:
         """Critic and baseline fitted to a batch after its use (E9), and how well they fit. Pure."""
         key, policy, trajectories, returns = request
         fitted, explained = self.estimator.fit(estimator, key, policy, trajectories, returns)
+        fitted = in_types_of(estimator, fitted)
         return Refitted(fitted, explained, all_finite(fitted))
 
     def weigh(
@@ -232,7 +233,7 @@ def learner(
     """
     return Learner(
         algorithm=traced(algorithm),
-        estimator=jax.tree.map(jnp.asarray, estimator),
+        estimator=narrowed(jax.tree.map(jnp.asarray, estimator)),
         total_steps=jnp.asarray(total_steps, jnp.float32),
         scale_rewards=scale_rewards,
     )
@@ -270,7 +271,7 @@ def check_improved(
 
 def _as_array(leaf: PyTree) -> PyTree:
     """Python's numbers as arrays: what is not an array is not carried through a program."""
-    return jnp.array(leaf) if isinstance(leaf, (bool, int, float)) else leaf
+    return narrowed(jnp.array(leaf)) if isinstance(leaf, (bool, int, float)) else leaf
 
 
 def _dtype(x: PyTree) -> jnp.dtype:

@@ -1,7 +1,8 @@
 """Optimisers by name: frozen records of settings that build an optax transformation.
 
 They give a direction only. The algorithm multiplies it by a step size, which it adapts. An optax
-transformation may be used in place of any record.
+transformation may be used in place of any record. If it descends by itself, as `optax.adam(1e-3)`
+does, its update is taken as it is (`algorithms.probe`).
 """
 
 from dataclasses import dataclass, field
@@ -9,9 +10,11 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from policygrad.core.errors import UserError
 from policygrad.core.settings import Positive
 
 
@@ -51,15 +54,44 @@ class SGD:
         return _scaled(optax.identity, (), 1.0)
 
 
-Optimiser = Adam | RMSprop | SGD | optax.GradientTransformation
+Record = Adam | RMSprop | SGD
+Optimiser = Record | optax.GradientTransformation | optax.MultiSteps
 
 
 def transformation(optimiser: Optimiser) -> optax.GradientTransformation:
-    """The optax transformation that a record builds; an optax transformation is returned as it
-    is."""
+    """The optax transformation that a record builds; an optax transformation is returned as it is.
+
+    Raises:
+        UserError: it is neither.
+    """
     if isinstance(optimiser, optax.GradientTransformation):
         return optimiser
-    return optimiser.build()
+    if isinstance(optimiser, optax.MultiSteps):  # it has the functions, but not the type
+        return optimiser.gradient_transformation()
+    if isinstance(optimiser, Record):
+        return optimiser.build()
+    if callable(optimiser):
+        name = getattr(optimiser, "__name__", repr(optimiser))
+        raise UserError(
+            f"optimiser={name} is a function that makes an optimiser; call it, as in "
+            "optimiser=optax.adam(1e-3)"
+        )
+    raise UserError(
+        f"optimiser={optimiser!r} is no optimiser; pass an optax transformation such as "
+        "optax.adam(1e-3), a record such as policygrad.algorithms.Adam(), or, to train, one of the "
+        "names adam, rmsprop and sgd"
+    )
+
+
+def updated(
+    optimiser: optax.GradientTransformation, gradient: PyTree, state: PyTree, parameters: PyTree
+) -> tuple[PyTree, PyTree]:
+    """An optimiser's updates to a descent gradient, and its next state, in the types of the last.
+
+    A schedule may compute in other types than it began with, and then no loop can carry its state.
+    """
+    updates, after = optimiser.update(gradient, state, parameters)
+    return updates, jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), after, state)
 
 
 @lru_cache(maxsize=32)

@@ -9,12 +9,15 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved, Schedule
-from policygrad.algorithms.optimisers import Adam, Optimiser, transformation
+from policygrad.algorithms.optimisers import Adam, Optimiser
 from policygrad.algorithms.step_size import (
     StepSize,
     adapt_step_size,
     clip_by_global_norm,
+    size_of_own_steps,
     start_step_size,
+    step_along,
+    take_step,
 )
 from policygrad.core.modules import combine, split
 from policygrad.core.settings import Count, NonNegative, Positive
@@ -33,8 +36,7 @@ class PPO(Algorithm):
     lanes.
 
     Attributes:
-        optimiser: a record of `algorithms.optimisers`, or an optax transformation that turns the
-            (descent) gradient into a direction; static.
+        optimiser: as in `Vanilla`, for each minibatch; static.
         step_size: initial step size.
         clip_ratio: ε.
         epochs: passes over the batch; static.
@@ -68,20 +70,20 @@ class PPO(Algorithm):
     """constant, or linear: steps shrink to zero over the run."""
 
     def start(self, differentiated: PyTree) -> StepSize:
-        return start_step_size(transformation(self.optimiser), self.step_size, differentiated)
+        return start_step_size(self.optimiser, self.step_size, differentiated)
 
     def improve(
         self, key: PRNGKeyArray, policy: Policy, improver: StepSize, batch: Batch
     ) -> Improved:
-        record, optimiser = batch.trajectories, transformation(self.optimiser)
+        record = batch.trajectories
         size = meeting.unit_size(policy, record)
         data = meeting.units(
             policy, record, record.actions, record.log_probs, batch.psi, jnp.asarray(record.valid)
         )
         differentiated, rest = split(policy)
-        step_size = improver.step_size * batch.remaining
+        step_size = improver.now(batch.remaining)
 
-        def minibatch(carry: PyTree, rows: Int[Array, " m"]) -> tuple[PyTree, Array]:
+        def minibatch(carry: PyTree, rows: Int[Array, " m"]) -> tuple[PyTree, tuple]:
             params, state = carry
             some = jax.tree.map(lambda x: x[rows], data)
             loss = partial(self.loss, rest)
@@ -90,17 +92,21 @@ class PPO(Algorithm):
             gradient = jax.tree.map(lambda g: g / steps.astype(g.dtype), total)
             norm = optax.tree.norm(gradient)
             gradient = clip_by_global_norm(gradient, norm, self.max_global_norm)
-            updates, state = optimiser.update(gradient, state, params)
-            params = jax.tree.map(lambda p, u: p - step_size * u, params, updates)
-            return (params, state), norm
+            step, state = step_along(self.optimiser, gradient, state, params, step_size)
+            lengths = ()
+            if step_size is None:
+                lengths = optax.tree.norm(step), optax.tree.norm(gradient)
+            return (take_step(params, step), state), (norm, lengths)
 
         units = jax.tree.leaves(data)[0].shape[0]
         rows = shuffled_minibatches(key, units, self.epochs, self.minibatches)
         start = (differentiated, improver.optimiser)
-        (params, state), norms = jax.lax.scan(minibatch, start, rows)
+        (params, state), (norms, lengths) = jax.lax.scan(minibatch, start, rows)
+        if step_size is None:
+            step_size = size_of_own_steps(state, *lengths)
         return Improved(
             combine(params, rest),
-            StepSize(state, improver.step_size),
+            improver._replace(optimiser=state),
             meeting.unit_distributions(policy, record),
             norms[0],
             step_size,

@@ -27,7 +27,8 @@ class RewardScale(NamedTuple):
     @classmethod
     def init(cls, columns: int) -> "RewardScale":
         """The scale before the first batch: 1."""
-        return cls(jnp.zeros(()), jnp.zeros(()), jnp.zeros(columns))
+        zero = jnp.zeros((), jnp.float32)
+        return cls(zero, zero, jnp.zeros(columns, jnp.float32))
 
     def update(self, trajectories: Trajectories, discount: Scalar) -> "RewardScale":
         """The scale after seeing a batch. No reward of one episode reaches the next."""

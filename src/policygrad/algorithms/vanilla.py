@@ -8,12 +8,14 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved
-from policygrad.algorithms.optimisers import Adam, Optimiser, transformation
+from policygrad.algorithms.optimisers import Adam, Optimiser
 from policygrad.algorithms.step_size import (
     StepSize,
     adapt_step_size,
     clip_by_global_norm,
+    size_of_own_steps,
     start_step_size,
+    step_along,
     take_step,
 )
 from policygrad.core.modules import split
@@ -27,8 +29,9 @@ class Vanilla(Algorithm):
     """Vanilla policy gradient: θ ← θ + α · direction(ĝ), ĝ = mean Σ Ψ_t z_t.
 
     Attributes:
-        optimiser: a record of `algorithms.optimisers`, or an optax transformation that turns the
-            (descent) gradient into a direction, without its own step size; static.
+        optimiser: a record of `algorithms.optimisers`, or an optax transformation of the (descent)
+            gradient; static. If it gives a direction, `step_size` multiplies it. If it takes steps
+            of its own, these are taken, and `step_size`, its schedule and `target_kl` are not read.
         step_size: initial step size α.
         target_kl: nats; the step size is divided by 1.5 after an update whose KL exceeds twice the
             target, and multiplied by 1.5 after one below half of it. 0 leaves it as it is.
@@ -46,7 +49,7 @@ class Vanilla(Algorithm):
     """The greatest length of the gradient; a longer one is shortened to it. 0: no limit."""
 
     def start(self, differentiated: PyTree) -> StepSize:
-        return start_step_size(transformation(self.optimiser), self.step_size, differentiated)
+        return start_step_size(self.optimiser, self.step_size, differentiated)
 
     def improve(
         self, key: PRNGKeyArray, policy: Policy, improver: StepSize, batch: Batch
@@ -57,14 +60,14 @@ class Vanilla(Algorithm):
         ascent = clip_by_global_norm(gradient, norm, self.max_global_norm)
         descent = jax.tree.map(jnp.negative, ascent)
         differentiated, _ = split(policy)
-        updates, optimiser = transformation(self.optimiser).update(
-            descent, improver.optimiser, differentiated
+        step_size = improver.now(batch.remaining)
+        step, state = step_along(
+            self.optimiser, descent, improver.optimiser, differentiated, step_size
         )
-        step_size = improver.step_size * batch.remaining
-        policy = take_step(policy, jax.tree.map(lambda u: -step_size * u, updates))
-        return Improved(
-            policy, StepSize(optimiser, improver.step_size), before, norm, step_size, {}
-        )
+        if step_size is None:
+            step_size = size_of_own_steps(state, optax.tree.norm(step), optax.tree.norm(ascent))
+        after = improver._replace(optimiser=state)
+        return Improved(take_step(policy, step), after, before, norm, step_size, {})
 
     def adapt(
         self, improver: StepSize, kl: Float[Array, ""], remaining: Float[Array, ""]

@@ -1,7 +1,7 @@
 """The command `policygrad`. Nothing numerical is imported before a command begins to run."""
 
-import errno
 import contextlib
+import errno
 import io
 import os
 import select

@@ -4,7 +4,7 @@ The command shows and takes only what the chosen algorithm, estimator, baseline 
 So the choices are read first, and the parser is made from their records.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from itertools import zip_longest
 from types import MappingProxyType
@@ -15,6 +15,8 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from policygrad.algorithms.base import Schedule
 from policygrad.core import reflection
+from policygrad.core.elsewhere import translated
+from policygrad.core.errors import UserError
 from policygrad.core.reflection import Setting, settings_of
 from policygrad.core.settings import chosen, flag
 from policygrad.gradients.weights import TimeLimit
@@ -108,6 +110,7 @@ def _parse(
         title: [*own.get(title, ()), *settings_by_group.get(title, ())]
         for title in [*first, *settings_by_group]
     }
+    refuse_translated(flags, {a.name for arguments in shown.values() for a in arguments})
     values = parse_arguments(argv, shown, prog=prog, description=description)
     settings = {f.name for f in fields(TrainConfig)}
     given = {name: values[name] for name in flags.keys() & settings}
@@ -137,6 +140,14 @@ def parse_arguments(
         group = getattr(parsed, title)
         values |= {f.name: getattr(group, f.name) for f in fields(group)}
     return values
+
+
+def refuse_translated(flags: Iterable[str], known: Iterable[str]) -> None:
+    """Raise UserError for a flag that another library has, with what there is in its place."""
+    for name in flags:
+        hint = None if name in set(known) else translated(name, flags=True)
+        if hint is not None:
+            raise UserError(f"unknown flag {flag(name)}; {hint}")
 
 
 def _groups(config: TrainConfig, records: Records) -> dict[str, list[Argument]]:

@@ -64,6 +64,34 @@ def combine(left: PyTree, right: PyTree) -> PyTree:
     )
 
 
+WIDE = {"float64": jnp.float32, "int64": jnp.int32, "uint64": jnp.uint32}
+
+
+def narrowed(tree: PyTree) -> PyTree:
+    """Arrays of 64 bits as arrays of 32 bits; what else there is, as it is.
+
+    With `jax_enable_x64` JAX makes numbers of 64 bits where nobody names a type. What this library
+    records and carries has 32 bits whatever that flag is, so that runs are alike with and without.
+    """
+
+    def one(x: Any) -> Any:
+        to = WIDE.get(str(x.dtype)) if is_array(x) else None
+        return x if to is None else x.astype(to)
+
+    return jax.tree.map(one, tree)
+
+
+def in_types_of(old: PyTree, new: PyTree) -> PyTree:
+    """`new`, each array in the type of the array at its place in `old`: a state keeps its types."""
+
+    def one(old: Any, new: Any) -> Any:
+        if not is_array(old) or getattr(new, "dtype", None) == old.dtype:
+            return new
+        return jnp.asarray(new, old.dtype)
+
+    return jax.tree.map(one, old, new)
+
+
 @dataclass(frozen=True)
 class PolicyShape:
     """A policy without its arrays: hashable, so that equal policies share what was compiled.

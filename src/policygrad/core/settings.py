@@ -13,6 +13,8 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import numpy as np
+
 from policygrad.core.errors import UserError
 
 
@@ -34,7 +36,7 @@ class In:
     def __str__(self) -> str:
         if self.high == math.inf:
             return f"{'more than' if self.open_low else 'at least'} {self.low:g}"
-        return f"{'above' if self.open_low else 'from'} {self.low:g} to {self.high:g}"
+        return f"{'above' if self.open_low else 'from'} {self.low:.10g} to {self.high:.10g}"
 
 
 Count = Annotated[int, In(1)]
@@ -46,6 +48,29 @@ NonNegative = Annotated[float, In(0)]
 def flag(name: str) -> str:
     """The command-line spelling of a setting."""
     return "--" + name.replace("_", "-")
+
+
+def plain_value(kind: Any, value: Any) -> Any:
+    """A value as a configuration holds it, where it is clear what is meant; else as it was given.
+
+    Numbers and flags of NumPy become Python's, a whole float becomes an integer where one is
+    wanted, and a list, or one number where a list is wanted, becomes a tuple.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    options = _options(kind)
+    lists = [option for option in options if get_origin(option) is tuple]
+    if lists:
+        item = get_args(lists[0])[0]
+        if isinstance(value, (list, tuple, np.ndarray)):
+            return tuple(plain_value(item, x) for x in value)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return (plain_value(item, value),)
+        return value
+    bases = {getattr(option, "__origin__", option) for option in options}
+    if isinstance(value, float) and value.is_integer() and int in bases and float not in bases:
+        return int(value)
+    return value
 
 
 def check_setting(name: str, kind: Any, value: Any) -> None:
@@ -65,7 +90,8 @@ def check_setting(name: str, kind: Any, value: Any) -> None:
             return
     problem = _problem(kind, value)
     if problem is not None:
-        raise UserError(f"{flag(name)} must be {problem}, got {value!r}{hint(value, kind)}")
+        what = "" if not callable(value) else "; a function or a schedule is not taken here"
+        raise UserError(f"{flag(name)} must be {problem}, got {value!r}{hint(value, kind)}{what}")
 
 
 def _problem(kind: Any, value: Any) -> str | None:

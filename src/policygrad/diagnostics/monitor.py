@@ -67,7 +67,7 @@ def gradient_moments(
 
 def nothing_measured() -> GradientMoments:
     """Moments for an update that is not monitored: all zero."""
-    zero = jnp.zeros(())
+    zero = jnp.zeros((), jnp.float32)
     return GradientMoments(jnp.int32(0), zero, zero, zero, zero)
 
 

@@ -1,5 +1,6 @@
 """Environments with gymnax's functional interface, as `CompiledEnvironment`s."""
 
+import contextlib
 import dataclasses
 import inspect
 import json
@@ -13,6 +14,7 @@ from gymnasium import spaces
 from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad.core.errors import UnsupportedSpaceError, UserError
+from policygrad.core.modules import narrowed
 from policygrad.environments.arguments import not_taken, takes
 from policygrad.environments.names import nearest, refuse_what_steps_itself, require_extra
 from policygrad.environments.protocol import ById, Step
@@ -85,7 +87,7 @@ def _of_id(name: str, kwargs: dict[str, Any]) -> "GymnaxEnvironment":
     replaced = {k: _like(k, kwargs[k], fields[k]) for k in kwargs if k in fields}
     if replaced:
         params = dataclasses.replace(params, **replaced)
-    return GymnaxEnvironment(environment, params)
+    return GymnaxEnvironment(environment, params, narrow=True)
 
 
 def _fields(params: Any) -> dict[str, Any]:
@@ -127,10 +129,16 @@ class GymnaxEnvironment:
     If the object has `step_env`, `reset_env` and `is_truncated`, these are used; else its `reset`
     and its `step`, which returns six values and resets itself, and whose
     `info["final_observation"]` is the true successor.
+
+    Args:
+        environment: the object.
+        params: its parameters; None for its defaults.
+        narrow: whether it computes in 32 bits whatever `jax_enable_x64` is, as gymnax's own
+            environments are written to: some of them cannot be traced in 64.
     """
 
-    def __init__(self, environment: Any, params: Any = None) -> None:
-        self.environment = environment
+    def __init__(self, environment: Any, params: Any = None, *, narrow: bool = False) -> None:
+        self.environment, self._narrow = environment, narrow
         self.params = environment.default_params if params is None else params
         self.observation_space = to_gymnasium(
             _call_with_params(environment.observation_space, self.params)
@@ -154,12 +162,13 @@ class GymnaxEnvironment:
     def _check_step(self) -> None:
         def probe(key: PRNGKeyArray) -> Any:
             state, _ = self.reset(key)
-            action = jax.tree.map(jnp.asarray, self.action_space.sample())
+            action = narrowed(jax.tree.map(jnp.asarray, self.action_space.sample()))
             if self._raw:
                 return self.environment.step_env(key, state, action, self.params)
             return self.environment.step(key, state, action, self.params)
 
-        values = len(jax.eval_shape(probe, jax.random.key(0)))
+        with self._precision():
+            values = len(jax.eval_shape(probe, jax.random.key(0)))
         expected = 5 if self._raw else 6
         if values != expected:
             raise UserError(
@@ -168,23 +177,29 @@ class GymnaxEnvironment:
                 "values, as in gymnax ≥ 1.0"
             )
 
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        return jax.enable_x64(False) if self._narrow else contextlib.nullcontext()
+
     def reset(self, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
         reset = self.environment.reset_env if self._raw else self.environment.reset
-        observation, state = reset(key, self.params)
+        with self._precision():
+            observation, state = reset(key, self.params)
+            state = jax.tree.map(jnp.asarray, state)  # a plain number has no type yet
         return state, observation
 
     def step(self, key: PRNGKeyArray, state: PyTree, action: PyTree) -> Step:
-        action = self._actions.to_environment(action, jnp)
-        if self._raw:
-            observation, state, reward, terminated, _ = self.environment.step_env(
-                key, state, action, self.params
-            )
-            truncated = self.environment.is_truncated(state, self.params)
-        else:
-            _, state, reward, terminated, truncated, info = self.environment.step(
-                key, state, action, self.params
-            )
-            observation = info["final_observation"]
+        with self._precision():
+            action = self._actions.to_environment(action, jnp)
+            if self._raw:
+                observation, state, reward, terminated, _ = self.environment.step_env(
+                    key, state, action, self.params
+                )
+                truncated = self.environment.is_truncated(state, self.params)
+            else:
+                _, state, reward, terminated, truncated, info = self.environment.step(
+                    key, state, action, self.params
+                )
+                observation = info["final_observation"]
         as_flag = lambda x: jnp.reshape(jnp.asarray(x, bool), ())  # noqa: E731
         reward = jnp.reshape(jnp.asarray(reward, jnp.float32), ())
         return state, observation, reward, as_flag(terminated), as_flag(truncated)

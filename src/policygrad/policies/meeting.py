@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+from policygrad.core.modules import narrowed
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.chunks import chunk_rows, flat_rows, map_in_chunks, sum_and_map_in_chunks
 
@@ -78,7 +79,7 @@ def act(
         action = distribution.sample(key)
         return action, distribution.log_prob(action), carry
 
-    return jax.vmap(one)(carry, keys, observations)
+    return narrowed(jax.vmap(one)(carry, keys, observations))
 
 
 def act_greedily(policy: Policy, carry: PyTree, observations: PyTree) -> tuple[PyTree, PyTree]:
@@ -88,7 +89,7 @@ def act_greedily(policy: Policy, carry: PyTree, observations: PyTree) -> tuple[P
         distribution, carry = step(policy, carry, observation)
         return distribution.mode(), carry
 
-    return jax.vmap(one)(carry, observations)
+    return narrowed(jax.vmap(one)(carry, observations))
 
 
 def step(policy: Policy, carry: PyTree, observation: PyTree) -> tuple[Any, PyTree]:

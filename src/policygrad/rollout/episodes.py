@@ -66,7 +66,13 @@ class Recorded(NamedTuple):
         actions, log_probs, _ = jax.eval_shape(lambda: act_in_lanes(policy, lanes, keys))
         flags = jnp.zeros(count, bool)
         row = EpisodeRow(
-            lanes.observations, actions, jnp.zeros(count), flags, flags, flags, log_probs
+            lanes.observations,
+            actions,
+            jnp.zeros(count, jnp.float32),
+            flags,
+            flags,
+            flags,
+            log_probs,
         )
         rows = jax.tree.map(lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), row)
         return cls(rows, lanes.observations, jnp.zeros(count, jnp.int32))

@@ -94,8 +94,8 @@ class HostSource:
 
 
 def _check_sound(row: host.HostRow, current: np.ndarray, actions: ActionSpace) -> None:
-    """NonFiniteError for an observation or a reward of these lanes that is NaN or infinite, or for a
-    mask that permits no action."""
+    """NonFiniteError where an observation or a reward of these lanes is NaN or infinite, or where a
+    mask permits no action."""
     named = [("observation", leaf) for leaf in jax.tree.leaves(row.observations)]
     for kind, values in (*named, ("reward", row.step.rewards)):
         if values.dtype.kind != "f" or np.isfinite(values).all():

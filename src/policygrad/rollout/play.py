@@ -137,7 +137,7 @@ def _act(
         return act_in_lanes(policy, lanes, keys)
     carry = begin_anew(policy, lanes.carry, lanes.times == 0)
     actions, carry = act_greedily(policy, carry, lanes.observations)
-    return actions, jnp.zeros(len(lanes.times)), carry
+    return actions, jnp.zeros(len(lanes.times), jnp.float32), carry
 
 
 def sound_lanes(observations: PyTree) -> Any:
@@ -170,7 +170,7 @@ def play_episodes(
         rewards = jnp.where(sound_lanes(step.lanes.observations), step.rewards, jnp.nan)
         return totals + jnp.where(step.alive, rewards, 0.0), lengths + step.alive
 
-    nothing = jnp.zeros(len(lanes.times)), jnp.zeros(len(lanes.times), jnp.int32)
+    nothing = jnp.zeros(len(lanes.times), jnp.float32), jnp.zeros(len(lanes.times), jnp.int32)
     (totals, lengths), unfinished = run_episodes(
         environment, policy, lanes, keys, keep, nothing, max_steps=max_steps, greedy=greedy
     )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
+from policygrad.core.modules import in_types_of, narrowed
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.policies.meeting import Policy, act, begin_anew, initial_carry
@@ -59,6 +60,7 @@ def start_lanes(
         lambda x: jax.lax.convert_element_type(x, x.dtype) if x.weak_type else x,
         (*start, initial_carry(policy, num_envs)),
     )
+    observations = narrowed(observations)
     return LaneState(states, observations, jnp.zeros(num_envs, jnp.int32), carry)
 
 
@@ -102,6 +104,9 @@ def advance(
     states, successors, rewards, terminated, truncated = jax.vmap(environment.step)(
         step_keys, lanes.environments, actions
     )
+    # a lane keeps the types that it began with; an environment may return others from its steps
+    states = in_types_of(lanes.environments, states)
+    successors = in_types_of(lanes.observations, successors)
     ended = terminated | truncated
     fresh_states, fresh_observations = jax.vmap(environment.reset)(reset_keys)
     following = LaneState(

@@ -182,7 +182,8 @@ def from_arrays(
         shapes: whether shapes and types must be those of `like`.
 
     Raises:
-        RunError: an array is missing, is not in `like`, or has another shape or type.
+        RunError: an array is missing, is not in `like`, or has another shape or type. A number of
+            another precision (64 bits in place of 32, or the reverse) is converted.
     """
     saved = {
         k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(prefix + "/")
@@ -203,11 +204,31 @@ def from_arrays(
             if value.dtype != data.dtype or value.shape[-1:] != data.shape[-1:]:
                 raise RunError(f"{source}: {prefix}/{name} does not hold random keys")
             return jax.random.wrap_key_data(jnp.asarray(value))
-        if shapes and (value.shape != leaf.shape or value.dtype != leaf.dtype):
+        if shapes and value.shape != leaf.shape:
             raise RunError(
-                f"{source}: {prefix}/{name} is {value.dtype}{list(value.shape)}, expected "
-                f"{leaf.dtype}{list(leaf.shape)}: it was saved from another network"
+                f"{source}: {prefix}/{name} has the shape {list(value.shape)}, expected "
+                f"{list(leaf.shape)}: it was saved from another network"
             )
+        if shapes or isinstance(leaf, jax.Array):
+            value = _in_precision(value, leaf.dtype, f"{source}: {prefix}/{name}")
         return jnp.asarray(value) if isinstance(leaf, jax.Array) else value
 
     return jax.tree_util.tree_map_with_path(restored, like)
+
+
+def _in_precision(value: np.ndarray, dtype: Any, what: str) -> np.ndarray:
+    """Numbers in the precision of a type; RunError if they are of another kind, or do not fit."""
+    if value.dtype == dtype:
+        return value
+    converted = None
+    if value.dtype.kind == np.dtype(dtype).kind and value.dtype.kind in "iuf":
+        with np.errstate(over="ignore"):
+            converted = value.astype(dtype)
+        of = (lambda x: x) if value.dtype.kind in "iu" else np.isinf  # digits may go, not the size
+        converted = None if np.any(of(converted) != of(value)) else converted
+    if converted is None:
+        raise RunError(
+            f"{what} holds {value.dtype}, expected {dtype}, and cannot be converted without loss: "
+            "it was saved from a policy or an environment that computes in other types"
+        )
+    return converted

@@ -63,7 +63,8 @@ class Discrete(ActionSpace):
         return recorded(values, np.dtype(np.int32), self)
 
     def features(self, observation: PyTree) -> Float[Array, " n"]:
-        return jax.nn.one_hot(jnp.asarray(observation) - (self.start - self.left_out), self.n)
+        index = jnp.asarray(observation) - (self.start - self.left_out)
+        return jax.nn.one_hot(index, self.n, dtype=jnp.float32)
 
     @property
     def measured(self) -> tuple[bool, ...]:
@@ -148,7 +149,10 @@ class MultiDiscrete(ActionSpace):
     def features(self, observation: PyTree) -> Float[Array, " sum_n"]:
         index = jnp.ravel(jnp.asarray(observation) - (self.starts - self.left_out))
         return jnp.concatenate(
-            [jax.nn.one_hot(i, int(n)) for i, n in zip(index, self.sizes.flat, strict=True)]
+            [
+                jax.nn.one_hot(i, int(n), dtype=jnp.float32)
+                for i, n in zip(index, self.sizes.flat, strict=True)
+            ]
         )
 
     @property

@@ -56,5 +56,5 @@ def flat(features: PyTree) -> Float[Array, " f"]:
     """Features of whatever shapes as one vector, leaf after leaf; empty where there are none."""
     leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(features)]
     if not leaves:
-        return jnp.zeros(0)
+        return jnp.zeros(0, jnp.float32)
     return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves)

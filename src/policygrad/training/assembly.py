@@ -30,6 +30,7 @@ from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, rebuilds_policy
 from policygrad.training.keys import RunKeys
+from policygrad.training.own_steps import asked_about_steps, without_step_size
 from policygrad.training.own_values import DESCRIBED, described
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, resolve
@@ -155,6 +156,7 @@ def assemble(
     """
     show_processors()
     free_compiled_code()
+    asked = asked_about_steps(config, given)
     resolved, given = resolve(config, given)
     config = resolved.config
     sinks.check(tensorboard=config.tensorboard, wandb=config.wandb)
@@ -172,6 +174,7 @@ def assemble(
     if given.policy is not None:
         given = replace(given, policy=own_policy.taken(given.policy, own_policy.Spaces(*spaces)))
     policy = build_policy(resolved, given, keys.policy, *spaces)
+    config = without_step_size(config, resolved.algorithm, asked, policy)
     learner = build_learner(resolved, given, spaces[0], source.time_limit)
     if learner.estimator.whole_episodes and not config.whole_episodes:
         raise UserError(

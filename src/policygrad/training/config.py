@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from policygrad.core.errors import UserError
 from policygrad.core.reflection import settings_of
-from policygrad.core.settings import Count, In, NonNegative, Positive, check_setting, chosen
+from policygrad.core.settings import (
+    Count,
+    In,
+    NonNegative,
+    Positive,
+    check_setting,
+    chosen,
+    plain_value,
+)
 from policygrad.core.usual import BATCH_STEPS
 from policygrad.training.built_in import (
     ALGORITHMS,
@@ -137,10 +145,10 @@ class _Asked(RunSettings, BatchSettings, FileSettings, Choices):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, chosen(name, value, table))
-        if self.hidden is not None and isinstance(self.hidden, (list, tuple)):
-            object.__setattr__(self, "hidden", tuple(self.hidden))
         for name, kind in _kinds(type(self)).items():
-            check_setting(name, kind, getattr(self, name))
+            value = plain_value(kind, getattr(self, name))
+            object.__setattr__(self, name, value)
+            check_setting(name, kind, value)
         self._check_batch()
 
     if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import optax
 
 from policygrad import environments
 from policygrad.algorithms import Algorithm
+from policygrad.core.elsewhere import unknown_setting
 from policygrad.core.errors import RunError, UserError
 from policygrad.core.shell import command, user_path
 from policygrad.gradients.weights import Estimator
@@ -69,8 +70,8 @@ def train(
             builds a network for the spaces.
         algorithm: a record, such as `algorithms.Natural(target_kl=0.02)`, or a name.
         estimator: what multiplies each score: a value of `estimators`, or a name.
-        optimiser: an optax transformation that gives a direction, without its own step size, such
-            as `optax.scale_by_adam()`; or a name.
+        optimiser: an optax transformation: one such as `optax.adam(3e-4)`, whose own steps are
+            taken, or as `optax.scale_by_adam()`, whose direction `step_size` multiplies; or a name.
         network: an architecture of policy and critic; None for tanh layers of the sizes `hidden`.
         engine: what opens `env` as a source of steps; None for the library's own engines.
         collector: (source, policy, key, config) -> a collector, which fills batches; None for the
@@ -293,6 +294,5 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
     """A configuration from settings by name; UserError if a name does not exist."""
     unknown = sorted(set(settings) - set(TrainConfig.__dataclass_fields__))
     if unknown:
-        hint = environments.nearest(unknown[0], list(TrainConfig.__dataclass_fields__))
-        raise UserError(f"unknown setting {unknown[0]!r}{hint}")
+        raise UserError(unknown_setting(unknown[0], TrainConfig.__dataclass_fields__))
     return TrainConfig(**settings)

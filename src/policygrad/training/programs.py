@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.algorithms import Learner, LearnerState
 from policygrad.algorithms.learner import RefitRequest
+from policygrad.core.modules import in_types_of, narrowed
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.devices.parts import roll_parts
@@ -68,12 +69,12 @@ def step(
 ) -> tuple[TrainState, RefitRequest, UpdateReport]:
     """One update without its refit, and the refit's inputs. Pure; the key is consumed."""
     after, request, info = learner.step(state.learner, trajectories, key)
-    tally = state.tally.update(trajectories)
+    tally = in_types_of(state.tally, state.tally.update(trajectories))
     report = UpdateReport(
         info,
         clipped_fraction(action_space, trajectories.actions, trajectories.valid),
         is_sound(trajectories, action_space),
-        jnp.sum(trajectories.valid),
+        jnp.sum(trajectories.valid, dtype=jnp.int32),
         *tally[:3],
     )
     return state._replace(learner=after, tally=tally), request, report
@@ -89,7 +90,7 @@ def measure_gradient(
     """
     *_, weights = learner.weigh(state.learner, trajectories)
     policy = state.learner.policy
-    return gradient_moments(policy, trajectories, weights.psi, state.last_gradient)
+    return narrowed(gradient_moments(policy, trajectories, weights.psi, state.last_gradient))
 
 
 # runs of equal shapes in a process share compiled programs, whatever their numbers

@@ -12,6 +12,7 @@ from typing import Any
 import optax
 
 from policygrad.algorithms import Algorithm
+from policygrad.algorithms.optimisers import transformation
 from policygrad.core import reflection
 from policygrad.core.errors import UserError
 from policygrad.gradients.weights import Estimator
@@ -194,11 +195,9 @@ def _check_estimator_value(config: TrainConfig, given: Given) -> None:
 def _check_optimiser(config: TrainConfig, given: Given, records: Records) -> None:
     if given.optimiser is None:
         return
+    transformation(given.optimiser)  # raises if it is none
     if given.algorithm is not None:
-        raise UserError(
-            f"optimiser= is read by a named algorithm, got it with {given.algorithm!r}; set it in "
-            "the record"
-        )
+        raise UserError(_OPTIMISER_BESIDE.format(given.algorithm))
     if not built_in.takes_optimiser(type(records.algorithm)):
         raise UserError(
             f"--algorithm {config.algorithm} sizes its own steps and takes no optimiser, got "
@@ -210,7 +209,7 @@ def _as_settings(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]
     """Built-in records that were passed as values, as settings."""
     record = given.algorithm
     if record is None:
-        return config, given
+        return _optimiser_as_settings(config, given)
     if not isinstance(record, Algorithm):
         raise UserError(
             f"algorithm={record!r} is not an algorithm: pass a name ({', '.join(ALGORITHMS)}) or "
@@ -221,19 +220,38 @@ def _as_settings(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]
         own_values.check_algorithm(record)
         return config, given
     settings = dict(reflection.values_of(record))
-    optimiser = getattr(record, "optimiser", None)
-    own = reflection.name_in(OPTIMISERS, optimiser)
-    if own is not None:
-        settings |= {"optimiser": own, **dict(reflection.values_of(optimiser))}
-    elif optimiser is not None:
-        given = replace(given, optimiser=given.optimiser or optimiser)
-    twice = sorted(settings.keys() & config.given.keys())
-    if twice:
+    if built_in.takes_optimiser(type(record)):
+        if given.optimiser is not None:
+            raise UserError(_OPTIMISER_BESIDE.format(record))
+        given = replace(given, optimiser=record.optimiser)  # pyright: ignore
+        transformation(given.optimiser)  # pyright: ignore
+    config = _with(config, settings, f"algorithm={record!r}")
+    config = replace(config, algorithm=name)
+    return _optimiser_as_settings(config, replace(given, algorithm=None))
+
+
+_OPTIMISER_BESIDE = (
+    "optimiser= is read by a named algorithm, got it with {!r}; set it in the record"
+)
+
+
+def _optimiser_as_settings(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]:
+    """A built-in record of an optimiser, if it was passed as a value, as settings."""
+    name = reflection.name_in(OPTIMISERS, given.optimiser)
+    if name is None:
+        return config, given
+    settings = dict(reflection.values_of(given.optimiser))
+    config = _with(config, settings, f"optimiser={given.optimiser!r}")
+    return replace(config, optimiser=name), replace(given, optimiser=None)
+
+
+def _with(config: TrainConfig, settings: dict[str, Any], record: str) -> TrainConfig:
+    """The configuration with the settings of a record; UserError where one was also given."""
+    for name in sorted(settings.keys() & config.given.keys()):
         raise UserError(
-            f"{twice[0]}={getattr(config, twice[0])!r} was given with algorithm={record!r}; set "
-            "it in the record"
+            f"{name}={getattr(config, name)!r} was given with {record}; set it in the record"
         )
-    return replace(config, algorithm=name, **settings), replace(given, algorithm=None)
+    return replace(config, **settings)
 
 
 def _hidden_sizes(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]:

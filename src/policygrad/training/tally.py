@@ -63,7 +63,7 @@ class EpisodeTally(NamedTuple):
         return EpisodeTally(
             self.episodes.plus(number[-1]),
             self.recent_returns.at[slot].set(returns.reshape(-1), mode="drop"),
-            self.recent_lengths.at[slot].set(lengths.reshape(-1), mode="drop"),
+            self.recent_lengths.at[slot].set(lengths.reshape(-1).astype(jnp.int32), mode="drop"),
             *running,
         )
 

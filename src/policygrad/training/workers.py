@@ -37,6 +37,7 @@ INHERITED = (
     "jax_compilation_cache_dir",
     "jax_persistent_cache_min_compile_time_secs",
     "jax_enable_compilation_cache",
+    "jax_enable_x64",
 )
 
 

@@ -190,6 +190,8 @@ def _knob(settings: Settings) -> str:
 
 
 def _other_step(settings: Settings, *, smaller: bool) -> str:
+    if settings.own_steps:
+        return f"Give the optimiser a {'smaller' if smaller else 'larger'} learning rate."
     name, factor = ("target_kl", 2.0) if settings.sized_by_kl else ("step_size", 10.0)
     given = settings.of_algorithm(name)
     if given is None:  # the algorithm is somebody's own

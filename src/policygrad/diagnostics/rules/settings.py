@@ -59,9 +59,15 @@ class Settings:
         return self.algorithm is not None and self.algorithm.sized_by_kl
 
     @property
+    def own_steps(self) -> bool:
+        """Whether an optimiser that was passed takes steps of its own: no step size is read."""
+        return not self.describes("optimiser") and self["step_size"] is None
+
+    @property
     def adapts_step(self) -> bool:
         """Whether the step size follows the KL of the updates."""
-        return not self.sized_by_kl and bool(self.of_algorithm("target_kl"))
+        fixed = self.sized_by_kl or self.own_steps
+        return not fixed and bool(self.of_algorithm("target_kl"))
 
     @property
     def entropy_coefficient(self) -> float:

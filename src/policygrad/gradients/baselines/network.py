@@ -109,5 +109,5 @@ def shuffled_minibatches(
     if parts == 1:  # every step sees all rows, whatever their order
         return jnp.broadcast_to(jnp.arange(rows), (epochs, rows))
     # one sort of random bits; jax.random.permutation sorts twice and compiles twice as long
-    orders = jnp.argsort(jax.random.bits(key, (epochs, rows)), axis=1)
+    orders = jnp.argsort(jax.random.bits(key, (epochs, rows), jnp.uint32), axis=1)
     return orders[:, : parts * size].reshape(epochs * parts, size)

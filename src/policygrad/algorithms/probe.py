@@ -1,0 +1,122 @@
+"""Whether an optax optimiser takes steps of its own, found by asking it.
+
+Optax has two kinds of transformation under one type. Some descend: their update is a step against
+the gradient, already multiplied by a learning rate (`optax.adam(1e-3)`). Others give a direction
+along the gradient, which somebody else multiplies (`optax.scale_by_adam()`). Nothing in the object
+says which it is. So it is given a gradient of the policy's structure, and its answer is looked at.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from policygrad.algorithms.optimisers import Optimiser, Record, transformation, updated
+from policygrad.core.errors import UserError
+
+ROUND = 8  # steps in one program
+MOST_STEPS = 512  # a schedule may begin at zero, and steps may be gathered, but not for ever
+
+
+def takes_own_steps(optimiser: Optimiser, parameters: PyTree) -> bool:
+    """Whether an optimiser's update is a step, to be added as it is, and not a direction.
+
+    It is stepped from parameters of zeros along one fixed gradient, until an update is not zero.
+    Nothing of that is kept.
+
+    Args:
+        optimiser: a record, which gives a direction; or an optax transformation of the descent
+            gradient, which is asked.
+        parameters: pytree of arrays or None; only shapes and types are read.
+
+    Raises:
+        UserError: it does not accept such a gradient; its updates stay zero or are not finite; or
+            it moves some parameters against the gradient and others along it.
+    """
+    leaves, structure = jax.tree.flatten(parameters)
+    if isinstance(optimiser, Record) or not leaves:
+        return False
+    shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(x), x.dtype) for x in leaves)
+    return _asked(transformation(optimiser), structure, shapes)
+
+
+@lru_cache(maxsize=64)
+def _asked(
+    optimiser: optax.GradientTransformation, structure: Any, shapes: tuple[Any, ...]
+) -> bool:
+    random = np.random.default_rng(0)
+    gradient = structure.unflatten(
+        [np.asarray(random.standard_normal(s.shape), s.dtype) for s in shapes]
+    )
+    with jax.ensure_compile_time_eval():  # a caller may be in the middle of a trace
+        along = _along(optimiser, gradient)
+    if not np.all(np.isfinite(along)):
+        raise UserError(
+            "the optimiser's updates are not finite for an ordinary gradient, so that it cannot be "
+            "told whether it descends; pass another one, such as optax.adam(1e-3)"
+        )
+    if not np.any(along):
+        raise UserError(
+            f"the optimiser's updates are zero in each of its first {MOST_STEPS} steps, so that "
+            "the policy would not be trained; pass one whose learning rate is not zero, such as "
+            "optax.adam(1e-3)"
+        )
+    against, with_it = _names(structure, along < 0), _names(structure, along > 0)
+    if against and with_it:
+        raise UserError(
+            f"the optimiser moves {against[0]} against the gradient and {with_it[0]} along it; "
+            "optax.masked hands on the gradient of what it leaves out: use optax.multi_transform "
+            "(or optax.partition), with an optimiser for each part"
+        )
+    return bool(against)
+
+
+def _along(optimiser: optax.GradientTransformation, gradient: PyTree) -> np.ndarray:
+    """`[leaves]`: the inner product of the gradient and the updates to it, summed over steps."""
+
+    def one(carry: PyTree, _: None) -> tuple[PyTree, Float[Array, " leaves"]]:
+        parameters, state = carry
+        updates, after = updated(optimiser, gradient, state, parameters)
+        pairs = zip(jax.tree.leaves(gradient), jax.tree.leaves(updates), strict=True)
+        along = jnp.stack([jnp.sum(g * u).astype(jnp.float32) for g, u in pairs])
+        return (optax.apply_updates(parameters, updates), after), along
+
+    @jax.jit
+    def steps(carry: PyTree) -> tuple[PyTree, Float[Array, " leaves"]]:
+        carry, along = jax.lax.scan(one, carry, length=ROUND)
+        return carry, jnp.sum(along, axis=0)
+
+    try:
+        parameters = jax.tree.map(jnp.zeros_like, gradient)
+        carry = parameters, jax.jit(optimiser.init)(parameters)
+        along = np.zeros(len(jax.tree.leaves(gradient)))
+        for _ in range(MOST_STEPS // ROUND):
+            carry, along = steps(carry)
+            if np.any(np.asarray(along)):
+                break
+    except Exception as error:  # whatever the user's function raises
+        raise UserError(
+            "the optimiser cannot be used for this policy: asked for updates to a gradient of its "
+            f"structure, it raised {type(error).__name__}: {_first_line(error)}. It is called as "
+            "update(gradient, state, parameters), without a loss or other arguments"
+        ) from error
+    return np.asarray(along)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["(no message)"])[0][:300]
+
+
+def _names(structure: Any, which: np.ndarray) -> list[str]:
+    """The places of some leaves in the policy."""
+    numbered = structure.unflatten(range(structure.num_leaves))
+    places = jax.tree_util.tree_leaves_with_path(numbered)
+    return [
+        jax.tree_util.keystr(path).lstrip(".") or "the policy"
+        for (path, _), chosen in zip(places, which, strict=True)
+        if chosen
+    ]

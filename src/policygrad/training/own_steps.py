@@ -1,0 +1,60 @@
+"""An optimiser that takes steps of its own: nothing then reads a step size of this library."""
+
+from dataclasses import replace
+from typing import Any
+
+from policygrad.algorithms import PPO, Algorithm, Vanilla
+from policygrad.algorithms.probe import takes_own_steps
+from policygrad.core import reflection
+from policygrad.core.errors import UserError
+from policygrad.core.modules import split
+from policygrad.core.settings import flag
+from policygrad.policies.meeting import Policy
+from policygrad.training.config import TrainConfig
+from policygrad.training.resolve import Given
+
+UNREAD = ("step_size", "target_kl", "step_size_schedule")
+
+
+def asked_about_steps(config: TrainConfig, given: Given) -> dict[str, Any]:
+    """The settings of step sizes that a user gave, by name or in a record that is no default.
+
+    Args:
+        config, given: before they are resolved.
+    """
+    found = {name: value for name, value in config.given.items() if name in UNREAD}
+    if isinstance(given.algorithm, (Vanilla, PPO)):
+        defaults = {s.name: s.default for s in reflection.settings_of(type(given.algorithm))}
+        for name, value in reflection.values_of(given.algorithm):
+            if name in UNREAD and value != defaults[name]:
+                found[name] = value
+    return found
+
+
+def without_step_size(
+    config: TrainConfig, algorithm: Algorithm, asked: dict[str, Any], policy: Policy
+) -> TrainConfig:
+    """The settings without those of the step size, if the optimiser takes steps of its own.
+
+    Args:
+        config: the value of every setting.
+        algorithm: the record.
+        asked: of `asked_about_steps`.
+        policy: the policy that is trained.
+
+    Raises:
+        UserError: one of them was given beside such an optimiser; or it cannot be told what the
+            optimiser does.
+    """
+    if not isinstance(algorithm, (Vanilla, PPO)):
+        return config
+    if not takes_own_steps(algorithm.optimiser, split(policy)[0]):
+        return config
+    for name, value in asked.items():
+        raise UserError(
+            f"{flag(name)} {value} was given beside optimiser=…, which takes steps of its own: "
+            f"they are taken as they are, and nothing reads {flag(name)}. Leave it out and set the "
+            "learning rate in the optimiser, or pass one that gives a direction, such as "
+            "optax.scale_by_adam()"
+        )
+    return replace(config, **dict.fromkeys(UNREAD))
