@@ -13,6 +13,7 @@ from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import STATE
 from tests.worlds import TINY, DuckChain
 
+DUCK = DuckChain()  # one object, so that its programs are compiled once
 LONG = TINY | {"total_steps": 160, "checkpoint_seconds": 0}
 
 
@@ -20,7 +21,7 @@ LONG = TINY | {"total_steps": 160, "checkpoint_seconds": 0}
 def whole(tmp_path_factory):
     """A run with several checkpoints."""
     path = tmp_path_factory.mktemp("runs") / "a"
-    return policygrad.train(DuckChain(), out=path, keep_checkpoints=10, **LONG)
+    return policygrad.train(DUCK, out=path, keep_checkpoints=10, **LONG)
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_fault_01_a_run_that_goes_on_shows_its_newest_policy(run):
     with pytest.MonkeyPatch.context() as patch:  # as if the process were killed
         patch.setattr("policygrad.training.ending.keep_after", lambda *_: None)
         with pytest.raises(Killed):
-            policygrad.resume(run.path, total_steps=640, env=DuckChain(), on_update=kill)
+            policygrad.resume(run.path, total_steps=640, env=DUCK, on_update=kill)
     arrays, data = storage.load(run.newest_checkpoint() / STATE)
     assert data["env_steps"] > 160
     loaded = storage.to_arrays(policygrad.load(run.path).policy, "policy")
@@ -79,23 +80,23 @@ def test_fault_09_a_run_that_was_killed_before_its_first_checkpoint_begins(whole
         with pytest.raises(RunError, match="begin it with: policygrad resume"):
             policygrad.load(path)
     with pytest.raises(UserError, match="already holds a run"):
-        policygrad.train(DuckChain(), out=path, **LONG)
+        policygrad.train(DUCK, out=path, **LONG)
     if left == "no folder":
         return
-    resumed = policygrad.resume(path, env=DuckChain())
+    resumed = policygrad.resume(path, env=DUCK)
     assert bits(resumed) == bits(whole)
     assert [row["update"] for row in resumed.metrics] == [1, 2, 3, 4, 5]
 
 
 def test_fault_09_what_is_empty_is_no_run(tmp_path):
     (tmp_path / "a" / "checkpoints").mkdir(parents=True)
-    assert policygrad.train(DuckChain(), out=tmp_path / "a", **TINY).path == tmp_path / "a"
+    assert policygrad.train(DUCK, out=tmp_path / "a", **TINY).path == tmp_path / "a"
 
 
 def test_a_run_that_lost_all_its_checkpoints_does_not_begin_anew(run):
     shutil.rmtree(run.path / "checkpoints")
     with pytest.raises(RunError, match="has no checkpoint that is whole"):
-        policygrad.resume(run.path, total_steps=320, env=DuckChain())
+        policygrad.resume(run.path, total_steps=320, env=DUCK)
 
 
 # ----- what is no checkpoint
@@ -120,14 +121,14 @@ def test_fault_11_a_number_without_a_state_is_no_checkpoint(run, kind):
     if kind == "arrays alone":
         shutil.copy(run.newest_checkpoint() / "state.safetensors", folder)
     assert run.newest_checkpoint().name == "000000000160"
-    resumed = policygrad.resume(run.path, total_steps=192, env=DuckChain())
+    resumed = policygrad.resume(run.path, total_steps=192, env=DUCK)
     assert resumed.summary["env_steps"] == 192
 
 
 def test_fault_11_a_copy_under_another_number_is_refused(run):
     shutil.copytree(run.checkpoints()[1], run.path / "checkpoints" / "000000009999")
     with pytest.raises(RunError, match="the state after 32 steps: it was copied or renamed"):
-        policygrad.resume(run.path, total_steps=20_000, env=DuckChain())
+        policygrad.resume(run.path, total_steps=20_000, env=DUCK)
 
 
 # ----- a damaged checkpoint
@@ -138,18 +139,18 @@ def test_fault_12_a_damaged_checkpoint_names_the_good_ones_and_how_to_use_them(r
     newest = run.newest_checkpoint()
     damage(newest / name)
     with pytest.raises(RunError) as caught:
-        policygrad.resume(run.path, total_steps=320, env=DuckChain())
+        policygrad.resume(run.path, total_steps=320, env=DUCK)
     message = str(caught.value)
     assert f"{name} is damaged" in message
     assert "\n" not in message
     good = run.checkpoints()[-2]
     assert f"go on from the newest of them with: policygrad resume {good}" in message
-    resumed = policygrad.resume(good, total_steps=320, env=DuckChain())
+    resumed = policygrad.resume(good, total_steps=320, env=DUCK)
     assert resumed.summary["env_steps"] == 320
     assert [row["update"] for row in resumed.metrics] == list(range(1, 11))
     aside = run.path / "checkpoints" / f"set-aside-{newest.name}"
     assert aside.is_dir()
-    straight = policygrad.train(DuckChain(), **LONG | {"total_steps": 320})
+    straight = policygrad.train(DUCK, **LONG | {"total_steps": 320})
     assert bits(resumed) == bits(straight)
 
 
@@ -157,13 +158,13 @@ def test_fault_12_without_a_good_one_none_is_named(run):
     for checkpoint in run.checkpoints():
         damage(checkpoint / "state.safetensors")
     with pytest.raises(RunError) as caught:
-        policygrad.resume(run.path, total_steps=320, env=DuckChain())
+        policygrad.resume(run.path, total_steps=320, env=DUCK)
     assert "can be read" not in str(caught.value)
 
 
 def test_a_checkpoint_is_named_by_a_relative_path_too(run, monkeypatch):
     monkeypatch.chdir(run.path / "checkpoints")
-    resumed = policygrad.resume("000000000064", total_steps=96, env=DuckChain())
+    resumed = policygrad.resume("000000000064", total_steps=96, env=DUCK)
     assert resumed.summary["env_steps"] == 96
     assert int(run.newest_checkpoint().name) == 96
 
@@ -230,7 +231,7 @@ def test_fault_18_a_policy_that_was_signed_anew_ends_in_one_error(run, changes):
 def test_fault_18_a_checkpoint_that_was_signed_anew_ends_in_one_error(run, changes):
     signed(run.newest_checkpoint() / "state", **changes)
     with pytest.raises(RunError, match="state"):
-        policygrad.resume(run.path, total_steps=320, env=DuckChain())
+        policygrad.resume(run.path, total_steps=320, env=DUCK)
 
 
 def test_fault_18_arrays_of_another_kind_end_in_one_error(run):
@@ -241,7 +242,7 @@ def test_fault_18_arrays_of_another_kind_end_in_one_error(run):
         for wrong in (np.zeros(0, np.int8), np.full((3, 5), np.nan, np.float64)):
             storage.save(stem, arrays | {name: wrong}, data)
             try:
-                policygrad.resume(run.path, total_steps=192, env=DuckChain())
+                policygrad.resume(run.path, total_steps=192, env=DUCK)
             except RunError as error:
                 assert "state" in str(error)
             else:
@@ -268,6 +269,6 @@ CONFIGS = {
 def test_fault_18_a_configuration_that_was_signed_anew_ends_in_one_error(run, changes):
     run.write_config({k: v for k, v in run.read_config().items() if k != "format"} | changes)
     with pytest.raises(UserError) as caught:
-        policygrad.resume(run.path, total_steps=320, env=DuckChain())
+        policygrad.resume(run.path, total_steps=320, env=DUCK)
     assert "\n" not in str(caught.value)
     assert os.fspath(run.path) in str(caught.value)

@@ -10,6 +10,8 @@ from policygrad.runs import RunDirectory
 from tests.worlds import TINY, DuckChain
 
 pytest.importorskip("tensorboardX")
+
+DUCK = DuckChain()  # one object, so that its programs are compiled once
 LONG = TINY | {"total_steps": 320, "tensorboard": True}
 
 
@@ -41,20 +43,20 @@ def test_case_29_no_step_of_a_resumed_run_is_shown_twice(tmp_path):
     stop.needs_state = False
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Enough):
         patch.setattr("policygrad.training.ending.keep_after", lambda *_: None)
-        policygrad.train(DuckChain(), out=tmp_path / "a", on_update=stop, **LONG)
+        policygrad.train(DUCK, out=tmp_path / "a", on_update=stop, **LONG)
     assert steps_of(RunDirectory(tmp_path / "a"))
-    run = policygrad.resume(tmp_path / "a", env=DuckChain())
+    run = policygrad.resume(tmp_path / "a", env=DUCK)
     assert steps_of(run) == [row["env_steps"] for row in run.metrics]
-    run = policygrad.resume(tmp_path / "a", total_steps=384, env=DuckChain())
+    run = policygrad.resume(tmp_path / "a", total_steps=384, env=DUCK)
     assert steps_of(run) == [row["env_steps"] for row in run.metrics]
     assert "env_steps" not in {tag for tag in ("env_steps",) if steps_of(run, tag)}
 
 
 def test_files_of_others_in_the_folder_stay(tmp_path):
-    run = policygrad.train(DuckChain(), out=tmp_path / "a", **LONG)
+    run = policygrad.train(DUCK, out=tmp_path / "a", **LONG)
     own = run.path / "tensorboard" / "events.out.tfevents.1.mine"
     own.touch()
-    policygrad.resume(run.path, total_steps=352, env=DuckChain())
+    policygrad.resume(run.path, total_steps=352, env=DUCK)
     assert own.exists()
 
 
@@ -62,7 +64,7 @@ def test_files_of_others_in_the_folder_stay(tmp_path):
 def test_case_29_tensorboard_without_a_directory_is_refused(tmp_path, monkeypatch, train):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="give out= too"):
-        train(DuckChain(), **LONG)
+        train(DUCK, **LONG)
     assert not list(tmp_path.iterdir())
 
 
@@ -75,4 +77,4 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     RunDirectory.create(path)
     (path / "tensorboard").touch()
     with pytest.raises(WriteError, match="tensorboard"):
-        policygrad.train(DuckChain(), out=path, on_update=begin, **LONG)
+        policygrad.train(DUCK, out=path, on_update=begin, **LONG)

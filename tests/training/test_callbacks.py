@@ -13,7 +13,8 @@ from policygrad.core.errors import RunError, UserError
 from policygrad.runs import RunDirectory, storage
 from tests.worlds import TINY, Chain, DuckChain
 
-both = pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+DUCK = DuckChain()  # one object, so that its programs are compiled once
+both = pytest.mark.parametrize("env", [Chain, DUCK], ids=["host", "compiled"])
 LONG = TINY | {"total_steps": 320}
 
 
@@ -103,14 +104,14 @@ def test_case_19_an_error_of_a_callback_comes_out_and_the_newest_state_is_kept(
 )
 def test_an_answer_that_means_nothing_is_an_error_that_names_it(tmp_path, answer):
     with pytest.raises(UserError, match=r"returned .*; return policygrad\.STOP"):
-        policygrad.train(DuckChain(), out=tmp_path / "a", on_update=lambda run: answer, **LONG)
+        policygrad.train(DUCK, out=tmp_path / "a", on_update=lambda run: answer, **LONG)
     assert RunDirectory(tmp_path / "a").newest_checkpoint().name == "000000000032"
 
 
 @pytest.mark.parametrize("value", [3, "print", {}, [print, 3], policygrad.STOP], ids=repr)
 def test_what_cannot_be_called_is_refused_before_training(tmp_path, value):
     with pytest.raises(UserError, match="on_update must be a function of one argument, or a list"):
-        policygrad.train(DuckChain(), out=tmp_path / "a", on_update=value, **TINY)
+        policygrad.train(DUCK, out=tmp_path / "a", on_update=value, **TINY)
     assert not (tmp_path / "a").exists()
 
 
@@ -146,7 +147,7 @@ def test_callbacks_change_no_bit(env):
 
 def test_a_callback_is_a_mapping_of_the_metrics(tmp_path):
     seen = []
-    run = policygrad.train(DuckChain(), out=tmp_path / "a", on_update=seen.append, **TINY)
+    run = policygrad.train(DUCK, out=tmp_path / "a", on_update=seen.append, **TINY)
     assert [dict(m) for m in seen] == run.metrics
     assert seen[0]["update"] == 1
     assert "kl" in seen[0]
@@ -157,7 +158,7 @@ def test_a_callback_is_a_mapping_of_the_metrics(tmp_path):
 
 def test_numbers_of_a_callback_are_written_with_the_row(tmp_path):
     run = policygrad.train(
-        DuckChain(),
+        DUCK,
         out=tmp_path / "a",
         on_update=lambda run: run.log(mine=run["update"] / 2),
         **TINY,
@@ -165,7 +166,7 @@ def test_numbers_of_a_callback_are_written_with_the_row(tmp_path):
     assert [row["mine"] for row in run.metrics] == [0.5, 1.0]
     for numbers in ({"kl": 1.0}, {"mine": "x"}, {"mine": [1.0]}):
         with pytest.raises(UserError, match="metric"):
-            policygrad.train(DuckChain(), on_update=lambda run, n=numbers: run.log(**n), **TINY)
+            policygrad.train(DUCK, on_update=lambda run, n=numbers: run.log(**n), **TINY)
 
 
 def test_a_callback_of_numbers_alone_gets_a_dictionary():
@@ -179,7 +180,7 @@ def test_a_callback_of_numbers_alone_gets_a_dictionary():
             self.rows.append(row)
 
     numbers = Numbers()
-    run = policygrad.train(DuckChain(), on_update=numbers, **LONG)
+    run = policygrad.train(DUCK, on_update=numbers, **LONG)
     assert all(type(row) is dict for row in numbers.rows)
     assert numbers.rows == run.metrics
 
@@ -194,14 +195,12 @@ def test_one_vector_environment_is_not_evaluated_while_it_trains():
 
 
 def test_stop_at_a_return():
-    run = policygrad.train(DuckChain(), on_update=callbacks.stop_at_return(-100.0, over=20), **LONG)
+    run = policygrad.train(DUCK, on_update=callbacks.stop_at_return(-100.0, over=20), **LONG)
     ended = [row["episodes"] for row in run.metrics]
     assert run.interrupted
     assert ended[-1] >= 20
     assert all(episodes < 20 for episodes in ended[:-1])
-    assert not policygrad.train(
-        DuckChain(), on_update=callbacks.stop_at_return(1e9), **LONG
-    ).interrupted
+    assert not policygrad.train(DUCK, on_update=callbacks.stop_at_return(1e9), **LONG).interrupted
     for over in (0, 101, 1.5, True):
         with pytest.raises(UserError, match="from 1 to 100"):
             callbacks.stop_at_return(1.0, over=over)
@@ -213,7 +212,7 @@ def test_the_mean_of_the_newest_returns_is_of_the_newest(monkeypatch):
     def look(run):
         means.append((run["episodes"], run.recent_return(100), run["return_mean"]))
 
-    policygrad.train(DuckChain(), on_update=look, **TINY | {"total_steps": 640})
+    policygrad.train(DUCK, on_update=look, **TINY | {"total_steps": 640})
     assert means[0][1] is None
     episodes, ours, theirs = means[-1]
     assert episodes > 100
@@ -236,10 +235,10 @@ def test_evaluations_on_environments_of_their_own(env, tmp_path):
 
 def test_evaluations_behind_the_checkpoint_are_dropped_at_resume(tmp_path):
     path, evaluate = tmp_path / "a", callbacks.evaluate_every(32, episodes=2)
-    policygrad.train(DuckChain(), out=path, on_update=evaluate, checkpoint_seconds=0, **LONG)
+    policygrad.train(DUCK, out=path, on_update=evaluate, checkpoint_seconds=0, **LONG)
     first = path / "checkpoints"
     early = sorted(first.iterdir())[0]
-    policygrad.resume(early, env=DuckChain(), on_update=evaluate)
+    policygrad.resume(early, env=DUCK, on_update=evaluate)
     steps = [
         json.loads(x)["env_steps"] for x in (path / "evaluations.jsonl").read_text().splitlines()
     ]
@@ -271,7 +270,7 @@ def test_a_schedule_replaces_a_number_and_compiles_nothing_anew(tmp_path):
 
     settings = LONG | {"algorithm": "ppo"}
     change = callbacks.schedule("clip_ratio", lambda steps: 0.3 - steps / 10_000)
-    policygrad.train(DuckChain(), on_update=[look, change], **settings)
+    policygrad.train(DUCK, on_update=[look, change], **settings)
     np.testing.assert_allclose(seen, [0.3 - 32 * n / 10_000 for n in range(10)], rtol=1e-6)
 
 
@@ -307,7 +306,7 @@ def test_a_scheduled_run_that_is_resumed_equals_one_that_was_not(env, tmp_path):
 def test_a_schedule_that_cannot_be_is_refused_before_training(tmp_path, name, value, problem):
     change = callbacks.schedule(name, lambda steps: value)
     with pytest.raises(UserError, match=problem):
-        policygrad.train(DuckChain(), out=tmp_path / "a", on_update=change, **TINY)
+        policygrad.train(DUCK, out=tmp_path / "a", on_update=change, **TINY)
     assert not (tmp_path / "a").exists()
 
 
@@ -317,7 +316,7 @@ def test_a_step_size_without_a_kl_target_follows_its_schedule():
     algorithm = algorithms.Vanilla(target_kl=0.0)
     settings = TINY | {"total_steps": 96}
     policygrad.train(
-        DuckChain(),
+        DUCK,
         algorithm=algorithm,
         on_update=[lambda run: sizes.append(run["step_size"]), change],
         **settings,
@@ -333,7 +332,7 @@ def test_seeds_are_not_stopped_by_a_callback_and_say_so(tmp_path):
         return policygrad.STOP if metrics["update"] == 2 else None
 
     with pytest.raises(UserError, match="cannot stop a seed"):
-        policygrad.train_seeds(DuckChain(), range(2), out=tmp_path / "a", on_update=stop, **LONG)
+        policygrad.train_seeds(DUCK, range(2), out=tmp_path / "a", on_update=stop, **LONG)
     for seed in range(2):
         newest = RunDirectory(tmp_path / "a" / f"seed-{seed}").newest_checkpoint()
         assert int(newest.name) >= 32 * (seed == 0)
@@ -342,7 +341,7 @@ def test_seeds_are_not_stopped_by_a_callback_and_say_so(tmp_path):
 def test_a_best_policy_that_is_damaged_is_named(tmp_path):
     path = tmp_path / "a"
     keep = [callbacks.evaluate_every(32, episodes=1), callbacks.keep_best("evaluation/return_mean")]
-    policygrad.train(DuckChain(), out=path, on_update=keep, **TINY)
+    policygrad.train(DUCK, out=path, on_update=keep, **TINY)
     (file,) = (path / "best").glob("*/policy.json")
     file.write_text("{}")
     with pytest.raises(RunError, match=r"policy\.json"):

@@ -15,6 +15,7 @@ from policygrad.runs import RunDirectory
 from policygrad.training.signals import Terminated, stop_requests
 from tests.worlds import ROOT, TINY, DuckChain, environment_variables
 
+DUCK = DuckChain()  # one object, so that its programs are compiled once
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 named = pytest.mark.parametrize("signum", SIGNALS, ids=lambda s: s.name)
 
@@ -27,13 +28,13 @@ def test_fault_05_a_signal_saves_like_ctrl_c(tmp_path, signum):
         if run["update"] == 3:
             os.kill(os.getpid(), signum)
 
-    run = policygrad.train(DuckChain(), out=path, on_update=send, **TINY | {"total_steps": 320})
+    run = policygrad.train(DUCK, out=path, on_update=send, **TINY | {"total_steps": 320})
     assert run.interrupted
     assert run.summary["stopped_by"] == signum.name
     assert run.exit_code == 128 + signum
     assert run.summary["env_steps"] == 96
     assert RunDirectory(path).newest_checkpoint().name == "000000000096"
-    assert policygrad.resume(path, env=DuckChain()).exit_code == 0
+    assert policygrad.resume(path, env=DUCK).exit_code == 0
 
 
 @named

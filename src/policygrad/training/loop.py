@@ -22,7 +22,10 @@ from policygrad.runs import RunDirectory
 from policygrad.training import checkpoint, ending
 from policygrad.training.adaptive_batch import of_few_heights
 from policygrad.training.assembly import Assembly
-from policygrad.training.callbacks import (
+from policygrad.training.checkpoint import Progress
+from policygrad.training.keys import keys_of_update
+from policygrad.training.metrics import Metrics, Recorder, metrics_of, noise_of
+from policygrad.training.ongoing import (
     Callback,
     Ongoing,
     OnUpdate,
@@ -31,9 +34,6 @@ from policygrad.training.callbacks import (
     asks_to_stop,
     needs_state,
 )
-from policygrad.training.checkpoint import Progress
-from policygrad.training.keys import keys_of_update
-from policygrad.training.metrics import Metrics, Recorder, metrics_of, noise_of
 from policygrad.training.own_values import check_record
 from policygrad.training.pace import Pace
 from policygrad.training.programs import (
