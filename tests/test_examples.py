@@ -40,3 +40,11 @@ def test_own_gradients_say_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SystemExit, match="pip install torch"):
         load("own_gradients").torch_gradients()
+
+
+def test_evaluate_elsewhere():
+    results = load("evaluate_elsewhere").main()
+    assert results["as trained"].stochastic.mean > 20  # of a policy that acts at random: 22
+    assert results["short"].stochastic.mean <= 10
+    assert results["sticky"].wrappers == ["<lambda>"]
+    assert results["noisy"].to_json()["observation_noise"] == [0.1, 0.1, 0.02, 0.1]
