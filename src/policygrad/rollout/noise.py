@@ -139,8 +139,8 @@ class NoisyEnvironment:
 
     def step(self, key: PRNGKeyArray, state: PyTree, action: PyTree) -> Step:
         """-> (state, observation, reward, terminated, truncated). The key is consumed."""
-        state, observation, *rest = self._environment.step(key, state, action)
-        return state, self._noisy(key, observation), *rest
+        state, observation, reward, *ends = self._environment.step(key, state, action)
+        return state, self._noisy(key, observation), reward, ends[0], ends[1]
 
     def _noisy(self, key: PRNGKeyArray, observation: PyTree) -> PyTree:
         scales, structure = jax.tree.flatten(self._scale)

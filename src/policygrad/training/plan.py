@@ -134,11 +134,11 @@ def _of_a_run(source: Path) -> Plan:
             "no file holds; train it in Python: policygrad.train(…)"
         )
     start = saved.get("from") or {}
-    values = saved.get("env"), saved.get("env_kwargs"), saved.get("config"), start
-    if not isinstance(values[0], str) or not all(isinstance(v, dict) for v in values[1:]):
+    env, kwargs, config = (saved.get(name) for name in ("env", "env_kwargs", "config"))
+    if not (isinstance(env, str) and isinstance(kwargs, dict) and isinstance(config, dict)):
         raise RunError(f"{source} does not hold the configuration of a run")
     return Plan(
-        source, values[0], values[1], values[2], start.get("path"), start.get("sha256"),
+        source, env, kwargs, config, start.get("path"), start.get("sha256"),
         bool(saved.get("begins_from_a_policy")) and not start, _changed(saved),
     )  # fmt: skip
 
