@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.worlds import python
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -48,3 +50,23 @@ def test_evaluate_elsewhere():
     assert results["short"].stochastic.mean <= 10
     assert results["sticky"].wrappers == ["<lambda>"]
     assert results["noisy"].to_json()["observation_noise"] == [0.1, 0.1, 0.02, 0.1]
+
+
+def run_example(name: str, *arguments: object) -> str:
+    """What an example prints, run as its first lines say; it has at most thirty."""
+    path = EXAMPLES / f"{name}.py"
+    assert len(path.read_text().splitlines()) <= 30
+    done = python("-W", "error::DeprecationWarning:policygrad", str(path), *map(str, arguments))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_callbacks_evaluate_keep_the_best_and_stop(tmp_path):
+    told = run_example("callbacks", 22_000, tmp_path / "a")
+    assert "best:" in told
+    assert list((tmp_path / "a" / "best").glob("*/policy.json"))
+
+
+def test_pruning_with_optuna():
+    pytest.importorskip("optuna")
+    assert "step_size" in run_example("pruning", 4_096)

@@ -25,6 +25,9 @@ from policygrad.policies import Agent as Agent
 from policygrad.policies import ObservationNormaliser as ObservationNormaliser
 from policygrad.policies import network_policy as network_policy
 from policygrad.runs.policy_files import load as load
+from policygrad.training import callbacks as callbacks
+from policygrad.training.callbacks import STOP as STOP
+from policygrad.training.callbacks import Stop as Stop
 from policygrad.training.config import TrainConfig as TrainConfig
 from policygrad.training.entry import resume as resume
 from policygrad.training.entry import train as train

@@ -51,3 +51,24 @@ def test_programs_are_kept_apart_for_unlike_processors(monkeypatch):
     assert here == starting.cpu_fingerprint()
     monkeypatch.setattr("platform.machine", lambda: "another")
     assert starting.cpu_fingerprint() != here
+
+
+HOMES = {
+    "no home": "import pathlib\ndef none(): raise RuntimeError\npathlib.Path.home = none",
+    "a home that is a file": "import os\nos.environ['HOME'] = os.devnull",
+    "a cache that is a file": "import os\nos.environ['XDG_CACHE_HOME'] = os.devnull",
+    "a home that cannot be written": "import os\nos.environ['HOME'] = '/proc/nowhere'",
+}
+
+
+@pytest.mark.parametrize("before", list(HOMES.values()), ids=list(HOMES))
+def test_case_14_without_a_home_the_cache_is_left_out(monkeypatch, before):
+    for name in ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    code = (
+        f"{before}\nfrom policygrad.devices import starting\nstarting.prepare_jax()\n"
+        "import jax\nprint(jax.config.jax_compilation_cache_dir)"
+    )
+    done = python("-W", "error", "-c", code)
+    assert done.stdout.split() == ["None"], done.stderr
+    assert done.stderr == ""

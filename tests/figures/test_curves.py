@@ -8,6 +8,7 @@ from policygrad.core.errors import RunError
 from policygrad.figures.curves import learning_curve, save_figure, series
 from policygrad.figures.style import steps_label
 from policygrad.runs import RunDirectory
+from tests.worlds import python
 
 
 def run_with(path, rows):
@@ -88,3 +89,24 @@ def test_series_leaves_out_what_is_missing():
 )
 def test_steps_are_labelled_shortly(x, text):
     assert steps_label(x) == text
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["nonsense", "module://no.such.package", "TkAgg", "", "Agg", "module://matplotlib_inline.x"],
+)
+def test_case_04_an_inherited_backend_that_does_not_exist_is_no_hindrance(
+    tmp_path, monkeypatch, backend
+):
+    monkeypatch.setenv("MPLBACKEND", backend)
+    code = (
+        "import os\nfrom policygrad.figures import curves, style\ncurves.preload()\n"
+        f"curves.save_figure(style.new_figure()[0], {str(tmp_path / 'a.png')!r})\n"
+        f"assert os.environ['MPLBACKEND'] == {backend!r}\n"
+        "import matplotlib\nprint(dict.__getitem__(matplotlib.rcParams, 'backend'))"
+    )
+    done = python("-W", "error", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.png").exists()
+    if backend in ("TkAgg", "Agg") or backend.startswith("module"):
+        assert done.stdout.split()[-1].lower() == backend.lower()  # the user's own pictures use it

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policygrad.figures.style import COLOURS, steps_label, tidy
+from policygrad.figures.style import COLOURS, load_matplotlib, steps_label, tidy
 from policygrad.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ PANELS = (
 
 def preload() -> None:
     """Import matplotlib early: in a thread, while the first program compiles, it costs no time."""
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401
+    load_matplotlib()
 
 
 def learning_curve(runs: list[Path], labels: list[str] | None = None) -> Figure:
@@ -38,6 +37,7 @@ def learning_curve(runs: list[Path], labels: list[str] | None = None) -> Figure:
     Raises:
         RunError: a directory holds no run, or its metrics are damaged.
     """
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     directories = [RunDirectory.open(path) for path in runs]

@@ -1,5 +1,8 @@
 """How every figure looks: one palette, one kind of axes. Matplotlib is imported late."""
 
+import contextlib
+import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,29 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, OLIVE, GREY, RED, CYAN)
 """In this order for lines that have no meaning of their own."""
 
 
+def load_matplotlib() -> None:
+    """Import Matplotlib, also where MPLBACKEND names a backend that does not exist here.
+
+    A process inherits that variable, from a notebook for instance, and Matplotlib refuses to be
+    imported with a wrong one. Figures of this library need no backend. The user's own keep it.
+    """
+    wanted = os.environ.get("MPLBACKEND")
+    if "matplotlib" in sys.modules or not wanted:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure
+
+        return
+    del os.environ["MPLBACKEND"]
+    try:
+        import matplotlib
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure
+    finally:
+        os.environ["MPLBACKEND"] = wanted
+    with contextlib.suppress(ValueError):
+        matplotlib.rcParams["backend"] = wanted
+
+
 def new_figure(columns: int = 1, width: float = 4.8, height: float = 3.6) -> "tuple[Figure, Any]":
     """A figure without a window, and its axes: one, or an array of them.
 
@@ -21,6 +47,8 @@ def new_figure(columns: int = 1, width: float = 4.8, height: float = 3.6) -> "tu
         width, height: of one of them, inches.
     """
     import numpy as np
+
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, height), dpi=120, layout="constrained")

@@ -22,6 +22,7 @@ from policygrad.spaces import observation_space_of, space_from_json, space_of
 
 SPACES = "observation_space", "action_space"
 SIZES = ("hidden", "shape", "n", "nvec")  # what a description says of how many numbers it is of
+FLAGS = ("squash", "clipped", "normalise_observations")
 MOST_UNSAVED = 1_000_000  # a space may be larger than the network that reads it
 
 
@@ -68,7 +69,7 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
     stem = find(user_path(path))
     tensors, description = storage.pair(stem)
     arrays, data = storage.load(stem)
-    with storage.rebuilding(description):
+    with storage.rebuilding(description, "describes no policy"):
         _check_sizes(data, sum(x.size for x in arrays.values()), description)
         spaces_of = [space_from_json(data[name]).to_gymnasium() for name in SPACES]
         if like is None and data["network"] is not None:
@@ -123,6 +124,9 @@ def _fresh(
     if "hidden" in settings:  # as files were before there were architectures
         hidden = {"hidden": settings.pop("hidden")}
         settings["architecture"] = {"class": "FullyConnected", "settings": hidden}
+    for name in FLAGS:
+        if not isinstance(settings.get(name, False), bool):
+            raise RunError(f"{source} is damaged: {name} is {settings[name]!r}")
     architecture = architectures.restore(settings.pop("architecture"), network, source)
     return network_policy(jax.random.key(0), *spaces_of, network=architecture, **settings)
 

@@ -70,11 +70,15 @@ def load(stem: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def rebuilding(source: Path) -> Iterator[None]:
+def rebuilding(source: Path, problem: str) -> Iterator[None]:
     """Turn what is raised while values are made from a file into a RunError that names the file.
 
     Only what a file says is interpreted inside. A file whose checksum holds may still hold anything
     at all, if it was signed anew.
+
+    Args:
+        source: the file.
+        problem: what is wrong with a file that raises, such as "describes no policy".
     """
     try:
         yield
@@ -83,9 +87,7 @@ def rebuilding(source: Path) -> Iterator[None]:
     except UserError as error:
         raise RunError(f"{source}: {error}") from error
     except Exception as error:
-        raise RunError(
-            f"{source} does not hold what this library writes: {type(error).__name__}: {error}"
-        ) from error
+        raise RunError(f"{source} {problem}: {type(error).__name__}: {error}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def restore(assembly: Assembly, directory: RunDirectory, at: Path | None = None)
     with _naming_others(directory, folder):
         stem = folder / "state"
         arrays, data = storage.load(stem)
-        with storage.rebuilding(storage.pair(stem)[1]):
+        with storage.rebuilding(storage.pair(stem)[1], "holds no state of this run"):
             return _restored(assembly, fresh, folder, arrays, data)
 
 
@@ -142,7 +142,8 @@ def _restored(
     was_measured = any(name.startswith("last_gradient/") for name in arrays)
     if was_measured != (likes["last_gradient"] is not None):
         del likes["last_gradient"]
-    found = {name: read(x, name, name != "environments") for name, x in likes.items()}
+    varies = () if assembly.collector.program() else ("environments",)  # as logs of actions do
+    found = {name: read(x, name, name not in varies) for name, x in likes.items()}
     learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
     tally = found["episodes"]
     exactly = assembly.collector.restore(found["environments"])

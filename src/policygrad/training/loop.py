@@ -1,11 +1,10 @@
 """The loop: collect a batch, update, record, and from time to time save."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,20 +12,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from policygrad import environments
 from policygrad.core.errors import NonFiniteError, WriteError
-from policygrad.core.shell import command
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import for_another_thread
 from policygrad.devices.sharing import as_one_device
 from policygrad.policies import Agent
 from policygrad.rollout.collectors import SegmentProgram
 from policygrad.runs import RunDirectory
-from policygrad.runs.directory import CURVE, SUMMARY
-from policygrad.training import checkpoint
+from policygrad.training import checkpoint, ending
 from policygrad.training.adaptive_batch import of_few_heights
 from policygrad.training.assembly import Assembly
-from policygrad.training.callbacks import (
+from policygrad.training.checkpoint import Progress
+from policygrad.training.keys import keys_of_update
+from policygrad.training.metrics import Metrics, Recorder, metrics_of, noise_of
+from policygrad.training.ongoing import (
     Callback,
     Ongoing,
     OnUpdate,
@@ -35,10 +34,6 @@ from policygrad.training.callbacks import (
     asks_to_stop,
     needs_state,
 )
-from policygrad.training.checkpoint import Progress
-from policygrad.training.keys import keys_of_update
-from policygrad.training.metrics import Metrics, Recorder, metrics_of, noise_of
-from policygrad.training.numbers import with_number
 from policygrad.training.own_values import check_record
 from policygrad.training.pace import Pace
 from policygrad.training.programs import (
@@ -53,7 +48,6 @@ from policygrad.training.report import UpdateReport
 from policygrad.training.result import Run
 from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound, refuse_update
-from policygrad.training.tally import recent_mean
 
 
 class PendingUpdate(NamedTuple):
@@ -187,7 +181,7 @@ class Training:
                 yield
             except BaseException as error:
                 if error is self.told:
-                    self._keep_after(error)
+                    ending.keep_after(self, error)
                 raise
 
     def _run_compiled(self, program: SegmentProgram) -> None:
@@ -356,38 +350,6 @@ class Training:
                 self.told = error
                 raise
 
-    def _keep_after(self, error: BaseException) -> None:
-        """Save the run that a callback's error ends; where that fails too, the error says so."""
-        settled = self.watched or self.assembly.collector.program() is not None
-        if self.directory is None or not settled:  # else the next batch is collected already
-            return
-        try:
-            self._write_end(self._summary(interrupted=True) | {"stopped_by": type(error).__name__})
-        except Exception as other:
-            error.add_note(f"and the run could not be saved: {other}")
-
-    def set_number(self, name: str, value: float) -> None:
-        """Give a number of the algorithm or of the estimator another value."""
-        learner, state = self.assembly.learner, self.progress.state
-        learner, improver = with_number(learner, state.learner.improver, name, value)
-        self.assembly = replace(self.assembly, learner=learner)
-        learner_state = state.learner._replace(improver=improver)
-        self.progress.state = state._replace(learner=learner_state)
-
-    def save_best(self, metric: str, value: float) -> None:
-        """Write the policy as the best so far, if there is a directory."""
-        if self.directory is not None:
-            policy = as_one_device(self.progress.state.learner.policy)
-            arrays, data = checkpoint.policy_files(self.assembly, policy)
-            steps = self.progress.env_steps
-            data |= {"env_steps": steps, "metric": metric, "value": value}
-            self.directory.save_best(steps, arrays, data)
-
-    def best_value(self, metric: str) -> float | None:
-        """The value of the best policy that a resumed run has kept by this metric."""
-        found = None if self.directory is None else self.directory.read_best()
-        return found["value"] if found and found.get("metric") == metric else None
-
     @property
     def _save_is_due(self) -> bool:
         since = time.perf_counter() - self.last_save
@@ -421,44 +383,16 @@ class Training:
         assembly, path = self.assembly, None if self.directory is None else self.directory.path
         policy = as_one_device(self.progress.state.learner.policy)
         agent = Agent(policy, assembly.source.observation_space, assembly.source.action_space)
-        summary = self._summary(interrupted)
+        summary = ending.summary_of(self, interrupted)
         with _closing_on_failure(assembly):
-            self._write_end(summary)
+            ending.write(self, summary)
         assembly.close()
         if path is not None:
-            _try_to_draw(path)
+            ending.try_to_draw(path)
         return Run(
             path, assembly.config, agent, summary, assembly.task.env, interrupted,
             assembly.task.env_kwargs, assembly.task.engine, self.recorder.kept,
         )  # fmt: skip
-
-    def _write_end(self, summary: Metrics) -> None:
-        """Write the state, the policy and how the run ended, if there is a directory."""
-        if self.directory is not None:
-            policy = as_one_device(self.progress.state.learner.policy)
-            self.save()
-            self.directory.save_policy(*checkpoint.policy_files(self.assembly, policy))
-            self.directory.write_json(SUMMARY, summary)
-
-    def _summary(self, interrupted: bool) -> Metrics:
-        progress, tally = self.progress, self.progress.state.tally
-        episodes, seconds = int(tally.episodes), progress.seconds
-        return {
-            "env": environments.describe(self.assembly.task.env),
-            "seed": self.assembly.config.seed,
-            "env_steps": progress.env_steps,
-            "updates": progress.updates,
-            "episodes": episodes,
-            "return_mean": recent_mean(tally.recent_returns, episodes),
-            "length_mean": recent_mean(tally.recent_lengths, episodes),
-            "seconds": seconds,
-            "steps_per_second": progress.env_steps / seconds if seconds else None,
-            "timings": self.timings,
-            "interrupted": interrupted,
-            "stopped_by": self.stop.by if interrupted else None,
-            "resumed_exactly": progress.resumed_exactly,
-            "path": None if self.directory is None else str(self.directory.path),
-        }
 
 
 @contextlib.contextmanager
@@ -475,23 +409,3 @@ def _closing_on_failure(assembly: Assembly) -> Iterator[None]:
 def _noted(schedules: Sequence[str]) -> dict[str, list[str]]:
     """What `config.json` says of the numbers that callbacks change."""
     return {"schedules": list(schedules)} if schedules else {}
-
-
-def _try_to_draw(path: Path) -> None:
-    """Draw the learning curve; where that fails, say so and how to draw it later."""
-    try:
-        draw_curve(path)
-    except Exception as error:  # nothing that a picture needs may cost the run its result
-        with contextlib.suppress(Exception):
-            print(
-                f"policygrad: the learning curve could not be drawn ({type(error).__name__}: "
-                f"{error}). The run is saved; draw it with: {command('plot', path)}",
-                file=sys.stderr,
-            )
-
-
-def draw_curve(path: Path) -> None:
-    """Draw the learning curve of a run into its directory."""
-    from policygrad.figures.curves import learning_curve, save_figure
-
-    save_figure(learning_curve([path]), path / CURVE)

@@ -1,0 +1,205 @@
+"""The run as a callback sees it after an update, and what the callback may answer.
+
+A callback is any function of one argument. It is given the run, an `Ongoing`, and returns nothing,
+or `STOP` to end the run. Where it raises, the run is saved first. A callback that needs numbers
+alone says so with `needs_state = False`. It is then given a dictionary, and does not slow the run
+down: updates of a JAX-native environment run many in one program, and one by one where a callback
+is to see the policy after each.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from policygrad.core.errors import UserError
+from policygrad.devices.sharing import as_one_device
+from policygrad.policies import Agent
+from policygrad.training import checkpoint
+from policygrad.training.config import TrainConfig
+from policygrad.training.numbers import with_number
+from policygrad.training.result import Run
+
+if TYPE_CHECKING:
+    from policygrad.training.loop import Training
+
+Callback = Callable[[Any], Any]
+OnUpdate = Callback | Sequence[Callback]
+
+
+class _Stop:
+    def __repr__(self) -> str:
+        return "policygrad.STOP"
+
+    def __reduce__(self) -> str:
+        return "STOP"
+
+
+STOP = _Stop()
+"""What a callback returns to end the run after this update, with everything saved."""
+
+
+class Stop(Exception):
+    """What a callback raises to end the run after this update, with everything saved."""
+
+
+class Ongoing(Mapping[str, Any]):
+    """A run after an update: a mapping of the metrics of that update, and more.
+
+    It shows the newest state. Kept beyond the call, it shows the policy of a later update.
+    """
+
+    def __init__(self, training: "Training", metrics: dict[str, Any]) -> None:
+        self._training, self.metrics = training, metrics
+
+    def __getitem__(self, name: str) -> Any:
+        return self.metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    def __repr__(self) -> str:
+        return f"Ongoing({self.metrics})"
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps so far."""
+        return self._training.progress.env_steps
+
+    @property
+    def policy(self) -> Any:
+        """The policy after the update: raw observation -> distribution."""
+        return as_one_device(self._training.progress.state.learner.policy)
+
+    @property
+    def agent(self) -> Agent:
+        """The policy with the spaces that it acts between."""
+        source = self._training.assembly.source
+        return Agent(self.policy, source.observation_space, source.action_space)
+
+    @property
+    def config(self) -> TrainConfig:
+        """The value of every setting."""
+        return self._training.assembly.config
+
+    @property
+    def path(self) -> Path | None:
+        """The run directory; None if nothing is written."""
+        directory = self._training.directory
+        return None if directory is None else directory.path
+
+    def recent_return(self, episodes: int) -> float | None:
+        """The mean return of the last episodes that ended, at most 100; None before so many did."""
+        tally = self._training.progress.state.tally
+        returns, ended = np.asarray(tally.recent_returns), int(tally.episodes)
+        if ended < episodes:
+            return None
+        newest = (ended - 1 - np.arange(episodes)) % len(returns)
+        return float(np.mean(returns[newest], dtype=np.float64))
+
+    def evaluate(self, episodes: int = 20, *, seed: int | None = None, **kwargs: Any) -> Any:
+        """Returns of the policy, in environments of their own; training does not notice.
+
+        Args:
+            episodes: as of `policygrad.evaluate`.
+            seed: None for another one at every update, which no other part of the run uses. The
+                best of many evaluations with one seed would be the best for its episodes.
+            kwargs: further arguments of `policygrad.evaluate`.
+
+        Returns:
+            An `Evaluation`.
+
+        Raises:
+            UserError: the run was given one vector environment, which trains: pass env=.
+        """
+        task = self._training.assembly.task
+        if kwargs.get("env") is None and isinstance(task.env, gymnasium.vector.VectorEnv):
+            raise UserError(
+                "the run trains in the one vector environment that it was given, so it cannot be "
+                "evaluated there: pass env=, a function that makes another one"
+            )
+        if seed is None:
+            numbers = self.config.seed, int(self._training.progress.updates), 0x5EED
+            seed = int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
+        run = Run(
+            self.path, self.config, self.agent, {}, task.env, env_kwargs=task.env_kwargs,
+            engine=task.engine,
+        )  # fmt: skip
+        # the function stands above training, which therefore does not import it
+        evaluate = importlib.import_module("policygrad.evaluation").evaluate
+        return evaluate(run, episodes=episodes, seed=seed, **kwargs)
+
+    def log(self, **numbers: float | None) -> None:
+        """Add numbers to the metrics of this update, before they are written."""
+        self._training.recorder.check_names(numbers)
+        for name, value in numbers.items():
+            self.metrics[name] = None if value is None else float(value)
+
+    def set(self, name: str, value: float) -> None:
+        """Give a number of the algorithm or of the estimator another value from the next update on.
+
+        Raises:
+            UserError: the run reads no number of this name, or the value is out of its range.
+        """
+        training, state = self._training, self._training.progress.state
+        learner, improver = with_number(
+            training.assembly.learner, state.learner.improver, name, value
+        )
+        training.assembly = replace(training.assembly, learner=learner)
+        training.progress.state = state._replace(learner=state.learner._replace(improver=improver))
+
+    def save(self) -> None:
+        """Write a checkpoint now; nothing for a run without a directory."""
+        self._training.save()
+
+    def save_best(self, metric: str, value: float) -> None:
+        """Write the policy into `best/`, in place of the one before, if there is a directory."""
+        training = self._training
+        if training.directory is not None:
+            arrays, data = checkpoint.policy_files(training.assembly, self.policy)
+            data |= {"env_steps": self.env_steps, "metric": metric, "value": float(value)}
+            training.directory.save_best(self.env_steps, arrays, data)
+
+    def best_value(self, metric: str) -> float | None:
+        """The value of the policy in `best/`, if this metric chose it; None without one."""
+        directory = self._training.directory
+        found = None if directory is None else directory.read_best()
+        return found["value"] if found and found["metric"] == metric else None
+
+
+def as_callbacks(on_update: OnUpdate | None) -> tuple[Callback, ...]:
+    """One callback, several or none, as a tuple; UserError for anything else."""
+    if on_update is None:
+        return ()
+    if callable(on_update):
+        return (on_update,)
+    if isinstance(on_update, (list, tuple)):
+        return tuple(callback for each in on_update for callback in as_callbacks(each))
+    raise UserError(
+        f"on_update must be a function of one argument, or a list of such, got {on_update!r}"
+    )
+
+
+def needs_state(callback: Callback) -> bool:
+    """Whether a callback is to see the run after every update, not its numbers alone."""
+    return getattr(callback, "needs_state", True)
+
+
+def asks_to_stop(callback: Callback, answer: Any) -> bool:
+    """Whether what a callback returned ends the run; UserError if it means nothing."""
+    if answer is STOP or answer is Stop or isinstance(answer, Stop):
+        return True
+    if answer is None or answer is True:  # as progress bars and other libraries' callbacks return
+        return False
+    name = getattr(callback, "__name__", type(callback).__name__)
+    raise UserError(
+        f"the callback {name} returned {answer!r}; return policygrad.STOP to end the run, and "
+        "nothing to go on"
+    )

@@ -1,0 +1,353 @@
+"""Callbacks: what they see, what they stop, and what is kept where they fail."""
+
+import json
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+
+import policygrad
+from policygrad import algorithms, callbacks
+from policygrad.core.errors import RunError, UserError
+from policygrad.runs import RunDirectory, storage
+from tests.worlds import TINY, Chain, DuckChain
+
+both = pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+LONG = TINY | {"total_steps": 320}
+
+
+def at(update, does):
+    """A callback that does something at one update."""
+
+    def callback(run):
+        return does(run) if run["update"] == update else None
+
+    return callback
+
+
+def throw(error):
+    raise error
+
+
+def assert_bitwise(ours, theirs):
+    """Two policies have the same bits."""
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        if hasattr(a, "shape"):
+            assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def again(env):
+    """What a resumed run of this environment is given."""
+    return {"env": env}
+
+
+def stopping():
+    yield "returns STOP", lambda run: policygrad.STOP
+    yield "raises Stop", lambda run: throw(policygrad.Stop())
+    yield "raises the class", lambda run: throw(policygrad.Stop)
+    yield "returns the exception's class", lambda run: policygrad.Stop
+    yield "returns the exception", lambda run: policygrad.Stop()
+    yield "returns its own copy", lambda run: __import__("copy").deepcopy(policygrad.STOP)
+
+
+@both
+@pytest.mark.parametrize(("name", "does"), list(stopping()), ids=[n for n, _ in stopping()])
+def test_case_19_a_callback_ends_the_run_with_everything_kept(env, tmp_path, name, does):
+    if "copy" in name:
+        assert does(None) is policygrad.STOP
+    run = policygrad.train(env, out=tmp_path / "a", on_update=at(3, does), **LONG)
+    assert run.interrupted
+    assert run.summary["stopped_by"] == "callback"
+    assert run.summary["env_steps"] == 96
+    assert [row["update"] for row in run.metrics] == [1, 2, 3]
+    assert RunDirectory(run.path).newest_checkpoint().name == "000000000096"
+    assert_bitwise(policygrad.load(run.path).policy, run.policy)
+
+
+@both
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(env, tmp_path):
+    policygrad.train(env, out=tmp_path / "a", on_update=at(3, lambda run: policygrad.STOP), **LONG)
+    resumed = policygrad.resume(tmp_path / "a", **again(env))
+    assert resumed.summary["stopped_by"] is None
+    assert_bitwise(resumed.policy, policygrad.train(env, **LONG).policy)
+
+
+class Mine(Exception):
+    pass
+
+
+@both
+@pytest.mark.parametrize(
+    "error",
+    [Mine("no"), ValueError(), KeyboardInterrupt(), SystemExit(3), AssertionError(), OSError()],
+    ids=repr,
+)
+def test_case_19_an_error_of_a_callback_comes_out_and_the_newest_state_is_kept(
+    env, tmp_path, error
+):
+    path = tmp_path / "a"
+    with pytest.raises(type(error)) as caught:
+        policygrad.train(env, out=path, on_update=at(3, lambda run: throw(error)), **LONG)
+    assert caught.value is error
+    directory = RunDirectory(path)
+    assert directory.newest_checkpoint().name == "000000000096"
+    assert directory.read_summary()["stopped_by"] == type(error).__name__
+    assert [row["update"] for row in directory.read_metrics()] == [1, 2, 3]
+    resumed = policygrad.resume(path, **again(env))
+    assert_bitwise(resumed.policy, policygrad.train(env, **LONG).policy)
+
+
+@pytest.mark.parametrize(
+    "answer", [False, 0, 1, "stop", [], StopIteration, np.bool_(False)], ids=repr
+)
+def test_an_answer_that_means_nothing_is_an_error_that_names_it(tmp_path, answer):
+    with pytest.raises(UserError, match=r"returned .*; return policygrad\.STOP"):
+        policygrad.train(DuckChain(), out=tmp_path / "a", on_update=lambda run: answer, **LONG)
+    assert RunDirectory(tmp_path / "a").newest_checkpoint().name == "000000000032"
+
+
+@pytest.mark.parametrize("value", [3, "print", {}, [print, 3], policygrad.STOP], ids=repr)
+def test_what_cannot_be_called_is_refused_before_training(tmp_path, value):
+    with pytest.raises(UserError, match="on_update must be a function of one argument, or a list"):
+        policygrad.train(DuckChain(), out=tmp_path / "a", on_update=value, **TINY)
+    assert not (tmp_path / "a").exists()
+
+
+@both
+def test_a_callback_sees_the_policy_of_its_row(env):
+    """The policy of every update is that of a run that ends there."""
+    seen = {}
+    policygrad.train(
+        env, on_update=lambda run: seen.update({run["update"]: jax.device_get(run.policy)}), **LONG
+    )
+    assert list(seen) == list(range(1, 11))
+    for update in (1, 4, 10):
+        ended = policygrad.train(env, **TINY | {"total_steps": 32 * update})
+        assert_bitwise(seen[update], ended.policy)
+
+
+@both
+def test_callbacks_change_no_bit(env):
+    def everything(run):
+        run.evaluate(2, max_episode_steps=5)
+        run.save()
+        assert run.agent.act(np.zeros(2, np.float32)) in (0, 1)
+
+    watched = policygrad.train(env, on_update=[everything, lambda run: None], **LONG)
+    alone = policygrad.train(env, **LONG)
+    assert_bitwise(watched.policy, alone.policy)
+    timed = {"seconds", "steps_per_second"}
+    for a, b in zip(watched.metrics, alone.metrics, strict=True):
+        assert {k: v for k, v in a.items() if k not in timed} == {
+            k: v for k, v in b.items() if k not in timed
+        }
+
+
+def test_a_callback_is_a_mapping_of_the_metrics(tmp_path):
+    seen = []
+    run = policygrad.train(DuckChain(), out=tmp_path / "a", on_update=seen.append, **TINY)
+    assert [dict(m) for m in seen] == run.metrics
+    assert seen[0]["update"] == 1
+    assert "kl" in seen[0]
+    assert seen[0].path == run.path
+    assert seen[0].config == run.config
+    assert isinstance(seen[0].agent, policygrad.Agent)
+
+
+def test_numbers_of_a_callback_are_written_with_the_row(tmp_path):
+    run = policygrad.train(
+        DuckChain(),
+        out=tmp_path / "a",
+        on_update=lambda run: run.log(mine=run["update"] / 2),
+        **TINY,
+    )
+    assert [row["mine"] for row in run.metrics] == [0.5, 1.0]
+    for numbers in ({"kl": 1.0}, {"mine": "x"}, {"mine": [1.0]}):
+        with pytest.raises(UserError, match="metric"):
+            policygrad.train(DuckChain(), on_update=lambda run, n=numbers: run.log(**n), **TINY)
+
+
+def test_a_callback_of_numbers_alone_gets_a_dictionary():
+    class Numbers:
+        needs_state = False
+
+        def __init__(self):
+            self.rows = []
+
+        def __call__(self, row):
+            self.rows.append(row)
+
+    numbers = Numbers()
+    run = policygrad.train(DuckChain(), on_update=numbers, **LONG)
+    assert all(type(row) is dict for row in numbers.rows)
+    assert numbers.rows == run.metrics
+
+
+def test_one_vector_environment_is_not_evaluated_while_it_trains():
+    vector = gymnasium.vector.SyncVectorEnv([Chain] * 4)
+    with pytest.raises(UserError, match="pass env="):
+        policygrad.train(vector, on_update=lambda run: run.evaluate(), **TINY)
+
+
+# ----- the built-in ones
+
+
+def test_stop_at_a_return():
+    run = policygrad.train(DuckChain(), on_update=callbacks.stop_at_return(-100.0, over=20), **LONG)
+    ended = [row["episodes"] for row in run.metrics]
+    assert run.interrupted
+    assert ended[-1] >= 20
+    assert all(episodes < 20 for episodes in ended[:-1])
+    assert not policygrad.train(
+        DuckChain(), on_update=callbacks.stop_at_return(1e9), **LONG
+    ).interrupted
+    for over in (0, 101, 1.5, True):
+        with pytest.raises(UserError, match="from 1 to 100"):
+            callbacks.stop_at_return(1.0, over=over)
+
+
+def test_the_mean_of_the_newest_returns_is_of_the_newest(monkeypatch):
+    means = []
+
+    def look(run):
+        means.append((run["episodes"], run.recent_return(100), run["return_mean"]))
+
+    policygrad.train(DuckChain(), on_update=look, **TINY | {"total_steps": 640})
+    assert means[0][1] is None
+    episodes, ours, theirs = means[-1]
+    assert episodes > 100
+    assert ours == pytest.approx(theirs)
+
+
+@both
+def test_evaluations_on_environments_of_their_own(env, tmp_path):
+    path = tmp_path / "a"
+    run = policygrad.train(
+        env, out=path, on_update=callbacks.evaluate_every(64, episodes=3), **LONG
+    )
+    rows = [row for row in run.metrics if "evaluation/return_mean" in row]
+    assert [row["env_steps"] for row in rows] == [64, 128, 192, 256, 320]
+    lines = [json.loads(line) for line in (path / "evaluations.jsonl").read_text().splitlines()]
+    assert [line["return_mean"] for line in lines] == [r["evaluation/return_mean"] for r in rows]
+    assert len({line["seed"] for line in lines}) == 5
+    assert_bitwise(run.policy, policygrad.train(env, **LONG).policy)
+
+
+def test_evaluations_behind_the_checkpoint_are_dropped_at_resume(tmp_path):
+    path, evaluate = tmp_path / "a", callbacks.evaluate_every(32, episodes=2)
+    policygrad.train(DuckChain(), out=path, on_update=evaluate, checkpoint_seconds=0, **LONG)
+    first = path / "checkpoints"
+    early = sorted(first.iterdir())[0]
+    policygrad.resume(early, env=DuckChain(), on_update=evaluate)
+    steps = [
+        json.loads(x)["env_steps"] for x in (path / "evaluations.jsonl").read_text().splitlines()
+    ]
+    assert steps == list(range(32, 321, 32))
+
+
+@both
+def test_the_best_policy_is_kept(env, tmp_path):
+    path, best = tmp_path / "a", callbacks.keep_best("evaluation/return_mean")
+    both = [callbacks.evaluate_every(32, episodes=3), best]
+    run = policygrad.train(env, out=path, on_update=both, **LONG)
+    values = [row["evaluation/return_mean"] for row in run.metrics]
+    assert best.value == max(values)
+    assert best.agent is not None
+    assert_bitwise(policygrad.load(path / "best").policy, best.agent.policy)
+    (folder,) = (path / "best").iterdir()
+    assert int(folder.name) == run.metrics[int(np.argmax(values))]["env_steps"]
+    assert_bitwise(policygrad.load(folder).policy, best.agent.policy)
+    later = callbacks.keep_best("evaluation/return_mean")
+    policygrad.resume(path, total_steps=352, on_update=later, **again(env))
+    assert later.value == best.value
+
+
+def test_a_schedule_replaces_a_number_and_compiles_nothing_anew(tmp_path):
+    seen = []
+
+    def look(run):
+        seen.append(float(run._training.assembly.learner.algorithm.clip_ratio))
+
+    settings = LONG | {"algorithm": "ppo"}
+    change = callbacks.schedule("clip_ratio", lambda steps: 0.3 - steps / 10_000)
+    policygrad.train(DuckChain(), on_update=[look, change], **settings)
+    np.testing.assert_allclose(seen, [0.3 - 32 * n / 10_000 for n in range(10)], rtol=1e-6)
+
+
+@both
+def test_a_scheduled_run_that_is_resumed_equals_one_that_was_not(env, tmp_path):
+    path = tmp_path / "a"
+    change = callbacks.schedule("entropy_coefficient", lambda steps: 1e-2 * (1 - steps / 320))
+    stop = at(4, lambda run: policygrad.STOP)
+    whole = policygrad.train(env, on_update=change, **LONG)
+    policygrad.train(env, out=path, on_update=[change, stop], **LONG)
+    with pytest.raises(UserError, match=r"schedules of \['entropy_coefficient'\], got .* nothing"):
+        policygrad.resume(path, **again(env))
+    resumed = policygrad.resume(path, on_update=change, **again(env))
+    assert_bitwise(resumed.policy, whole.policy)
+    plain = policygrad.train(env, **LONG)
+    leaves = zip(jax.tree.leaves(whole.policy), jax.tree.leaves(plain.policy), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in leaves)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("clip_ratio", 0.2, "reads no number 'clip_ratio'"),
+        ("entropy_coeficient", 0.0, "did you mean entropy_coefficient"),
+        ("entropy_coefficient", -1.0, "must be at least 0"),
+        ("entropy_coefficient", float("nan"), "must be at least 0"),
+        ("entropy_coefficient", "x", "must be at least 0"),
+        ("step_size", 1e-3, "follows the KL"),
+        ("seed", 1, "reads no number 'seed'"),
+        ("num_envs", 8, "reads no number 'num_envs'"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_before_training(tmp_path, name, value, problem):
+    change = callbacks.schedule(name, lambda steps: value)
+    with pytest.raises(UserError, match=problem):
+        policygrad.train(DuckChain(), out=tmp_path / "a", on_update=change, **TINY)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_step_size_without_a_kl_target_follows_its_schedule():
+    sizes = []
+    change = callbacks.schedule("step_size", lambda steps: 1e-3 / (1 + steps / 32))
+    algorithm = algorithms.Vanilla(target_kl=0.0)
+    settings = TINY | {"total_steps": 96}
+    policygrad.train(
+        DuckChain(),
+        algorithm=algorithm,
+        on_update=[lambda run: sizes.append(run["step_size"]), change],
+        **settings,
+    )
+    np.testing.assert_allclose(sizes, [1e-3, 1e-3 / 2, 1e-3 / 3], rtol=1e-5)
+
+
+# ----- many seeds
+
+
+def test_seeds_are_not_stopped_by_a_callback_and_say_so(tmp_path):
+    def stop(seed, metrics):
+        return policygrad.STOP if metrics["update"] == 2 else None
+
+    with pytest.raises(UserError, match="cannot stop a seed"):
+        policygrad.train_seeds(DuckChain(), range(2), out=tmp_path / "a", on_update=stop, **LONG)
+    for seed in range(2):
+        newest = RunDirectory(tmp_path / "a" / f"seed-{seed}").newest_checkpoint()
+        assert int(newest.name) >= 32 * (seed == 0)
+
+
+def test_a_best_policy_that_is_damaged_is_named(tmp_path):
+    path = tmp_path / "a"
+    keep = [callbacks.evaluate_every(32, episodes=1), callbacks.keep_best("evaluation/return_mean")]
+    policygrad.train(DuckChain(), out=path, on_update=keep, **TINY)
+    (file,) = (path / "best").glob("*/policy.json")
+    file.write_text("{}")
+    with pytest.raises(RunError, match=r"policy\.json"):
+        policygrad.load(path / "best")
+    body = {"x": np.zeros(1)}
+    storage.save(file.with_suffix(""), body, {"metric": 3, "value": "x"})
+    with pytest.raises(RunError, match="how good"):
+        RunDirectory(path).read_best()
