@@ -4,12 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from policygrad.core.errors import UserError
 from policygrad.core.modules import split
 from policygrad.policies.networks import mlp, orthogonal
 from policygrad.policies.normaliser import (
     ObservationNormaliser,
     RunningStatistics,
     flatten_observation,
+    unresolved_components,
     update_statistics,
 )
 
@@ -147,3 +149,77 @@ def test_networks_of_other_keys_differ():
     one, same, other = (mlp(jax.random.key(i), 3, 2, (4,)) for i in (0, 0, 1))
     assert eqx.tree_equal(one, same)
     assert not np.allclose(one.weights[0], other.weights[0])
+
+
+def normalised(rows):
+    """Columns of rows, normalised by their own statistics in batches of 500."""
+    normaliser = ObservationNormaliser.of(jnp.zeros(rows.shape[1]))
+    for part in np.split(rows, len(rows) // 500):
+        normaliser = normaliser.update(jnp.asarray(part)[:, None], jnp.ones((500, 1), bool))
+    return np.asarray(jax.vmap(normaliser)(jnp.asarray(rows))), normaliser
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9, 1e-12])
+def test_case_22_signals_of_any_size_are_normalised(size):
+    rows = size * np.random.default_rng(0).normal(size=(2000, 2))
+    found, _ = normalised(rows)
+    np.testing.assert_allclose(found.std(axis=0), 1, rtol=0.01)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5, 1e6, -1e6])
+def test_case_22_signals_far_from_zero_are_normalised(offset):
+    rows = offset + np.random.default_rng(0).normal(size=(2000, 2))
+    found, normaliser = normalised(rows)
+    np.testing.assert_allclose(found.std(axis=0), 1, rtol=0.05)
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=0.3)
+    assert unresolved_components(normaliser) == []
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-6, 0.1, -3.3, 7.0])
+def test_a_constant_gives_zero(value):
+    """But for the rounding of its mean."""
+    found, normaliser = normalised(np.full((2000, 1), value))
+    np.testing.assert_allclose(found, 0, atol=0.05)
+    assert unresolved_components(normaliser) == []
+
+
+def test_a_signal_that_was_never_seen_is_cut():
+    _, normaliser = normalised(np.zeros((500, 1)))
+    np.testing.assert_array_equal(normaliser(jnp.array([0.5])), [10])
+
+
+def test_ordinary_spreads_are_divided_by_the_same_number_as_ever():
+    normaliser = ObservationNormaliser.of(jnp.zeros(1))
+    mean = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32)
+    variance = jnp.asarray(np.geomspace(1e-4, 1e6, 1000), jnp.float32)
+    found = jax.jit(lambda *x: normaliser.spreads(*x))(mean, variance)
+    np.testing.assert_array_equal(found, jax.jit(lambda v: jnp.sqrt(v + 1e-8))(variance))
+
+
+def test_large_means_keep_the_least_spread_that_they_had():
+    normaliser = ObservationNormaliser.of(jnp.zeros(1))
+    variance = jnp.asarray(np.geomspace(1e-20, 1e-4, 100), jnp.float32)
+    found = normaliser.spreads(jnp.full(100, -5.0), variance)
+    np.testing.assert_array_equal(found, jnp.sqrt(variance + 1e-8))
+
+
+@pytest.mark.parametrize("spread", [1.0, 10.0, 100.0])
+def test_case_22_components_that_32_bits_merge_are_named(spread):
+    rng = np.random.default_rng(0)
+    rows = {"clock": 1.7e9 + spread * rng.normal(size=(500, 2)), "x": rng.normal(size=(500, 1))}
+    normaliser = ObservationNormaliser.of(
+        {"clock": np.zeros(2), "x": np.zeros(1)}, lambda seen: jax.tree.map(jnp.float32, seen)
+    )
+    assert unresolved_components(normaliser) == []
+    rows = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32)[:, None], rows)
+    normaliser = normaliser.update(rows, jnp.ones((500, 1), bool))
+    found = unresolved_components({"inside": (normaliser, 3)})
+    assert [text.partition(":")[0] for text in found] == ["['clock'][0]", "['clock'][1]"]
+    assert "around 1.7e+09, where numbers of 32 bits are 128 apart" in found[0]
+
+
+def test_fault_16_a_network_that_does_not_fit_into_memory_is_refused():
+    with pytest.raises(UserError, match=r"10000000, 10000000.*100,000,[0-9,]+ weights.*GB"):
+        mlp(KEY, 4, 2, (10**7, 10**7))
+    with pytest.raises(UserError, match=r"1000000, 1000000"):
+        mlp(KEY, 4, 2, (10**6, 10**6))

@@ -126,7 +126,7 @@ def test_a_number_outside_its_space_that_does_not_fit_is_refused():
         (spaces.Discrete(3, start=-BIG), np.int32(1), -BIG + 1),
         (spaces.Discrete(3, dtype=np.uint64), np.int32(1), 1),
         (spaces.Discrete(3, dtype=np.int8), np.int32(2), 2),
-        (spaces.MultiDiscrete([2, 3], start=[BIG, 0]), np.int32([1, 2]), [BIG + 1, 2]),
+        (spaces.MultiDiscrete([2, 3], start=[BIG, 0]), np.int32([1, 2]), np.int64([BIG + 1, 2])),
         (spaces.Tuple([spaces.Discrete(3, start=BIG)]), (np.int32(2),), (BIG + 2,)),
     ],
     ids=str,
@@ -134,14 +134,10 @@ def test_a_number_outside_its_space_that_does_not_fit_is_refused():
 def test_further_large_actions_come_out_right(space, action, expected):
     record = action_space_of(space)
     given = record.to_environment(action)
-    assert jax.tree.all(
-        jax.tree.map(
-            np.array_equal, given, np.array(expected) if isinstance(expected, list) else expected
-        )
-    )
+    assert jax.tree.all(jax.tree.map(np.array_equal, given, expected))
     assert space.contains(given)
-    if "64" in str(space) or BIG + 1 > 0:
-        assert jax.tree.leaves(given)[0].dtype == jax.tree.leaves(space.sample())[0].dtype
+    types = jax.tree.map(lambda x: x.dtype, given), jax.tree.map(lambda x: x.dtype, space.sample())
+    assert types[0] == types[1]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +169,9 @@ LOST = {
     "a price with cents": (
         spaces.Box(np.array([0, 1e9]), np.array([1, 1e9 + 1e3]), dtype=np.float64), 1,
     ),
-    "in a Dict": (spaces.Dict({"t": spaces.Box(1e12, 1e12 + 1, (), np.float64), "x": spaces.Box(-1, 1)}), 1),
+    "in a Dict": (
+        spaces.Dict({"t": spaces.Box(1e12, 1e12 + 1, (), np.float64), "x": spaces.Box(-1, 1)}), 1,
+    ),
     "negative": (spaces.Box(-1.7e9 - 10, -1.7e9, (1,), np.float64), 1),
 }  # fmt: skip
 

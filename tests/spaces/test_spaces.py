@@ -8,6 +8,7 @@ import pytest
 from gymnasium import spaces
 
 from policygrad.core.errors import UnsupportedSpaceError
+from policygrad.policies import network_policy
 from policygrad.spaces import (
     ACTION_MASK,
     ObservationEncoder,
@@ -275,3 +276,31 @@ def test_other_spaces_are_refused_with_what_is_supported(space):
 def test_action_spaces_without_a_distribution_are_refused(space):
     with pytest.raises(UnsupportedSpaceError, match="action space"):
         action_space_of(space)
+
+
+NO_NUMBERS = {
+    "no box": spaces.Box(-1, 1, (0,)),
+    "no box of two axes": spaces.Box(-1, 1, (2, 0)),
+    "no choice": spaces.MultiDiscrete([]),
+    "no part": spaces.Dict({}),
+    "no part in order": spaces.Tuple(()),
+    "a part without numbers": spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Tuple(())}),
+}
+
+
+@pytest.mark.parametrize("space", NO_NUMBERS.values(), ids=NO_NUMBERS)
+def test_fault_13_action_spaces_of_no_numbers_are_refused(space):
+    with pytest.raises(UnsupportedSpaceError, match="holds no number"):
+        action_space_of(space)
+
+
+@pytest.mark.parametrize("space", list(NO_NUMBERS.values())[2:], ids=list(NO_NUMBERS)[2:])
+def test_fault_13_observation_spaces_without_arrays_are_refused(space):
+    with pytest.raises(UnsupportedSpaceError, match="holds no array"):
+        observation_space_of(space)
+
+
+@pytest.mark.parametrize("space", list(NO_NUMBERS.values())[:2], ids=list(NO_NUMBERS)[:2])
+def test_fault_13_an_observation_of_no_numbers_makes_a_policy_without_features(space):
+    policy = network_policy(jax.random.key(0), space, spaces.Discrete(3), hidden=(8,))
+    assert policy(space.sample()).logits.shape == (3,)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
+from jax.core import Tracer
 from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad.core.errors import NonFiniteError, UserError
@@ -66,7 +67,7 @@ class Agent:
         Raises:
             UserError: the observation is not one of the observation space.
         """
-        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(observation)):
+        if any(isinstance(x, Tracer) for x in jax.tree.leaves(observation)):
             return _distribution(self.policy, self._carry, observation)  # no values to check yet
         seen = self._read(observation)
         if seen.batch is not None:

@@ -79,7 +79,7 @@ class RunningStatistics(NamedTuple):
         return jax.tree.map(lambda a, b: jnp.where(seen > 0, a, b), statistics, self)
 
 
-RESOLUTION = 2.0**-23  # between two numbers of 32 bits, relative to their size
+LEAST_SPREAD = 2.0**-21  # four times what two numbers of 32 bits are apart, relative to their size
 LARGE = 1e6
 
 Flag = bool | tuple[bool, ...]  # of an array as a whole, or of each entry of a vector
@@ -154,16 +154,14 @@ class ObservationNormaliser(eqx.Module):
     def spreads(self, mean: Array, variance: Array) -> Array:
         """What deviations from the mean are divided by: √(variance + 1e−8) from 0.01 on.
 
-        Smaller spreads are measured as exactly, down to what 32 bits tell apart at the mean.
-        Infinite for a constant, whose deviations then give 0.
+        Below, less is added where the mean is small, so that small signals are measured too. What
+        is added keeps the rounding errors of a constant's mean small.
         """
-        usual = variance + 1e-8
+        added: Any = 1e-8
         if self.small_spreads:
-            rounding = (mean * RESOLUTION) ** 2
-            small = variance * (1 + 1e-4) + rounding
-            small = jnp.where(variance > rounding, small, jnp.inf)
-            usual = jnp.where(variance >= 1e-4, usual, small)
-        return jnp.sqrt(usual)
+            added = jnp.clip((mean * 2.0**-13) ** 2, 1e-30, added)
+            added = jnp.where(variance >= 1e-4, 1e-8, added)
+        return jnp.sqrt(variance + added)
 
     def update(self, observations: PyTree, valid: Bool[Array, "T B"]) -> "ObservationNormaliser":
         """The normaliser after seeing the valid ones of observations `[T, B, ...]`."""
@@ -199,9 +197,9 @@ def _flags(given: Any, shapes: list[tuple[int, ...]]) -> tuple[Flag, ...]:
 def unresolved_components(module: PyTree) -> list[str]:
     """What the normalisers inside a module cannot tell apart: components, with mean and spread.
 
-    They vary by less than 32 bits resolve at their size, if they vary at all. Only components of a
-    size above a million are named, because there are many smaller constants. Not for use inside
-    compiled code.
+    They vary by no more than a few numbers of 32 bits at their size, if they vary at all. Only
+    components of a size above a million are named, because there are many smaller constants. Not
+    for use inside compiled code.
 
     Returns:
         Descriptions such as `['clock'][0]: around 1.7e+09, where numbers of 32 bits are 128 apart`.
@@ -215,7 +213,7 @@ def unresolved_components(module: PyTree) -> list[str]:
         leaves, _ = jax.tree_util.tree_flatten_with_path(means)
         for (path, mean), variance in zip(leaves, jax.tree.leaves(variances), strict=True):
             mean, spread = np.asarray(mean, np.float64), np.sqrt(np.asarray(variance, np.float64))
-            lost = (np.abs(mean) > LARGE) & (spread <= np.abs(mean) * RESOLUTION)
+            lost = (np.abs(mean) > LARGE) & (spread <= np.abs(mean) * LEAST_SPREAD)
             for place in np.argwhere(lost):
                 at = float(mean[tuple(place)])
                 name = jax.tree_util.keystr(path) + "".join(f"[{i}]" for i in place)

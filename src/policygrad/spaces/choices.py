@@ -124,7 +124,7 @@ class MultiDiscrete(ActionSpace):
     @cached_property
     def sizes(self) -> Int[np.ndarray, "*shape"]:
         """n of every choice."""
-        return np.array(self.nvec)
+        return np.array(self.nvec, np.int64)
 
     def example(self) -> np.ndarray:
         return np.zeros(self.sizes.shape, record_dtype(self.dtype))

@@ -48,7 +48,13 @@ def space_of(space: gymnasium.Space, what: str = "space") -> Space:
 
 def observation_space_of(space: gymnasium.Space) -> Space:
     """The record of a space that a policy reads; UnsupportedSpaceError where it cannot."""
-    return space_of(space, "observation space")
+    record = space_of(space, "observation space")
+    if not _has_arrays(record):
+        raise UnsupportedSpaceError(
+            f"observation space {space} holds no array; a policy that sees nothing needs at least "
+            "a constant, such as Discrete(1)"
+        )
+    return record
 
 
 def action_space_of(space: gymnasium.Space) -> ActionSpace:
@@ -61,7 +67,27 @@ def action_space_of(space: gymnasium.Space) -> ActionSpace:
         raise UnsupportedSpaceError(
             f"action space {space} is not supported; supported are {SUPPORTED_ACTIONS}"
         )
+    if _leaves_no_choice(record):
+        raise UnsupportedSpaceError(
+            f"action space {space}, or a part of it, holds no number, so there is nothing to act "
+            "with; leave the part out, or give Discrete(1) where nothing is to be chosen"
+        )
     return record
+
+
+def _has_arrays(space: Space) -> bool:
+    """Whether an observation holds an array, and every array of choices holds one."""
+    if isinstance(space, Nested):
+        parts = [_has_arrays(part) for _, part in space.entries]
+        return bool(parts) and all(parts)
+    return not isinstance(space, MultiDiscrete) or space.sizes.size > 0
+
+
+def _leaves_no_choice(space: ActionSpace) -> bool:
+    if isinstance(space, Nested):
+        parts = [_leaves_no_choice(part) for _, part in space.acted_in]
+        return not parts or any(parts)
+    return space.parameters == 0
 
 
 def _can_be_acted_in(space: Space) -> bool:

@@ -87,6 +87,7 @@ class _Leaf:
             )
         if self.low is not None:
             self._check_range(array)
+            array = array if array.dtype.kind in "iu" else array.astype(np.int64)
         return self.space.record(array)
 
     def _check_range(self, array: np.ndarray) -> None:

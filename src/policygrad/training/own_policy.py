@@ -107,6 +107,11 @@ def _check_parameters(policy: Any) -> None:
             raise UserError(f"{where} is complex, which no gradient here is taken for; use floats")
         if leaf.dtype == object:
             raise UserError(f"{where} is an array of objects; use an array of numbers")
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < 4:
+            raise UserError(
+                f"{where} holds {leaf.dtype}, too coarse for updates: keep float32, and cast where "
+                "the policy computes"
+            )
         if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.all(np.isfinite(np.asarray(leaf))):
             raise UserError(f"{where} holds NaN or infinity; begin from finite numbers")
     trained = jax.tree.leaves(split(policy)[0])
