@@ -59,6 +59,14 @@ def test_an_exported_policy_drives_as_the_agent_does(monkeypatch, tmp_path):
     assert total == steps
 
 
+def test_evaluate_elsewhere():
+    results = load("evaluate_elsewhere").main()
+    assert results["as trained"].stochastic.mean > 20  # of a policy that acts at random: 22
+    assert results["short"].stochastic.mean <= 10
+    assert results["sticky"].wrappers == ["<lambda>"]
+    assert results["noisy"].to_json()["observation_noise"] == [0.1, 0.1, 0.02, 0.1]
+
+
 def run_example(name: str, *arguments: object) -> str:
     """What an example prints, run as its first lines say; it has at most thirty."""
     path = EXAMPLES / f"{name}.py"

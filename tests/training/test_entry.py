@@ -56,7 +56,7 @@ def test_case_12_a_run_goes_on_from_a_saved_policy(trained, started):
     own = policygrad.train("CartPole-v1", **(TINY | {"total_steps": 32}))
     assert not np.allclose(leaves(own.policy.network)[0], leaves(trained.policy.network)[0])
     # with what it normalises by: counts go on from the old run's
-    counts = [float(r.policy.normaliser.statistics.value.count) for r in (trained, started)]
+    counts = [float(r.policy.normaliser.statistics.value.rows_seen) for r in (trained, started)]
     assert counts[1] == counts[0] * 2
     assert config_of(started.path)["from"]["path"] == str(trained.path)
 

@@ -102,10 +102,8 @@ def show(result: Any) -> None:
             f"  {name:<14}{returns.mean:>10.2f}   95 % interval [{low:.2f}, {high:.2f}]   "
             f"mean length {returns.length_mean:.1f}{stopped}"
         )
-    print(
-        "  quantiles     "
-        + "".join(f"{f'{float(q):.0%}':>11}" for q in result.stochastic.quantiles)
-    )
+    levels = [f"{float(level):.0%}" for level in result.stochastic.quantiles]
+    print("  quantiles     " + "".join(f"{level:>11}" for level in levels))
     for name in WAYS:
         quantiles = getattr(result, name).quantiles.values()
         print(f"  {name:<14}" + "".join(f"{value:>11.2f}" for value in quantiles))

@@ -64,7 +64,8 @@ def change(
             raise UserError(f"{cannot_change(name, config)}, got {value!r}; {listed(allowed)}")
         changed[name] = value
     values = {name: getattr(config, name) for name in known}
-    return TrainConfig(**{**values, **changed}), changed
+    new = TrainConfig(**{**values, **changed})
+    return new, {name: getattr(new, name) for name in changed}
 
 
 def cannot_change(name: str, config: TrainConfig) -> str:
