@@ -218,7 +218,7 @@ def plain_number(value: Any) -> float | None:
         try:
             return float(value)
         except OverflowError:  # a whole number beyond all floats
-            return math.inf if str(value)[0] != "-" else -math.inf
+            return -math.inf if getattr(value, "numerator", 1) < 0 else math.inf
     if value is None or isinstance(value, (str, bytes)):
         return None
     try:

@@ -104,9 +104,11 @@ class Workers(OwnVector):
             take(lane, answer)
 
     def _ask(self, lane: int, request: tuple[str, Any]) -> None:
-        try:
+        alive = False
+        with contextlib.suppress(OSError):
             self._pipes[lane].send(request)
-        except OSError:
+            alive = True
+        if not alive:
             self._raise_for_the_dead(lane)
 
     def _answers(self, lanes: Iterable[int], *, limited: bool = True) -> dict[int, Any]:
@@ -128,9 +130,10 @@ class Workers(OwnVector):
         return answers
 
     def _answer(self, lane: int) -> Any:
-        try:
+        kind, answer = None, None
+        with contextlib.suppress(EOFError, OSError):
             kind, answer = self._pipes[lane].recv()
-        except (EOFError, OSError):
+        if kind is None:
             self._raise_for_the_dead(lane)
         if kind == "failure":
             raise answer
