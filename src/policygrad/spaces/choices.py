@@ -85,7 +85,7 @@ class Discrete(ActionSpace):
 
     def to_environment(self, actions: Any, xp: Any = np) -> Any:
         if xp is np:
-            return (np.asarray(actions).astype(np.int64) + self.start).astype(self.dtype)[()]
+            return (np.asarray(actions).astype(np.int64) + self.start).astype(self.dtype)
         _require_32_bits(self, self.start, self.start + self.n - 1)
         return actions + np.asarray(self.start, record_dtype(self.dtype))
 

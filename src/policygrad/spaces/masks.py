@@ -80,8 +80,9 @@ def _has_form(mask: PyTree, space: Space) -> bool:
             return False
         both = zip(space.acted_in, space.part_masks(mask), strict=True)
         return all(_has_form(own, part) for (_, part), own in both if own is not None)
-    choices = isinstance(space, ActionSpace) and _only_choices(space)
-    return choices and mask.shape[-1] == space.parameters
+    if not isinstance(space, ActionSpace) or not _only_choices(space):
+        return False
+    return mask.shape[-1] == space.parameters
 
 
 def _only_choices(space: Space) -> bool:
