@@ -73,7 +73,7 @@ def test_successors_of_episodes_that_are_stopped_are_their_own(mode):
 def test_records_hold_at_most_32_bits():
     lanes = GymnasiumLanes(vectorise(Drift, 2))
     lanes.start(0)
-    row = host.step_lanes(lanes, host.LaneSpaces.of(lanes), draw, 0)
+    row = host.step_lanes(lanes, ACTIONS, draw, 0)
     assert row.observations.dtype == row.step.successors.dtype == np.float32
     assert (row.step.rewards.dtype, row.times.dtype) == (np.float32, np.int32)
 
@@ -82,9 +82,7 @@ def test_rows_keep_no_view_of_the_buffers_that_actions_came_in():
     given = jax.numpy.ones(2, jax.numpy.int32), jax.numpy.zeros(2)
     lanes = GymnasiumLanes(vectorise(Chain, 2))
     lanes.start(0)
-    row = host.step_lanes(
-        lanes, host.LaneSpaces.of(lanes), lambda row, observations, times: given, 0
-    )
+    row = host.step_lanes(lanes, ACTIONS, lambda row, observations, times: given, 0)
     assert row.actions.base is None
     assert row.log_probs.base is None
     assert lanes.log.actions[0].base is None
@@ -110,4 +108,4 @@ def test_what_is_no_step_of_these_lanes_is_refused(name, value, found):
     lanes = GymnasiumLanes(Wrong(chain_vector(AutoresetMode.NEXT_STEP)))
     lanes.start(0)
     with pytest.raises(EnvironmentFailure, match=found):
-        host.step_lanes(lanes, host.LaneSpaces.of(lanes), draw, 0)
+        host.step_lanes(lanes, ACTIONS, draw, 0)

@@ -142,3 +142,28 @@ def test_json_of_another_network_is_refused(tmp_path, network):
     storage.save(tmp_path / "policy", arrays, data | {"network": network})
     with pytest.raises(RunError):
         load(tmp_path / "policy.json")
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_policy_of_an_earlier_version_keeps_its_least_spread(tmp_path, earlier):
+    """Its weights were trained on small signals as that version read them."""
+    policy = network_policy(KEY, BOX, spaces.Discrete(2), hidden=(8,))
+    rows = 1e-6 * np.random.default_rng(0).normal(size=(100, 1, 2)).astype(np.float32)
+    policy = update_statistics(policy, rows, jnp.ones((100, 1), bool))
+    arrays, data = policy_to_files(policy, BOX, spaces.Discrete(2))
+    if earlier:
+        del data["small_spreads"]
+    storage.save(tmp_path / "policy", arrays, data)
+    normalised = load(tmp_path / "policy.json").policy.normaliser(rows[0, 0])
+    statistics = policy.normaliser.statistics.value
+    least = 1e-8 if earlier else 0
+    expected = (rows[0, 0] - statistics.mean) / np.sqrt(statistics.variance + least)
+    np.testing.assert_allclose(normalised, expected, rtol=1e-4)
+
+
+def test_a_mark_of_spreads_that_is_no_flag_is_refused(tmp_path):
+    policy = network_policy(KEY, BOX, spaces.Discrete(2), hidden=(8,))
+    arrays, data = policy_to_files(policy, BOX, spaces.Discrete(2))
+    storage.save(tmp_path / "policy", arrays, data | {"small_spreads": "yes"})
+    with pytest.raises(RunError, match="small_spreads"):
+        load(tmp_path / "policy.json")

@@ -1,9 +1,12 @@
 """Batches and updates that training refuses."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import policygrad
 from policygrad.algorithms.learner import UpdateInfo
@@ -12,6 +15,7 @@ from policygrad.core.errors import EnvironmentFailure, NonFiniteError
 from policygrad.environments.gymnax import GymnaxEnvironment
 from policygrad.rollout import make_collector
 from policygrad.runs import RunDirectory
+from policygrad.spaces import action_space_of
 from policygrad.training.report import Refit, UpdateReport
 from policygrad.training.soundness import check_finite, first_unsound, is_sound, refuse_update
 from tests.records import random_episodes, random_segments
@@ -145,3 +149,20 @@ def test_refusing_always_raises(batch, changes, words):
 
 def test_sound_updates_are_not_refused():
     assert first_unsound([report(), report(refit=None)]) is None
+
+
+# ----- masks
+
+
+@pytest.mark.parametrize(
+    ("flags", "sound"), [([1, 1, 1, 1, 1], True), ([0, 1, 0, 0, 1], True), ([1, 1, 0, 0, 0], False)]
+)
+def test_a_mask_must_leave_something_of_every_choice(flags, sound):
+    record = random_segments(steps=3, lanes=2)
+    mask = np.broadcast_to(np.int8(flags), (*record.valid.shape, 5))
+    record = replace(record, observations={"a": ({"action_mask": mask},)}, cut_observations={})
+    space = action_space_of(spaces.MultiDiscrete([2, 3]))
+    assert bool(is_sound(record, space)) is sound
+    if not sound:
+        with pytest.raises(NonFiniteError, match="permits no action"):
+            check_finite(record, 0, 0, space)

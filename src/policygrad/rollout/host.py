@@ -1,14 +1,17 @@
 """The host rollout: lanes that Python steps."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import gymnasium
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.lanes import Lanes, LaneStep, owned, owned_step
+from policygrad.environments.protocol import ById
 from policygrad.environments.replay import episode_seed
 from policygrad.rollout.acting import cut_slots
 from policygrad.rollout.actor import Draw
@@ -29,10 +32,10 @@ def collect_segment(
         carry: pytree of `[B, ...]`, of a policy with memory before the first row.
         tally: takes the numbers of the infos.
     """
-    spaces = LaneSpaces.of(lanes)
+    space = action_space_of(lanes.action_space)
     rows, cuts = [], _Cuts(lanes.num_envs, cut_slots(steps, lanes.time_limit))
     for t in range(steps):
-        row = step_lanes(lanes, spaces, draw, t)
+        row = step_lanes(lanes, space, draw, t)
         last = np.full(lanes.num_envs, t == steps - 1)
         cut = (row.step.truncated & ~row.step.terminated) | last
         if cut.any():
@@ -58,19 +61,6 @@ def collect_segment(
     )
 
 
-class LaneSpaces(NamedTuple):
-    """The spaces of lanes, as records: what is seen, and what is acted in."""
-
-    observations: Space
-    actions: ActionSpace
-
-    @classmethod
-    def of(cls, lanes: Lanes) -> "LaneSpaces":
-        """Those of these lanes."""
-        seen, acted_in = lanes.observation_space, lanes.action_space
-        return cls(observation_space_of(seen), action_space_of(acted_in))
-
-
 class HostRow(NamedTuple):
     """One step of B lanes, from observation to successor, in copied arrays.
 
@@ -89,7 +79,7 @@ class HostRow(NamedTuple):
     step: LaneStep
 
 
-def step_lanes(lanes: Lanes, spaces: LaneSpaces, draw: Draw, t: int) -> HostRow:
+def step_lanes(lanes: Lanes, space: ActionSpace, draw: Draw, t: int) -> HostRow:
     """Act in every lane and step it: the one place where the host reads what environments return.
 
     What goes into a record is copied and checked here, because environments may overwrite the
@@ -100,13 +90,19 @@ def step_lanes(lanes: Lanes, spaces: LaneSpaces, draw: Draw, t: int) -> HostRow:
     Raises:
         EnvironmentFailure: the environment raised, or did not return a step of B lanes.
     """
-    seen, count = lanes.observation_space, lanes.num_envs
-    observations = spaces.observations.record(owned(lanes.observations, seen, count))
+    space_seen, count = lanes.observation_space, lanes.num_envs
+    seen = _record_of(ById(space_seen))
+    observations = seen.record(owned(lanes.observations, space_seen, count))
     times = np.array(lanes.times, np.int32)
     actions, log_probs = jax.tree.map(np.array, draw(t, observations, times))
-    step = owned_step(lanes.step(spaces.actions.to_environment(actions)), seen, count)
-    step = step._replace(successors=spaces.observations.record(step.successors))
+    step = owned_step(lanes.step(space.to_environment(actions)), space_seen, count)
+    step = step._replace(successors=seen.record(step.successors))
     return HostRow(observations, times, actions, log_probs, step)
+
+
+@lru_cache(maxsize=64)
+def _record_of(space: ById[gymnasium.Space]) -> Space:
+    return observation_space_of(space.value)
 
 
 def stack(rows: list) -> Any:
@@ -176,7 +172,7 @@ def run_episodes(
         max_steps: cap on an episode's length; an episode that reaches it is left unfinished.
     """
     begun, t, round_ = 0, 0, 0
-    spaces = LaneSpaces.of(lanes)
+    space = action_space_of(lanes.action_space)
     episode = np.full(lanes.num_envs, -1)
     time = np.zeros(lanes.num_envs, np.int64)
     while begun < episodes or (episode >= 0).any():
@@ -187,7 +183,7 @@ def run_episodes(
             episode[:free] = begun + np.arange(free)
             begun += free
             time[:] = 0
-        row = step_lanes(lanes, spaces, draw, t)
+        row = step_lanes(lanes, space, draw, t)
         step = row.step
         t += 1
         current = np.where(step.valid, episode, -1)

@@ -74,8 +74,9 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
         spaces_of = [space_from_json(data[name]).to_gymnasium() for name in SPACES]
         if like is None and data["network"] is not None:
             like = _fresh(data["network"], spaces_of, network, description)
-            if not data.get("small_spreads", False):
-                like = _with_least_spread(like)
+            if not isinstance(small := data.get("small_spreads", False), bool):
+                raise TypeError(f"small_spreads: {small!r}")
+            like = like if small else _with_least_spread(like)
             if data["format"] == 1:
                 arrays = _with_statistics_apart(arrays, like, spaces_of[0])
         elif network is not None:
