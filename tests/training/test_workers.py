@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -168,7 +169,7 @@ def gone(pids, seconds):
         alive = []
         for pid in pids:
             with contextlib.suppress(FileNotFoundError):
-                status = open(f"/proc/{pid}/stat").read()  # noqa: SIM115
+                status = Path(f"/proc/{pid}/stat").read_text()
                 alive += [pid] if status.rpartition(")")[2].split()[0] != "Z" else []
         if not alive:
             return True
@@ -193,7 +194,14 @@ def test_fault_04_two_interrupts_end_seeds_that_hang(parent):
 
 @needs_proc
 @pytest.mark.parametrize("parent", ["Chain"], indirect=True)
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "signum",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_fault_04_workers_save_and_do_not_outlive_their_parent(parent, signum):
     process, workers, out = parent
     process.send_signal(signum)
