@@ -67,7 +67,7 @@ def test_the_short_run_has_the_defaults_of_its_algorithm(command, monkeypatch, a
 
     trained = []
 
-    def begin(assembly, directory):
+    def begin(assembly, directory, *schedules):
         trained.append(assembly.config)
         raise Stopped
 
