@@ -100,7 +100,7 @@ def readers_of(file: Path) -> list[str]:
 def damaged(whole: Path, folder: Path, seed: int) -> tuple[Path, Path, str, bool]:
     """A copy of a run with one damaged file, which file, a reader, and whether it was signed."""
     rng = random.Random(seed)
-    copy = folder / f"run-{seed}"
+    copy = folder / str(seed) / "run"
     shutil.copytree(whole, copy)
     newest = max((copy / "checkpoints").iterdir()).relative_to(copy)
     files = [f for f in files_of(copy) if "checkpoints" not in f.parts or newest in f.parents]

@@ -130,10 +130,9 @@ class Workers(OwnVector):
         return answers
 
     def _answer(self, lane: int) -> Any:
-        kind, answer = None, None
-        with contextlib.suppress(EOFError, OSError):
+        try:
             kind, answer = self._pipes[lane].recv()
-        if kind is None:
+        except (EOFError, OSError):
             self._raise_for_the_dead(lane)
         if kind == "failure":
             raise answer

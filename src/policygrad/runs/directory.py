@@ -141,15 +141,14 @@ class RunDirectory:
             ) from None
 
     def write_json(self, name: str, data: dict[str, Any]) -> None:
-        """Write one JSON file atomically: it appears whole or not at all."""
-        text = json.dumps(to_json(data), indent=1) + "\n"
+        """Write one JSON file, with its checksum, atomically: it appears whole or not at all."""
+        text = json.dumps(storage.signed(to_json(data)), indent=1) + "\n"
         with self.writing(name):
             storage.write_atomically(self.path / name, text.encode())
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Write `config.json`, with a checksum of its content."""
-        body = to_json({"format": storage.FORMAT, **config})
-        self.write_json(CONFIG, {**body, "checksum": storage.checksum(body)})
+        """Write `config.json`."""
+        self.write_json(CONFIG, config)
 
     def read_config(self) -> dict[str, Any]:
         """The content of `config.json`."""
@@ -157,7 +156,7 @@ class RunDirectory:
 
     def read_summary(self) -> dict[str, Any]:
         """The content of `summary.json`."""
-        return storage.read_json(self.path / SUMMARY)
+        return storage.read_signed(self.path / SUMMARY)
 
     def write_failure(self, message: str, env_steps: int, kind: str | None = None) -> None:
         """Write down why training stopped by itself. Arguments as in `Failure`."""
@@ -168,7 +167,7 @@ class RunDirectory:
         path = self.path / FAILURE
         if not path.exists():
             return None
-        data = storage.read_json(path)
+        data = storage.read_signed(path)
         for name, type_ in (("message", str), ("env_steps", int), ("kind", (str, NoneType))):
             if not isinstance(data.get(name), type_):
                 raise RunError(f"{path} is damaged: {name!r} is {data.get(name)!r}")

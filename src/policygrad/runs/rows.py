@@ -1,8 +1,13 @@
-"""Rows of metrics: a line of JSON each in a file, checked as they are read."""
+"""Rows of metrics: a line of JSON each in a file, checked as they are read.
+
+The last entry of a line, `crc32`, is the checksum of the others. Files of earlier versions have no
+such entries.
+"""
 
 import json
 import math
 import os
+import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +17,7 @@ from policygrad.core.errors import RunError, WriteError
 from policygrad.core.plain import to_json
 from policygrad.runs import storage
 
+CHECKSUM = "crc32"
 COUNTS = ("update", "env_steps", "episodes")
 MOST = 2**63  # what a count is below
 ABSENT, NONE, WHOLE, FLOAT = range(4)  # what a row holds under a name
@@ -25,6 +31,8 @@ def checked(row: Any) -> dict[str, Any]:
     """
     if not isinstance(row, dict):
         raise ValueError(f"it holds {type(row).__name__}, not the metrics of an update")
+    if CHECKSUM in row and row.pop(CHECKSUM) != checksum(json.dumps(row)):
+        raise ValueError("its checksum does not match its content")
     for name in COUNTS:
         value = row.get(name)
         if name == "episodes" and value is None:
@@ -65,9 +73,15 @@ def read_rows(path: Path, up_to: int | None = None) -> list[dict[str, Any]]:
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from error
     rows: list[dict[str, Any]] = []
+    signed: bool | None = None
     for number, line in enumerate(lines, 1):
         try:
-            row = checked(json.loads(line))
+            found = json.loads(line)
+            has_checksum = isinstance(found, dict) and CHECKSUM in found
+            row = checked(found)
+            if signed not in (None, has_checksum):
+                raise ValueError(f"some lines have a checksum ({CHECKSUM}), and some have none")
+            signed = has_checksum
         except (ValueError, RecursionError) as error:
             if number == len(lines) and (rows or up_to is not None):
                 break
@@ -132,7 +146,13 @@ class MetricsFile:
 
 def line_of(row: dict[str, Any]) -> bytes:
     """A row as a line of JSON."""
-    return (json.dumps(to_json(row)) + "\n").encode()
+    row = to_json(row)
+    return (json.dumps({**row, CHECKSUM: checksum(json.dumps(row))}) + "\n").encode()
+
+
+def checksum(text: str) -> int:
+    """Of the JSON of a row without its checksum."""
+    return zlib.crc32(text.encode())
 
 
 class CompactRows(Sequence[dict[str, Any]]):

@@ -117,6 +117,20 @@ def read_checked_json(path: Path) -> dict[str, Any]:
     return body
 
 
+def signed(data: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with the format and a checksum of its content."""
+    body = {"format": FORMAT, **data}
+    return {**body, "checksum": checksum(body)}
+
+
+def read_signed(path: Path) -> dict[str, Any]:
+    """What `signed` was given; files of earlier versions, which were not signed, are read too."""
+    body = read_json(path)
+    if not body.keys() & {"format", "checksum"}:
+        return body
+    return {k: v for k, v in read_checked_json(path).items() if k != "format"}
+
+
 def checksum(body: dict[str, Any]) -> str:
     """The checksum of a JSON object."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
