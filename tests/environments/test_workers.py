@@ -113,8 +113,8 @@ def test_steps_within_the_limit_are_as_without_one():
 
 
 DEATHS = {
-    "raise": "environment 0 raised ZeroDivisionError at step 2 of its episode 1: no",
-    "sys.exit": "environment 0 raised SystemExit at step 2 of its episode 1",
+    "raise": "environment [01] raised ZeroDivisionError at step 2 of its episode 1: no",
+    "sys.exit": "environment [01] raised SystemExit at step 2 of its episode 1",
     "os._exit": r"worker process of environment [01] ended with exit code 7 at step 2 of its episo",
     "kill": r"worker process of environment [01] was ended by the signal SIGKILL at step 2",
 }
@@ -240,19 +240,24 @@ def hanging(tmp_path, processes):
 @pytest.mark.parametrize("processes", [True, False])
 def test_fault_04_two_ctrl_c_end_a_run_whose_step_hangs(tmp_path, processes):
     process, workers = hanging(tmp_path, processes)
-    process.send_signal(signal.SIGINT)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) != 0
-    assert not any(map(alive, workers))
+    with process:  # which closes its pipes
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) != 0
+    assert_end(workers)
 
 
 @pytest.mark.slow
 def test_fault_04_workers_end_with_their_parent(tmp_path):
     process, workers = hanging(tmp_path, True)
     assert len(workers) >= 4
-    process.kill()
-    process.wait(20)
+    with process:
+        process.kill()
+    assert_end(workers)
+
+
+def assert_end(workers):
     end = time.monotonic() + 20
     while any(map(alive, workers)) and time.monotonic() < end:
         time.sleep(0.2)

@@ -366,16 +366,15 @@ def test_every_action_space_trains_compiled(actions):
 @every_kind
 @pytest.mark.parametrize("mode", AutoresetMode, ids=lambda m: m.name)
 def test_vector_environment_passed_in_trains(mode, settings):
-    run = policygrad.train(
-        SyncVectorEnv([Chain] * 2, autoreset_mode=mode), **(settings | {"total_steps": 96})
-    )
+    settings = settings | {"total_steps": 96, "num_envs": 2}
+    run = policygrad.train(SyncVectorEnv([Chain] * 2, autoreset_mode=mode), **settings)
     assert run.config.num_envs == 2
     assert run.summary["length_mean"] == 3.0
     assert_finite(run)
 
 
 def test_vector_environment_passed_in_can_be_evaluated_after_training():
-    run = policygrad.train(SyncVectorEnv([Chain] * 2), **TINY)
+    run = policygrad.train(SyncVectorEnv([Chain] * 2), **(TINY | {"num_envs": 2}))
     assert policygrad.evaluate(run, episodes=4).stochastic.length_mean == 3
 
 
