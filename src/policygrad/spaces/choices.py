@@ -148,6 +148,8 @@ class MultiDiscrete(ActionSpace):
 
     def features(self, observation: PyTree) -> Float[Array, " sum_n"]:
         index = jnp.ravel(jnp.asarray(observation) - (self.starts - self.left_out))
+        if not self.sizes.size:
+            return jnp.zeros(0)
         return jnp.concatenate(
             [
                 jax.nn.one_hot(i, int(n), dtype=jnp.float32)

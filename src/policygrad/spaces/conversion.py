@@ -76,10 +76,9 @@ def action_space_of(space: gymnasium.Space) -> ActionSpace:
 
 
 def _has_arrays(space: Space) -> bool:
-    """Whether an observation holds an array, and every array of choices holds one."""
+    """Whether an observation holds an array, and not only empty ones of choices."""
     if isinstance(space, Nested):
-        parts = [_has_arrays(part) for _, part in space.entries]
-        return bool(parts) and all(parts)
+        return any(_has_arrays(part) for _, part in space.entries)
     return not isinstance(space, MultiDiscrete) or space.sizes.size > 0
 
 
