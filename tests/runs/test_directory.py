@@ -57,7 +57,7 @@ def read_configuration(run):
 
 
 def test_configuration_is_read_whole(run, only_reading):
-    task, config, _ = read_configuration(run).args[0]
+    task, config, *_ = read_configuration(run).args[0]
     assert task.env == "CartPole-v1"
     assert task.env_kwargs == {}
     assert config.num_envs == 4

@@ -92,13 +92,17 @@ def test_same_seed_gives_the_same_bits(env, kwargs, settings):
 KILLED = """
 import json, os, signal, sys
 import policygrad
+from policygrad.training import checkpoint
 env, out, settings, kwargs, at = json.loads(sys.argv[1])
+save = checkpoint.save
 
-def kill(metrics):
-    if metrics["update"] == at:
+def kill(assembly, progress, directory):
+    if progress.updates == at:
         os.kill(os.getpid(), signal.SIGKILL)
+    save(assembly, progress, directory)
 
-policygrad.train(env, out=out, on_update=kill, env_kwargs=kwargs, **settings)
+checkpoint.save = kill
+policygrad.train(env, out=out, env_kwargs=kwargs, **settings)
 """
 
 

@@ -27,9 +27,14 @@ class In:
     open_low: bool = False
 
     def __contains__(self, x: object) -> bool:
-        if isinstance(x, bool) or not isinstance(x, Real) or not math.isfinite(x):
+        if isinstance(x, bool) or not isinstance(x, Real):
             return False
-        number = float(x)
+        try:
+            number = float(x)
+        except OverflowError:  # a whole number beyond all floats
+            return False
+        if not math.isfinite(number):
+            return False
         above = number > self.low if self.open_low else number >= self.low
         return above and number <= self.high
 
@@ -39,7 +44,20 @@ class In:
         return f"{'above' if self.open_low else 'from'} {self.low:.10g} to {self.high:.10g}"
 
 
-Count = Annotated[int, In(1)]
+@dataclass(frozen=True)
+class Bits:
+    """How many bits a whole number may take: that of a count is computed with on a device."""
+
+    count: int
+
+    @property
+    def largest(self) -> int:
+        """The largest number."""
+        return 2 ** (self.count - 1) - 1
+
+
+Count = Annotated[int, In(1), Bits(32)]
+LongCount = Annotated[int, In(1), Bits(63)]
 Unit = Annotated[float, In(0, 1)]
 Positive = Annotated[float, In(0, open_low=True)]
 NonNegative = Annotated[float, In(0)]
@@ -132,7 +150,15 @@ def _problem_of_one(kind: Any, value: Any) -> str | None:
         return None if isinstance(value, str) else "text"
     else:
         return None
+    largest = _largest(kind)
+    if fits and largest is not None and int(value) > largest:
+        return f"a whole number of at most {largest}"
     return None if fits and all(value in r for r in ranges) else _words(kind)
+
+
+def _largest(kind: Any) -> int | None:
+    found = [m.largest for m in getattr(kind, "__metadata__", ()) if isinstance(m, Bits)]
+    return found[0] if found else None
 
 
 def _words(kind: Any) -> str:

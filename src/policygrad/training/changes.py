@@ -8,7 +8,7 @@ from policygrad.algorithms.step_size import StepSize
 from policygrad.core.errors import UserError
 from policygrad.core.reflection import Setting, names_of, settings_of
 from policygrad.core.settings import did_you_mean, flag
-from policygrad.training.config import FileSettings, RunSettings, TrainConfig
+from policygrad.training.config import BatchSettings, FileSettings, RunSettings, TrainConfig
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, records_of
 
@@ -19,7 +19,7 @@ KEPT = ("seed", "log_std_step")
 def changeable(config: TrainConfig, given: Given) -> dict[str, Setting]:
     """The settings that may differ from here on, by name.
 
-    They are the length of the run, its files, and the numbers of its algorithm, optimiser,
+    They are the length of the run, its files, the limit of a step, and the numbers of its algorithm, optimiser,
     estimator and critic. The others decide what the saved state is: sizes of batches and networks,
     the environment, and every choice by name.
 
@@ -32,6 +32,7 @@ def changeable(config: TrainConfig, given: Given) -> dict[str, Setting]:
     optimiser = getattr(records.algorithm, "optimiser", None) if records.optimiser else None
     some = [records.algorithm if named else None, optimiser, records.estimator, records.critic]
     found = [s for record in (RunSettings, FileSettings) for s in settings_of(record)]
+    found += [s for s in settings_of(BatchSettings) if s.name == "step_timeout"]
     for record in some:
         if record is not None and records.read >= names_of(type(record)):
             found += [s for s in settings_of(type(record)) if _is_number(s)]

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from policygrad.core.errors import UserError
 from policygrad.core.reflection import settings_of
 from policygrad.core.settings import (
+    Bits,
     Count,
     In,
+    LongCount,
     NonNegative,
     Positive,
     check_setting,
@@ -41,9 +43,9 @@ class RunSettings:
 
     seed: Annotated[int, In(0, 2**31 - 1)] = 0
     """Seed of all random numbers. The same seed on the same machine gives the same weights."""
-    total_steps: Count = 250_000
+    total_steps: LongCount = 250_000
     """Environment steps to train for; the last batch may overshoot by less than its own size."""
-    monitor_every: Annotated[int, In(0)] = 0
+    monitor_every: Annotated[int, In(0), Bits(32)] = 0
     """Measure the noise of the gradient in every K-th update, with K this number; 0: never. With
     adaptive batches it is measured in every update."""
 
