@@ -130,12 +130,12 @@ class Workers(OwnVector):
         return answers
 
     def _answer(self, lane: int) -> Any:
-        kind, answer = None, None
+        kind, answer = "", None
         with contextlib.suppress(EOFError, OSError):
             kind, answer = self._pipes[lane].recv()
-        if kind is None:
+        if not kind:
             self._raise_for_the_dead(lane)
-        if kind == "failure":
+        if isinstance(answer, PolicygradError):
             raise answer
         return answer
 
