@@ -5,6 +5,7 @@ A record of settings is a frozen dataclass whose fields are annotated with their
 here needs JAX.
 """
 
+import contextlib
 import difflib
 import math
 from collections.abc import Iterable
@@ -72,7 +73,7 @@ def plain_value(kind: Any, value: Any) -> Any:
     """A value as a configuration holds it, where it is clear what is meant; else as it was given.
 
     Numbers and flags of NumPy become Python's, a whole float becomes an integer where one is
-    wanted, and a list, or one number where a list is wanted, becomes a tuple.
+    wanted and an integer a float, and a list, or one number where a list is wanted, a tuple.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -88,6 +89,9 @@ def plain_value(kind: Any, value: Any) -> Any:
     bases = {getattr(option, "__origin__", option) for option in options}
     if isinstance(value, float) and value.is_integer() and int in bases and float not in bases:
         return int(value)
+    if type(value) is int and float in bases and int not in bases:
+        with contextlib.suppress(OverflowError):  # beyond all floats: its range refuses it
+            return float(value)
     return value
 
 

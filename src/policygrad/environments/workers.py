@@ -131,10 +131,10 @@ class Workers(OwnVector):
 
     def _answer(self, lane: int) -> Any:
         try:
-            kind, answer = self._pipes[lane].recv()
+            answer = self._pipes[lane].recv()[1]
         except (EOFError, OSError):
             self._raise_for_the_dead(lane)
-        if kind == "failure":
+        if isinstance(answer, PolicygradError):
             raise answer
         return answer
 

@@ -19,9 +19,9 @@ KEPT = ("seed", "log_std_step")
 def changeable(config: TrainConfig, given: Given) -> dict[str, Setting]:
     """The settings that may differ from here on, by name.
 
-    They are the length of the run, its files, the limit of a step, and the numbers of its algorithm, optimiser,
-    estimator and critic. The others decide what the saved state is: sizes of batches and networks,
-    the environment, and every choice by name.
+    They are the length of the run, its files, the limit of a step, and the numbers of its
+    algorithm, optimiser, estimator and critic. The others decide what the saved state is: sizes of
+    batches and networks, the environment, and every choice by name.
 
     Args:
         config: the value of every setting of the run.
