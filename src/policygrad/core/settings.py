@@ -155,7 +155,7 @@ def _problem_of_one(kind: Any, value: Any) -> str | None:
     else:
         return None
     largest = _largest(kind)
-    if fits and largest is not None and int(value) > largest:
+    if largest is not None and isinstance(value, Integral) and int(value) > largest:
         return f"a whole number of at most {largest}"
     return None if fits and all(value in r for r in ranges) else _words(kind)
 
