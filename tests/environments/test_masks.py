@@ -127,6 +127,23 @@ def test_case_11_masks_of_a_vector_environments_infos_are_applied(mode):
     assert set(run.agent.observation_space) == {"observation", "action_mask"}
 
 
+@pytest.mark.parametrize("name", ["action_mask", "action_masks"])
+@pytest.mark.parametrize("quiet", [False, True], ids=["flagged", "unflagged"])
+def test_a_partial_reset_leaves_the_masks_of_other_lanes_alone(name, quiet):
+    class Vector(SyncVectorEnv):
+        def reset(self, **kwargs):
+            observations, info = super().reset(**kwargs)
+            return observations, {k: v for k, v in info.items() if not (quiet and k[0] == "_")}
+
+    copies = [lambda: Given(name=name)] * 2
+    lanes = environments.make(Vector(copies, autoreset_mode=AutoresetMode.DISABLED), 2)
+    lanes.start(seed=0)
+    lanes.vector.step(np.array([0, 0]))
+    reset = {"reset_mask": np.array([True, False])}
+    observations, _ = lanes.vector.reset(options=reset)
+    np.testing.assert_array_equal(observations["action_mask"], MASKS[[0, 1]])
+
+
 class Sometimes(Given):
     def step(self, action):
         *row, info = super().step(action)

@@ -48,9 +48,9 @@ class MasksInObservations(VectorWrapper):
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         which = np.ones(self.num_envs, bool)
         if options is not None and "reset_mask" in options:
-            which = options["reset_mask"].copy()
+            which = np.array(options["reset_mask"], bool)
         observations, info = self.env.reset(seed=seed, options=options)
-        return self._joined(observations, info, needed=which), info
+        return self._joined(observations, info, needed=which, free=np.zeros_like(which)), info
 
     def step(self, actions: Any) -> Any:
         self._steps += 1
@@ -59,23 +59,31 @@ class MasksInObservations(VectorWrapper):
         needed = np.ones(self.num_envs, bool) if self._resets_in_step else ~ended
         if self._resets_in_step and ended.any():
             info = self._with_final_masks(info, ended)
-        observations = self._joined(observations, info, needed=needed)
+        observations = self._joined(observations, info, needed=needed, free=~needed)
         return observations, rewards, terminated, truncated, info
 
-    def _joined(self, observations: Any, info: Mapping[str, Any], needed: np.ndarray) -> Any:
-        """The observations, with the newest masks; lanes without one are an error if they need it,
-        and permit everything otherwise."""
+    def _joined(
+        self, observations: Any, info: Mapping[str, Any], *, needed: np.ndarray, free: np.ndarray
+    ) -> Any:
+        """The observations, with the newest masks.
+
+        Args:
+            observations: pytree of `[B, ...]`.
+            info: beside them.
+            needed: `[B]`, lanes that must have a mask.
+            free: `[B]`, lanes that permit everything if they have none. All others keep theirs.
+        """
         given = self._given(info)
-        for lane in range(self.num_envs):
+        for lane in np.flatnonzero(needed | free).tolist():
             if lane in given:
                 self._masks[lane] = self._read(given[lane], lane)
-            elif needed[lane]:
+            elif free[lane]:
+                self._masks[lane] = 1
+            else:
                 raise EnvironmentFailure(
                     f"environment {lane} gave no 'action_mask' in its info at step {self._steps}, "
                     "and did in its first reset; give it with every observation"
                 )
-            elif ACTION_MASK in info:
-                self._masks[lane] = 1
         return masks.with_mask(observations, self._masks.copy())
 
     def _given(self, info: Mapping[str, Any]) -> dict[int, Any]:
