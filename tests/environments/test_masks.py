@@ -159,6 +159,50 @@ class Late(Given):
         return observation, {} if self.resets == 1 else info
 
 
+class LateInAStep(Given):
+    """A mask in the infos of some steps, and in no reset."""
+
+    def __init__(self, at=2, **kwargs):
+        super().__init__(**kwargs)
+        self.at = at
+
+    def info(self):
+        return super().info() if self.time == self.at else {}
+
+    def permits(self, action):
+        return True
+
+
+LATE = {
+    "in the middle": (LateInAStep, "step 2"),
+    "at the end": (lambda: LateInAStep(6), "step 6"),
+    "of the other name": (lambda: LateInAStep(name="action_masks"), "step 2"),
+}
+
+
+@pytest.mark.parametrize("vector", [None, *AutoresetMode], ids=lambda m: m and m.name)
+@pytest.mark.parametrize(("make", "where"), LATE.values(), ids=LATE.keys())
+def test_masks_that_come_after_the_first_reset_are_refused(make, where, vector):
+    env = make if vector is None else SyncVectorEnv([make] * 4, autoreset_mode=vector)
+    found = f"environment 0 returned an info with 'action_mask', which.*at {where}"
+    with pytest.raises(EnvironmentFailure, match=found):
+        policygrad.train(env, **TINY)
+
+
+def test_late_masks_cross_from_workers():
+    with pytest.raises(
+        EnvironmentFailure, match=r"environment \d returned an info with.*step 2 of"
+    ):
+        policygrad.train(LateInAStep, processes=True, **TINY)
+
+
+def test_late_masks_of_a_box_are_refused_with_their_place():
+    make = lambda: LateInAStep(actions=BOX)  # noqa: E731
+    for env in make, SyncVectorEnv([make] * 4):
+        with pytest.raises(UserError, match=r"environment 0 \(at step 2.*gives a mask of actions"):
+            policygrad.train(env, **TINY)
+
+
 class WithArguments(ByMethod):
     def action_masks(self, player):
         return self.mask

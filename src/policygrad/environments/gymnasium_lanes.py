@@ -5,7 +5,7 @@ returns the true successors; afterwards `observations` is what the policy sees n
 the environment uses one step for resetting. That row is not a transition, and its `valid` is False.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
+from policygrad.environments import masks
 from policygrad.environments.copies import OwnVector, overrun
 from policygrad.environments.deadline import Deadline, Overrun
 from policygrad.environments.infos import Infos, of_vector
@@ -138,7 +139,16 @@ class GymnasiumLanes:
         """The numbers of the infos of one step."""
         if not info or isinstance(self.vector, OwnVector):
             return info or {}
+        self._refuse_late_masks(info, f"at step {self._steps}")
         return of_vector(info, self.num_envs, ended)
+
+    def _refuse_late_masks(self, info: Any, where: str) -> None:
+        """Raise for masks of actions in an info, if they are not in the observations."""
+        if isinstance(self.vector, OwnVector) or not isinstance(info, Mapping):
+            return
+        spaces = self.observation_space, self.action_space
+        for part in (info, info.get("final_info")):
+            masks.refuse_late(part, spaces, f"environment {masks.first_lane(part)}", where)
 
     def reset_some(self, which: np.ndarray, seeds: list[int | None]) -> None:
         """Begin an episode in some lanes, by flags `[B]`, with these seeds."""
@@ -177,6 +187,7 @@ class GymnasiumLanes:
                 f"reset of the {self.num_envs} environments returned {returned!r}; expected "
                 "(observations, infos)"
             )
+        self._refuse_late_masks(returned[1], f"in reset, after step {self._steps}")
         return returned[0]
 
     def _with_final(self, observations: Any, info: dict, ended: np.ndarray) -> Any:

@@ -80,11 +80,12 @@ class Lane:
         try:
             if self._flags:
                 observation = masks.with_mask(observation, self._mask(info, ended=False))
-            elif masks.in_info(info) is not None:
-                self._refuse_late_mask()
-            return self._reader.read(observation)
+            observation = self._reader.read(observation)
         except NotOfSpace as error:
             raise self._wrong(str(error)) from None
+        if not self._flags:
+            masks.refuse_late(info, self.spaces, f"environment {self._number}", self.where)
+        return observation
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, float]]:
         """One step: observation, reward, terminated, truncated and the numbers of the info, all
@@ -119,6 +120,8 @@ class Lane:
             return observation, reward, terminated, truncated, {}
         if not isinstance(info, Mapping):
             raise self._wrong(f"info {info!r}, expected a dict")
+        if not self._flags:
+            masks.refuse_late(info, self.spaces, f"environment {self._number}", self.where)
         return observation, reward, terminated, truncated, numbers_of(info)
 
     def close(self) -> str | None:
@@ -163,16 +166,6 @@ class Lane:
                 "with every observation"
             )
         return masks.read_mask(mask, self._flags)
-
-    def _refuse_late_mask(self) -> None:
-        """A mask in an info where none was expected."""
-        if masks.holds_mask(self.spaces[0]):
-            return  # the observation has it too
-        masks.flags_needed(self.spaces[1])
-        raise NotOfSpace(
-            "an info with 'action_mask', which the info of its first reset did not have; give it "
-            "with every observation"
-        )
 
     def _raised(self, error: BaseException, hint: str = "") -> EnvironmentFailure:
         return EnvironmentFailure(

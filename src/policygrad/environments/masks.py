@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from policygrad.core.errors import UserError
+from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.environments.reading import NotOfSpace
 from policygrad.spaces import ACTION_MASK
 from policygrad.spaces.choices import Discrete, MultiBinary, MultiDiscrete
@@ -24,6 +24,12 @@ def in_info(info: Any) -> Any:
     if not isinstance(info, Mapping):
         return None
     return next((info[name] for name in NAMES if info.get(name) is not None), None)
+
+
+def first_lane(info: Any) -> int:
+    """The first lane that has a mask, by the flags in the info of a vector environment."""
+    flags = next((info[f"_{n}"] for n in NAMES if in_info(info) is not None and f"_{n}" in info), 1)
+    return int(np.argmax(flags))
 
 
 def by_method(env: Any) -> Callable[[], Any] | None:
@@ -57,8 +63,12 @@ def attribute(env: Any, name: str) -> Any:
     return getattr(env, name, None)
 
 
-def flags_needed(action_space: gymnasium.Space) -> int:
+def flags_needed(action_space: gymnasium.Space, who: str = "the environment") -> int:
     """How many flags a mask of this space has.
+
+    Args:
+        action_space: of the environment.
+        who: gives the mask, for the error.
 
     Raises:
         UserError: masks say nothing of actions in this space.
@@ -66,10 +76,32 @@ def flags_needed(action_space: gymnasium.Space) -> int:
     space = space_of(action_space)
     if not isinstance(space, (Discrete, MultiDiscrete, MultiBinary)):
         raise UserError(
-            f"the environment gives a mask of actions, and its action space is {action_space}; "
+            f"{who} gives a mask of actions, and its action space is {action_space}; "
             "masks say which choices of a Discrete, MultiDiscrete or MultiBinary are permitted"
         )
     return space.parameters
+
+
+def refuse_late(info: Any, spaces: tuple[Any, Any], who: str, where: str) -> None:
+    """Raise for a mask in an info, if the first reset gave none and observations hold none.
+
+    Args:
+        info: of one environment, or of several.
+        spaces: of observations and actions.
+        who: gave the info, such as "environment 3".
+        where: it did, such as "at step 5".
+
+    Raises:
+        UserError: masks say nothing of actions in this space.
+        EnvironmentFailure: it is late.
+    """
+    if in_info(info) is None or holds_mask(spaces[0]):
+        return
+    flags_needed(spaces[1], f"{who} ({where})")
+    raise EnvironmentFailure(
+        f"{who} returned an info with {ACTION_MASK!r}, which the info of its first reset did not "
+        f"have; give it with every observation ({where})"
+    )
 
 
 def with_mask_space(space: gymnasium.Space, flags: int) -> gymnasium.spaces.Dict:
