@@ -267,3 +267,31 @@ def test_spawned_processes_step_like_this_one():
             np.testing.assert_array_equal(ours.observations, theirs.observations)
     finally:
         ours.close()
+
+
+class WritesIntoItsAction(gymnasium.Env):
+    """The state is the sum of its actions, which it sets to zero when it has read them."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,))
+    action_space = spaces.Box(-1, 1, (2,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state = self.np_random.normal(size=2)
+        return self.state.astype(np.float32), {}
+
+    def step(self, action):
+        self.state = self.state + action
+        action[:] = 0
+        return self.state.astype(np.float32), 0.0, False, False, {}
+
+
+def test_an_environment_that_writes_into_its_action_is_brought_back():
+    lanes, again = (GymnasiumLanes(vectorise(WritesIntoItsAction, 2)) for _ in range(2))
+    lanes.start(seed=0)
+    for _ in range(3):
+        lanes.step(np.full((2, 2), 0.25, np.float32))
+    snapshot = lanes.snapshot()
+    assert again.restore(snapshot)
+    np.testing.assert_array_equal(again.observations, lanes.observations)
+    assert again.restore(snapshot)  # nor does it write into the snapshot

@@ -56,7 +56,7 @@ class ReplayLog:
         if not self.keeps:
             self.first += 1
             return
-        self.actions.append(actions)
+        self.actions.append(jax.tree.map(np.array, actions))  # an environment may change its own
         if len(self.actions) >= self._full:
             self.trim()
             self._full = max(256, 2 * len(self.actions))
@@ -78,7 +78,7 @@ class ReplayLog:
     def from_arrays(cls, arrays: dict[str, Any], **known: Any) -> "ReplayLog":
         """The log that `to_arrays` gave; known: each_lane, num_envs, keeps, first_lane, nothing."""
         leaves, structure = jax.tree.flatten(arrays["actions"])
-        actions = [structure.unflatten(row) for row in zip(*leaves, strict=True)]
+        actions = [structure.unflatten(row) for row in zip(*map(np.array, leaves), strict=True)]
         log = cls(int(arrays["seed"]), first=int(arrays["first"]), actions=actions, **known)
         log.episodes, log.begun = arrays["episodes"].copy(), arrays["begun"].copy()
         return log
