@@ -29,10 +29,39 @@ class Holding(gymnasium.Env):
         return self._simulator.step(action)
 
 
+class Duck:
+    """An environment of no class of Gymnasium's."""
+
+    def __init__(self):
+        self.chain = None
+
+    def reset(self, *, seed=None, options=None):
+        self.chain = Chain()
+        return self.chain.reset(seed=seed)
+
+    def step(self, action):
+        return self.chain.step(action)
+
+    observation_space, action_space = ONE.observation_space, ONE.action_space
+
+
+class HoldingSeveral(Holding):
+    """Holds what it wraps in a list, or in a dict."""
+
+    def __init__(self, inner, key=0, parts=list):
+        self.parts, self.key = parts([(key, inner)]) if parts is dict else parts([inner]), key
+        self.observation_space, self.action_space = inner.observation_space, inner.action_space
+
+    @property
+    def _simulator(self):
+        return self.parts[self.key]
+
+
 class Counting(gymnasium.Wrapper):
     pass
 
 
+DUCK = Duck()
 TURNS = itertools.cycle([Chain(), Chain()])
 MADE = gymnasium.make("Chain-v0")
 SHARED = {
@@ -43,6 +72,11 @@ SHARED = {
     "one of gymnasium.make": lambda: MADE,
     "without its wrappers": lambda: MADE.unwrapped,
     "two objects in turn": lambda: next(TURNS),
+    "of no class of Gymnasium's": lambda: Holding(DUCK),
+    "in a list": lambda: HoldingSeveral(ONE),
+    "in a tuple": lambda: HoldingSeveral(ONE, parts=tuple),
+    "in a dict": lambda: HoldingSeveral(ONE, "a", dict),
+    "in a list, of no class of Gymnasium's": lambda: HoldingSeveral(DUCK),
     "a default argument": lambda env=ONE: env,
 }
 

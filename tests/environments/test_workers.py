@@ -9,9 +9,12 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
 
 from policygrad import environments
 from policygrad.core.errors import EnvironmentFailure, UserError
@@ -89,8 +92,71 @@ def test_fault_04_a_step_that_hangs_is_interrupted_in_this_process(what):
 
 def test_fault_04_a_reset_that_hangs_is_interrupted():
     lanes = environments.make(Sleeper, 1, step_timeout=0.2)
+    lanes.start(0)
     with pytest.raises(EnvironmentFailure, match=r"did not return within 0.2 s at reset of its"):
         lanes.start(0)
+
+
+class NeverBegins(Chain):
+    """Does not come back from any reset."""
+
+    def reset(self, **kwargs):
+        time.sleep(1000)
+
+
+@pytest.mark.parametrize("kind", ["here", "workers", "vector"])
+def test_a_first_reset_that_hangs_is_interrupted_when_lanes_are_made(kind):
+    env = SyncVectorEnv([NeverBegins] * 2) if kind == "vector" else NeverBegins
+    with pytest.raises(EnvironmentFailure, match=r"did not return within 0.3 s"):
+        environments.make(env, 2, step_timeout=0.3, processes=kind == "workers")
+
+
+class Counts(Chain):
+    """Tells how often each of its objects was reset and closed."""
+
+    made: ClassVar[list["Counts"]] = []
+
+    def __init__(self, limit=None):
+        super().__init__()
+        self.resets = self.closed = 0
+        self.made.append(self)
+        if len(self.made) == limit:
+            self.action_space = spaces.Discrete(5)
+
+    def reset(self, **kwargs):
+        self.resets += 1
+        return super().reset(**kwargs)
+
+    def close(self):
+        self.closed += 1
+
+
+def test_looking_for_masks_resets_no_environment_of_the_run(monkeypatch):
+    monkeypatch.setattr(Counts, "made", [])
+    lanes = environments.make(Counts, 2)
+    lanes.start(0)
+    assert [env.resets for env in lanes.vector.envs] == [1, 1]
+    lanes.close()
+    assert [env.closed for env in Counts.made] == [1, 1, 1]  # one was made only to look
+
+
+def test_looking_for_masks_leaves_an_object_that_is_returned_again_open(monkeypatch):
+    monkeypatch.setattr(Counts, "made", [])
+    env = Counts()
+    environments.make(lambda: env, 1).start(0)
+    assert env.closed == 0
+
+
+def test_looking_for_masks_needs_no_second_environment():
+    left = [Chain()]
+    environments.make(lambda: left.pop(), 1).start(0)
+
+
+def test_an_environment_that_is_refused_is_closed(monkeypatch):
+    monkeypatch.setattr(Counts, "made", [])
+    with pytest.raises(UserError, match="the action space of environment 1"):
+        environments.make(Counts, 2, kwargs={"limit": 3})
+    assert [env.closed for env in Counts.made] == [1, 1, 1]
 
 
 def test_fault_04_a_limit_outside_of_the_main_thread_needs_processes():

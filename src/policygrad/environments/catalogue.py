@@ -12,7 +12,6 @@ from gymnasium.vector import VectorEnv
 from policygrad.core.errors import UserError
 from policygrad.environments import envpool
 from policygrad.environments.arguments import Making, check_arguments, checked_kwargs
-from policygrad.environments.copies import refuse_shared
 from policygrad.environments.envpool import make_envpool
 from policygrad.environments.gymnasium_ids import make_gymnasium
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
@@ -20,6 +19,7 @@ from policygrad.environments.gymnax import GymnaxLike, adapted, make_gymnax
 from policygrad.environments.lanes import LaneMethods, Lanes
 from policygrad.environments.names import nearest, require_extra
 from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.environments.sharing import refuse_shared
 from policygrad.environments.vector_masks import with_masks_of_infos
 from policygrad.environments.vectorise import vectorise
 
@@ -138,7 +138,7 @@ def _from_vector(env: VectorEnv, how: _How) -> Environment:
     copies = getattr(env.unwrapped, "envs", None)
     if isinstance(copies, (list, tuple)):
         refuse_shared(copies)
-    vector = with_masks_of_infos(env)
+    vector = with_masks_of_infos(env, how.step_timeout)
     return GymnasiumLanes(
         vector, owned=False, first_lane=how.first_lane, step_timeout=how.step_timeout
     )

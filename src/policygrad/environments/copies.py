@@ -3,18 +3,18 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-from gymnasium import Env
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from policygrad.core.errors import EnvironmentFailure, UserError
-from policygrad.environments.deadline import Deadline, Overrun
+from policygrad.environments.deadline import Deadline, Overrun, overrun
 from policygrad.environments.infos import together
 from policygrad.environments.lane import Lane, SpacePair
 from policygrad.environments.reading import Leaf, reader
+from policygrad.environments.sharing import refuse_shared
 
 Take = Callable[[int, Any], None]  # is called with a lane and with what it returned
 
@@ -92,7 +92,7 @@ class Copies(OwnVector):
                 for number in range(num_envs):
                     begin(number)
                     first = self._lanes[0].spaces if self._lanes else None
-                    self._lanes.append(Lane(make, number, first))
+                    self._lanes.append(Lane(make, number, first, partial(begin, number)))
             refuse_shared([lane.env for lane in self._lanes])
         except BaseException:
             self.close_extras()
@@ -148,37 +148,3 @@ class Copies(OwnVector):
             if failure is not None:
                 warnings.warn(failure, RuntimeWarning, stacklevel=2)
         self._lanes = []
-
-
-def overrun(lanes: Iterable[int], seconds: float, where: str) -> EnvironmentFailure:
-    """The error for environments that take too long."""
-    numbers = ", ".join(map(str, lanes))
-    return EnvironmentFailure(
-        f"environment {numbers} did not return within {seconds:g} s {where} (the limit is "
-        "--step-timeout)"
-    )
-
-
-def refuse_shared(environments: Iterable[Any]) -> None:
-    """Raise UserError if two lanes step one object, also behind wrappers of their own."""
-    owner: dict[int, int] = {}
-    for lane, env in enumerate(environments):
-        for part in parts_of(env):
-            if owner.setdefault(id(part), lane) != lane:
-                raise UserError(
-                    f"environments {owner[id(part)]} and {lane} are one object, {part!r}, so that "
-                    "an episode of one would end inside an episode of the other; make a new one in "
-                    "every call: train(lambda: MyEnv())"
-                )
-
-
-def parts_of(env: Any) -> list[Any]:
-    """An environment and all that it wraps, whatever the attributes are called."""
-    found, waiting = {}, [env]
-    while waiting:
-        part = waiting.pop()
-        if id(part) in found:
-            continue
-        found[id(part)] = part
-        waiting += [x for x in getattr(part, "__dict__", {}).values() if isinstance(x, Env)]
-    return list(found.values())

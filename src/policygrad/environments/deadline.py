@@ -2,10 +2,11 @@
 
 import signal
 import threading
+from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from policygrad.core.errors import UserError
+from policygrad.core.errors import EnvironmentFailure, UserError
 
 
 class Overrun(BaseException):
@@ -22,9 +23,8 @@ class Deadline:
     """
 
     def __init__(self, seconds: float) -> None:
-        main = threading.current_thread() is threading.main_thread()
-        if not main or not hasattr(signal, "setitimer"):
-            why = "outside of the main thread" if not main else "on this platform"
+        if not can_interrupt():
+            why = "outside of the main thread" if not _is_main() else "on this platform"
             raise UserError(
                 f"--step-timeout {seconds:g} cannot interrupt a step of this process {why}; add "
                 "--processes (processes=True)"
@@ -51,5 +51,23 @@ class Deadline:
         signal.signal(signal.SIGALRM, self._before)
 
 
+def can_interrupt() -> bool:
+    """Whether a deadline can be set here."""
+    return _is_main() and hasattr(signal, "setitimer")
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _overrun(signum: int, frame: FrameType | None) -> None:
     raise Overrun
+
+
+def overrun(lanes: Iterable[int], seconds: float, where: str) -> EnvironmentFailure:
+    """The error for environments that take too long."""
+    numbers = ", ".join(map(str, lanes))
+    return EnvironmentFailure(
+        f"environment {numbers} did not return within {seconds:g} s {where} (the limit is "
+        "--step-timeout)"
+    )

@@ -14,8 +14,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
 from policygrad.environments import masks
-from policygrad.environments.copies import OwnVector, overrun
-from policygrad.environments.deadline import Deadline, Overrun
+from policygrad.environments.copies import OwnVector
+from policygrad.environments.deadline import Deadline, Overrun, overrun
 from policygrad.environments.infos import Infos, of_vector
 from policygrad.environments.lanes import LaneStep, owned, per_lane
 from policygrad.environments.reading import NotOfSpace, reader

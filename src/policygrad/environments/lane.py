@@ -1,7 +1,9 @@
 """One environment of a lane: what it hands over is checked, and its errors say where they arose."""
 
+import contextlib
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -11,12 +13,15 @@ from gymnasium.vector import VectorEnv
 from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
 from policygrad.environments import masks
 from policygrad.environments.arguments import name_of
+from policygrad.environments.deadline import Deadline, Overrun, can_interrupt
 from policygrad.environments.infos import numbers_of
 from policygrad.environments.reading import NotOfSpace, flag_of, reader, reward_of
+from policygrad.environments.sharing import parts_of
 from policygrad.spaces import action_space_of
 
 API = "see docs/environments.md and https://gymnasium.farama.org/api/env/"
 SEEDS = "; reset must take a seed: def reset(self, *, seed=None, options=None)"
+LONGEST_CLOSE = 3.0  # seconds, of an environment that was made to look for masks
 SpacePair = tuple[gymnasium.Space, gymnasium.Space]
 
 
@@ -24,12 +29,13 @@ class Lane:
     """One environment.
 
     A mask of actions that it gives in `info`, or by a method, becomes a part of its observations.
-    The first reset, with the seed 0, is for looking whether there is one.
+    To look whether there is one, another environment is made and reset once.
 
     Args:
         make: makes the environment.
         number: of the lane, for errors.
         first: the observation and action space of the first lane; None if this is the first.
+        begin: called before an environment is reset here.
 
     Attributes:
         env: the environment.
@@ -41,27 +47,41 @@ class Lane:
     """
 
     def __init__(
-        self, make: Callable[[], Any], number: int, first: SpacePair | None = None
+        self,
+        make: Callable[[], Any],
+        number: int,
+        first: SpacePair | None = None,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         self._number, self._step, self._episode = number, 0, 0
-        self.env = called_to_make(make, f"environment {number}")
-        refuse_what_is_no_environment(self.env, make)
-        observations, actions = _declared_spaces(self.env)
-        action_space_of(actions)
         self._method: Callable[[], Any] | None = None
         self._flags = 0
-        if self._has_masks(observations, actions, first):
+        self.env = called_to_make(make, f"environment {number}")
+        refuse_what_is_no_environment(self.env, make)
+        try:
+            self.spaces = self._checked_spaces(make, first, begin)
+            self._reader = reader(self.spaces[0])
+        except BaseException:
+            self.close()
+            raise
+
+    def _checked_spaces(
+        self, make: Callable[[], Any], first: SpacePair | None, begin: Callable[[], None]
+    ) -> SpacePair:
+        observations, actions = _declared_spaces(self.env)
+        action_space_of(actions)
+        if self._has_masks(observations, actions, first, partial(_gives_masks, make, begin)):
             self._flags = masks.flags_needed(actions)
             observations = masks.with_mask_space(observations, self._flags)
-        self.spaces: SpacePair = first or (observations, actions)
-        self._reader = reader(self.spaces[0])
+        expected = first or (observations, actions)
         kinds = "observation", "action"
-        for kind, ours, theirs in zip(kinds, (observations, actions), self.spaces, strict=True):
+        for kind, ours, theirs in zip(kinds, (observations, actions), expected, strict=True):
             if ours != theirs:
                 raise UserError(
-                    f"the {kind} space of environment {number} is {ours}, that of environment 0 is "
-                    f"{theirs}; all environments of a run must have the same"
+                    f"the {kind} space of environment {self._number} is {ours}, that of "
+                    f"environment 0 is {theirs}; all environments of a run must have the same"
                 )
+        return expected
 
     def reset(self, seed: int | None) -> Any:
         """The first observation of an episode, checked (see `reading`)."""
@@ -134,7 +154,13 @@ class Lane:
             return f"environment {self._number} raised {_named(error)} in close"
         return None
 
-    def _has_masks(self, observations: Any, actions: Any, first: SpacePair | None) -> bool:
+    def _has_masks(
+        self,
+        observations: Any,
+        actions: Any,
+        first: SpacePair | None,
+        look: Callable[[Any], bool],
+    ) -> bool:
         """Whether the environment gives masks beside its observations."""
         if masks.holds_mask(observations):
             return False
@@ -145,17 +171,14 @@ class Lane:
             return masks.holds_mask(first[0])
         if isinstance(actions, gymnasium.spaces.Box):
             return False  # a mask in its info is refused when it comes
-        try:
-            returned = self.env.reset(seed=0)
-        except (Exception, SystemExit):
-            return False  # it is raised again, with its place, when the lanes are started
-        return isinstance(returned, tuple) and masks.in_info(returned[-1]) is not None
+        return look(self.env)
 
     def _mask(self, info: Any, *, ended: bool) -> np.ndarray:
         mask = masks.in_info(info)
-        if mask is None and self._method is not None and not ended:
+        if mask is None and not ended:
             try:
-                mask = self._method()
+                self._method = self._method or masks.by_method(self.env)
+                mask = None if self._method is None else self._method()
             except (Exception, SystemExit) as error:
                 raise self._raised(error) from error
         if mask is None and ended:  # there is no action to take
@@ -181,6 +204,42 @@ class Lane:
         """At which step of which of its episodes the environment is, in words."""
         at = "reset" if self._step == 0 else f"step {self._step}"
         return f"at {at} of its episode {self._episode}"
+
+
+def _gives_masks(make: Callable[[], Any], begin: Callable[[], None], env: Any) -> bool:
+    """Whether an environment gives masks once it is reset.
+
+    Another one is reset in its place, so that wrappers that count or record its episodes do not
+    miss the first; the environment itself only if no other can be made.
+
+    Args:
+        make: makes another one.
+        begin: called before the reset.
+        env: the environment.
+    """
+    try:
+        other = make()
+    except (Exception, SystemExit):
+        other = env
+    mine = set(map(id, parts_of(env)))
+    shared = any(id(part) in mine for part in parts_of(other))
+    begin()
+    try:
+        returned = other.reset(seed=0)
+        info = returned[-1] if isinstance(returned, tuple) else None
+        return masks.in_info(info) is not None or masks.by_method(other) is not None
+    except (Exception, SystemExit):
+        return False  # it is raised again, with its place, when the lanes are started
+    finally:
+        if not shared:
+            _close_quietly(other)
+
+
+def _close_quietly(env: Any) -> None:
+    """Close an environment that nobody has seen; one that hangs is left."""
+    limit = Deadline(LONGEST_CLOSE) if can_interrupt() else contextlib.nullcontext()
+    with contextlib.suppress(Exception, SystemExit, Overrun), limit:
+        env.close()
 
 
 def called_to_make(make: Callable[[], Any], what: str) -> Any:

@@ -1,5 +1,6 @@
 """A vector environment of the user's own whose infos hold masks of actions."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,22 +10,32 @@ from gymnasium.vector.utils import batch_space
 
 from policygrad.core.errors import EnvironmentFailure
 from policygrad.environments import masks
+from policygrad.environments.deadline import Deadline, Overrun, overrun
 from policygrad.environments.reading import NotOfSpace
-from policygrad.spaces import ACTION_MASK
 
 
-def with_masks_of_infos(vector: VectorEnv) -> VectorEnv:
+def with_masks_of_infos(vector: VectorEnv, step_timeout: float | None = None) -> VectorEnv:
     """The vector environment, with the masks of its infos in its observations, if it gives any.
 
     It is reset once, with the seed 0, to look for them.
 
+    Args:
+        vector: the environment.
+        step_timeout: seconds that this reset may take; None for no limit.
+
     Raises:
         UserError: masks for an action space without choices.
+        EnvironmentFailure: the reset takes too long.
     """
     if masks.holds_mask(vector.single_observation_space):
         return vector
+    deadline = None if step_timeout is None else Deadline(step_timeout)
     try:
-        _, info = vector.reset(seed=0)
+        with deadline or contextlib.nullcontext():
+            _, info = vector.reset(seed=0)
+    except Overrun:
+        seconds = step_timeout or 0.0
+        raise overrun(range(vector.num_envs), seconds, "in its first reset") from None
     except Exception:  # it is raised again when the lanes are started
         return vector
     if masks.in_info(info) is None:

@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from multiprocessing import connection
 from typing import Any, NoReturn
 
@@ -21,7 +22,8 @@ import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
-from policygrad.environments.copies import OwnVector, Take, overrun
+from policygrad.environments.copies import OwnVector, Take
+from policygrad.environments.deadline import overrun
 from policygrad.environments.lane import Lane, SpacePair
 
 GRACE = 3.0  # seconds in which workers may close their environments before they are ended
@@ -65,6 +67,8 @@ class Workers(OwnVector):
         try:
             self._start(payload, None)  # alone, so that a mistake is told once
             spaces = self._answers([0], limited=False)[0]
+            if spaces is None:  # it is made; now it is reset, to look for masks of actions
+                spaces = self._answers([0])[0]
             for _ in range(1, num_envs):
                 self._start(payload, spaces)
             self._answers(range(1, num_envs), limited=False)
@@ -197,7 +201,8 @@ def _work(pipe: Any, payload: bytes, number: int, first: SpacePair | None) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        lane = Lane(pickle.loads(payload).fn, number, first)
+        begin = partial(pipe.send, ("made", None))
+        lane = Lane(pickle.loads(payload).fn, number, first, begin)
     except PolicygradError as error:
         pipe.send(("failure", _plain(error)))
         return
