@@ -33,6 +33,19 @@ def test_registered_id_with_a_vector_entry_point():
     assert (lanes.num_envs, lanes.time_limit) == (3, 500)
 
 
+@pytest.mark.parametrize(("limit", "known"), [(-1, None), (None, 500), (7, 7)])
+def test_a_limit_on_steps_is_gymnasiums_where_all_copies_are_stepped_at_once(limit, known):
+    lanes = environments.make("CartPole-v1", 2, kwargs={"max_episode_steps": limit})
+    assert lanes.time_limit == known
+    lanes.start(0)
+    lengths = []
+    for t in range(100):
+        times = lanes.times + 1
+        step = lanes.step(np.array([t % 2, t % 2]))
+        lengths += times[step.truncated | step.terminated].tolist()
+    assert set(lengths) == {7} if limit == 7 else min(lengths) > 10
+
+
 def test_registered_id_without_one_gets_resets_of_our_own():
     lanes = environments.make("Acrobot-v1", 2)
     assert isinstance(lanes, GymnasiumLanes)

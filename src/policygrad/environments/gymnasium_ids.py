@@ -51,15 +51,19 @@ def make_gymnasium(
         UserError: an id that is not known, a package that is missing, or arguments that it does not
             take.
     """
-    spec, kwargs = name if isinstance(name, EnvSpec) else find_spec(name), kwargs or {}
+    spec, kwargs = name if isinstance(name, EnvSpec) else find_spec(name), dict(kwargs or {})
+    if kwargs.get("max_episode_steps", 0) is None:  # the registered limit, for Gymnasium
+        del kwargs["max_episode_steps"]
     limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
-    limit = None if limit == -1 else limit  # −1 means no limit in Gymnasium
-    if spec.vector_entry_point is not None and not spec.additional_wrappers and not processes:
+    unlimited = limit == -1  # in Gymnasium, but vector classes would count steps up to it
+    limit = None if unlimited else limit
+    at_once = spec.vector_entry_point is not None and not spec.additional_wrappers
+    if at_once and not processes and not unlimited:
         entry = OWN_COPIES.get(str(spec.vector_entry_point), spec.vector_entry_point)
         ours = replace(spec, vector_entry_point=entry)
         vector = called_to_make(Registered(ours, kwargs, num_envs), f"{spec.id}")
         if entry is spec.vector_entry_point:
-            vector = with_masks_of_infos(vector)
+            vector = with_masks_of_infos(vector, step_timeout)
         return GymnasiumLanes(vector, limit, first_lane=first_lane, step_timeout=step_timeout)
     vector = vectorise(
         Registered(spec, kwargs), num_envs, processes=processes, step_timeout=step_timeout
