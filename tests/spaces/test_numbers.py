@@ -1,5 +1,6 @@
 """Numbers that do not fit in 32 bits: the value as a float, an offset, or an error."""
 
+import json
 import warnings
 
 import gymnasium
@@ -13,7 +14,7 @@ import policygrad
 from policygrad.core.errors import EnvironmentFailure, UnsupportedSpaceError
 from policygrad.policies.agent import Agent
 from policygrad.policies.space_policy import network_policy
-from policygrad.spaces import ObservationEncoder, action_space_of, flat, space_of
+from policygrad.spaces import ObservationEncoder, action_space_of, flat, space_from_json, space_of
 from policygrad.spaces.resolution import unresolved, warn_of_unresolved
 from tests.worlds import TINY
 
@@ -201,3 +202,62 @@ def test_other_bounds_are_not_warned_of(space):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_unresolved(space_of(space))
+
+
+HUGE = {
+    "63 bits": spaces.Box(0, 2**63 - 1, (2,), np.int64),
+    "both ends": spaces.Box(-(2**63), 2**63 - 1, (), np.int64),
+    "64 bits": spaces.Box(0, 2**64 - 1, (1,), np.uint64),
+    "unequal": spaces.Box(np.uint64([0, 2**53 + 1]), np.uint64([9, 2**64 - 1]), dtype=np.uint64),
+    "more than 53 bits": spaces.Box(-(2**53) - 1, 2**53 + 1, (1,), np.int64),
+    "bytes": spaces.Box(0, 255, (2, 2), np.uint8),
+    "empty": spaces.Box(0, 2**63 - 1, (0,), np.int64),
+}
+
+
+@pytest.mark.parametrize("space", HUGE.values(), ids=HUGE)
+def test_bounds_of_integers_are_kept_exactly(space):
+    record = space_of(space)
+    assert record.to_gymnasium() == space
+    assert space_from_json(record.to_json()) == record
+
+
+def test_bounds_without_an_end_are_those_of_the_type():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Gymnasium's own, of the infinite bounds
+        space = spaces.Box(-np.inf, np.inf, (), np.int64)
+    assert space_from_json(space_of(space).to_json()).to_gymnasium() == space
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high", "expected"),
+    [
+        ("int64", 0.0, float(2**63), (0, 2**63 - 1)),
+        ("uint64", 0.0, float(2**64), (0, 2**64 - 1)),
+        ("int64", "-inf", "inf", (-(2**63), 2**63 - 1)),
+        ("uint8", 0.0, 255.0, (0, 255)),
+        ("int64", [0.0, -3.0], [5.0, float(2**63)], ((0, -3), (5, 2**63 - 1))),
+        ("float32", "-inf", 2.5, (-np.inf, 2.5)),
+    ],
+)
+def test_bounds_that_earlier_versions_wrote_as_floats_are_read(dtype, low, high, expected):
+    shape = [len(low)] if isinstance(low, list) else []
+    text = json.dumps({"kind": "Box", "shape": shape, "dtype": dtype, "low": low, "high": high})
+    record = space_from_json(text)
+    assert (record.low, record.high) == expected
+    assert space_of(record.to_gymnasium()) == record
+
+
+def test_a_run_with_huge_bounds_is_saved_and_loaded(tmp_path):
+    class Huge(gymnasium.Env):
+        observation_space = spaces.Box(0, 2**63 - 1, (1,), np.int64)
+        action_space = spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            return np.int64([5]), {}
+
+        def step(self, action):
+            return np.int64([2**40]), 1.0, True, False, {}
+
+    policygrad.train(Huge, out=tmp_path / "run", **TINY)
+    assert policygrad.load(tmp_path / "run").observation_space == Huge.observation_space

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from policygrad.spaces.space import ActionSpace, Space, fits_32_bits, record_dtype, recorded
 
-Bounds = float | tuple[Any, ...]  # one number where all are equal, else nested tuples
+# one number where all are equal, else nested tuples; Python's int where the space holds integers
+Bounds = float | tuple[Any, ...]
 
 LARGEST_BOUND = 1e30  # a larger number means that there is no bound
 
@@ -38,14 +39,16 @@ class Box(ActionSpace):
     @classmethod
     def of(cls, space: gymnasium.spaces.Box) -> "Box":
         """From Gymnasium's."""
-        low, high = (_compact(bounds.astype(float)) for bounds in (space.low, space.high))
-        return cls(tuple(space.shape), str(space.dtype), low, high)
+        dtype = np.dtype(str(space.dtype))
+        low, high = (_compact(bounds, dtype) for bounds in (space.low, space.high))
+        return cls(tuple(space.shape), str(dtype), low, high)
 
     @classmethod
     def from_description(cls, data: dict[str, Any]) -> "Box":
         """From plain data."""
-        low, high = (_numbers(data[name]) for name in ("low", "high"))
-        return cls(tuple(data["shape"]), str(np.dtype(data["dtype"])), low, high)
+        dtype = np.dtype(data["dtype"])
+        low, high = (_numbers(data[name], dtype) for name in ("low", "high"))
+        return cls(tuple(data["shape"]), str(dtype), low, high)
 
     def description(self) -> dict[str, Any]:
         bounds = {"low": _plain(self.low), "high": _plain(self.high)}
@@ -64,9 +67,10 @@ class Box(ActionSpace):
         dtype = np.dtype(self.dtype)
         if dtype.kind not in "iu" or dtype.itemsize < 8:
             return record_dtype(dtype)
-        if dtype.kind == "u" and np.max(self.high, initial=0) < 2**32:
+        low, high = self.limits
+        if dtype.kind == "u" and np.max(high, initial=0) < 2**32:
             return np.dtype(np.uint32)
-        return np.dtype(np.int32 if fits_32_bits(self.low, self.high) else np.float32)
+        return np.dtype(np.int32 if fits_32_bits(low, high) else np.float32)
 
     def record(self, values: PyTree) -> np.ndarray:
         return recorded(values, self.recorded_dtype, self)
@@ -104,7 +108,9 @@ class Box(ActionSpace):
         return (self._array(self.low), self._array(self.high))
 
     def _array(self, bounds: Bounds) -> np.ndarray:
-        return np.broadcast_to(np.array(bounds), self.shape).astype(self.dtype)
+        whole = np.dtype(self.dtype).kind in "iu"  # which floats would round
+        array = np.array(bounds, self.dtype if whole else None)
+        return np.broadcast_to(array, self.shape).astype(self.dtype)
 
     @cached_property
     def bounded(self) -> Bool[np.ndarray, "*shape"]:
@@ -143,19 +149,30 @@ class Box(ActionSpace):
         return xp.clip(middle + half * actions, *self.limits).astype(dtype)
 
 
-def _compact(bounds: np.ndarray) -> Bounds:
+def _compact(bounds: np.ndarray, dtype: np.dtype) -> Bounds:
     if bounds.size and np.all(bounds == bounds.flat[0]):
-        return float(bounds.flat[0])
-    return _numbers(bounds.tolist())
+        return _number(bounds.flat[0].item(), dtype)
+    return _numbers(bounds.tolist(), dtype)
 
 
-def _numbers(bounds: Any) -> Bounds:
+def _numbers(bounds: Any, dtype: np.dtype) -> Bounds:
     """Nested lists of numbers (infinities may be text) as nested tuples."""
-    return tuple(map(_numbers, bounds)) if isinstance(bounds, list) else float(bounds)
+    if isinstance(bounds, list):
+        return tuple(_numbers(x, dtype) for x in bounds)
+    return _number(bounds, dtype)
+
+
+def _number(bound: Any, dtype: np.dtype) -> float:
+    """A bound as Python's number; an integer that earlier versions rounded, within its type."""
+    if dtype.kind not in "iu":
+        return float(bound)
+    least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    number = bound if isinstance(bound, int) else float(bound)
+    return int(min(max(number, least), most))
 
 
 def _plain(bounds: Bounds) -> Any:
     """Numbers for JSON: infinities as text, because JSON has no infinity."""
     if isinstance(bounds, tuple):
         return [_plain(x) for x in bounds]
-    return bounds if math.isfinite(bounds) else str(bounds)
+    return bounds if isinstance(bounds, int) or math.isfinite(bounds) else str(bounds)
