@@ -1,15 +1,16 @@
 """Masks of actions beside the observation: applied where it is clear how, else refused."""
 
 import gymnasium
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 import policygrad
 from policygrad import environments
 from policygrad.core.errors import EnvironmentFailure, UserError
-from tests.worlds import TINY
+from tests.worlds import TINY, GymnaxChain
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 MASKS = np.array([(1, 0, 1), (0, 1, 0), (1, 1, 1), (0, 0, 1)], np.int8)
@@ -61,6 +62,33 @@ class ByOtherMethod(ByMethod):
         return self.mask.astype(bool)
 
 
+class ByArray(ByMethod):
+    """An attribute, which is None before the first reset."""
+
+    action_masks = action_mask = None
+
+    def row(self):
+        observation = super().row()
+        self.action_mask = self.mask
+        return observation
+
+
+class ByProperty(ByMethod):
+    """A property, which raises before the first reset."""
+
+    @property
+    def action_masks(self):
+        return self.mask
+
+
+class ByPropertyThatFails(ByMethod):
+    @property
+    def action_masks(self):
+        if not hasattr(self, "mask"):
+            raise ValueError("reset it first")
+        return self.mask
+
+
 class Choices(Given):
     """Two choices of three; the mask is that of the first, the second is free."""
 
@@ -98,6 +126,11 @@ GOOD = {
     "action_masks in info": lambda: Given(name="action_masks"),
     "by a method": ByMethod,
     "by another method": ByOtherMethod,
+    "by an array": ByArray,
+    "by an array behind a wrapper": lambda: gymnasium.wrappers.TimeLimit(ByArray(), 50),
+    "by a property": ByProperty,
+    "by a property behind a wrapper": lambda: gymnasium.wrappers.TimeLimit(ByProperty(), 50),
+    "by a property that raises": ByPropertyThatFails,
     "behind wrappers": lambda: gymnasium.wrappers.TimeLimit(ByMethod(), 50),
     "MultiDiscrete": Choices,
     "MultiDiscrete, one by one": lambda: Choices(as_tuple=True),
@@ -125,6 +158,49 @@ def test_case_11_masks_of_a_vector_environments_infos_are_applied(mode):
     vector = SyncVectorEnv([Given] * 4, autoreset_mode=mode)
     run = policygrad.train(vector, **TINY)
     assert set(run.agent.observation_space) == {"observation", "action_mask"}
+
+
+@pytest.mark.parametrize("mode", AutoresetMode, ids=lambda m: m.name)
+@pytest.mark.parametrize("make", [ByMethod, ByOtherMethod, ByArray, ByProperty])
+def test_masks_by_methods_of_a_vector_environments_copies_are_applied(make, mode):
+    lanes = environments.make(SyncVectorEnv([make] * 2, autoreset_mode=mode), 2)
+    assert set(lanes.observation_space) == {"observation", "action_mask"}
+    lanes.start(0)
+    for _ in range(16):
+        allowed = lanes.observations["action_mask"]
+        times = np.round(lanes.observations["observation"][:, 0] * 8).astype(int)
+        going = times < 6
+        np.testing.assert_array_equal(allowed[going], MASKS[times[going] % len(MASKS)])
+        lanes.step(allowed.argmax(axis=1))
+
+
+def test_masks_by_methods_in_other_processes_are_refused():
+    vector = AsyncVectorEnv([ByMethod] * 2, context="spawn")
+    try:
+        with pytest.raises(UserError, match=r"AsyncVectorEnv give masks .* processes=True"):
+            environments.make(vector, 2)
+    finally:
+        vector.close()
+
+
+def test_masks_in_the_infos_of_a_gymnax_environment_are_refused():
+    class Masked(GymnaxChain):
+        def step_env(self, *args, **kwargs):
+            *row, info = super().step_env(*args, **kwargs)
+            return *row, {**info, "action_mask": jnp.ones(2)}
+
+    with pytest.raises(UserError, match="Masked gives a mask of actions in the info of a step"):
+        environments.make(Masked(), 2)
+
+
+@pytest.mark.parametrize("value", [True, None, "yes", BOX, 3])
+def test_attributes_that_are_no_masks_are_left_alone(value):
+    def make():
+        env = Given(convert=lambda mask: None)
+        env.action_masks = value
+        return env
+
+    assert environments.make(make, 2).observation_space == BOX
 
 
 @pytest.mark.parametrize("name", ["action_mask", "action_masks"])

@@ -15,6 +15,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad.core.errors import UnsupportedSpaceError, UserError
 from policygrad.core.modules import narrowed
+from policygrad.environments import masks
 from policygrad.environments.arguments import not_taken, takes
 from policygrad.environments.names import nearest, refuse_what_steps_itself, require_extra
 from policygrad.environments.protocol import ById, Step
@@ -168,13 +169,19 @@ class GymnaxEnvironment:
             return self.environment.step(key, state, action, self.params)
 
         with self._precision():
-            values = len(jax.eval_shape(probe, jax.random.key(0)))
+            returned = jax.eval_shape(probe, jax.random.key(0))
+        values = len(returned)
         expected = 5 if self._raw else 6
         if values != expected:
             raise UserError(
                 f"{type(self.environment).__name__}.{'step_env' if self._raw else 'step'} returns "
                 f"{values} values, expected {expected}: termination and truncation must be two "
                 "values, as in gymnax ≥ 1.0"
+            )
+        if masks.in_info(returned[-1]) is not None and not masks.holds_mask(self.observation_space):
+            raise UserError(
+                f"{type(self.environment).__name__} gives a mask of actions in the info of a step, "
+                "where none is read; give it in the observation, under 'action_mask'"
             )
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:

@@ -5,6 +5,7 @@ They are put into the observation, under `action_mask`, where policies look for 
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -33,27 +34,37 @@ def first_lane(info: Any) -> int:
 
 
 def by_method(env: Any) -> Callable[[], Any] | None:
-    """The method of an environment, or of one that it wraps, that gives the mask.
+    """What gives the mask of an environment, or of one that it wraps, at any time: a method, or an
+    attribute or property that holds an array.
 
     Raises:
         UserError: the method cannot be called without arguments.
     """
     for name in NAMES:
-        method = attribute(env, name)
-        if not callable(method):
-            continue
         try:
-            inspect.signature(method).bind()
-        except TypeError as error:
-            raise UserError(
-                f"{type(env).__name__}.{name} gives masks of actions only with arguments "
-                f"({error}); give them by a method without arguments, in info[{ACTION_MASK!r}], or "
-                f"rename the method if it is something else"
-            ) from None
-        except ValueError:  # no signature is known
-            pass
-        return method
+            value = attribute(env, name)
+        except Exception:  # a property that says nothing before the first reset
+            value = None
+        if callable(value):
+            _check_call(value, f"{type(env).__name__}.{name}")
+            return value
+        is_array = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0)
+        if is_array or (value is None and _is_property(env, name)):
+            return partial(attribute, env, name)
     return None
+
+
+def _check_call(method: Callable[..., Any], name: str) -> None:
+    try:
+        inspect.signature(method).bind()
+    except TypeError as error:
+        raise UserError(
+            f"{name} gives masks of actions only with arguments ({error}); give them by a method "
+            f"without arguments, in info[{ACTION_MASK!r}], or rename the method if it is something "
+            "else"
+        ) from None
+    except ValueError:  # no signature is known
+        pass
 
 
 def attribute(env: Any, name: str) -> Any:
@@ -61,6 +72,15 @@ def attribute(env: Any, name: str) -> Any:
     if isinstance(env, gymnasium.Env):
         return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
     return getattr(env, name, None)
+
+
+def _is_property(env: Any, name: str) -> bool:
+    """Whether an environment, or one that it wraps, computes the attribute."""
+    while not isinstance(inspect.getattr_static(env, name, None), property):
+        if not isinstance(env, gymnasium.Wrapper):
+            return False
+        env = env.env
+    return True
 
 
 def flags_needed(action_space: gymnasium.Space, who: str = "the environment") -> int:

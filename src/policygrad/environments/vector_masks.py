@@ -5,17 +5,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from policygrad.core.errors import EnvironmentFailure
+from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.environments import masks
 from policygrad.environments.deadline import Deadline, Overrun, overrun
 from policygrad.environments.reading import NotOfSpace
 
 
 def with_masks_of_infos(vector: VectorEnv, step_timeout: float | None = None) -> VectorEnv:
-    """The vector environment, with the masks of its infos in its observations, if it gives any.
+    """The vector environment, with the masks that it gives in its observations, if it gives any:
+    in its infos, or by a method or an attribute of each of its copies.
 
     It is reset once, with the seed 0, to look for them.
 
@@ -24,7 +25,8 @@ def with_masks_of_infos(vector: VectorEnv, step_timeout: float | None = None) ->
         step_timeout: seconds that this reset may take; None for no limit.
 
     Raises:
-        UserError: masks for an action space without choices.
+        UserError: masks for an action space without choices, or copies in other processes that give
+            masks by a method.
         EnvironmentFailure: the reset takes too long.
     """
     if masks.holds_mask(vector.single_observation_space):
@@ -38,13 +40,40 @@ def with_masks_of_infos(vector: VectorEnv, step_timeout: float | None = None) ->
         raise overrun(range(vector.num_envs), seconds, "in its first reset") from None
     except Exception:  # it is raised again when the lanes are started
         return vector
-    if masks.in_info(info) is None:
+    if masks.in_info(info) is None and not _by_methods(vector):
         return vector
     return MasksInObservations(vector, masks.flags_needed(vector.single_action_space))
 
 
+def _by_methods(vector: VectorEnv) -> bool:
+    """Whether the copies of a vector environment give masks by a method or an attribute."""
+    copies = _copies(vector)
+    if copies:
+        return masks.by_method(copies[0]) is not None
+    if isinstance(vector.unwrapped, AsyncVectorEnv):
+        example = vector.unwrapped.env_fns[0]()
+        try:
+            if masks.by_method(example) is None:
+                return False
+        finally:
+            example.close()
+        raise UserError(
+            "the environments of this AsyncVectorEnv give masks of actions by a method or an "
+            "attribute, which is not read in other processes; pass the function that makes one "
+            "environment, with processes=True, or give the masks in info['action_mask']"
+        )
+    return False
+
+
+def _copies(vector: VectorEnv) -> list[Any]:
+    """The environments that a vector environment steps in this process; none if it is not known."""
+    copies = getattr(vector.unwrapped, "envs", None)
+    known = isinstance(copies, (list, tuple)) and len(copies) == vector.num_envs
+    return list(copies) if known else []
+
+
 class MasksInObservations(VectorWrapper):
-    """Puts `info["action_mask"]` of every lane into its observation."""
+    """Puts the mask of every lane, from the infos or the copies, into its observation."""
 
     def __init__(self, env: VectorEnv, flags: int) -> None:
         super().__init__(env)
@@ -86,8 +115,11 @@ class MasksInObservations(VectorWrapper):
         """
         given = self._given(info)
         for lane in np.flatnonzero(needed | free).tolist():
-            if lane in given:
-                self._masks[lane] = self._read(given[lane], lane)
+            mask = given.get(lane)
+            if mask is None and needed[lane]:
+                mask = self._by_method(lane)
+            if mask is not None:
+                self._masks[lane] = self._read(mask, lane)
             elif free[lane]:
                 self._masks[lane] = 1
             else:
@@ -96,6 +128,12 @@ class MasksInObservations(VectorWrapper):
                     "and did in its first reset; give it with every observation"
                 )
         return masks.with_mask(observations, self._masks.copy())
+
+    def _by_method(self, lane: int) -> Any:
+        """The mask that one copy gives by a method or an attribute; None if it gives none."""
+        copies = _copies(self.env)
+        method = masks.by_method(copies[lane]) if copies else None
+        return None if method is None else method()
 
     def _given(self, info: Mapping[str, Any]) -> dict[int, Any]:
         """The masks of an info, by lane."""
