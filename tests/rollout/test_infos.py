@@ -1,9 +1,12 @@
 """Numbers in infos: tallied by episode, logged, resumed, and there in evaluation."""
 
 import json
+from decimal import Decimal
+from fractions import Fraction
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -171,3 +174,71 @@ def test_tally_is_plain_json_and_comes_back():
         assert one.means() == {"info/x": 14 / 3, "info_sum/x": 7}
     with pytest.raises(ValueError, match="another number"):
         InfoTally(3).restore(tally.state())
+
+
+class Objects(SyncVectorEnv):
+    """Gives infos that Gymnasium's own class would not give: arrays of objects and more."""
+
+    def step(self, actions):
+        *row, _ = super().step(actions)
+        info = {
+            "flags": np.array([np.bool_(True), np.bool_(False)], object),
+            "some": np.array([None, 2.5], object),
+            "jax": np.array([jnp.array(1.0), jnp.array(2.0)], object),
+            "columns": np.array([[1.0], [2.0]]),
+            "text": np.array(["a", "b"], object),
+            "uneven": [[1], [1, 2]],
+        }
+        return *row, info
+
+
+def test_numbers_in_the_infos_of_a_vector_environment_are_read_as_rewards_are():
+    lanes = environments.make(Objects([Chain] * 2), 2)
+    lanes.start(0)
+    infos = lanes.step(np.zeros(2, int)).infos
+    found = {name: np.where(there, values, np.nan) for name, (values, there) in infos.items()}
+    assert found.keys() == {"flags", "some", "jax", "columns"}
+    np.testing.assert_array_equal(found["flags"], [1, 0])
+    np.testing.assert_array_equal(found["some"], [np.nan, 2.5])
+    np.testing.assert_array_equal(found["jax"], [1, 2])
+    np.testing.assert_array_equal(found["columns"], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (np.bool_(True), 1.0),
+        (jnp.array(1.5), 1.5),
+        (np.full((1, 1), 2.0), 2.0),
+        ([3], None),
+        (Fraction(1, 2), 0.5),
+        (Decimal("0.25"), 0.25),
+        (10**400, None),
+        (1j, None),
+        ("1", None),
+        (np.ones(2), None),
+        (np.nan, None),
+    ],
+)
+def test_a_number_in_an_info_is_what_a_number_is_as_a_reward(value, number):
+    assert numbers_of({"a": value}) == ({} if number is None else {"a": number})
+
+
+def test_names_of_a_whole_run_and_of_an_evaluation_are_bounded():
+    class NewNames(Chain):
+        def step(self, action):
+            *row, _ = super().step(action)
+            return *row, {f"{id(self)}/{self.np_random.random()}/{i}": 1.0 for i in range(100)}
+
+    source = open_source(NewNames, 2)
+    policy = MLPPolicy(2, 2)
+    with pytest.warns(UserWarning, match="more than 256 names of numbers"):
+        played = source.play(policy, jax.random.key(0), episodes=4, max_steps=9, greedy=True)
+    assert len(played.infos) == 256
+    tally = InfoTally(1)
+    yes, no = np.ones(1, bool), np.zeros(1, bool)
+    steps = [{f"name {i}": (np.ones(1), yes)} for i in range(400)]
+    with pytest.warns(UserWarning, match="more than 256 names of numbers") as told:
+        any(tally.add(step, yes, no) for step in steps)
+    assert len(told) == 1
+    assert len(tally.last) == len(tally.sums) == 256

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from policygrad.environments.reading import plain_number
+
 # what says nothing of the task: successors, statistics that a wrapper keeps, masks, lane numbers
 NOT_READ = frozenset(
     ("final_obs", "final_observation", "final_info", "terminal_observation", "episode",
@@ -16,6 +18,33 @@ MOST_NAMES = 256
 
 Infos = dict[str, tuple[np.ndarray, np.ndarray]]
 """Name -> (values `[B]`, flags `[B]` of the lanes whose info has the name)."""
+
+
+class Names:
+    """The names of numbers that are kept: the first ones that come, of which there is a limit.
+
+    Args:
+        known: those that are kept already.
+    """
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self._known = set(known)
+        self._told = False
+
+    def takes(self, name: str) -> bool:
+        """Whether a number of this name is kept; the first one that is not is told once."""
+        if name in self._known:
+            return True
+        if len(self._known) < MOST_NAMES:
+            self._known.add(name)
+            return True
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"infos hold more than {MOST_NAMES} names of numbers; the others are not logged",
+                stacklevel=2,
+            )
+        return False
 
 
 def numbers_of(info: Mapping[Any, Any], prefix: str = "") -> dict[str, float]:
@@ -34,40 +63,26 @@ def numbers_of(info: Mapping[Any, Any], prefix: str = "") -> dict[str, float]:
 
 
 def number_in(value: Any) -> float | None:
-    """A finite number: Python's or NumPy's, or an array of one; None for all else."""
-    if isinstance(value, np.ndarray):
-        if value.shape not in ((), (1,)) or value.dtype.kind not in "fiub":
-            return None
-        value = value.item()
-    if not isinstance(value, (float, int, np.number, np.bool_)) or isinstance(value, complex):
-        return None
-    try:
-        number = float(value)
-    except (OverflowError, TypeError):
-        return None
-    return number if math.isfinite(number) else None
+    """A finite number, read as a reward is, but not in a list; None for all else."""
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    number = None if isinstance(value, (list, tuple)) else plain_number(value)
+    return number if number is not None and math.isfinite(number) else None
 
 
 def together(numbers: Iterable[tuple[int, dict[str, float]]], lanes: int) -> Infos:
     """The infos of B lanes, from (lane, numbers) of those that have any."""
     infos: Infos = {}
+    names = Names()
     for lane, found in numbers:
         for name, value in found.items():
             if name not in infos:
-                if len(infos) >= MOST_NAMES:
-                    _too_many()
+                if not names.takes(name):
                     break
                 infos[name] = np.zeros(lanes), np.zeros(lanes, bool)
             values, present = infos[name]
             values[lane], present[lane] = value, True
     return infos
-
-
-def _too_many() -> None:
-    warnings.warn(
-        f"infos hold more than {MOST_NAMES} names of numbers; the others are not logged",
-        stacklevel=2,
-    )
 
 
 def of_vector(info: Mapping[str, Any], lanes: int, ended: np.ndarray) -> Infos:
@@ -103,11 +118,28 @@ def _read(info: Mapping[str, Any], lanes: int, prefix: str = "") -> Infos:
         if isinstance(value, Mapping):
             found |= _read(value, lanes, f"{prefix}{name}/")
             continue
-        array = np.asarray(value)
-        if array.shape[:1] != (lanes,) or array.size != lanes or array.dtype.kind not in "fiub":
+        values = _one_a_lane(value, lanes)
+        if values is None:
             continue
-        values = array.reshape(lanes).astype(float)
         mask = np.asarray(info.get(f"_{name}", True), bool)
         present = np.broadcast_to(mask, (lanes,)) & np.isfinite(values)
         found[f"{prefix}{name}"] = np.where(present, values, 0.0), present
     return found
+
+
+def _one_a_lane(value: Any, lanes: int) -> np.ndarray | None:
+    """`[B]`, one number of each lane, NaN where there is none; None if no lane has one."""
+    try:
+        array = np.asarray(value)
+    except Exception:  # lists of unequal lengths
+        return None
+    if array.shape[:1] != (lanes,):
+        return None
+    if array.dtype.kind in "fiub":
+        return array.reshape(lanes).astype(float) if array.size == lanes else None
+    if array.dtype.kind != "O":
+        return None
+    numbers = [number_in(array[lane]) for lane in range(lanes)]
+    if all(number is None for number in numbers):
+        return None
+    return np.array([np.nan if number is None else number for number in numbers])

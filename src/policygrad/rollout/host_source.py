@@ -8,6 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from policygrad.core.errors import NonFiniteError
 from policygrad.core.trajectories import Trajectories
+from policygrad.environments.infos import Names
 from policygrad.environments.lanes import Lanes, Restorable
 from policygrad.environments.replay import episode_seed
 from policygrad.policies.meeting import Policy, initial_carry
@@ -70,6 +71,7 @@ class HostSource:
         actor = Actor(policy, self.num_envs, self._first_lane)
         draw = actor.chooser(policy) if greedy else actor.sampler(policy, act_key)
         infos: dict[str, np.ndarray] = {}
+        names = Names()
         played = Played(
             np.zeros(episodes), np.zeros(episodes, np.int64), np.zeros(episodes, bool), infos
         )
@@ -80,6 +82,8 @@ class HostSource:
             _check_sound(row, current, actions)
             for name, (values, present) in row.step.infos.items():
                 if name not in infos:
+                    if not names.takes(name):
+                        continue
                     infos[name] = np.full(episodes, np.nan)
                 taken = current & present
                 infos[name][episode[taken]] = values[taken]

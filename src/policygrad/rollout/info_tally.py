@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from policygrad.environments.infos import Infos
+from policygrad.environments.infos import Infos, Names
 
 RECENT = 100  # episodes that metrics are means of
 Ended = dict[str, tuple[float, float]]
@@ -25,7 +25,7 @@ class InfoTally:
     """
 
     def __init__(self, lanes: int) -> None:
-        self._lanes = lanes
+        self._lanes, self._names = lanes, Names()
         self.last: dict[str, np.ndarray] = {}
         self.sums: dict[str, np.ndarray] = {}
         self.repeated: set[str] = set()
@@ -43,6 +43,8 @@ class InfoTally:
             return
         for name, (values, present) in infos.items():
             if name not in self.last:
+                if not self._names.takes(name):
+                    continue
                 self.last[name] = np.full(self._lanes, np.nan)
                 self.sums[name] = np.zeros(self._lanes)
             taken = present & valid
@@ -104,5 +106,6 @@ class InfoTally:
         if any(values.shape != (self._lanes,) for values in (*last.values(), *sums.values())):
             raise ValueError(f"infos of another number of environments than {self._lanes}")
         self.last, self.sums, self.repeated = last, sums, set(state["repeated"])
+        self._names = Names(self.last)
         episodes = ({n: (float(a), float(b)) for n, (a, b) in e.items()} for e in state["ended"])
         self.ended = deque(episodes, maxlen=RECENT)
