@@ -314,6 +314,31 @@ def test_fault_04_two_ctrl_c_end_a_run_whose_step_hangs(tmp_path, processes):
     assert_end(workers)
 
 
+def test_workers_leave_signals_to_all_to_their_parent():
+    lanes = opened("nothing", processes=True)
+    lanes.start(0)
+    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+        for process in lanes.vector._processes:
+            os.kill(process.pid, number)
+    time.sleep(0.2)
+    play(lanes)
+    assert_closes(lanes)
+
+
+def test_a_script_ends_that_does_not_close_its_workers(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from policygrad import environments\n"
+        "from tests.worlds import Chain\n"
+        "if __name__ == '__main__':\n"
+        "    lanes = environments.make(Chain, 1, processes=True)\n"
+        "    lanes.start(0)\n"
+        "    print('made')\n"
+    )
+    done = python(str(script), timeout=100)
+    assert (done.returncode, done.stdout) == (0, "made\n"), done.stderr
+
+
 @pytest.mark.slow
 def test_fault_04_workers_end_with_their_parent(tmp_path):
     process, workers = hanging(tmp_path, True)

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from multiprocessing import connection
+from multiprocessing.util import Finalize
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,6 +28,10 @@ from policygrad.environments.deadline import overrun
 from policygrad.environments.lane import Lane, SpacePair
 
 GRACE = 3.0  # seconds in which workers may close their environments before they are ended
+# what is sent to all processes of a run: by a terminal, or by `kill` with the number of a group
+SENT_TO_ALL = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 NO_GUARD = 79  # what a worker exits with if it is itself a run of the script that started it
 GUARD = (
     "worker processes import the script that starts them, and would start it again: put the call "
@@ -55,6 +60,8 @@ class Workers(OwnVector):
         self._timeout = step_timeout
         self._processes: list[Any] = []
         self._pipes: list[Any] = []
+        # at its end, Python asks all that run by SIGTERM, and waits for them
+        Finalize(self, _kill, (self._processes,), exitpriority=0)
         # of every lane: episodes begun, and steps of the newest one
         self._episodes, self._steps = np.zeros((2, num_envs), int)
         try:
@@ -83,7 +90,7 @@ class Workers(OwnVector):
         number = len(self._processes)
         arguments = theirs, payload, number, spaces
         process = context.Process(target=_work, args=arguments, daemon=True)
-        with _ctrl_c_waits():  # the terminal sends Ctrl-C to workers too, and they ignore it
+        with _signals_wait():  # until the worker ignores them
             try:
                 process.start()
             except AssertionError as error:
@@ -198,7 +205,7 @@ def _last_words(pipe: Any, end: float) -> None:
 
 def _work(pipe: Any, payload: bytes, number: int, first: SpacePair | None) -> None:
     """A worker process: makes one environment and does what it is asked."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _leave_signals_to_the_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         begin = partial(pipe.send, ("made", None))
@@ -228,6 +235,27 @@ def _work(pipe: Any, payload: bytes, number: int, first: SpacePair | None) -> No
         pipe.send(("closed", lane.close()))
 
 
+def _leave_signals_to_the_parent() -> None:
+    """Go on after a signal to all: the parent saves the run, and ends this process.
+
+    Processes that the environment starts are still ended by SIGTERM and SIGHUP.
+    """
+    for number in SENT_TO_ALL:
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else _goes_on)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(SENT_TO_ALL) - {signal.SIGINT})
+
+
+def _goes_on(number: int, frame: Any) -> None:
+    """Handle a signal by nothing. A signal that is ignored would stay so in processes started
+    here."""
+
+
+def _kill(processes: list[Any]) -> None:
+    for process in processes:
+        process.kill()
+
+
 def _plain(error: PolicygradError) -> PolicygradError:
     """The error without its cause, which another process may not be able to read."""
     kind = UserError if isinstance(error, UserError) else EnvironmentFailure
@@ -243,12 +271,13 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Keep Ctrl-C from a process that is started here; this one gets it a moment later."""
+def _signals_wait() -> Iterator[None]:
+    """Keep signals to all from a process that is started here; this one gets them a moment
+    later."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SENT_TO_ALL)
     try:
         yield
     finally:
