@@ -9,9 +9,10 @@ from gymnasium.vector import AutoresetMode
 
 import policygrad
 from policygrad import environments
-from policygrad.core.errors import UserError
+from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.environments.copies import Copies
 from policygrad.environments.gymnax import GymnaxEnvironment
+from policygrad.environments.wrapping import wrapped
 from policygrad.rollout import HostSource, open_source
 from tests.rollout.test_source import NumPyChain
 from tests.worlds import TINY, Chain, DuckChain, GymnaxChain, chain_vector
@@ -222,3 +223,74 @@ def test_a_number_of_environments_that_is_not_taken_is_refused():
         policygrad.train(vector, **settings)
     del settings["num_envs"]
     assert policygrad.train(vector, **settings).config.num_envs == 2
+
+
+class Measured(Chain):
+    """Takes a length that is a number."""
+
+    def __init__(self, length=3):
+        super().__init__(int(length))
+
+
+def passing_on(**kwargs):
+    return Measured(**kwargs)
+
+
+@pytest.mark.parametrize("env", [Measured, passing_on])
+@pytest.mark.parametrize("wrappers", [(), (gymnasium.wrappers.TimeAwareObservation,)])
+def test_a_wrong_value_is_not_called_an_argument_that_is_not_taken(env, wrappers):
+    make = wrapped(env, {"length": [1]}, wrappers)
+    with pytest.raises(
+        EnvironmentFailure, match=r"raised TypeError: int.. argument must"
+    ) as caught:
+        environments.make(make, 2)
+    assert "int() argument must be" in str(caught.value)
+    assert "does not take" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("env", "found"),
+    [
+        ("Pendulum-v1", r"Pendulum-v1 does not take these arguments: {'gravityy': 1}"),
+        (Chain, r"Chain does not take these arguments: {'gravityy': 1}.*it takes length"),
+        (anything, r"anything does not take these arguments: {'gravityy': 1}"),
+        (gymnasium.spec("Chain-v0"), r"Chain-v0 does not take these arguments"),
+    ],
+)
+def test_arguments_that_are_not_taken_are_named_behind_wrappers_too(env, found):
+    with pytest.raises(UserError, match=found):
+        environments.make(wrapped(env, {"gravityy": 1}, [gymnasium.wrappers.Autoreset]), 2)
+
+
+def changed(name, **attributes):
+    env = gymnasium.make(name)
+    vars(env.unwrapped).update(attributes)
+    return env
+
+
+@pytest.mark.parametrize(
+    ("env", "found"),
+    [
+        (lambda: changed("Pendulum-v1", g=0), "attribute g of .* is 0, and 10.0 in"),
+        (lambda: changed("Pendulum-v1", m=2.0), "attribute m "),
+        (lambda: changed("CartPole-v1", gravity=1.0), "attribute gravity "),
+        (lambda: changed("CartPole-v1", kinematics_integrator="other"), "kinematics_integrator"),
+        (lambda: changed("Chain-v0", length=9), "attribute length "),
+        (lambda: gymnasium.wrappers.TimeLimit(changed("Chain-v0", length=9), 5), "length"),
+    ],
+)
+def test_an_environment_that_was_changed_is_refused(env, found):
+    with pytest.raises(UserError, match=f"{found}.*pass a function"):
+        environments.make(env(), 2)
+    with pytest.raises(UserError, match=f"{found}.*pass a function"):
+        wrapped(env(), {}, [])
+
+
+@pytest.mark.parametrize(
+    "name", ["Pendulum-v1", "FrozenLake-v1", "Taxi-v4", "Chain-v0", "Acrobot-v1"]
+)
+def test_an_environment_that_was_only_used_is_taken(name):
+    env = gymnasium.make(name)
+    env.reset(seed=3)
+    env.step(env.action_space.sample())
+    environments.make(env, 2).close()

@@ -1,6 +1,7 @@
 """The arguments that a user gives to what makes an environment: all arrive, or none is taken."""
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,7 @@ class Making:
         try:
             return self.function(**self.kwargs)
         except TypeError as error:
-            if not self.kwargs or "argument" not in str(error):
+            if not self.kwargs or not are_not_taken(self.function, self.kwargs, error):
                 raise
             raise UserError(not_taken(name_of(self.function), self.kwargs, str(error))) from error
 
@@ -69,6 +70,26 @@ def check_arguments(function: Callable[..., Any], kwargs: dict[str, Any]) -> Non
             f"{name} needs the argument {_list(lacking)}; give it by env_kwargs={example} "
             f"(--env-kwargs '{example}')"
         )
+
+
+def are_not_taken(function: Any, kwargs: dict[str, Any], error: TypeError) -> bool:
+    """Whether arguments are not those of a function, or of one that it passes them on to.
+
+    Otherwise the error is about the value of one.
+
+    Args:
+        function: was called, as far as it is known.
+        kwargs: all that it was called with.
+        error: was raised by that.
+    """
+    try:
+        inspect.signature(function).bind(**kwargs)
+    except ValueError:  # no signature is known
+        pass
+    except TypeError:
+        return True
+    named = re.search(r"(?:unexpected keyword argument|multiple values for .*) '(\w+)'", str(error))
+    return named is not None and named[1] in kwargs
 
 
 def takes(function: Callable[..., Any]) -> list[str]:

@@ -16,6 +16,7 @@ from policygrad.environments.envpool import make_envpool
 from policygrad.environments.gymnasium_ids import make_gymnasium
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.gymnax import GymnaxLike, adapted, make_gymnax
+from policygrad.environments.instances import refuse_changed
 from policygrad.environments.lanes import LaneMethods, Lanes
 from policygrad.environments.names import nearest, require_extra
 from policygrad.environments.protocol import CompiledEnvironment
@@ -152,6 +153,7 @@ def _from_one(env: gymnasium.Env, how: _How) -> Environment:
             f"{env!r} is one environment, but {how.num_envs} copies are needed; pass a function "
             "that makes one, train(lambda: …), or register it and pass its id"
         )
+    refuse_changed(env, spec)
     return make_gymnasium(spec, **how._asdict())
 
 

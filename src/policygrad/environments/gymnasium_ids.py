@@ -8,7 +8,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from policygrad.core.errors import UserError
-from policygrad.environments.arguments import not_taken, takes
+from policygrad.environments.arguments import are_not_taken, not_taken, takes
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.lane import called_to_make
 from policygrad.environments.names import nearest
@@ -97,21 +97,28 @@ class Registered:
         except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
             raise UserError(missing_dependency(self.spec, error)) from error
         except TypeError as error:
-            lacking = "required" in str(error) and "argument" in str(error)
-            if not lacking and not (self.kwargs and "argument" in str(error)):
+            maker = self._maker()
+            if maker is None or not are_not_taken(maker, self._given(), error):
                 raise
-            raise UserError(not_taken(self.spec.id, self.kwargs, self._takes(error))) from error
+            why = f"{error}; it takes {', '.join(takes(maker)) or 'none'}"
+            raise UserError(not_taken(self.spec.id, self.kwargs, why)) from error
         except gymnasium.error.Error as error:
             raise UserError(f"{self.spec.id} cannot be made: {error}") from error
 
-    def _takes(self, error: TypeError) -> str:
-        """The error, and what the environment's class takes."""
+    def _maker(self) -> Any:
+        """The class or function that is registered; None if it cannot be imported."""
         entry = self.spec.entry_point if self.copies is None else self.spec.vector_entry_point
         try:
-            maker: Any = load_env_creator(entry) if isinstance(entry, str) else entry
+            return load_env_creator(entry) if isinstance(entry, str) else entry
         except Exception:
-            return str(error)
-        return f"{error}; it takes {', '.join(takes(maker)) or 'none'}"
+            return None
+
+    def _given(self) -> dict[str, Any]:
+        """What it is called with: without the arguments that Gymnasium itself takes."""
+        given = {**self.spec.kwargs, **self.kwargs}
+        if self.copies is not None:
+            return {"num_envs": self.copies, **given}
+        return {k: v for k, v in given.items() if k not in takes(gymnasium.make)}
 
 
 def find_spec(name: str) -> EnvSpec:

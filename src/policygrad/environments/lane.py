@@ -223,6 +223,8 @@ def _gives_masks(make: Callable[[], Any], begin: Callable[[], None], env: Any) -
         other = env
     mine = set(map(id, parts_of(env)))
     shared = any(id(part) in mine for part in parts_of(other))
+    while isinstance(other, gymnasium.wrappers.RecordVideo):  # this is no episode to record
+        other = other.env
     begin()
     try:
         returned = other.reset(seed=0)

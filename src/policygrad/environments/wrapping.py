@@ -15,8 +15,10 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
 from policygrad.core.errors import UserError
+from policygrad.environments.arguments import Making, check_arguments
 from policygrad.environments.catalogue import split_engine
-from policygrad.environments.gymnasium_ids import find_spec
+from policygrad.environments.gymnasium_ids import Registered, find_spec
+from policygrad.environments.instances import refuse_changed
 
 Wrapper = Callable[[gymnasium.Env], gymnasium.Env]
 
@@ -64,12 +66,13 @@ def _maker(env: Any, kwargs: dict[str, Any]) -> Callable[[], Any]:
             f"own, such as gymnasium/{name}, if it has the same spaces"
         )
     if isinstance(env, gymnasium.Env) and env.spec is not None:
+        refuse_changed(env, env.spec)
         name = env.spec
     if isinstance(name, (str, EnvSpec)):
-        spec = find_spec(name) if isinstance(name, str) else name
-        return partial(gymnasium.make, spec, disable_env_checker=True, **kwargs)
+        return Registered(find_spec(name) if isinstance(name, str) else name, kwargs)
     if callable(env) and not isinstance(env, (gymnasium.Env, VectorEnv)):
-        return partial(env, **kwargs)
+        check_arguments(env, kwargs)
+        return Making(env, kwargs)
     raise UserError(
         f"wrappers and videos are for one environment at a time: pass an id of Gymnasium or a "
         f"function that makes a Gymnasium environment, got {env!r}"
