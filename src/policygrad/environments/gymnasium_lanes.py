@@ -224,8 +224,16 @@ class GymnasiumLanes:
 
 
 def autoreset_mode(vector: VectorEnv) -> AutoresetMode:
-    """The mode that a vector environment declares."""
-    declared = vector.metadata.get("autoreset_mode")
+    """The mode that a vector environment declares.
+
+    Gymnasium's own write it into metadata that all environments of one class share, where the last
+    one wins; but they have it as an attribute too. A wrapper may have metadata of its own.
+    """
+    inner, declared = vector.unwrapped, None
+    if vector.metadata is inner.metadata:
+        declared = getattr(inner, "autoreset_mode", None)
+    if declared is None:
+        declared = vector.metadata.get("autoreset_mode")
     if declared is None:
         raise UserError(
             f"{type(vector).__name__} declares no autoreset mode; set "
