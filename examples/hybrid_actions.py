@@ -1,11 +1,10 @@
 """A tool and a force at once; broken tools are masked, and infos tell which part succeeded."""
 
 import gymnasium as gym
-import numpy as np
 
 import policygrad
 
-TOOL, FORCE = gym.spaces.Discrete(3), gym.spaces.Box(-1, 1, (1,), np.float32)
+TOOL, FORCE = gym.spaces.Discrete(3), gym.spaces.Box(-1, 1, (1,))
 
 
 class Workshop(gym.Env):
@@ -16,7 +15,7 @@ class Workshop(gym.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)  # each episode has one step
         tool, force = self.np_random.integers(3), self.np_random.uniform(-1, 1, 1)
-        flags = np.array([1, 1, 1]) - np.eye(3, dtype=int)[(tool + 1) % 3]
+        flags = [i != (tool + 1) % 3 for i in range(3)]
         self.wanted = {"tool": tool, "force": force, "action_mask": {"tool": flags}}
         return self.wanted, {}
 
