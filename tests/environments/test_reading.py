@@ -365,3 +365,40 @@ def test_buffers_that_are_written_over_are_copied():
         return host.collect_segment(lanes, draw, 7)
 
     jax.tree.map(np.testing.assert_array_equal, record(Buffered), record(Chain))
+
+
+# ----- starts that need 64 bits
+
+
+BIG = 2**40
+
+
+class Far(Chain):
+    """Counts its steps from a start that needs 64 bits."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = spaces.Dict(
+            one=spaces.Discrete(9, start=BIG), two=spaces.MultiDiscrete([9, 9], start=[BIG, 0])
+        )
+
+    def observe(self):
+        return {"one": np.int64(BIG + self.time), "two": np.int64([BIG + self.time, self.time])}
+
+
+@pytest.mark.parametrize("mode", [None, *AutoresetMode], ids=str)
+def test_a_start_is_left_out_once(mode):
+    made = Far if mode is None else SyncVectorEnv([Far] * 2, autoreset_mode=mode)
+    lanes = environments.make(made, 2)
+    lanes.start(0)
+    actions = action_space_of(lanes.action_space)
+    draw = lambda t, o, times: (np.ones(2, np.int32), np.zeros(2, np.float32))  # noqa: E731
+    for t in range(8):
+        row = host.step_lanes(lanes, actions, draw, t)
+        if not row.step.valid.all():
+            continue
+        for times, found in (row.times, row.observations), (row.times + 1, row.step.successors):
+            expected = {"one": times, "two": np.stack([times, times], axis=1)}
+            jax.tree.map(np.testing.assert_array_equal, found, expected)
+            assert {x.dtype for x in jax.tree.leaves(found)} == {np.dtype(np.int32)}
+    assert lanes.restore(lanes.snapshot())

@@ -10,6 +10,7 @@ from policygrad.core.errors import UserError
 from policygrad.spaces.nested import Tuple
 from policygrad.spaces.reading import Leaf, Node, NotOfSpace
 
+LARGEST = np.finfo(np.float32).max
 HINT = (
     "; it is a pair with a dict, as `reset` returns it: pass the observation alone "
     "(observation, info = env.reset())"
@@ -17,7 +18,7 @@ HINT = (
 
 
 class NonFiniteObservation(UserError):
-    """An observation with a NaN or an infinity."""
+    """An observation with a NaN, an infinity, or a number too large for 32 bits."""
 
 
 class Seen(NamedTuple):
@@ -41,7 +42,7 @@ def seen(reader: Node, value: Any) -> Seen:
 
     Raises:
         UserError: another structure or shape, or values that are no numbers of the space.
-        NonFiniteObservation: a number is NaN or infinite; it names the component.
+        NonFiniteObservation: a number is NaN, infinite or too large; it names the component.
     """
     batches: set[tuple[int, ...]] = set()
 
@@ -49,7 +50,7 @@ def seen(reader: Node, value: Any) -> Seen:
         array = leaf.numbers(given)
         batch = _batch(leaf, array.shape)
         batches.add(batch)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not _finite(array).all():
             raise _not_finite(leaf, array)
         return leaf.record(leaf.read(array, batch))
 
@@ -79,8 +80,12 @@ def _batch(leaf: Leaf, shape: tuple[int, ...]) -> tuple[int, ...]:
     )
 
 
+def _finite(array: np.ndarray) -> np.ndarray:
+    return np.abs(array) <= LARGEST  # False for NaN
+
+
 def _not_finite(leaf: Leaf, array: np.ndarray) -> NonFiniteObservation:
-    wrong = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+    wrong = tuple(np.argwhere(~_finite(array))[0].tolist())
     place = "".join(f"[{i}]" for i in wrong)
     return NonFiniteObservation(
         f"{array[wrong]} in {leaf.name}{place}: no action follows from it; correct the "
