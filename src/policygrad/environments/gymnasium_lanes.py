@@ -16,10 +16,11 @@ from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserErro
 from policygrad.environments.copies import OwnVector, overrun
 from policygrad.environments.deadline import Deadline, Overrun
 from policygrad.environments.infos import Infos, of_vector
-from policygrad.environments.lanes import LaneStep, owned, per_lane
-from policygrad.environments.reading import NotOfSpace, reader
+from policygrad.environments.lanes import LaneStep, copied, per_lane
+from policygrad.environments.reading import place, reader
 from policygrad.environments.replay import ReplayLog, bring_back
 from policygrad.spaces import action_space_of, observation_space_of
+from policygrad.spaces.reading import NotOfSpace
 
 
 class GymnasiumLanes:
@@ -190,7 +191,7 @@ class GymnasiumLanes:
         read = reader(self.observation_space)
         for lane in np.flatnonzero(ended).tolist():
             try:
-                read.place(read.read(final[lane]), observations, int(lane))
+                place(read.read(final[lane]), observations, lane)
             except NotOfSpace as error:
                 raise EnvironmentFailure(
                     f"environment {lane} returned {error} (in final_obs of its info)"
@@ -198,7 +199,7 @@ class GymnasiumLanes:
         return observations
 
     def _copied(self, observations: Any) -> Any:
-        return owned(observations, self.observation_space, self.num_envs)
+        return copied(observations, self.observation_space, self.num_envs)
 
     def _called(self, where: str, call: Callable[[], Any]) -> Any:
         try:

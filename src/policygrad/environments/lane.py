@@ -12,8 +12,9 @@ from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserErro
 from policygrad.environments import masks
 from policygrad.environments.arguments import name_of
 from policygrad.environments.infos import numbers_of
-from policygrad.environments.reading import NotOfSpace, flag_of, reader, reward_of
+from policygrad.environments.reading import flag_of, reader, reward_of
 from policygrad.spaces import action_space_of
+from policygrad.spaces.reading import NotOfSpace
 
 API = "see docs/environments.md and https://gymnasium.farama.org/api/env/"
 SEEDS = "; reset must take a seed: def reset(self, *, seed=None, options=None)"

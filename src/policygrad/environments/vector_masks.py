@@ -9,8 +9,8 @@ from gymnasium.vector.utils import batch_space
 
 from policygrad.core.errors import EnvironmentFailure
 from policygrad.environments import masks
-from policygrad.environments.reading import NotOfSpace
 from policygrad.spaces import ACTION_MASK
+from policygrad.spaces.reading import NotOfSpace
 
 
 def with_masks_of_infos(vector: VectorEnv) -> VectorEnv:
