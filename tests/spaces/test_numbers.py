@@ -111,6 +111,7 @@ def test_case_03_a_run_with_numbers_of_64_bits(algorithm):
     assert 0 <= evaluation.deterministic.mean <= 5
 
 
+@pytest.mark.filterwarnings("ignore:float32 cannot tell")
 def test_the_mean_of_large_whole_numbers_is_theirs():
     run = policygrad.train(Clock, **TINY)
     mean = run.policy.normaliser.statistics.value.mean["now"]
