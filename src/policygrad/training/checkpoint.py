@@ -76,8 +76,8 @@ def _trees(progress: Progress, environments: Any) -> dict[str, Any]:
     }
 
 
-def check_steps_left(directory: RunDirectory, total_steps: int) -> None:
-    """UserError where the newest checkpoint of a run has all its steps already."""
+def check_steps_left(directory: RunDirectory, total_steps: int) -> int:
+    """The steps of a run's newest checkpoint; UserError where these are all its steps already."""
     _, path = storage.pair(directory.newest_checkpoint() / "state")
     data = storage.read_checked_json(path)
     if data["env_steps"] >= total_steps:
@@ -85,6 +85,7 @@ def check_steps_left(directory: RunDirectory, total_steps: int) -> None:
             f"{directory.path} already has {data['env_steps']} of {total_steps} steps; raise "
             "--total-steps to train on"
         )
+    return int(data["env_steps"])
 
 
 def restore(assembly: Assembly, directory: RunDirectory) -> Progress:

@@ -22,9 +22,10 @@ from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.loop import Training
 from policygrad.training.metrics import OnUpdate
-from policygrad.training.own_values import agree, described
+from policygrad.training.own_values import agree, check_arguments, described
 from policygrad.training.resolve import Given
 from policygrad.training.result import Run
+from policygrad.training.schedule import little_left
 
 OBJECTS = ("env", "engine", "collector", "policy", "algorithm", "estimator", "optimiser", "network")
 
@@ -74,6 +75,10 @@ def train(
         NonFiniteError: an observation, a reward, the gradient or the critic is NaN or infinite.
         EnvironmentFailure: the environment raised.
     """
+    check_arguments(
+        out=out, policy=policy, network=network, collector=collector, env_kwargs=env_kwargs,
+        on_update=on_update, config=config,
+    )  # fmt: skip
     config, given = asked_for(
         config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
         optimiser=optimiser, network=network,
@@ -123,7 +128,7 @@ def resume(
     _check_objects(directory, saved, objects)
     if total_steps is not None:
         config = replace(config, total_steps=total_steps)
-    check_steps_left(directory, config.total_steps)
+    steps = check_steps_left(directory, config.total_steps)
     env = objects.pop("env", None)
     task = Task(
         saved["env"] if env is None else env,
@@ -132,6 +137,9 @@ def resume(
         objects.pop("collector", None),
     )
     assembly = assemble(task, config, Given(**objects))
+    told = little_left(assembly.schedule, steps, config.total_steps)
+    if told is not None:
+        warnings.warn(f"{directory.path}: {told}", stacklevel=2)
     return Training.resume(assembly, directory).run(on_update)
 
 
