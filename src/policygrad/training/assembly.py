@@ -98,6 +98,12 @@ class Assembly:
         """The value of every setting."""
         return self.resolved.config
 
+    @property
+    def schedule(self) -> str | None:
+        """How steps shrink over the run; None if the optimiser takes steps of its own."""
+        own = self.given.algorithm is not None
+        return self.resolved.algorithm.step_size_schedule if own else self.config.step_size_schedule
+
     def description(self) -> dict[str, Any]:
         """What `config.json` holds."""
         passed = [n for n in self.given.names if n != "policy" or not self.begins_from_a_policy]

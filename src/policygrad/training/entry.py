@@ -34,9 +34,10 @@ from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
-from policygrad.training.own_values import agree, described
+from policygrad.training.own_values import agree, check_arguments, described
 from policygrad.training.resolve import Given
 from policygrad.training.result import Run
+from policygrad.training.schedule import little_left
 
 NAMED = ("algorithm", "estimator", "optimiser")  # given as a name or as an object
 NO_DIRECTORY = "--tensorboard writes into the run directory, and there is none: give out= too"
@@ -94,6 +95,9 @@ def train(
         NonFiniteError: an observation, a reward, the gradient or the critic is NaN or infinite.
         EnvironmentFailure: the environment raised.
     """
+    check_arguments(
+        out=out, network=network, collector=collector, env_kwargs=env_kwargs, config=config
+    )
     config, given = asked_for(
         config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
         optimiser=optimiser, network=network,
@@ -183,8 +187,9 @@ def _resume(
     assembly = assemble(task, config, Given(**objects), history)
     with closing_on_failure(assembly):
         check_schedules(callbacks, assembly)
-        if told is not None:
-            warnings.warn(told, stacklevel=3)
+        for text in (told, little_left(assembly.schedule, env_steps, config.total_steps)):
+            if text is not None:
+                warnings.warn(f"{directory.path}: {text}", stacklevel=3)
     training = Training.resume(assembly, directory, at, schedules_of(callbacks))
     training.progress.state = begin_anew(training.progress.state, changed)
     return training.run(callbacks)

@@ -33,6 +33,7 @@ from policygrad.training.assembly import Assembly, CollectorMaker, Task, assembl
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
+from policygrad.training.own_values import check_arguments
 from policygrad.training.pace import Pace
 from policygrad.training.programs import StateAndLanes
 from policygrad.training.report import UpdateReport
@@ -111,6 +112,9 @@ def train_seeds(
     matrix products may round differently, by a relative 1e-6 in length after one update.
     """
     refuse_in_a_worker()
+    check_arguments(
+        out=out, network=network, collector=collector, env_kwargs=env_kwargs, config=config
+    )
     seeds = checked_seeds(seeds)
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {jobs}")
