@@ -62,6 +62,7 @@ def test_there_are_a_hundred_of_them() -> None:
     assert len({b.name for b in BROKEN}) == len(BROKEN)
 
 
+@pytest.mark.filterwarnings("ignore:float32 cannot tell")  # of LargeIntegers
 @pytest.mark.parametrize("broken", HERE, ids=lambda b: b.name)
 def test_training(broken: Broken) -> None:
     check(broken, outcome(lambda: train(broken)))

@@ -13,6 +13,7 @@ import policygrad
 from policygrad.core.errors import EnvironmentFailure, NonFiniteError, RunError, UserError
 from policygrad.maths.distributions import Categorical
 from policygrad.policies.agent import Agent
+from policygrad.rollout import open_source
 from policygrad.runs import RunDirectory
 from tests.worlds import TINY, Chain, DuckChain, DuckEndless, Echo, Endless, Lottery
 
@@ -107,6 +108,24 @@ def test_run_of_an_object_is_evaluated_where_it_was_trained(tmp_path):
     with pytest.raises(UserError, match="no environment to evaluate in"):
         policygrad.evaluate(tmp_path / "a", episodes=2)
     assert policygrad.evaluate(tmp_path / "a", Chain, episodes=2).stochastic.length_mean == 3
+
+
+class Chains:
+    """An engine of one id."""
+
+    def open(self, env_id, num_envs, *, processes=False, kwargs=None):
+        return open_source(Chain, num_envs)
+
+
+def test_engine_that_was_an_object_is_passed_again(tmp_path):
+    path = tmp_path / "a"
+    run = policygrad.train("chain", engine=Chains(), out=path, **TINY)
+    for env in (None, "chain"):
+        assert policygrad.evaluate(run, env, episodes=2).stochastic.length_mean == 3
+        result = policygrad.evaluate(path, env, engine=Chains(), episodes=2)
+        assert result.stochastic.length_mean == 3
+        with pytest.raises(UserError, match=r"an engine passed as an object; .* engine=\.\.\."):
+            policygrad.evaluate(path, env, episodes=2)
 
 
 @pytest.mark.parametrize(

@@ -85,3 +85,13 @@ def test_callbacks_evaluate_keep_the_best_and_stop(tmp_path):
 def test_pruning_with_optuna():
     pytest.importorskip("optuna")
     assert "step_size" in run_example("pruning", 4_096)
+
+
+def test_hybrid_actions_are_learned():
+    told = run_example("hybrid_actions")
+    assert float(told.split("'near': InfoMean(mean=")[1].split(",")[0]) > 0.8
+
+
+def test_seeds_are_plotted(tmp_path):
+    run_example("plot_seeds", 4_096, tmp_path)
+    assert (tmp_path / "compared.png").stat().st_size > 10_000

@@ -34,6 +34,8 @@ def floors_imported(path: Path) -> set[str]:
             and node.value.id == "policygrad"
         ):
             names = [f"policygrad.{node.attr}"]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names = [x.value for x in node.args if isinstance(x, ast.Constant)]
         else:
             continue
         parts = [name.split(".") for name in names]
@@ -70,5 +72,6 @@ def test_walk_sees_every_kind_of_import(tmp_path):
     path.write_text(
         "import policygrad.maths.returns\nfrom policygrad import scores\n"
         "def f():\n    from policygrad.cli.commands import train\n    return policygrad.evaluate\n"
+        "g = importlib.import_module('policygrad.doctor.subject')\n"
     )
-    assert floors_imported(path) == {"maths", "gradients", "cli", "evaluation"}
+    assert floors_imported(path) == {"maths", "gradients", "cli", "evaluation", "doctor"}

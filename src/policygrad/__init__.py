@@ -22,7 +22,7 @@ NAMES = {
     "Agent": "policies",
     "Diagnosis": "doctor",
     "Estimator": "gradients.estimators",
-    "Evaluation": "evaluation",
+    "Evaluation": "evaluating",
     "ObservationNormaliser": "policies",
     "Run": "training.result",
     "STOP": "training.callbacks",

@@ -11,7 +11,7 @@ from policygrad.core import types as types
 from policygrad.core.trajectories import Trajectories as Trajectories
 from policygrad.doctor import Diagnosis as Diagnosis
 from policygrad.doctor import diagnose as diagnose
-from policygrad.evaluation import Evaluation as Evaluation
+from policygrad.evaluating import Evaluation as Evaluation
 from policygrad.evaluation import evaluate as evaluate
 from policygrad.exporting import export as export
 from policygrad.figures import curves as _curves

@@ -115,7 +115,7 @@ def test_missing_mujoco(refused, monkeypatch):
 def test_unsupported_space(refused):
     line = refused("train", "tests.worlds:Untold-v0", *TINY_FLAGS)
     assert "Text" in line
-    assert "supported are Discrete, MultiDiscrete, MultiBinary, and Box" in line
+    assert "supported are Discrete, MultiDiscrete, MultiBinary, Box of floats" in line
 
 
 OUT_OF_RANGE = [
@@ -518,7 +518,10 @@ def test_plot(command, run_path, trained_compiled, tmp_path):
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
     code, out, _ = command("plot", run_path, "--out", "one.svg", "--json")
     assert code == 0
-    assert parsed(out) == {"path": "one.svg", "runs": [str(run_path)]}
+    shown = parsed(out)
+    assert (shown["path"], shown["runs"], shown["x"]) == ("one.svg", [str(run_path)], "steps")
+    (line,) = shown["drawn"]
+    assert (line["env"], line["metric"], line["seeds"]) == ("CartPole-v1", "return_mean", [0])
 
 
 # ----- in a process of its own

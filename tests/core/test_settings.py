@@ -19,7 +19,7 @@ TAKEN = {
         (8.0, (8,)),
     ],
     "seed": [(np.int32(3), 3), (4.0, 4)],
-    "discount": [(1, 1), (np.float32(0.5), 0.5)],
+    "discount": [(1, 1.0), (np.float32(0.5), 0.5)],
     "batch_episodes": [(8.0, 8), ("adaptive", "adaptive")],
     "processes": [(np.bool_(True), True)],
 }

@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.environments import replay
-from policygrad.environments.gymnasium_lanes import GymnasiumLanes
+from policygrad.environments.gymnasium_lanes import GymnasiumLanes, autoreset_mode
 from policygrad.environments.replay import ReplayLog, bring_back, episode_seed
 from policygrad.environments.vectorise import vectorise
 from tests.worlds import Chain, Chained, Drift, Echo, Forgetful, chain_vector
@@ -110,8 +110,17 @@ def test_same_step_without_final_observations_is_refused():
 def test_vector_environment_without_a_declared_mode_is_refused():
     vector = chain_vector(AutoresetMode.DISABLED)
     vector.metadata = {}
+    del vector.autoreset_mode
     with pytest.raises(UserError, match="autoreset"):
         GymnasiumLanes(vector)
+
+
+def test_each_vector_environment_has_its_own_mode():
+    """Gymnasium's write theirs into metadata that all of one class share."""
+    disabled, same_step = map(chain_vector, (AutoresetMode.DISABLED, AutoresetMode.SAME_STEP))
+    assert disabled.metadata is same_step.metadata
+    assert autoreset_mode(disabled) == AutoresetMode.DISABLED
+    assert autoreset_mode(same_step) == AutoresetMode.SAME_STEP
 
 
 def test_lanes_are_seeded_apart_and_alike_every_time():

@@ -89,6 +89,11 @@ class ByPropertyThatFails(ByMethod):
         return self.mask
 
 
+class InInfoBesideAMethod(Given):
+    def action_mask(self, state):
+        raise NotImplementedError
+
+
 class Choices(Given):
     """Two choices of three; the mask is that of the first, the second is free."""
 
@@ -126,6 +131,7 @@ GOOD = {
     "action_masks in info": lambda: Given(name="action_masks"),
     "by a method": ByMethod,
     "by another method": ByOtherMethod,
+    "in info, beside a method with arguments": InInfoBesideAMethod,
     "by an array": ByArray,
     "by an array behind a wrapper": lambda: gymnasium.wrappers.TimeLimit(ByArray(), 50),
     "by a property": ByProperty,

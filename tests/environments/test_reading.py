@@ -16,10 +16,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import policygrad
 from policygrad import environments
 from policygrad.core.errors import EnvironmentFailure, NonFiniteError, PolicygradError, UserError
-from policygrad.environments.reading import reader
 from policygrad.policies.agent import Agent
 from policygrad.rollout import host
-from policygrad.spaces import action_space_of
+from policygrad.spaces import action_space_of, observation_space_of
 from tests.worlds import TINY, Chain, MLPPolicy
 
 BOX = spaces.Box(-1, 1, (3,), np.float32)
@@ -112,10 +111,10 @@ BAD = {
     "shape (4,)": (BOX, np.zeros(4), r"observation of shape \(4,\), expected \(3,\)"),
     "shape (1, 3)": (BOX, np.zeros((1, 3)), r"of shape \(1, 3\), expected \(3,\)"),
     "a number": (BOX, 0.0, r"of shape \(\), expected \(3,\)"),
-    "None": (BOX, None, r"of shape \(\), expected \(3,\)"),
+    "None": (BOX, None, r"of type NoneType: None, expected Box\(.*, \(3,\), float32"),
     "text": (BOX, ["a", "b", "c"], "expected numbers of type float32"),
     "ragged": (BOX, [[1], [1, 2], 3], "that is no array"),
-    "a dict": (BOX, {"x": 1}, r"of shape \(\), expected"),
+    "a dict": (BOX, {"x": 1}, r"of type dict: {'x': 1}, expected Box\(.*, \(3,\), float32"),
     "an observation and an info": (BOX, (np.zeros(3), {}), "that is no array"),
     "a part missing": (NESTED, {"a": np.zeros(2)}, r"with \['a'\], expected a dict with \['a',"),
     "a part too much": (NESTED, {"a": np.zeros(2), "b": (0,), "c": 1}, r"'c'\], expected"),
@@ -166,8 +165,7 @@ def test_observations_that_mean_the_same_are_taken(space, observation):
     row = steps(3, space, observation=observation)[1]
     expected = np.asarray(observation, float)
     np.testing.assert_array_equal(row.step.successors, np.stack([expected] * 2))
-    example = reader(space).zeros(2)
-    assert row.step.successors.dtype == example.dtype
+    assert row.step.successors.dtype == observation_space_of(space).example().dtype
 
 
 WIDE = spaces.Box(-(2**62), 2**62, (2,), np.int64)
@@ -367,3 +365,40 @@ def test_buffers_that_are_written_over_are_copied():
         return host.collect_segment(lanes, draw, 7)
 
     jax.tree.map(np.testing.assert_array_equal, record(Buffered), record(Chain))
+
+
+# ----- starts that need 64 bits
+
+
+BIG = 2**40
+
+
+class Far(Chain):
+    """Counts its steps from a start that needs 64 bits."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = spaces.Dict(
+            one=spaces.Discrete(9, start=BIG), two=spaces.MultiDiscrete([9, 9], start=[BIG, 0])
+        )
+
+    def observe(self):
+        return {"one": np.int64(BIG + self.time), "two": np.int64([BIG + self.time, self.time])}
+
+
+@pytest.mark.parametrize("mode", [None, *AutoresetMode], ids=str)
+def test_a_start_is_left_out_once(mode):
+    made = Far if mode is None else SyncVectorEnv([Far] * 2, autoreset_mode=mode)
+    lanes = environments.make(made, 2)
+    lanes.start(0)
+    actions = action_space_of(lanes.action_space)
+    draw = lambda t, o, times: (np.ones(2, np.int32), np.zeros(2, np.float32))  # noqa: E731
+    for t in range(8):
+        row = host.step_lanes(lanes, actions, draw, t)
+        if not row.step.valid.all():
+            continue
+        for times, found in (row.times, row.observations), (row.times + 1, row.step.successors):
+            expected = {"one": times, "two": np.stack([times, times], axis=1)}
+            jax.tree.map(np.testing.assert_array_equal, found, expected)
+            assert {x.dtype for x in jax.tree.leaves(found)} == {np.dtype(np.int32)}
+    assert lanes.restore(lanes.snapshot())

@@ -452,3 +452,9 @@ def test_clipped_gaussian_compares_by_its_gaussian():
     assert ours.kl(theirs) == gaussian().kl(gaussian(MEAN + 0.3, LOG_STD - 0.2))
     np.testing.assert_array_equal(ours.sample(KEY), gaussian().sample(KEY))
     np.testing.assert_array_equal(ours.mode(), MEAN)
+
+
+def test_fault_19_the_entropy_of_nan_is_nan():
+    nan = Categorical(jnp.array([jnp.nan, 0.0]))
+    assert jnp.isnan(nan.entropy())
+    assert jnp.isnan(nan.kl(Categorical(jnp.zeros(2))))

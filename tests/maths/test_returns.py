@@ -185,3 +185,34 @@ def test_a_step_with_both_flags_ends_the_task_and_bootstraps_nothing():
     assert bootstraps.tolist() == [True, False, False]
     _, bootstraps = segment_ends(np.zeros(2, bool), np.zeros(2, bool))
     assert bootstraps.tolist() == [False, True]  # the record ends, the episode goes on
+
+
+ROW, NO = jnp.ones(3), jnp.zeros(3, bool)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"discount": 2}, "discount must be between 0 and 1, got discount=2"),
+        ({"discount": float("nan")}, "discount must be between 0 and 1, got discount=nan"),
+        ({"discount": -0.1}, "discount must be between 0 and 1"),
+        ({"discount": jnp.array([0.5, 1.5, 0.5])}, "discount must be between 0 and 1"),
+        ({"discount": "0.9"}, "discount must be a number"),
+        ({"gae_lambda": 2}, "gae_lambda must be between 0 and 1, got gae_lambda=2"),
+        ({"next_values": jnp.ones(1)}, r"shape of the rewards, \[3\], got \[1\]"),
+        ({"terminated": NO[:1]}, r"shape of the rewards, \[3\], got \[1\]"),
+        ({"truncated": NO[:2]}, r"shape of the rewards, \[3\], got \[2\]"),
+        ({"discount": jnp.ones(2)}, r"shape of the rewards, \[3\], got \[2\]"),
+    ],
+)
+def test_fault_19_arguments_out_of_range_and_arrays_that_would_broadcast(change, words):
+    arguments = {"rewards": ROW, "next_values": ROW, "terminated": NO, "truncated": NO}
+    arguments |= {"discount": 0.9, "gae_lambda": 0.9} | change
+    with pytest.raises(ValueError, match=words):
+        returns.lambda_returns(**arguments)
+    decay = arguments.pop("gae_lambda")
+    if decay == 0.9:
+        with pytest.raises(ValueError, match=words):
+            returns.returns_to_go(**arguments)
+        with pytest.raises(ValueError, match=words):
+            returns.n_step_returns(**arguments, n=2)

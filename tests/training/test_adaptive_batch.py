@@ -12,7 +12,7 @@ from policygrad import cli, doctor
 from policygrad.core.errors import UserError
 from policygrad.diagnostics.monitor import GradientMoments
 from policygrad.runs import RunDirectory
-from policygrad.training import loop
+from policygrad.training import overlapped
 from policygrad.training.adaptive_batch import (
     LEAST,
     MOST,
@@ -140,8 +140,8 @@ def test_few_programs_are_compiled_where_lengths_and_sizes_vary(monkeypatch):
     def after(batch, moments):
         return batch._replace(episodes=np.int64(power_of_two(int(rng.integers(4, 64)), LEAST)))
 
-    real = loop.step_once
-    monkeypatch.setattr(loop, "step_once", step)
+    real = overlapped.step_once
+    monkeypatch.setattr(overlapped, "step_once", step)
     monkeypatch.setattr(AdaptiveBatch, "after", after)
     settings = {"baseline": "none", "hidden": (), "total_steps": 32_000, "critic_epochs": None}
     policygrad.train(Ragged, **(ADAPTIVE | settings))
@@ -170,8 +170,8 @@ def test_heights_stay_powers_of_two_where_the_lengths_of_episodes_change(monkeyp
         Growing.most = 2 ** rng.uniform(4, 8)
         return batch._replace(episodes=np.int64(power_of_two(int(rng.integers(4, 64)), LEAST)))
 
-    real = loop.step_once
-    monkeypatch.setattr(loop, "step_once", step)
+    real = overlapped.step_once
+    monkeypatch.setattr(overlapped, "step_once", step)
     monkeypatch.setattr(AdaptiveBatch, "after", after)
     settings = {"baseline": "none", "hidden": (), "total_steps": 60_000, "critic_epochs": None}
     policygrad.train(Growing, **(ADAPTIVE | settings))

@@ -1,6 +1,7 @@
 """Training on from a saved policy, and resuming with changed settings."""
 
 import json
+import warnings
 
 import equinox as eqx
 import jax
@@ -8,13 +9,15 @@ import numpy as np
 import pytest
 
 import policygrad
+from policygrad import callbacks, estimators
 from policygrad.core.errors import RunError, UserError
 from policygrad.maths.distributions import Categorical
 from policygrad.runs import RunDirectory
 from policygrad.training.changes import changeable
 from policygrad.training.resolve import Given
+from tests.training.test_own_values import OwnPPO
 from tests.training.test_training import assert_bitwise
-from tests.worlds import TINY, Chain
+from tests.worlds import PLAIN, TINY, Chain, DuckChain
 
 LONGER = TINY | {"total_steps": 128}
 
@@ -234,6 +237,7 @@ def test_case_12_another_environment_is_refused_with_the_way_to_it(copy):
     assert policygrad.resume(copy, env="CartPole-v1", total_steps=96).summary["env_steps"] == 96
 
 
+@pytest.mark.filterwarnings("ignore:steps shrink to zero over")
 @pytest.mark.parametrize("algorithm", ["vanilla", "natural", "trpo", "ppo"])
 def test_every_number_that_may_change_changes(algorithm, tmp_path):
     path = tmp_path / "a"
@@ -243,7 +247,64 @@ def test_every_number_that_may_change_changes(algorithm, tmp_path):
         value = getattr(run.config, name)
         if isinstance(value, bool) or name == "total_steps":
             continue
+        if name == "step_timeout":  # of environments that Gymnasium steps
+            assert value is None
+            continue
         new[name] = value + 1 if isinstance(value, int) else value * 0.9 or 0.01
     again = policygrad.resume(path, total_steps=96, **new)
     assert again.summary["env_steps"] == 96
     assert {name: getattr(again.config, name) for name in new} == new
+
+
+def warned(path, **changes):
+    """What a resumed run warns of."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        policygrad.resume(path, **changes)
+    return [str(warning.message) for warning in found]
+
+
+def test_steps_that_shrink_over_another_length_are_said(tmp_path):
+    path = tmp_path / "a"
+    policygrad.train("gymnax/CartPole-v1", algorithm="natural", out=path, **TINY)
+    (told,) = warned(path, total_steps=96)
+    assert told.startswith("steps shrink to zero over 96 steps now, not over 64")
+    policygrad.train(DuckChain(), algorithm=OwnPPO(), out=tmp_path / "own", **TINY)
+    objects = {"env": DuckChain(), "algorithm": OwnPPO()}
+    assert len(warned(tmp_path / "own", total_steps=96, **objects)) == 1
+    policygrad.train(DuckChain(), out=tmp_path / "constant", **TINY)
+    assert warned(tmp_path / "constant", total_steps=96, env=DuckChain()) == []
+
+
+# ----- environments that were opened for a run that does not begin
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"start": "another space"},
+        {"policy": lambda observation: 3},
+        {"estimator": estimators.total_return()},
+        {"processors": 2},
+        {"collector": lambda *_: 1 / 0},
+        {"on_update": callbacks.schedule("no_such_number", lambda steps: 1.0)},
+    ],
+    ids=["spaces", "policy", "estimator", "processors", "collector", "schedule"],
+)
+def test_environments_are_closed_where_a_run_is_refused(mistake, trained, tmp_path):
+    made, closed = [], []
+
+    class Counted(Chain):
+        def __init__(self):
+            super().__init__()
+            made.append(self)
+
+        def close(self):
+            closed.append(self)
+
+    if "start" in mistake:
+        mistake = {"start": trained.path}
+    with pytest.raises((UserError, ZeroDivisionError)):
+        policygrad.train(Counted, **PLAIN | mistake)
+    assert made
+    assert set(map(id, made)) == set(map(id, closed))

@@ -13,7 +13,7 @@ from policygrad.core.counting import LongCount
 from policygrad.core.errors import NonFiniteError
 from policygrad.gradients.baselines.base import Regression
 from policygrad.runs import RunDirectory, storage
-from policygrad.training import entry, loop
+from policygrad.training import entry, loop, overlapped
 from policygrad.training.assembly import Task, assemble
 from policygrad.training.loop import Training
 from policygrad.training.resolve import Given
@@ -93,7 +93,8 @@ def test_a_refused_update_is_never_taken_even_where_its_batch_is_finite(env, tmp
     """As where another program rounds, so that what was not finite does not come back."""
     training = begun(env, tmp_path / "a")
     before = jax.tree.leaves(jax.device_get(training.progress.state.learner.policy))
-    monkeypatch.setattr(loop, "first_unsound", lambda reports: 0)
+    for module in (loop, overlapped):
+        monkeypatch.setattr(module, "first_unsound", lambda reports: 0)
     with pytest.raises(NonFiniteError, match=r"update 1 .*finite when it was collected again"):
         training.run()
     after = jax.tree.leaves(jax.device_get(training.progress.state.learner.policy))

@@ -345,3 +345,56 @@ def test_a_record_of_a_function_or_a_prompt_trains():
     assert run.summary["env_steps"] == TINY["total_steps"]
     negative = replace(names["made"](), entropy_coefficient=-1.0)
     assert_refused("--entropy-coefficient must be at least 0", algorithm=negative)
+
+
+class NoTree(Baseline):
+    def init(self, key, observation):
+        return ()
+
+    def predict(self, state, trajectories, returns):
+        return jnp.zeros_like(returns)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"estimator": lambda *_: 0.0}, "is no estimator; pass a name, or a value such as"),
+        ({"estimator": 0.95}, "estimator=0.95 is no estimator"),
+        ({"estimator": replace(GAE, baseline=NoTree())}, "baseline=NoTree(…) is no pytree to JAX"),
+        ({"estimator": replace(GAE, critic=NoTree)}, "critic must be a Baseline, got <class"),
+        ({"estimator": replace(GAE, form="gae")}, "form must be a Form, got 'gae'"),
+        ({"algorithm": Vanilla}, "is not an algorithm: pass a name (vanilla, natural"),
+        ({"algorithm": 3}, "algorithm=3 is not an algorithm"),
+        ({"algorithm": Vanilla(step_size=lambda p: p)}, "a function or a schedule is not taken"),
+        ({"algorithm": PPO(epochs=True)}, "--ppo-epochs must be a whole number"),
+        ({"optimiser": [1]}, "optimiser=[1] is no optimiser"),
+        ({"policy": "MlpPolicy"}, "policy='MlpPolicy' was given; policy must be a module"),
+        ({"policy": 3}, "policy=3 was given; policy must be a module"),
+        ({"network": "cnn"}, "network='cnn' was given; network must be an architecture"),
+        ({"on_update": "x"}, "on_update='x' was given; on_update must be a function"),
+        ({"collector": 3}, "collector=3 was given; collector must be a function"),
+        ({"env_kwargs": "a"}, "env_kwargs='a' was given; env_kwargs must be a dict"),
+        ({"config": {"seed": 1}}, "config must be a policygrad.TrainConfig"),
+        ({"out": 3}, "out=3 was given; out must be a path"),
+        ({"out": ""}, "out='' was given; out must be a path"),
+    ],
+)  # fmt: skip
+def test_further_mistakes_in_what_is_passed_are_named(values, words):
+    assert_refused(words, **values)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"baseline": 3}, "baseline must be a Baseline, such as .*, got 3"),
+        ({"baseline": "constant"}, "baseline must be a Baseline, such as .*, got 'constant'"),
+        ({"critic": baselines.value_network}, "critic must be a Baseline, such as"),
+        ({"critic": type(LINEAR)}, "critic must be a Baseline, such as"),
+        ({"normalise_advantages": "no"}, "normalise_advantages must be True or False"),
+        ({"discount": "0.9"}, "discount must be a number"),
+        ({"gae_lambda": 2}, "gae_lambda must be between 0 and 1"),
+    ],
+)
+def test_fault_19_an_estimator_of_wrong_parts_is_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        estimators.gae(**settings)

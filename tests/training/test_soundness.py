@@ -166,3 +166,47 @@ def test_a_mask_must_leave_something_of_every_choice(flags, sound):
     if not sound:
         with pytest.raises(NonFiniteError, match="permits no action"):
             check_finite(record, 0, 0, space)
+
+
+# ----- rewards of any size
+
+
+class Endless:
+    """A constant reward, and no end."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (1,)), spaces.Discrete(2)
+    time_limit = None
+
+    def __init__(self, reward):
+        self.reward = jnp.float32(reward)
+
+    def reset(self, key):
+        return jnp.zeros(()), jnp.zeros(1)
+
+    def step(self, key, state, action):
+        return state, jnp.zeros(1), self.reward, jnp.bool_(False), jnp.bool_(False)
+
+
+@pytest.mark.parametrize(
+    ("reward", "discount", "steps", "sound"),
+    [
+        (1e20, 0.99, 64, False),
+        (9e14, 1.0, 4096, False),
+        (-9e14, 1.0, 4096, False),
+        (9e14, 0.99999, 4096, False),
+        (9e14, 0.5, 4096, True),
+        (1e10, 1.0, 4096, True),
+        (1e-10, 1.0, 4096, True),
+    ],
+)
+def test_fault_10_rewards_whose_scale_does_not_fit_never_stop_learning_silently(
+    reward, discount, steps, sound, tmp_path
+):
+    settings = TINY | {"batch_steps": steps, "total_steps": 2 * steps, "num_envs": 1}
+    settings |= {"discount": discount, "out": tmp_path / "a"}
+    if sound:
+        run = policygrad.train(Endless(reward), **settings)
+        assert all(0 < m["reward_scale"] < np.inf for m in run.metrics)
+        return
+    with pytest.raises(NonFiniteError, match=r"do(es)? not fit in 32 bits"):
+        policygrad.train(Endless(reward), **settings)

@@ -57,10 +57,11 @@ def evaluate(
     }  # fmt: skip
     prepare_jax()
     from policygrad import evaluation
+    from policygrad.evaluating import check_whole
     from policygrad.runs import seed_directories
 
     for name, least in (("episodes", 1), ("num_envs", 1), ("seed", 0)):
-        evaluation.check_whole(name, settings[name], least)
+        check_whole(name, settings[name], least)
     settings["wrappers"] = [imported(name) for name in wrapper]
     run = user_path(run)
     runs = seed_directories(run)

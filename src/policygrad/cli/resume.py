@@ -67,12 +67,6 @@ def _resume(run: str, config: Any, changed: dict[str, Any], json: bool) -> int:
     from policygrad.training import entry
 
     total_steps = changed.get("total_steps", config.total_steps)
-    if total_steps != config.total_steps and config.step_size_schedule == "linear":
-        print(
-            f"policygrad: steps shrink to zero over {total_steps:,} steps now, not over "
-            f"{config.total_steps:,}: from here on they are longer or shorter than planned",
-            file=sys.stderr,
-        )
     with Progress(f"resuming {run}", total_steps) as progress:
         result = entry.resume(run, on_update=progress.update, **changed)
     if result.summary["resumed_exactly"] is False:

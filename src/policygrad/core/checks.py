@@ -48,6 +48,12 @@ def unit_interval(name: str, value: object) -> None:
         raise ValueError(f"{name} must be between 0 and 1, got {name}={value}")
 
 
+def flag(name: str, value: object) -> None:
+    """Raise ValueError unless value is True or False."""
+    if not isinstance(value, (bool, np.bool_, Tracer)):
+        raise ValueError(f"{name} must be True or False, got {name}={value!r}")
+
+
 def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless value is one of the choices."""
     if value not in choices:

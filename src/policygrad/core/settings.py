@@ -14,8 +14,6 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import numpy as np
-
 from policygrad.core.errors import UserError
 
 
@@ -75,13 +73,14 @@ def plain_value(kind: Any, value: Any) -> Any:
     Numbers and flags of NumPy become Python's, a whole float becomes an integer where one is
     wanted and an integer a float, and a list, or one number where a list is wanted, a tuple.
     """
-    if isinstance(value, np.generic):
+    shape = getattr(value, "shape", None)  # of NumPy's numbers and arrays
+    if shape == ():
         value = value.item()
     options = _options(kind)
     lists = [option for option in options if get_origin(option) is tuple]
     if lists:
         item = get_args(lists[0])[0]
-        if isinstance(value, (list, tuple, np.ndarray)):
+        if isinstance(value, (list, tuple)) or shape:
             return tuple(plain_value(item, x) for x in value)
         if isinstance(value, Real) and not isinstance(value, bool):
             return (plain_value(item, value),)

@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space, iterate
 from policygrad.environments.deadline import Deadline, Overrun, overrun
 from policygrad.environments.infos import together
 from policygrad.environments.lane import Lane, SpacePair
-from policygrad.environments.reading import Leaf, reader
+from policygrad.environments.reading import place, reader
 from policygrad.environments.sharing import refuse_shared
 
 Take = Callable[[int, Any], None]  # is called with a lane and with what it returned
@@ -31,30 +31,26 @@ class OwnVector(VectorEnv):
         self.single_observation_space, self.single_action_space = spaces
         self.observation_space = batch_space(spaces[0], num_envs)
         self.action_space = batch_space(spaces[1], num_envs)
-        self._reader = reader(spaces[0])
-        self._rows = self._reader.zeros(num_envs)
+        self._rows = reader(spaces[0]).map(
+            lambda leaf: np.zeros((num_envs, *leaf.shape), leaf.dtype)
+        )
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         """Reset the lanes of `options["reset_mask"]`, or all; seed: a list of one a lane."""
         which = (options or {}).get("reset_mask")
         lanes = range(self.num_envs) if which is None else np.flatnonzero(which)
         seeds = {int(i): None if seed is None else int(seed[i]) for i in lanes}
-        self._reset_lanes(seeds, lambda lane, row: self._reader.place(row, self._rows, lane))
+        self._reset_lanes(seeds, lambda lane, row: place(row, self._rows, lane))
         return self._rows, {}
 
     def step(self, actions: Any) -> Any:
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros((2, self.num_envs), bool)
-        numbers = []
-        place, rows = self._reader.place, self._rows
-        dtype = self._reader.dtype if isinstance(self._reader, Leaf) else None
+        numbers, rows = [], self._rows
 
         def take(lane: int, row: Any) -> None:
             observation, rewards[lane], terminated[lane], truncated[lane], found = row
-            if dtype is not None and observation.dtype is dtype:
-                rows[lane] = observation
-            else:
-                place(observation, rows, lane)
+            place(observation, rows, lane)
             if found:
                 numbers.append((lane, found))
 

@@ -17,10 +17,11 @@ from policygrad.environments import masks
 from policygrad.environments.copies import OwnVector
 from policygrad.environments.deadline import Deadline, Overrun, overrun
 from policygrad.environments.infos import Infos, of_vector
-from policygrad.environments.lanes import LaneStep, owned, per_lane
-from policygrad.environments.reading import NotOfSpace, reader
+from policygrad.environments.lanes import LaneStep, copied, per_lane
+from policygrad.environments.reading import place, reader
 from policygrad.environments.replay import ReplayLog, bring_back
 from policygrad.spaces import action_space_of, observation_space_of
+from policygrad.spaces.reading import NotOfSpace
 
 
 class GymnasiumLanes:
@@ -201,7 +202,7 @@ class GymnasiumLanes:
         read = reader(self.observation_space)
         for lane in np.flatnonzero(ended).tolist():
             try:
-                read.place(read.read(final[lane]), observations, int(lane))
+                place(read.read(final[lane]), observations, lane)
             except NotOfSpace as error:
                 raise EnvironmentFailure(
                     f"environment {lane} returned {error} (in final_obs of its info)"
@@ -209,7 +210,7 @@ class GymnasiumLanes:
         return observations
 
     def _copied(self, observations: Any) -> Any:
-        return owned(observations, self.observation_space, self.num_envs)
+        return copied(observations, self.observation_space, self.num_envs)
 
     def _called(self, where: str, call: Callable[[], Any]) -> Any:
         try:
@@ -235,8 +236,16 @@ class GymnasiumLanes:
 
 
 def autoreset_mode(vector: VectorEnv) -> AutoresetMode:
-    """The mode that a vector environment declares."""
-    declared = vector.metadata.get("autoreset_mode")
+    """The mode that a vector environment declares.
+
+    Gymnasium's own write it into metadata that all environments of one class share, where the last
+    one wins; but they have it as an attribute too. A wrapper may have metadata of its own.
+    """
+    inner, declared = vector.unwrapped, None
+    if vector.metadata is inner.metadata:
+        declared = getattr(inner, "autoreset_mode", None)
+    if declared is None:
+        declared = vector.metadata.get("autoreset_mode")
     if declared is None:
         raise UserError(
             f"{type(vector).__name__} declares no autoreset mode; set "

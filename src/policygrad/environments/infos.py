@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from policygrad.environments.reading import plain_number
+from policygrad.core.numbers import plain_number
 
 # what says nothing of the task: successors, statistics that a wrapper keeps, masks, lane numbers
 NOT_READ = frozenset(

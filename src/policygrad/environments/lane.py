@@ -15,9 +15,10 @@ from policygrad.environments import masks
 from policygrad.environments.arguments import name_of
 from policygrad.environments.deadline import Deadline, Overrun, can_interrupt
 from policygrad.environments.infos import numbers_of
-from policygrad.environments.reading import NotOfSpace, flag_of, reader, reward_of
+from policygrad.environments.reading import flag_of, reader, reward_of
 from policygrad.environments.sharing import parts_of
 from policygrad.spaces import action_space_of
+from policygrad.spaces.reading import NotOfSpace
 
 API = "see docs/environments.md and https://gymnasium.farama.org/api/env/"
 SEEDS = "; reset must take a seed: def reset(self, *, seed=None, options=None)"
@@ -164,7 +165,12 @@ class Lane:
         """Whether the environment gives masks beside its observations."""
         if masks.holds_mask(observations):
             return False
-        self._method = masks.by_method(self.env)
+        try:
+            self._method = masks.by_method(self.env)
+        except UserError:  # the method matters only if the infos hold no masks
+            if masks.holds_mask(first[0]) if first is not None else look(self.env):
+                return True
+            raise
         if self._method is not None:
             return True
         if first is not None:  # the first lane has looked

@@ -12,7 +12,8 @@ from jaxtyping import PyTree
 
 from policygrad.core.errors import EnvironmentFailure
 from policygrad.environments.infos import Infos
-from policygrad.environments.reading import NotOfSpace, reader
+from policygrad.environments.reading import reader
+from policygrad.spaces.reading import Leaf, NotOfSpace
 
 NONE: Infos = {}
 
@@ -92,8 +93,8 @@ class Restorable(Protocol):
         ...
 
 
-def owned(observations: Any, space: spaces.Space, num_envs: int) -> Any:
-    """A checked copy of the observations of B lanes, in the types that a record holds.
+def copied(observations: Any, space: spaces.Space, num_envs: int) -> Any:
+    """A checked copy of the observations of B lanes, which the lanes can go on with.
 
     The copy is needed because an environment may overwrite its arrays in the next step.
 
@@ -102,9 +103,16 @@ def owned(observations: Any, space: spaces.Space, num_envs: int) -> Any:
             in the types of a record.
     """
     try:
-        return reader(space).copy(observations, num_envs)
+        return reader(space).map(
+            lambda leaf, value: np.array(leaf.read(value, (num_envs,))), observations
+        )
     except NotOfSpace as error:
         raise EnvironmentFailure(f"the environments returned {error}") from None
+
+
+def owned(observations: Any, space: spaces.Space, num_envs: int) -> Any:
+    """As `copied`, in the types and from the starts of a record."""
+    return reader(space).map(Leaf.record, copied(observations, space, num_envs))
 
 
 def owned_step(step: LaneStep, space: spaces.Space, num_envs: int) -> LaneStep:

@@ -12,10 +12,10 @@ import gymnasium
 import numpy as np
 
 from policygrad.core.errors import EnvironmentFailure, UserError
-from policygrad.environments.reading import NotOfSpace
 from policygrad.spaces import ACTION_MASK
 from policygrad.spaces.choices import Discrete, MultiBinary, MultiDiscrete
 from policygrad.spaces.conversion import space_of
+from policygrad.spaces.reading import NotOfSpace
 
 NAMES = (ACTION_MASK, "action_masks")
 

@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.environments import masks
 from policygrad.environments.deadline import Deadline, Overrun, overrun
-from policygrad.environments.reading import NotOfSpace
+from policygrad.spaces.reading import NotOfSpace
 
 
 def with_masks_of_infos(vector: VectorEnv, step_timeout: float | None = None) -> VectorEnv:

@@ -40,6 +40,15 @@ __all__ = [
 def checked(estimator: Estimator) -> Estimator:
     """The estimator; ValueError if a number is out of range or the critic cannot bootstrap."""
     checks.unit_interval("discount", estimator.discount)
+    for name in ("discounted_states", "normalise_advantages"):
+        checks.flag(name, getattr(estimator, name))
+    for name in ("baseline", "critic"):
+        value = getattr(estimator, name)
+        if value is not None and not isinstance(value, Baseline):
+            raise ValueError(
+                f"{name} must be a Baseline, such as policygrad.baselines.value_network(), got "
+                f"{value!r}"
+            )
     checks.one_of("time_limit", estimator.time_limit, ("bootstraps", "terminates"))
     if estimator.critic is None and estimator.time_limit == "bootstraps":
         raise ValueError(

@@ -10,7 +10,10 @@ value of the true successor of step t, and G the quantity in question,
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+from policygrad.core import checks
 
 Scalar = float | Float[Array, ""]
 Discount = float | Float[Array, ""] | Float[Array, " T"]
@@ -51,10 +54,14 @@ def discount_factors(like: Float[Array, " T"], discount: Discount) -> Float[Arra
 
 def as_floats(rewards: Array, *others: Array | float) -> tuple[Array, ...]:
     """`[T]` arrays of one floating-point type: that of the rewards, or float for integers."""
-    dtype = jnp.result_type(rewards, float)
-    return tuple(
-        jnp.broadcast_to(jnp.asarray(x, dtype), jnp.shape(rewards)) for x in (rewards, *others)
-    )
+    dtype, shape = jnp.result_type(rewards, float), np.shape(rewards)
+    for x in others:
+        if np.shape(x) not in ((), shape):
+            raise ValueError(
+                f"every array must have the shape of the rewards, {list(shape)}, got "
+                f"{list(np.shape(x))}; arrays are not broadcast"
+            )
+    return tuple(jnp.broadcast_to(jnp.asarray(x, dtype), shape) for x in (rewards, *others))
 
 
 def segment_ends(
@@ -138,6 +145,8 @@ def n_step_returns(
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got n={n}")
+    checks.unit_interval("discount", discount)
+    as_floats(rewards, terminated, truncated)  # for their shapes
     rewards, next_values, discount = as_floats(rewards, next_values, discount)
     terminated, cut = segment_ends(terminated, truncated)
     one_step = rewards + jnp.where(terminated, 0.0, discount * next_values)
@@ -178,6 +187,9 @@ def lambda_returns(
     >>> lambda_returns(r, jnp.full(3, 8.0), no, no, discount=0.5, gae_lambda=0.0).tolist()
     [5.0, 5.0, 5.0]
     """
+    checks.unit_interval("discount", discount)
+    checks.unit_interval("gae_lambda", gae_lambda)
+    as_floats(rewards, terminated, truncated)  # for their shapes
     rewards, next_values, discount, decay = as_floats(rewards, next_values, discount, gae_lambda)
     terminated, cut = segment_ends(terminated, truncated)
 

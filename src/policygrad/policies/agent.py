@@ -10,12 +10,13 @@ from gymnasium import spaces
 from jax.core import Tracer
 from jaxtyping import PRNGKeyArray, PyTree
 
-from policygrad.core.errors import NonFiniteError, UserError
+from policygrad.core.errors import UserError
 from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.maths.distributions import Distribution
 from policygrad.policies import meeting
+from policygrad.policies.observations import NonFiniteObservation, Seen, seen
 from policygrad.spaces import ActionSpace, action_space_of, observation_space_of, space_of
-from policygrad.spaces.reading import Reader, Seen
+from policygrad.spaces.reading import Node, reader_of
 
 OnNaN = Literal["refuse", "hold"]
 
@@ -137,25 +138,15 @@ class Agent:
         return jax.tree.map(np.copy, self._held)
 
     def _read(self, observation: PyTree) -> Seen:
-        try:
-            return self._reader(observation)
-        except NonFiniteError as error:
-            raise NonFiniteObservation(
-                f"{error}: no action follows from it; correct the observation, or pass "
-                'on_nan="hold" to repeat the last action'
-            ) from None
+        return seen(self._reader, observation)
 
     @cached_property
-    def _reader(self) -> Reader:
-        return Reader(observation_space_of(self.observation_space))
+    def _reader(self) -> Node:
+        return reader_of(observation_space_of(self.observation_space))
 
     @cached_property
     def _actions(self) -> ActionSpace:
         return action_space_of(self.action_space)
-
-
-class NonFiniteObservation(UserError):
-    """An observation with a NaN or an infinity."""
 
 
 def _key(given: Any) -> PRNGKeyArray:

@@ -1,23 +1,20 @@
 """The host rollout: lanes that Python steps."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
-import gymnasium
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.lanes import Lanes, LaneStep, owned, owned_step
-from policygrad.environments.protocol import ById
 from policygrad.environments.replay import episode_seed
 from policygrad.rollout.acting import cut_slots
 from policygrad.rollout.actor import Draw
 from policygrad.rollout.episodes import padded_length
 from policygrad.rollout.info_tally import InfoTally
-from policygrad.spaces import ActionSpace, Space, action_space_of, observation_space_of
+from policygrad.spaces import ActionSpace, action_space_of
 
 
 def collect_segment(
@@ -91,18 +88,11 @@ def step_lanes(lanes: Lanes, space: ActionSpace, draw: Draw, t: int) -> HostRow:
         EnvironmentFailure: the environment raised, or did not return a step of B lanes.
     """
     space_seen, count = lanes.observation_space, lanes.num_envs
-    seen = _record_of(ById(space_seen))
-    observations = seen.record(owned(lanes.observations, space_seen, count))
+    observations = owned(lanes.observations, space_seen, count)
     times = np.array(lanes.times, np.int32)
     actions, log_probs = jax.tree.map(np.array, draw(t, observations, times))
     step = owned_step(lanes.step(space.to_environment(actions)), space_seen, count)
-    step = step._replace(successors=seen.record(step.successors))
     return HostRow(observations, times, actions, log_probs, step)
-
-
-@lru_cache(maxsize=64)
-def _record_of(space: ById[gymnasium.Space]) -> Space:
-    return observation_space_of(space.value)
 
 
 def stack(rows: list) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from policygrad.spaces.space import ActionSpace, Space, fits_32_bits, record_dtype, recorded
+from policygrad.spaces.space import ActionSpace, Space, fits_32_bits, record_dtype
 
 # one number where all are equal, else nested tuples; Python's int where the space holds integers
 Bounds = float | tuple[Any, ...]
@@ -71,9 +71,6 @@ class Box(ActionSpace):
         if dtype.kind == "u" and np.max(high, initial=0) < 2**32:
             return np.dtype(np.uint32)
         return np.dtype(np.int32 if fits_32_bits(low, high) else np.float32)
-
-    def record(self, values: PyTree) -> np.ndarray:
-        return recorded(values, self.recorded_dtype, self)
 
     def features(self, observation: PyTree) -> Float[Array, "..."]:
         return jnp.asarray(observation).reshape(self.shape).astype(jnp.float32)

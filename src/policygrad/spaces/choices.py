@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from policygrad.core.errors import UnsupportedSpaceError
-from policygrad.spaces.space import ActionSpace, Space, fits_32_bits, record_dtype, recorded
+from policygrad.spaces.space import ActionSpace, Space, fits_32_bits, record_dtype
 
 USUAL = "int64"  # the type that Gymnasium gives a choice unless it is told another
 
@@ -57,10 +57,6 @@ class Discrete(ActionSpace):
     def left_out(self) -> int:
         """What a record subtracts from every number."""
         return 0 if fits_32_bits(self.start, self.start + self.n - 1) else self.start
-
-    def record(self, values: PyTree) -> np.ndarray:
-        values = np.asarray(values) - self.left_out if self.left_out else values
-        return recorded(values, np.dtype(np.int32), self)
 
     def features(self, observation: PyTree) -> Float[Array, " n"]:
         index = jnp.asarray(observation) - (self.start - self.left_out)
@@ -141,10 +137,6 @@ class MultiDiscrete(ActionSpace):
         """What a record subtracts from every number: 0, or the starts if they need 64 bits."""
         fits = fits_32_bits(self.starts, self.starts + self.sizes - 1)
         return np.zeros_like(self.starts) if fits else self.starts
-
-    def record(self, values: PyTree) -> np.ndarray:
-        values = np.asarray(values) - self.left_out if self.left_out.any() else values
-        return recorded(values, record_dtype(self.dtype), self)
 
     def features(self, observation: PyTree) -> Float[Array, " sum_n"]:
         index = jnp.ravel(jnp.asarray(observation) - (self.starts - self.left_out))
@@ -231,9 +223,6 @@ class MultiBinary(ActionSpace):
 
     def example(self) -> np.ndarray:
         return np.zeros(self.shape, np.int8)
-
-    def record(self, values: PyTree) -> np.ndarray:
-        return recorded(values, np.dtype(np.int32), self)
 
     def features(self, observation: PyTree) -> Float[Array, "*shape"]:
         return jnp.asarray(observation).reshape(self.shape).astype(jnp.float32)

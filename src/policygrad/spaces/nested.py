@@ -39,9 +39,6 @@ class Nested(ActionSpace):
     def example(self) -> PyTree:
         return self.like(part.example() for _, part in self.entries)
 
-    def record(self, values: PyTree) -> PyTree:
-        return self.like(part.record(values[key]) for key, part in self.entries)
-
     def features(self, observation: PyTree) -> PyTree:
         read = self.read
         return self.like((part.features(observation[key]) for key, part in read), read)

@@ -1,173 +1,201 @@
-"""Reading an observation that a user hands over: checked against its space, as a record has it."""
+"""Reading observations: checked against their space, and converted to the types of a record.
 
-from collections.abc import Mapping
+Whatever is handed over is read here, by an environment as well as by the user of an agent.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
 
-from policygrad.core.errors import NonFiniteError, UserError
+from policygrad.core.numbers import plain_number
 from policygrad.spaces.choices import Discrete, MultiBinary, MultiDiscrete
 from policygrad.spaces.nested import Dict, Nested
 from policygrad.spaces.space import Space, path_of
 
-Keys = tuple[Any, ...]
+
+class NotOfSpace(Exception):
+    """What was handed over is not what the space says; the message says what, and what it is."""
 
 
-class Seen(NamedTuple):
-    """An observation, or several.
+@dataclass(frozen=True)
+class Leaf:
+    """An array of an observation.
 
     Attributes:
-        observation: pytree of `[*shape]`, or of `[B, *shape]`, in the types of a record.
-        batch: B; None for one observation.
+        name: of the array, such as `observation['camera']`.
+        space: of the array.
+        shape: of one observation.
+        dtype: that of a record; 64 bits where `left_out` is not None.
+        bounds: the lowest and the highest value of a choice; None if values are not checked.
+        left_out: the start of choices that need 64 bits, which a record leaves out; else None.
     """
 
-    observation: PyTree
-    batch: int | None
+    name: str
+    space: Space
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    bounds: tuple[Any, Any] | None
+    left_out: Any
 
+    def map(self, each: Callable[..., Any], *values: Any) -> Any:
+        """`each` of this leaf and its values."""
+        return each(self, *values)
 
-class Reader:
-    """Reads observations of a space. Made once, because an agent reads one every step.
-
-    Args:
-        space: whose observations it reads.
-    """
-
-    def __init__(self, space: Space) -> None:
-        self._root = _reader_of(space, ())
-
-    def __call__(self, value: Any) -> Seen:
-        """One observation of the space, or several, with one more axis in front of every array.
+    def numbers(self, value: Any) -> np.ndarray:
+        """An array of numbers, of whatever type and shape.
 
         Raises:
-            UserError: another structure or shape, or values that are no numbers of the space.
-            NonFiniteError: a number is NaN or infinite; it names the component.
+            NotOfSpace: it is no array of numbers.
         """
-        sizes: set[int | None] = set()
-        observation = self._root.read(value, sizes)
-        if len(sizes) > 1:
-            raise UserError(
-                f"the arrays of the observation hold {_several(sizes)}; expected one observation, "
-                "or the same number of observations in every array"
-            )
-        return Seen(observation, next(iter(sizes), None))
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    """Reads an array; `low` and `high` are the range of a choice, None for a Box."""
-
-    space: Space
-    keys: Keys
-    shape: tuple[int, ...]
-    low: Any
-    high: Any
-
-    def read(self, value: Any, sizes: set[int | None]) -> np.ndarray:
-        array = value if isinstance(value, np.ndarray) else _array(value, self.space, self.keys)
-        if array.dtype.kind not in "biuf":
-            raise UserError(
-                f"{path_of(self.keys)} holds no numbers but {array.dtype}: {_short(value)}"
-            )
-        if array.shape == self.shape:
-            sizes.add(None)
-        elif array.ndim == len(self.shape) + 1 and array.shape[1:] == self.shape:
-            sizes.add(len(array))
-        else:
-            several = ", ".join(["B", *map(str, self.shape)])
-            raise UserError(
-                f"{path_of(self.keys)} has the shape {list(array.shape)}, expected "
-                f"{list(self.shape)}, or [{several}] for B observations"
-            )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            wrong = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
-            raise NonFiniteError(
-                f"{array[wrong]} in {path_of((*self.keys, *wrong))}", "observation"
-            )
-        if self.low is not None:
-            self._check_range(array)
-            array = array if array.dtype.kind in "iu" else array.astype(np.int64)
-        return self.space.record(array)
-
-    def _check_range(self, array: np.ndarray) -> None:
-        outside = (array < self.low) | (array > self.high)
-        if array.dtype.kind == "f":
-            outside |= array != np.floor(array)
-        if np.any(outside):
-            raise UserError(
-                f"{path_of(self.keys)} holds {array[outside].flat[0]}, which is not in the space "
-                f"{self.space.to_gymnasium()}"
-            )
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Reads a dict or a tuple, part by part."""
-
-    space: Nested
-    keys: Keys
-    parts: "tuple[tuple[Any, _Leaf | _Parts], ...]"
-
-    def read(self, value: Any, sizes: set[int | None]) -> PyTree:
-        named = isinstance(self.space, Dict)
-        kind = Mapping if named else (tuple, list)
-        if not isinstance(value, kind) or len(value) != len(self.parts):
-            raise self._another(value)
+        if type(value) is np.ndarray and value.dtype.kind in "fiub":
+            return value
+        if value is None or isinstance(value, (str, bytes, Mapping)):
+            raise NotOfSpace(f"{self.name} {_short(value)}, expected {self.space.to_gymnasium()}")
         try:
-            return self.space.like(part.read(value[key], sizes) for key, part in self.parts)
-        except KeyError:
-            raise self._another(value) from None
+            array = np.asarray(value)
+        except Exception as error:
+            raise NotOfSpace(
+                f"{self.name} that is no array ({error}): {value!r}, expected "
+                f"{self.space.to_gymnasium()}"
+            ) from None
+        if array.dtype.kind == "O":  # whole numbers of more than 64 bits, for instance
+            plain = [plain_number(x) for x in array.flat]
+            if None not in plain:
+                return np.array(plain, float).reshape(array.shape)
+        if array.dtype.kind not in "fiub":
+            raise NotOfSpace(
+                f"{self.name} of type {array.dtype}, which holds no numbers, expected numbers of "
+                f"type {self.dtype}: {array}"
+            )
+        return array
 
-    def _another(self, value: Any) -> UserError:
-        keys = [key for key, _ in self.parts]
-        expected = f"a dict with {keys}"
-        if not isinstance(self.space, Dict):
-            expected = f"a tuple of {len(keys)} parts"
-        got, hint = _short(value), ""
-        if isinstance(value, Mapping):
-            got = f"a dict with {list(value)}"
-        elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping):
-            hint = "; pass the observation alone (observation, info = env.reset())"
-        return UserError(f"{path_of(self.keys)} is {got}, expected {expected}{hint}")
+    def read(self, value: Any, lanes: tuple[int, ...] = ()) -> np.ndarray:
+        """`[*lanes, *shape]` in `dtype`, checked; infinite where 32 bits do not suffice.
+
+        It is not a copy if the type is right already.
+
+        Raises:
+            NotOfSpace: another shape, or values that are no numbers of the space.
+        """
+        usual = type(value) is np.ndarray and value.dtype is self.dtype  # every step of every lane
+        array = value if usual else self.numbers(value)
+        if array.shape != (lanes + self.shape if lanes else self.shape):
+            raise NotOfSpace(
+                f"{self.name} of shape {array.shape}, expected {(*lanes, *self.shape)}"
+            )
+        if not usual:
+            array = self._converted(array)
+        if self.bounds is not None:
+            low, high = self.bounds
+            outside = (array < low) | (array > high)
+            if outside.any() if self.shape or lanes else outside:
+                raise NotOfSpace(
+                    f"{array[outside].flat[0]} in the {self.name}, which is outside of "
+                    f"{np.min(low)} to {np.max(high)}"
+                )
+        return array
+
+    def record(self, rows: np.ndarray) -> np.ndarray:
+        """`[..., *shape]` that were read -> what a record keeps, in at most 32 bits."""
+        if self.left_out is None:
+            return rows
+        return np.asarray(rows - self.left_out, self.space.example().dtype)
+
+    def _converted(self, array: np.ndarray) -> np.ndarray:
+        """Numbers of another type, if they fit."""
+        if self.dtype.kind == "f":
+            with np.errstate(over="ignore"):  # an infinite observation is refused where it is used
+                return array.astype(self.dtype)
+        if not np.can_cast(array.dtype, self.dtype):
+            limits = (0, 1) if self.dtype.kind == "b" else _limits(self.dtype)
+            wrong = ~((array >= limits[0]) & (array <= limits[1]))
+            if array.dtype.kind == "f":
+                wrong |= array != np.floor(array)
+            if np.any(wrong):
+                raise NotOfSpace(
+                    f"{array[wrong].flat[0]} in the {self.name}, which does not fit in {self.dtype}"
+                )
+        return array.astype(self.dtype)
 
 
-def _reader_of(space: Space, keys: Keys) -> _Leaf | _Parts:
+@dataclass(frozen=True)
+class Parts:
+    """A Dict or a Tuple of an observation.
+
+    Attributes:
+        name: such as `observation['robot']`.
+        space: of all parts.
+        parts: by their names, or by their numbers.
+    """
+
+    name: str
+    space: Nested
+    parts: dict[Any, "Node"]
+
+    def map(self, each: Callable[..., Any], *values: PyTree) -> PyTree:
+        """`each` of every leaf and what stands there in the values.
+
+        Raises:
+            NotOfSpace: a value of another structure.
+        """
+        for value in values:
+            self._check(value)
+        return self.space.like(
+            part.map(each, *(value[key] for value in values)) for key, part in self.parts.items()
+        )
+
+    def read(self, value: Any, lanes: tuple[int, ...] = ()) -> PyTree:
+        """As `Leaf.read`, leaf by leaf."""
+        return self.map(lambda leaf, own: leaf.read(own, lanes), value)
+
+    def _check(self, value: Any) -> None:
+        if isinstance(self.space, Dict):
+            if isinstance(value, Mapping) and value.keys() == self.parts.keys():
+                return
+            expected = f"a dict with {list(self.parts)}"
+        else:
+            if isinstance(value, (tuple, list)) and len(value) == len(self.parts):
+                return
+            expected = f"a tuple of {len(self.parts)} parts"
+        got = f"that is a dict with {list(value)}" if isinstance(value, Mapping) else _short(value)
+        raise NotOfSpace(f"{self.name} {got}, expected {expected}")
+
+
+Node = Leaf | Parts
+
+
+def reader_of(space: Space, keys: tuple[Any, ...] = ()) -> Node:
+    """What reads the observations of a space.
+
+    Args:
+        space: of the observations.
+        keys: where it stands in the observation.
+    """
+    name, left_out = path_of(keys), None
     match space:
         case Nested():
-            parts = tuple((k, _reader_of(part, (*keys, k))) for k, part in space.entries)
-            return _Parts(space, keys, parts)
-        case Discrete(n=n, start=start):
-            return _Leaf(space, keys, (), start, start + n - 1)
-        case MultiDiscrete(starts=starts, sizes=sizes):
-            return _Leaf(space, keys, sizes.shape, starts, starts + sizes - 1)
-        case MultiBinary(shape=shape):
-            return _Leaf(space, keys, shape, 0, 1)
-    return _Leaf(space, keys, np.shape(space.example()), None, None)
+            return Parts(name, space, {k: reader_of(v, (*keys, k)) for k, v in space.entries})
+        case Discrete(n=n, start=low, left_out=left_out):
+            bounds = low, low + n - 1
+        case MultiDiscrete(sizes=sizes, starts=low, left_out=left_out):
+            bounds = low, low + sizes - 1
+        case MultiBinary():
+            bounds = 0, 1
+        case _:
+            bounds = None
+    example = np.asarray(space.example())
+    if left_out is None or not np.any(left_out):
+        return Leaf(name, space, example.shape, example.dtype, bounds, None)
+    return Leaf(name, space, example.shape, np.dtype(np.int64), bounds, left_out)
 
 
-def _array(value: Any, space: Space, keys: Keys) -> np.ndarray:
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict):
-        raise UserError(
-            f"{path_of(keys)} is a pair with a dict, as `reset` returns it: pass the observation "
-            f"alone (observation, info = env.reset()); expected {space.to_gymnasium()}"
-        )
-    if value is None or isinstance(value, (str, bytes, Mapping)):
-        raise UserError(f"{path_of(keys)} is {_short(value)}, expected {space.to_gymnasium()}")
-    try:
-        return np.asarray(value)
-    except Exception as error:
-        raise UserError(
-            f"{path_of(keys)} is no array ({error}): {_short(value)}, expected "
-            f"{space.to_gymnasium()}"
-        ) from error
-
-
-def _several(sizes: set[int | None]) -> str:
-    told = sorted("one observation" if n is None else f"{n} observations" for n in sizes)
-    return " and ".join(told)
+def _limits(dtype: np.dtype) -> tuple[int, int]:
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) < 80 else f"{text[:77]}..."
+    return f"of type {type(value).__name__}: {text if len(text) < 80 else text[:77] + '...'}"

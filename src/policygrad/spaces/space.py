@@ -13,8 +13,6 @@ import gymnasium
 import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
-from policygrad.core.errors import EnvironmentFailure
-
 
 class Space(ABC):
     """A space whose values a policy can read, or that an environment acts in."""
@@ -34,16 +32,6 @@ class Space(ABC):
     @abstractmethod
     def example(self) -> PyTree:
         """Zeros (or the lowest values), in the types that a record of a rollout holds."""
-
-    @abstractmethod
-    def record(self, values: PyTree) -> PyTree:
-        """Observations `[..., *shape]` on the host, in the types that a record of a rollout holds.
-
-        Arrays that have the right type already are not copied.
-
-        Raises:
-            EnvironmentFailure: a whole number that is outside the space, and does not fit.
-        """
 
     @abstractmethod
     def features(self, observation: PyTree) -> PyTree:
@@ -118,31 +106,6 @@ def record_dtype(dtype: Any) -> np.dtype:
 def fits_32_bits(low: Any, high: Any) -> bool:
     """Whether all whole numbers between the bounds, inclusive, fit in a signed 32-bit integer."""
     return bool(np.min(low, initial=0) >= -(2**31) and np.max(high, initial=0) < 2**31)
-
-
-def recorded(values: Any, whole: np.dtype, space: Space) -> np.ndarray:
-    """Numbers in the type of a record.
-
-    Args:
-        values: `[...]`.
-        whole: the type in which whole numbers of 64 bits are kept.
-        space: named in the error.
-
-    Raises:
-        EnvironmentFailure: a whole number that does not fit in that type.
-    """
-    array = np.asarray(values)
-    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8:
-        return array.astype(record_dtype(array.dtype), copy=False)
-    if whole.kind in "iu" and array.size:
-        known = np.iinfo(whole)
-        outside = (array < known.min) | (array > known.max)
-        if outside.any():
-            raise EnvironmentFailure(
-                f"an observation holds {array[outside][0]}, which is outside its space "
-                f"{space.to_gymnasium()}"
-            )
-    return array.astype(whole)
 
 
 def path_of(keys: tuple[Any, ...]) -> str:

@@ -1,6 +1,7 @@
 """The values that a run consists of: put together once, before it begins."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -97,6 +98,12 @@ class Assembly:
         """The value of every setting."""
         return self.resolved.config
 
+    @property
+    def schedule(self) -> str | None:
+        """How steps shrink over the run; None if the optimiser takes steps of its own."""
+        own = self.given.algorithm is not None
+        return self.resolved.algorithm.step_size_schedule if own else self.config.step_size_schedule
+
     def description(self) -> dict[str, Any]:
         """What `config.json` holds."""
         passed = [n for n in self.given.names if n != "policy" or not self.begins_from_a_policy]
@@ -168,7 +175,21 @@ def assemble(
         kwargs=task.env_kwargs,
         step_timeout=config.step_timeout,
     )
-    config = _in_environment(config, source)
+    opened = source is not task.env
+    with closing_on_failure(source) if opened else contextlib.nullcontext():
+        return _around(source, task, resolved, given, asked, history or History())
+
+
+def _around(
+    source: Source,
+    task: Task,
+    resolved: Resolved,
+    given: Given,
+    asked: dict[str, Any],
+    history: History,
+) -> Assembly:
+    """The run around environments that are open."""
+    config = _in_environment(resolved.config, source)
     keys = RunKeys.of(config.seed)
     spaces = source.observation_space, source.action_space
     if given.policy is not None:
@@ -186,8 +207,19 @@ def assemble(
     resolved = replace(resolved, config=replace(config, processors=parts))
     return Assembly(
         task, resolved, given, policy, learner, collector, keys, action_space_of(spaces[1]),
-        sharing_of(parts, config.num_envs), source, history or History(),
+        sharing_of(parts, config.num_envs), source, history,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def closing_on_failure(environments: Assembly | Source) -> Iterator[None]:
+    """Release environments where something fails; the first failure is reported."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            environments.close()
+        raise
 
 
 def _collector(

@@ -104,9 +104,23 @@ def begin_anew(state: TrainState, changed: dict[str, Any]) -> TrainState:
     return state._replace(learner=learner)
 
 
-def changes_schedule(config: TrainConfig, changed: dict[str, Any]) -> bool:
-    """Whether steps that shrink over the run shrink at another pace."""
-    return "total_steps" in changed and config.step_size_schedule == "linear"
+def other_schedule(old: TrainConfig, new: TrainConfig, given: Given) -> str | None:
+    """What another length of the run makes of steps that shrink over it; None if nothing.
+
+    Args:
+        old: the settings so far.
+        new: those from here on.
+        given: values that were passed in place of names.
+    """
+    schedule = new.step_size_schedule
+    if given.algorithm is not None:
+        schedule = getattr(given.algorithm, "step_size_schedule", None)
+    if schedule != "linear" or new.total_steps == old.total_steps:
+        return None
+    return (
+        f"steps shrink to zero over {new.total_steps:,} steps now, not over {old.total_steps:,}: "
+        "from here on they are longer or shorter than planned"
+    )
 
 
 def _is_number(setting: Setting) -> bool:

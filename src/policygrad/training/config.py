@@ -123,7 +123,6 @@ class Choices:
     """The optimiser that gives the direction of each step."""
 
 
-ALWAYS = (RunSettings, BatchSettings, FileSettings, Choices)
 TABLES: Mapping[str, Mapping[str, type]] = {
     "algorithm": ALGORITHMS,
     "estimator": ESTIMATORS,

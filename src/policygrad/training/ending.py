@@ -2,12 +2,15 @@
 
 import contextlib
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policygrad import environments
 from policygrad.core.shell import command
 from policygrad.devices.sharing import as_one_device
+from policygrad.policies import unresolved_components
+from policygrad.policies.meeting import Policy
 from policygrad.runs.directory import CURVE, SUMMARY
 from policygrad.training import checkpoint
 from policygrad.training.metrics import Metrics
@@ -15,6 +18,8 @@ from policygrad.training.tally import recent_mean
 
 if TYPE_CHECKING:
     from policygrad.training.loop import Training
+
+NAMED = 3  # so many components are named where many are lost
 
 
 def summary_of(training: "Training", interrupted: bool) -> Metrics:
@@ -51,6 +56,18 @@ def write(training: "Training", summary: Metrics) -> None:
         training.save()
         training.directory.save_policy(*checkpoint.policy_files(training.assembly, policy))
         training.directory.write_json(SUMMARY, summary)
+
+
+def warn_of_lost_components(policy: Policy) -> None:
+    """Warn of components of the observation that the policy could not tell apart in training."""
+    found = unresolved_components(policy)
+    if found:
+        more = f"; and {len(found) - NAMED} more components" if len(found) > NAMED else ""
+        warnings.warn(
+            "float32 cannot tell neighbouring values apart in the observation"
+            f"{'; '.join(found[:NAMED])}{more}: subtract an offset in the environment",
+            stacklevel=2,
+        )
 
 
 def keep_after(training: "Training", error: BaseException) -> None:

@@ -21,7 +21,7 @@ from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import CONFIG
 from policygrad.runs.policy_files import load
-from policygrad.training.assembly import CollectorMaker, Task, assemble
+from policygrad.training.assembly import CollectorMaker, Task, assemble, closing_on_failure
 from policygrad.training.callbacks import (
     Callback,
     OnUpdate,
@@ -29,14 +29,15 @@ from policygrad.training.callbacks import (
     check_schedules,
     schedules_of,
 )
-from policygrad.training.changes import begin_anew, change
+from policygrad.training.changes import begin_anew, change, other_schedule
 from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
-from policygrad.training.own_values import agree, described
+from policygrad.training.own_values import agree, check_arguments, described
 from policygrad.training.resolve import Given
 from policygrad.training.result import Run
+from policygrad.training.schedule import little_left
 
 NAMED = ("algorithm", "estimator", "optimiser")  # given as a name or as an object
 NO_DIRECTORY = "--tensorboard writes into the run directory, and there is none: give out= too"
@@ -94,6 +95,9 @@ def train(
         NonFiniteError: an observation, a reward, the gradient or the critic is NaN or infinite.
         EnvironmentFailure: the environment raised.
     """
+    check_arguments(
+        out=out, network=network, collector=collector, env_kwargs=env_kwargs, config=config
+    )
     config, given = asked_for(
         config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
         optimiser=optimiser, network=network,
@@ -108,7 +112,8 @@ def train(
     if engine is None:
         env = environments.choose_engine(env, processes=config.processes, kwargs=env_kwargs)
     assembly = assemble(Task(env, env_kwargs or {}, engine, collector), config, given, history)
-    check_schedules(callbacks, assembly)
+    with closing_on_failure(assembly):
+        check_schedules(callbacks, assembly)
     # only now, so that an error above leaves no directory behind
     with begun_directory(out) as directory:
         return Training.begin(assembly, directory, schedules_of(callbacks)).run(callbacks)
@@ -162,10 +167,11 @@ def _resume(
 ) -> Run:
     """Continue a run that this process holds."""
     saved = directory.read_config()
-    config = saved_config(directory, saved)
+    old = saved_config(directory, saved)
     check_objects(directory, saved, objects)
     _check_schedules(directory, saved.get("schedules", []), schedules_of(callbacks))
-    config, changed = change(config, _given(objects), settings)
+    config, changed = change(old, _given(objects), settings)
+    told = other_schedule(old, config, _given(objects))
     env_steps = check_steps_left(directory, config.total_steps, at)
     env = objects.pop("env", None)
     task = Task(
@@ -179,7 +185,11 @@ def _resume(
         objects["policy"] = load(checkpoint, network=objects.get("network")).policy
     history = History.from_json(saved).after(env_steps, changed)
     assembly = assemble(task, config, Given(**objects), history)
-    check_schedules(callbacks, assembly)
+    with closing_on_failure(assembly):
+        check_schedules(callbacks, assembly)
+        for text in (told, little_left(assembly.schedule, env_steps, config.total_steps)):
+            if text is not None:
+                warnings.warn(f"{directory.path}: {text}", stacklevel=3)
     training = Training.resume(assembly, directory, at, schedules_of(callbacks))
     training.progress.state = begin_anew(training.progress.state, changed)
     return training.run(callbacks)

@@ -3,25 +3,21 @@
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from policygrad.core.errors import NonFiniteError, WriteError
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.compiled_code import for_another_thread
 from policygrad.devices.sharing import as_one_device
 from policygrad.policies import Agent
 from policygrad.rollout.collectors import SegmentProgram
 from policygrad.runs import RunDirectory
-from policygrad.training import checkpoint, ending
+from policygrad.training import checkpoint, ending, overlapped
 from policygrad.training.adaptive_batch import of_few_heights
-from policygrad.training.assembly import Assembly
+from policygrad.training.assembly import Assembly, closing_on_failure
 from policygrad.training.checkpoint import Progress
 from policygrad.training.keys import keys_of_update
 from policygrad.training.metrics import Metrics, Recorder, metrics_of, noise_of
@@ -34,34 +30,18 @@ from policygrad.training.ongoing import (
     asks_to_stop,
     needs_state,
 )
+from policygrad.training.overlapped import PendingUpdate
 from policygrad.training.own_values import check_record
 from policygrad.training.pace import Pace
 from policygrad.training.programs import (
     StateAndLanes,
-    measure_gradient_once,
-    refit_once,
     rows_of,
     run_updates,
-    step_once,
 )
 from policygrad.training.report import UpdateReport
 from policygrad.training.result import Run
 from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound, refuse_update
-
-
-class PendingUpdate(NamedTuple):
-    """An update whose critic and baseline are being refitted.
-
-    Attributes:
-        report: of the update, still without the results of the refit.
-        refit: the refit that is running.
-        infos: metrics of the environments' infos, as they were when the batch was collected.
-    """
-
-    report: UpdateReport
-    refit: Future
-    infos: dict[str, float]
 
 
 @dataclass
@@ -105,7 +85,7 @@ class Training:
         """
         training = cls(assembly, Progress.fresh(assembly), directory)
         if directory is not None:
-            with _closing_on_failure(assembly):
+            with closing_on_failure(assembly):
                 directory.write_config(assembly.description() | _noted(schedules))
                 training.save()
         return training
@@ -126,7 +106,7 @@ class Training:
             at: the checkpoint; None for the newest.
             schedules: the numbers that callbacks change.
         """
-        with _closing_on_failure(assembly):
+        with closing_on_failure(assembly):
             progress = checkpoint.restore(assembly, directory, at)
             if at is not None:
                 directory.set_aside_after(at)
@@ -160,7 +140,7 @@ class Training:
         with stop_requests() if stop is None else contextlib.nullcontext(stop) as self.stop:
             with self.recording(on_update):
                 if program is None:
-                    self._run_overlapped()
+                    overlapped.run(self)
                 else:
                     self._run_compiled(program)
             return self.finish(interrupted=self.updates_left > 0)
@@ -173,7 +153,7 @@ class Training:
         resumed = self.progress.resumed_exactly is not None
         after = self.progress.updates if resumed else None
         with (
-            _closing_on_failure(self.assembly),
+            closing_on_failure(self.assembly),
             self.recorder.opened(self.assembly.config, self.directory, after),
         ):
             try:
@@ -216,7 +196,7 @@ class Training:
         bad = first_unsound(reports)
         if bad == 0:  # collect once more, for its batch
             collect_key, _ = keys_of_update(assembly.keys.updates, progress.updates)
-            self._refuse(reports[0], self._collect(collect_key))
+            self.refuse(reports[0], self.collect(collect_key))
         if bad:  # keep the updates before it; it is the first of the next program
             (after, _), reports = run(bad), reports[:bad]
         self.take(after)
@@ -226,24 +206,7 @@ class Training:
         """Take over the state after a program of many updates."""
         self.progress.state, self.assembly.collector.lanes = after
 
-    def _run_overlapped(self) -> None:
-        """One update after the other; each is refitted while the next batch is collected."""
-        stop, watched = self.stop, self.watched
-        with ThreadPoolExecutor(1) as worker:
-            while self.updates_left and not stop.is_set():
-                keys = keys_of_update(self.assembly.keys.updates, self.progress.updates)
-                collect_key, update_key = keys
-                try:
-                    trajectories = self._collect(collect_key)
-                finally:  # if the environment raises, the update before it is recorded too
-                    self._settle()
-                self._step(trajectories, update_key, worker)
-                if watched or self._save_is_due or stop.is_set() or not self.updates_left:
-                    # the environments are still where this update left them, as a checkpoint needs
-                    self._settle()
-                    self.save_if_due()
-
-    def _collect(self, key: PRNGKeyArray) -> Trajectories:
+    def collect(self, key: PRNGKeyArray) -> Trajectories:
         """The next batch. The key is consumed."""
         started, progress = time.perf_counter(), self.progress
         episodes = None if progress.batch is None else int(progress.batch.episodes)
@@ -257,47 +220,7 @@ class Training:
         self.time_spent(collect=time.perf_counter() - started)
         return trajectories
 
-    def _step(
-        self, trajectories: Trajectories, key: PRNGKeyArray, worker: ThreadPoolExecutor
-    ) -> None:
-        """Improve the policy, and let the worker begin with the refit. The key is consumed."""
-        started, progress = time.perf_counter(), self.progress
-        learner, space = self.assembly.learner, self.assembly.action_space
-        before = progress.state
-        state, request, report = step_once(learner, space, before, trajectories, key)
-        if self.assembly.config.monitors(progress.updates + 1):
-            gradient, moments = measure_gradient_once(learner, before, trajectories)
-            state = state._replace(last_gradient=gradient)
-            report = report._replace(moments=moments)
-        report = jax.device_get(report)
-        if first_unsound([report]) is not None:
-            self._refuse(report, trajectories)
-        progress.state = state
-        if progress.batch is not None and report.moments is not None:
-            progress.batch = progress.batch.after(report.moments)
-        refit = for_another_thread(
-            lambda: jax.block_until_ready(refit_once(learner, state.learner.estimator, request))
-        )
-        infos = self.assembly.collector.infos()
-        self.pending = PendingUpdate(report, worker.submit(refit), infos)
-        self.time_spent(update=time.perf_counter() - started)
-
-    def _settle(self) -> None:
-        """Wait for the refit of the newest update, if one is running, and record the update."""
-        if self.pending is None:
-            return
-        started = time.perf_counter()
-        refitted = self.pending.refit.result()
-        report = jax.device_get(self.pending.report.completed(refitted))
-        infos, self.pending = self.pending.infos, None
-        if first_unsound([report]) is not None:
-            self._refuse(report, None, update=self.progress.updates - 1)
-        self.progress.state = self.progress.state.refitted(refitted.estimator)
-        now = time.perf_counter()
-        self.time_spent(wait_for_refit=now - started)
-        self.record([report], now - self.recorder.newest, infos)
-
-    def _refuse(
+    def refuse(
         self, report: UpdateReport, trajectories: Trajectories | None, update: int | None = None
     ) -> None:
         """Raise for an update that is not sound, and write the reason into the run's directory."""
@@ -361,13 +284,14 @@ class Training:
                 raise
 
     @property
-    def _save_is_due(self) -> bool:
+    def save_is_due(self) -> bool:
+        """Whether the newest checkpoint is old enough for another one."""
         since = time.perf_counter() - self.last_save
         return since >= self.assembly.config.checkpoint_seconds
 
     def save_if_due(self) -> None:
-        """Save a checkpoint if the last one is old enough."""
-        if self._save_is_due:
+        """Save a checkpoint if one is due."""
+        if self.save_is_due:
             self.save()
 
     def save(self) -> None:
@@ -394,26 +318,16 @@ class Training:
         policy = as_one_device(self.progress.state.learner.policy)
         agent = Agent(policy, assembly.source.observation_space, assembly.source.action_space)
         summary = ending.summary_of(self, interrupted)
-        with _closing_on_failure(assembly):
+        with closing_on_failure(assembly):
             ending.write(self, summary)
         assembly.close()
         if path is not None:
             ending.try_to_draw(path)
+        ending.warn_of_lost_components(policy)
         return Run(
             path, assembly.config, agent, summary, assembly.task.env, interrupted,
             assembly.task.env_kwargs, assembly.task.engine, self.recorder.kept,
         )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _closing_on_failure(assembly: Assembly) -> Iterator[None]:
-    """Release the environments where something fails; the first failure is reported."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(Exception):
-            assembly.close()
-        raise
 
 
 def _noted(schedules: Sequence[str]) -> dict[str, list[str]]:

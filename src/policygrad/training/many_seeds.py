@@ -6,7 +6,6 @@ directory.
 """
 
 import contextlib
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,18 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, PRNGKeyArray
 
 from policygrad.algorithms import Algorithm
 from policygrad.core.errors import NonFiniteError, PolicygradError, UserError
-from policygrad.core.modules import is_array
 from policygrad.core.shell import user_path
 from policygrad.devices.compiled_code import for_another_thread
 from policygrad.gradients.weights import Estimator
@@ -39,16 +33,17 @@ from policygrad.training.assembly import Assembly, CollectorMaker, Task, assembl
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
+from policygrad.training.own_values import check_arguments
 from policygrad.training.pace import Pace
-from policygrad.training.programs import StateAndLanes, run_updates
+from policygrad.training.programs import StateAndLanes
 from policygrad.training.report import UpdateReport
 from policygrad.training.resolve import Given
 from policygrad.training.result import Run
 from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound
+from policygrad.training.together import Group, dealt
 from policygrad.training.workers import OnSeedUpdate, SideBySide, of_seed, refuse_in_a_worker
 
-T = TypeVar("T")  # a pytree, or an item of a list
 SeedMap = Callable[[Callable[[TrainConfig], Run], Iterable[TrainConfig]], Iterable[Run]]
 
 
@@ -117,6 +112,9 @@ def train_seeds(
     matrix products may round differently, by a relative 1e-6 in length after one update.
     """
     refuse_in_a_worker()
+    check_arguments(
+        out=out, network=network, collector=collector, env_kwargs=env_kwargs, config=config
+    )
     seeds = checked_seeds(seeds)
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {jobs}")
@@ -208,7 +206,7 @@ def _train_together(
     trainings = {a.config.seed: _begin(a, result.path, held) for a in assemblies}
     # one program fills a GPU
     at_once = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
-    groups = [_Group.of(some, program) for some in dealt(list(trainings.values()), at_once)]
+    groups = [Group.of(some, program) for some in dealt(list(trainings.values()), at_once)]
     pace = Pace(one_by_one=assemblies[0].config.checkpoint_seconds == 0)
     alive, stopped = dict(trainings), False
     with (
@@ -264,57 +262,6 @@ def _saving_on_errors(alive: dict[int, Training]) -> Iterator[None]:
         raise
 
 
-@dataclass
-class _Group:
-    """Seeds that are trained in one program, on one processor.
-
-    A program works in chunks that fit the near cache of one processor, and does not use a second
-    one. So each processor runs its own program, in its own thread.
-    """
-
-    trainings: list[Training]
-    program: SegmentProgram
-    keys: PRNGKeyArray
-    carried: StateAndLanes
-
-    @classmethod
-    def of(cls, trainings: list[Training], program: SegmentProgram) -> "_Group":
-        keys = jnp.stack([t.assembly.keys.updates for t in trainings])
-        start = [StateAndLanes(t.progress.state, t.assembly.collector.lanes) for t in trainings]
-        return cls(trainings, program, keys, stacked(start))
-
-    def run(self, count: int) -> UpdateReport:
-        """`count` updates of every seed; their reports, on the host."""
-        first = self.trainings[0].assembly
-        self.carried, reports = run_updates(
-            first.learner, self.program, first.action_space, first.sharing, self.keys,
-            self.carried, jnp.asarray(count, jnp.int32), first.config.monitor_every,
-        )  # fmt: skip
-        return jax.device_get(reports)
-
-    def dealt_out(
-        self, rows: UpdateReport, count: int
-    ) -> Iterator[tuple[Training, StateAndLanes, list[UpdateReport]]]:
-        """Each seed, with its state after the program and its reports."""
-        carried = on_host(self.carried)
-        for i, training in enumerate(self.trainings):
-            mine = [jax.tree.map(lambda x, i=i, n=n: x[n, i], rows) for n in range(count)]
-            yield training, one_of(carried, i), mine
-
-    def hand_back(self) -> None:
-        """Give each seed its own arrays."""
-        carried = on_host(self.carried)
-        for i, training in enumerate(self.trainings):
-            training.take(on_device(one_of(carried, i)))
-
-
-def dealt(items: list[T], parts: int) -> list[list[T]]:
-    """Items in order, in at most so many runs of nearly equal length."""
-    parts = min(parts, len(items))
-    edges = [len(items) * i // parts for i in range(parts + 1)]
-    return [items[a:b] for a, b in itertools.pairwise(edges)]
-
-
 def _take(
     training: Training,
     program: SegmentProgram,
@@ -341,33 +288,3 @@ def _take(
             "together, but not when this seed is trained alone; resume it, or train it, alone"
         )
     )
-
-
-def stacked(trees: list[T]) -> T:
-    """Pytrees of one structure as one, with a leading axis over them."""
-    arrays, rest = zip(*[eqx.partition(tree, eqx.is_array) for tree in trees], strict=True)
-
-    def stack(*x: Array) -> Array:  # on the host: one dispatch a leaf and seed would be slow
-        return jnp.stack(x) if is_key(x[0]) else jnp.asarray(np.stack(x))
-
-    return eqx.combine(jax.tree.map(stack, *arrays), rest[0])
-
-
-def one_of(tree: T, i: int) -> T:
-    """The i-th of stacked pytrees."""
-    return jax.tree.map(lambda x: x[i, ...] if is_array(x) else x, tree)
-
-
-def on_host(tree: T) -> T:
-    """Arrays other than random keys as NumPy's, of which thousands of slices cost nothing."""
-    return jax.tree.map(lambda x: np.asarray(x) if eqx.is_array(x) and not is_key(x) else x, tree)
-
-
-def on_device(tree: T) -> T:
-    """NumPy's arrays as JAX's."""
-    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, tree)
-
-
-def is_key(x: Array) -> bool:
-    """Whether an array holds typed random keys, a type that NumPy does not have."""
-    return jnp.issubdtype(x.dtype, jax.dtypes.extended)

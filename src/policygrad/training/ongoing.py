@@ -7,7 +7,6 @@ down: updates of a JAX-native environment run many in one program, and one by on
 is to see the policy after each.
 """
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +17,11 @@ import numpy as np
 
 from policygrad.core.errors import UserError
 from policygrad.devices.sharing import as_one_device
+from policygrad.evaluating import Evaluation, Place, evaluate_agent
 from policygrad.policies import Agent
 from policygrad.training import checkpoint
 from policygrad.training.config import TrainConfig
 from policygrad.training.numbers import with_number
-from policygrad.training.result import Run
 
 if TYPE_CHECKING:
     from policygrad.training.loop import Training
@@ -104,7 +103,7 @@ class Ongoing(Mapping[str, Any]):
         newest = (ended - 1 - np.arange(episodes)) % len(returns)
         return float(np.mean(returns[newest], dtype=np.float64))
 
-    def evaluate(self, episodes: int = 20, *, seed: int | None = None, **kwargs: Any) -> Any:
+    def evaluate(self, episodes: int = 20, *, seed: int | None = None, **kwargs: Any) -> Evaluation:
         """Returns of the policy, in environments of their own; training does not notice.
 
         Args:
@@ -128,13 +127,8 @@ class Ongoing(Mapping[str, Any]):
         if seed is None:
             numbers = self.config.seed, int(self._training.progress.updates), 0x5EED
             seed = int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
-        run = Run(
-            self.path, self.config, self.agent, {}, task.env, env_kwargs=task.env_kwargs,
-            engine=task.engine,
-        )  # fmt: skip
-        # the function stands above training, which therefore does not import it
-        evaluate = importlib.import_module("policygrad.evaluation").evaluate
-        return evaluate(run, episodes=episodes, seed=seed, **kwargs)
+        own = Place(task.env, task.env_kwargs, task.engine)
+        return evaluate_agent(self.agent, own, episodes=episodes, seed=seed, **kwargs)
 
     def log(self, **numbers: float | None) -> None:
         """Add numbers to the metrics of this update, before they are written."""

@@ -1,6 +1,8 @@
 """What a user passes as values, checked before it is used: each mistake is named."""
 
 import dataclasses
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +22,37 @@ from policygrad.gradients.weights import Estimator
 
 DESCRIBED = ("algorithm", "estimator", "network")  # what a run's file describes
 REGISTER = "decorate its class with @jax.tree_util.register_dataclass and @dataclass(frozen=True)"
+
+
+def check_arguments(**arguments: Any) -> None:
+    """Raise UserError unless what `train` takes beside settings is of the kind that it takes.
+
+    Args:
+        arguments: some of `train`'s, by name; None is always taken.
+    """
+    for name, value in arguments.items():
+        wanted, fits = _WANTED[name]
+        if value is not None and not fits(value):
+            raise UserError(f"{name}={value!r} was given; {name} must be {wanted}")
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike)) and str(value) != ""
+
+
+_WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "out": ("a path, or None to write nothing", _is_path),
+    "network": (
+        "an architecture, such as policygrad.networks.FullyConnected(hidden=(64, 64))",
+        lambda value: not isinstance(value, str),
+    ),
+    "collector": ("a function (source, policy, key, config) -> a collector", callable),
+    "env_kwargs": ("a dict of arguments by name", lambda value: isinstance(value, Mapping)),
+    "config": (
+        "a policygrad.TrainConfig; give a dict's items by name: train(env, **settings)",
+        lambda value: not isinstance(value, (Mapping, str, os.PathLike)),
+    ),
+}
 
 
 def check_algorithm(record: Algorithm) -> None:

@@ -73,7 +73,7 @@ def step(
     report = UpdateReport(
         info,
         clipped_fraction(action_space, trajectories.actions, trajectories.valid),
-        is_sound(trajectories, action_space),
+        is_sound(trajectories, action_space) & jnp.isfinite(after.reward_scale.mean_square),
         jnp.sum(trajectories.valid, dtype=jnp.int32),
         *tally[:3],
     )

@@ -17,14 +17,11 @@ from policygrad.core import reflection
 from policygrad.core.errors import UserError
 from policygrad.gradients.weights import Estimator
 from policygrad.policies.architectures import Architecture, FullyConnected
-from policygrad.training import built_in, own_values, unread
+from policygrad.training import built_in, named_estimators, own_values, unread
 from policygrad.training.built_in import (
     ALGORITHMS,
-    BASELINES,
     ESTIMATORS,
     OPTIMISERS,
-    NoSettings,
-    ReturnsToGo,
     ValueNetworkSettings,
 )
 from policygrad.training.config import Choices, PolicySettings, TrainConfig
@@ -113,8 +110,10 @@ def records_of(config: TrainConfig, given: Given) -> Records:
         policy = PolicySettings() if config.hidden is None else PolicySettings(hidden=config.hidden)
     estimator, critic = None, ValueNetworkSettings()
     if given.estimator is None:
-        estimator = _with_time_limit(built(ESTIMATORS[config.estimator or "gae"]), config)
-        if uses_value_network(config, estimator):
+        estimator = named_estimators.with_time_limit(
+            built(ESTIMATORS[config.estimator or "gae"]), config
+        )
+        if named_estimators.uses_value_network(config, estimator):
             critic = built(ValueNetworkSettings)
             read.add("hidden")
     if given.network is not None:
@@ -144,7 +143,7 @@ def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
     records = records_of(config, given)
     _check_optimiser(config, given, records)
     if records.estimator is not None:
-        _check_estimator(config, records.estimator)
+        named_estimators.check_batches(config, records.estimator)
     if config.tanh_gaussian and config.clipped_gaussian:
         raise UserError(
             "--tanh-gaussian and --clipped-gaussian exclude each other: squashed actions are never "
@@ -311,49 +310,3 @@ def _chosen(config: TrainConfig, given: Given, optimiser: str | None) -> dict[st
     if given.estimator is not None:
         names["baseline"] = None
     return {name: value for name, value in names.items() if value is not None}
-
-
-def _with_time_limit(estimator: Any, config: TrainConfig) -> Any:
-    """A named estimator's settings, with the default of `time_limit` filled in."""
-    if not isinstance(estimator, ReturnsToGo) or estimator.time_limit is not None:
-        return estimator
-    name = config.estimator or "gae"
-    critic = built_in.has_critic(name, estimator, whole_episodes=config.whole_episodes)
-    return replace(estimator, time_limit="bootstraps" if critic else "terminates")
-
-
-def uses_value_network(config: TrainConfig, estimator: Any) -> bool:
-    """Whether a named estimator has a value network, as its baseline or as its critic."""
-    baseline = config.baseline or "value-network"
-    if BASELINES[baseline] is not NoSettings:
-        return True
-    own_critic = baseline == "linear-features"
-    critic = built_in.has_critic(
-        config.estimator or "", estimator, whole_episodes=config.whole_episodes
-    )
-    return critic and not own_critic
-
-
-def _check_estimator(config: TrainConfig, estimator: Any) -> None:
-    """Raise UserError if a named estimator cannot be used with these batches."""
-    per_episode = not isinstance(estimator, ReturnsToGo)
-    own_values = config.baseline in (None, "value-network", "linear-features")
-    monte_carlo = config.estimator == "reward-to-go" and not own_values
-    needs_episodes = per_episode or monte_carlo or config.baseline == "leave-one-out"
-    if needs_episodes and not config.whole_episodes:
-        what = f"--estimator {config.estimator}"
-        if config.baseline is not None:
-            what += f" --baseline {config.baseline}"
-        raise UserError(
-            f"{what} needs whole episodes, and segments of {config.steps_per_batch} steps are "
-            "collected; add --batch-episodes N"
-        )
-    if config.baseline == "leave-one-out" and config.batch_episodes == 1:
-        raise UserError(
-            "--baseline leave-one-out needs at least 2 episodes a batch, got --batch-episodes 1"
-        )
-    if per_episode and config.time_limit == "bootstraps":
-        raise UserError(
-            f"--estimator {config.estimator} sums an episode's own rewards and cannot bootstrap, "
-            "got --time-limit bootstraps; leave it out, or choose an estimator with a critic"
-        )

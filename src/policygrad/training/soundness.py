@@ -13,6 +13,7 @@ from policygrad.spaces import ActionSpace, permits_nothing
 from policygrad.training.report import UpdateReport
 
 WATCHED = ("gradient_norm", "kl", "entropy")
+LARGE = 1e6  # smaller rewards do not add up to an overflow, however long a run is
 LARGEST_REWARD = 1e15  # a sum of squares of many such rewards still fits in 32 bits
 
 
@@ -99,6 +100,14 @@ def refuse_update(
     if trajectories is not None:
         check_finite(trajectories, update, env_steps, space)
     where = f"at update {update + 1} (environment step {env_steps})"
+    large = trajectories is not None and np.max(np.abs(np.asarray(trajectories.rewards))) > LARGE
+    if large and not report.sound:  # each reward is finite, and the square of their sum is not
+        raise NonFiniteError(
+            f"the rewards {where} are too large: the square of their discounted sum, by which they "
+            "are scaled, does not fit in 32 bits; divide them in the environment, or train with "
+            "--no-scale-rewards",
+            "reward",
+        )
     for name in WATCHED:
         value = getattr(report.info, name)
         if not np.isfinite(value):

@@ -31,7 +31,8 @@ def _expectation(
 ) -> Float[Array, "..."]:
     """Σ p · values, where p = 0 gives 0 whatever the value: forbidden actions add nothing."""
     probs = jnp.exp(log_probs)
-    return jnp.sum(jnp.where(probs > 0, probs * jnp.where(probs > 0, values, 0.0), 0.0), axis=-1)
+    some = probs != 0  # True for NaN, which must not become 0
+    return jnp.sum(jnp.where(some, probs * jnp.where(some, values, 0.0), 0.0), axis=-1)
 
 
 def sum_of(terms: Iterable[Array]) -> Float[Array, ""]:

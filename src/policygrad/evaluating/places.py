@@ -1,0 +1,101 @@
+"""Where an agent is evaluated: an environment, and how it is opened, wrapped and filmed."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from policygrad import environments
+from policygrad.core.errors import UserError
+from policygrad.environments.wrapping import Wrapper, check_video, recorder, wrapped
+from policygrad.evaluating.results import WAYS
+from policygrad.rollout.engines import Engine, open_source
+from policygrad.rollout.noise import with_noise
+from policygrad.rollout.source import Source
+
+
+class Place(NamedTuple):
+    """Where a policy is evaluated: the environment, its arguments, and what opens it."""
+
+    env: Any
+    kwargs: dict[str, Any]
+    engine: Engine | None = None
+
+    def inside(self, wrappers: Sequence[Wrapper]) -> "Place":
+        """The same inside of wrappers."""
+        if not wrappers:
+            return self
+        if self.engine is not None:
+            raise UserError(
+                f"wrappers and videos are for Gymnasium's environments, got engine={self.engine!r}"
+            )
+        return Place(wrapped(self.env, self.kwargs, wrappers), {})
+
+    @contextlib.contextmanager
+    def opened(self, num_envs: int, noise: Any) -> Iterator[Source]:
+        """The source of episodes, open as long as it is used; the first failure is the one
+        reported."""
+        source = open_source(self.env, num_envs, engine=self.engine, kwargs=self.kwargs)
+        try:
+            noisy = np.any(np.asarray(noise, object) != 0)
+            yield with_noise(source, noise) if noisy else source
+        except BaseException:
+            with contextlib.suppress(Exception):
+                source.close()
+            raise
+        source.close()
+
+    def filmed(
+        self, wrappers: Sequence[Wrapper], folder: Path, episodes: int
+    ) -> Iterator[tuple[str, "Place"]]:
+        """For each way of acting, the environment as it is recorded."""
+        drawn = self._replace(kwargs={**self.kwargs, "render_mode": "rgb_array"})
+        name = environments.describe(self.env) or name_of(self.env)
+        check_video(wrapped(drawn.env, drawn.kwargs, wrappers), folder, name)
+        for way in WAYS:
+            yield way, drawn.inside([*wrappers, recorder(folder, way, episodes)])
+
+
+def asked_for(
+    own: Place, env: Any, env_kwargs: dict[str, Any] | None, engine: Engine | None
+) -> Place:
+    """Where to evaluate: what was asked for, and the agent's own for what was not.
+
+    Args:
+        own: where the agent was trained, as far as that is known.
+        env, env_kwargs, engine: as of `policygrad.evaluate`.
+    """
+    if env is None and own.env is None:
+        raise UserError(
+            "no environment to evaluate in: the policy does not name one; pass an "
+            "environment's id (--env ID, or env= in Python)"
+        )
+    if env is None or (env_kwargs is None and _same(env, own.env)):
+        kwargs = own.kwargs if env_kwargs is None else env_kwargs
+        return Place(own.env, kwargs, own.engine if engine is None else engine)
+    if env_kwargs is None and own.kwargs:
+        warnings.warn(
+            f"the arguments {own.kwargs} that the run passed to its environment are not passed to "
+            "another one; give env_kwargs (--env-kwargs) to pass some, {} for none",
+            stacklevel=4,
+        )
+    kwargs = env_kwargs or {}
+    return Place(environments.choose_engine(env, kwargs=kwargs), kwargs, engine)
+
+
+def _same(env: Any, own: Any) -> bool:
+    """Whether an environment is the run's: the same object, or the same id."""
+    if own is None:
+        return False
+    ours, theirs = environments.describe(env), environments.describe(own)
+    if ours is None or theirs is None:
+        return env is own
+    return environments.choose_engine(ours) == environments.choose_engine(theirs)
+
+
+def name_of(value: Any) -> str:
+    """The name of a function or class, or of an object's class."""
+    return getattr(value, "__name__", type(value).__name__)

@@ -1,0 +1,55 @@
+"""What a named estimator reads of the other settings: its critic, its time limit, its batches."""
+
+from dataclasses import replace
+from typing import Any
+
+from policygrad.core.errors import UserError
+from policygrad.training import built_in
+from policygrad.training.built_in import BASELINES, NoSettings, ReturnsToGo
+from policygrad.training.config import TrainConfig
+
+
+def with_time_limit(estimator: Any, config: TrainConfig) -> Any:
+    """A named estimator's settings, with the default of `time_limit` filled in."""
+    if not isinstance(estimator, ReturnsToGo) or estimator.time_limit is not None:
+        return estimator
+    name = config.estimator or "gae"
+    critic = built_in.has_critic(name, estimator, whole_episodes=config.whole_episodes)
+    return replace(estimator, time_limit="bootstraps" if critic else "terminates")
+
+
+def uses_value_network(config: TrainConfig, estimator: Any) -> bool:
+    """Whether a named estimator has a value network, as its baseline or as its critic."""
+    baseline = config.baseline or "value-network"
+    if BASELINES[baseline] is not NoSettings:
+        return True
+    own_critic = baseline == "linear-features"
+    critic = built_in.has_critic(
+        config.estimator or "", estimator, whole_episodes=config.whole_episodes
+    )
+    return critic and not own_critic
+
+
+def check_batches(config: TrainConfig, estimator: Any) -> None:
+    """Raise UserError if a named estimator cannot be used with these batches."""
+    per_episode = not isinstance(estimator, ReturnsToGo)
+    own_values = config.baseline in (None, "value-network", "linear-features")
+    monte_carlo = config.estimator == "reward-to-go" and not own_values
+    needs_episodes = per_episode or monte_carlo or config.baseline == "leave-one-out"
+    if needs_episodes and not config.whole_episodes:
+        what = f"--estimator {config.estimator}"
+        if config.baseline is not None:
+            what += f" --baseline {config.baseline}"
+        raise UserError(
+            f"{what} needs whole episodes, and segments of {config.steps_per_batch} steps are "
+            "collected; add --batch-episodes N"
+        )
+    if config.baseline == "leave-one-out" and config.batch_episodes == 1:
+        raise UserError(
+            "--baseline leave-one-out needs at least 2 episodes a batch, got --batch-episodes 1"
+        )
+    if per_episode and config.time_limit == "bootstraps":
+        raise UserError(
+            f"--estimator {config.estimator} sums an episode's own rewards and cannot bootstrap, "
+            "got --time-limit bootstraps; leave it out, or choose an estimator with a critic"
+        )

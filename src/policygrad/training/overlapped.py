@@ -1,0 +1,95 @@
+"""Updates one after the other: each is refitted while the next batch is collected."""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+from jaxtyping import PRNGKeyArray
+
+from policygrad.core.trajectories import Trajectories
+from policygrad.devices.compiled_code import for_another_thread
+from policygrad.training.keys import keys_of_update
+from policygrad.training.programs import measure_gradient_once, refit_once, step_once
+from policygrad.training.report import UpdateReport
+from policygrad.training.soundness import first_unsound
+
+if TYPE_CHECKING:
+    from policygrad.training.loop import Training
+
+
+class PendingUpdate(NamedTuple):
+    """An update whose critic and baseline are being refitted.
+
+    Attributes:
+        report: of the update, still without the results of the refit.
+        refit: the refit that is running.
+        infos: metrics of the environments' infos, as they were when the batch was collected.
+    """
+
+    report: UpdateReport
+    refit: Future
+    infos: dict[str, float]
+
+
+def run(training: "Training") -> None:
+    """Train to the last step, or until the run is asked to stop."""
+    stop, watched = training.stop, training.watched
+    with ThreadPoolExecutor(1) as worker:
+        while training.updates_left and not stop.is_set():
+            keys = keys_of_update(training.assembly.keys.updates, training.progress.updates)
+            collect_key, update_key = keys
+            try:
+                trajectories = training.collect(collect_key)
+            finally:  # if the environment raises, the update before it is recorded too
+                _settle(training)
+            _step(training, trajectories, update_key, worker)
+            if watched or training.save_is_due or stop.is_set() or not training.updates_left:
+                # the environments are still where this update left them, as a checkpoint needs
+                _settle(training)
+                training.save_if_due()
+
+
+def _step(
+    training: "Training",
+    trajectories: Trajectories,
+    key: PRNGKeyArray,
+    worker: ThreadPoolExecutor,
+) -> None:
+    """Improve the policy, and let the worker begin with the refit. The key is consumed."""
+    started, progress = time.perf_counter(), training.progress
+    learner, space = training.assembly.learner, training.assembly.action_space
+    before = progress.state
+    state, request, report = step_once(learner, space, before, trajectories, key)
+    if training.assembly.config.monitors(progress.updates + 1):
+        gradient, moments = measure_gradient_once(learner, before, trajectories)
+        state = state._replace(last_gradient=gradient)
+        report = report._replace(moments=moments)
+    report = jax.device_get(report)
+    if first_unsound([report]) is not None:
+        training.refuse(report, trajectories)
+    progress.state = state
+    if progress.batch is not None and report.moments is not None:
+        progress.batch = progress.batch.after(report.moments)
+    refit = for_another_thread(
+        lambda: jax.block_until_ready(refit_once(learner, state.learner.estimator, request))
+    )
+    infos = training.assembly.collector.infos()
+    training.pending = PendingUpdate(report, worker.submit(refit), infos)
+    training.time_spent(update=time.perf_counter() - started)
+
+
+def _settle(training: "Training") -> None:
+    """Wait for the refit of the newest update, if one is running, and record the update."""
+    if training.pending is None:
+        return
+    started = time.perf_counter()
+    refitted = training.pending.refit.result()
+    report = jax.device_get(training.pending.report.completed(refitted))
+    infos, training.pending = training.pending.infos, None
+    if first_unsound([report]) is not None:
+        training.refuse(report, None, update=training.progress.updates - 1)
+    training.progress.state = training.progress.state.refitted(refitted.estimator)
+    now = time.perf_counter()
+    training.time_spent(wait_for_refit=now - started)
+    training.record([report], now - training.recorder.newest, infos)

@@ -1,0 +1,28 @@
+"""A resume near the end of a linear schedule says what is left."""
+
+import warnings
+
+import pytest
+
+import policygrad
+from policygrad.training.schedule import little_left
+from tests.worlds import TINY, DuckChain
+
+
+def test_little_is_left_of_a_linear_schedule_alone():
+    assert little_left("linear", 99, 1000) is None
+    assert little_left("constant", 999, 1000) is None
+    assert little_left(None, 999, 1000) is None
+    told = little_left("linear", 999, 1000)
+    assert told is not None
+    assert "0.10% of their first size" in told
+
+
+def test_a_resume_at_the_end_of_a_linear_schedule_says_so(tmp_path):
+    settings = {**TINY, "algorithm": "natural", "total_steps": 320}
+    policygrad.train(DuckChain(), out=tmp_path / "a", **settings)
+    with pytest.warns(UserWarning, match="hardly anything is left to train; raise --total-steps"):
+        policygrad.resume(tmp_path / "a", env=DuckChain(), total_steps=322)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policygrad.resume(tmp_path / "a", env=DuckChain(), total_steps=704)
