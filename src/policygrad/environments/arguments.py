@@ -32,6 +32,7 @@ class Making:
         except TypeError as error:
             if not self.kwargs or not are_not_taken(self.function, self.kwargs, error):
                 raise
+            check_arguments(self.function, self.kwargs)
             raise UserError(not_taken(name_of(self.function), self.kwargs, str(error))) from error
 
 

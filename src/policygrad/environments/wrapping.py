@@ -15,7 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
 from policygrad.core.errors import UserError
-from policygrad.environments.arguments import Making, check_arguments
+from policygrad.environments.arguments import Making
 from policygrad.environments.catalogue import split_engine
 from policygrad.environments.gymnasium_ids import Registered, find_spec
 from policygrad.environments.instances import refuse_changed
@@ -71,7 +71,6 @@ def _maker(env: Any, kwargs: dict[str, Any]) -> Callable[[], Any]:
     if isinstance(name, (str, EnvSpec)):
         return Registered(find_spec(name) if isinstance(name, str) else name, kwargs)
     if callable(env) and not isinstance(env, (gymnasium.Env, VectorEnv)):
-        check_arguments(env, kwargs)
         return Making(env, kwargs)
     raise UserError(
         f"wrappers and videos are for one environment at a time: pass an id of Gymnasium or a "
@@ -108,6 +107,11 @@ def check_video(make: Callable[[], Any], folder: Path, name: str) -> None:
         raise UserError(f"cannot write to --video {folder}: {error.strerror}") from error
     try:
         env = make()
+    except (TypeError, UserError, gymnasium.error.DependencyNotInstalled) as error:
+        raise UserError(
+            f"{name} cannot be made with render_mode='rgb_array', which a video needs: {error}"
+        ) from error
+    try:
         modes = env.metadata.get("render_modes", [])
         if env.render_mode != "rgb_array":
             raise UserError(
@@ -119,10 +123,6 @@ def check_video(make: Callable[[], Any], folder: Path, name: str) -> None:
         env.close()
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{name} cannot draw itself: {error}") from error
-    except TypeError as error:
-        raise UserError(
-            f"{name} cannot be made with render_mode='rgb_array', which a video needs: {error}"
-        ) from error
     if not isinstance(picture, np.ndarray) or picture.ndim != 3:
         kind = type(picture).__name__
         raise UserError(f"{name}.render() must return a picture [height, width, 3], got {kind}")
