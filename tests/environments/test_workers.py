@@ -155,8 +155,8 @@ def test_looking_for_masks_needs_no_second_environment():
 def test_an_environment_that_is_refused_is_closed(monkeypatch):
     monkeypatch.setattr(Counts, "made", [])
     with pytest.raises(UserError, match="the action space of environment 1"):
-        environments.make(Counts, 2, kwargs={"limit": 3})
-    assert [env.closed for env in Counts.made] == [1, 1, 1]
+        environments.make(Counts, 2, kwargs={"limit": 2})
+    assert [env.closed for env in Counts.made] == [1, 1]
 
 
 def test_fault_04_a_limit_outside_of_the_main_thread_needs_processes():

@@ -12,7 +12,8 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from policygrad.environments.deadline import Deadline, Overrun, overrun
 from policygrad.environments.infos import together
-from policygrad.environments.lane import Lane, SpacePair
+from policygrad.environments.lane import Lane
+from policygrad.environments.made import SpacePair
 from policygrad.environments.reading import place, reader
 from policygrad.environments.sharing import refuse_shared
 
@@ -87,9 +88,13 @@ class Copies(OwnVector):
             with self._limited() as begin:
                 for number in range(num_envs):
                     begin(number)
-                    first = self._lanes[0].spaces if self._lanes else None
-                    self._lanes.append(Lane(make, number, first, partial(begin, number)))
-            refuse_shared([lane.env for lane in self._lanes])
+                    first = self._lanes[0].declared if self._lanes else None
+                    self._lanes.append(Lane(make, number, first))
+                refuse_shared([lane.env for lane in self._lanes])
+                begin(0)
+                given = self._lanes[0].look_for_masks(partial(begin, 0))
+                for lane in self._lanes:
+                    lane.expect_masks(given)
         except BaseException:
             self.close_extras()
             raise

@@ -10,7 +10,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from policygrad.core.errors import UserError
 from policygrad.environments.arguments import are_not_taken, not_taken, takes
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
-from policygrad.environments.lane import called_to_make
+from policygrad.environments.made import called_to_make
 from policygrad.environments.names import nearest
 from policygrad.environments.vector_masks import with_masks_of_infos
 from policygrad.environments.vectorise import vectorise

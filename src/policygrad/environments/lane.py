@@ -3,18 +3,21 @@
 import contextlib
 import traceback
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import VectorEnv
 
 from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
 from policygrad.environments import masks
-from policygrad.environments.arguments import name_of
 from policygrad.environments.deadline import Deadline, Overrun, can_interrupt
 from policygrad.environments.infos import numbers_of
+from policygrad.environments.made import (
+    SpacePair,
+    called_to_make,
+    declared_spaces,
+    refuse_what_is_no_environment,
+)
 from policygrad.environments.reading import flag_of, reader, reward_of
 from policygrad.environments.sharing import parts_of
 from policygrad.spaces import action_space_of
@@ -23,24 +26,23 @@ from policygrad.spaces.reading import NotOfSpace
 API = "see docs/environments.md and https://gymnasium.farama.org/api/env/"
 SEEDS = "; reset must take a seed: def reset(self, *, seed=None, options=None)"
 LONGEST_CLOSE = 3.0  # seconds, of an environment that was made to look for masks
-SpacePair = tuple[gymnasium.Space, gymnasium.Space]
 
 
 class Lane:
     """One environment.
 
     A mask of actions that it gives in `info`, or by a method, becomes a part of its observations.
-    To look whether there is one, another environment is made and reset once.
+    Call `look_for_masks` for the first lane, and `expect_masks` for every one.
 
     Args:
         make: makes the environment.
         number: of the lane, for errors.
-        first: the observation and action space of the first lane; None if this is the first.
-        begin: called before an environment is reset here.
+        first: the spaces that the first lane declared; None if this is the first.
 
     Attributes:
         env: the environment.
-        spaces: of its observations and actions.
+        declared: the spaces that it declares, of observations and actions.
+        spaces: those of what `reset` and `step` return, which may hold masks besides.
 
     Raises:
         UserError: what was made is no environment, or one that does not fit.
@@ -48,41 +50,76 @@ class Lane:
     """
 
     def __init__(
-        self,
-        make: Callable[[], Any],
-        number: int,
-        first: SpacePair | None = None,
-        begin: Callable[[], None] = lambda: None,
+        self, make: Callable[[], Any], number: int, first: SpacePair | None = None
     ) -> None:
-        self._number, self._step, self._episode = number, 0, 0
+        self._make, self._number, self._step, self._episode = make, number, 0, 0
         self._method: Callable[[], Any] | None = None
         self._flags = 0
         self.env = called_to_make(make, f"environment {number}")
         refuse_what_is_no_environment(self.env, make)
         try:
-            self.spaces = self._checked_spaces(make, first, begin)
+            self.declared = self.spaces = self._checked_spaces(first)
             self._reader = reader(self.spaces[0])
         except BaseException:
             self.close()
             raise
 
-    def _checked_spaces(
-        self, make: Callable[[], Any], first: SpacePair | None, begin: Callable[[], None]
-    ) -> SpacePair:
-        observations, actions = _declared_spaces(self.env)
-        action_space_of(actions)
-        if self._has_masks(observations, actions, first, partial(_gives_masks, make, begin)):
-            self._flags = masks.flags_needed(actions)
-            observations = masks.with_mask_space(observations, self._flags)
-        expected = first or (observations, actions)
+    def _checked_spaces(self, first: SpacePair | None) -> SpacePair:
+        declared = declared_spaces(self.env)
+        action_space_of(declared[1])
         kinds = "observation", "action"
-        for kind, ours, theirs in zip(kinds, (observations, actions), expected, strict=True):
+        for kind, ours, theirs in zip(kinds, declared, first or declared, strict=True):
             if ours != theirs:
                 raise UserError(
                     f"the {kind} space of environment {self._number} is {ours}, that of "
                     f"environment 0 is {theirs}; all environments of a run must have the same"
                 )
-        return expected
+        return first or declared
+
+    def look_for_masks(self, begin: Callable[[], None] = lambda: None) -> bool:
+        """Whether the environment gives masks beside its observations.
+
+        Another one is made and reset for it, if there is no other way to know.
+
+        Args:
+            begin: called before that reset.
+        """
+        observations, actions = self.declared
+        if masks.holds_mask(observations):
+            return False
+        problem = None
+        try:
+            if masks.by_method(self.env) is not None:
+                return True
+        except UserError as error:  # the method matters only if the infos hold no masks
+            problem = error
+        # a mask for a Box is refused when it comes
+        is_box = isinstance(actions, gymnasium.spaces.Box)
+        found = not is_box and _gives_masks(self._make, begin, self.env)
+        if problem is not None and not found:
+            raise problem
+        return found
+
+    def expect_masks(self, given: bool) -> None:
+        """Put the masks into the observations, if the first lane gives any.
+
+        Raises:
+            UserError: masks that the first lane does not give, or for actions without choices.
+        """
+        observations, actions = self.declared
+        if given:
+            self._flags = masks.flags_needed(actions)
+            self.spaces = masks.with_mask_space(observations, self._flags), actions
+            self._reader = reader(self.spaces[0])
+        elif (
+            self._number
+            and not masks.holds_mask(observations)
+            and masks.by_method(self.env) is not None
+        ):
+            raise UserError(
+                f"environment {self._number} gives masks of actions, and environment 0 none; "
+                "all environments of a run must give them, or none"
+            )
 
     def reset(self, seed: int | None) -> Any:
         """The first observation of an episode, checked (see `reading`)."""
@@ -155,30 +192,6 @@ class Lane:
             return f"environment {self._number} raised {_named(error)} in close"
         return None
 
-    def _has_masks(
-        self,
-        observations: Any,
-        actions: Any,
-        first: SpacePair | None,
-        look: Callable[[Any], bool],
-    ) -> bool:
-        """Whether the environment gives masks beside its observations."""
-        if masks.holds_mask(observations):
-            return False
-        try:
-            self._method = masks.by_method(self.env)
-        except UserError:  # the method matters only if the infos hold no masks
-            if masks.holds_mask(first[0]) if first is not None else look(self.env):
-                return True
-            raise
-        if self._method is not None:
-            return True
-        if first is not None:  # the first lane has looked
-            return masks.holds_mask(first[0])
-        if isinstance(actions, gymnasium.spaces.Box):
-            return False  # a mask in its info is refused when it comes
-        return look(self.env)
-
     def _mask(self, info: Any, *, ended: bool) -> np.ndarray:
         mask = masks.in_info(info)
         if mask is None and not ended:
@@ -248,62 +261,6 @@ def _close_quietly(env: Any) -> None:
     limit = Deadline(LONGEST_CLOSE) if can_interrupt() else contextlib.nullcontext()
     with contextlib.suppress(Exception, SystemExit, Overrun), limit:
         env.close()
-
-
-def called_to_make(make: Callable[[], Any], what: str) -> Any:
-    """What a function makes; EnvironmentFailure if it raises."""
-    try:
-        return make()
-    except PolicygradError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise EnvironmentFailure(
-            f"{what} raised {_named(error)} when it was made\n"
-            f"{''.join(traceback.format_exception(error))}"
-        ) from error
-
-
-def refuse_what_is_no_environment(env: Any, make: Any) -> None:
-    """Raise UserError unless a function made one environment.
-
-    Args:
-        env: what it made.
-        make: the function, named in errors.
-    """
-    name = name_of(make)
-    if isinstance(env, VectorEnv):
-        raise UserError(
-            f"{name} made a vector environment of {env.num_envs}, {type(env).__name__}, where one "
-            "environment is expected; pass the vector environment itself, or a function that makes "
-            "one environment"
-        )
-    if isinstance(env, type):
-        raise UserError(
-            f"{name} made the class {env.__name__}, not an environment; call it: {env.__name__}()"
-        )
-    missing = [m for m in ("reset", "step") if not callable(getattr(env, m, None))]
-    if missing:
-        lacks = "; does it lack a return?" if env is None else f", which has no {missing[0]}"
-        raise UserError(f"{name} made {env!r}, which is not an environment{lacks}")
-
-
-def _declared_spaces(env: Any) -> SpacePair:
-    found = []
-    for name in ("observation_space", "action_space"):
-        space, kind = getattr(env, name, None), type(env).__name__
-        if isinstance(env, gymnasium.Env):
-            kind = type(env.unwrapped).__name__
-        if space is None:
-            raise UserError(
-                f"{kind} has no {name}; set it in the class or in __init__, before the first reset"
-            )
-        if not isinstance(space, gymnasium.Space):
-            raise UserError(
-                f"the {name} of {kind} is {space!r} ({type(space).__module__}), not one of "
-                "gymnasium.spaces"
-            )
-        found.append(space)
-    return found[0], found[1]
 
 
 def _named(error: BaseException) -> str:

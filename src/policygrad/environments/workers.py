@@ -8,16 +8,15 @@ import contextlib
 import multiprocessing
 import os
 import pickle
-import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing import connection
 from multiprocessing.util import Finalize
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
@@ -25,18 +24,29 @@ from gymnasium.vector.utils import CloudpickleWrapper
 from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
 from policygrad.environments.copies import OwnVector, Take
 from policygrad.environments.deadline import overrun
-from policygrad.environments.lane import Lane, SpacePair
+from policygrad.environments.lane import Lane
+from policygrad.environments.made import SpacePair
+from policygrad.environments.signals import (
+    leave_signals_to_the_parent,
+    signal_name,
+    signals_wait,
+)
 
 GRACE = 3.0  # seconds in which workers may close their environments before they are ended
-# what is sent to all processes of a run: by a terminal, or by `kill` with the number of a group
-SENT_TO_ALL = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
 NO_GUARD = 79  # what a worker exits with if it is itself a run of the script that started it
 GUARD = (
     "worker processes import the script that starts them, and would start it again: put the call "
     "below `if __name__ == '__main__':`, or leave processes out"
 )
+
+
+class _First(NamedTuple):
+    """What the first worker found: what its environment declares, whether it gives masks of
+    actions, and the spaces with them."""
+
+    declared: SpacePair
+    gives_masks: bool
+    spaces: SpacePair
 
 
 class Workers(OwnVector):
@@ -73,24 +83,24 @@ class Workers(OwnVector):
             ) from error
         try:
             self._start(payload, None)  # alone, so that a mistake is told once
-            spaces = self._answers([0], limited=False)[0]
-            if spaces is None:  # it is made; now it is reset, to look for masks of actions
-                spaces = self._answers([0])[0]
+            first = self._answers([0], limited=False)[0]
+            if first is None:  # it is made; now it is reset, to look for masks of actions
+                first = self._answers([0])[0]
             for _ in range(1, num_envs):
-                self._start(payload, spaces)
+                self._start(payload, first)
             self._answers(range(1, num_envs), limited=False)
         except BaseException:
             self.close_extras()
             raise
-        super().__init__(spaces, num_envs)
+        super().__init__(first.spaces, num_envs)
 
-    def _start(self, payload: bytes, spaces: SpacePair | None) -> None:
+    def _start(self, payload: bytes, first: _First | None) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         number = len(self._processes)
-        arguments = theirs, payload, number, spaces
+        arguments = theirs, payload, number, first
         process = context.Process(target=_work, args=arguments, daemon=True)
-        with _signals_wait():  # until the worker ignores them
+        with signals_wait():  # until the worker ignores them
             try:
                 process.start()
             except AssertionError as error:
@@ -157,7 +167,7 @@ class Workers(OwnVector):
         if code == NO_GUARD:
             raise UserError(GUARD)
         if code is not None and code < 0:
-            how = f"was ended by the signal {_signal_name(-code)}"
+            how = f"was ended by the signal {signal_name(-code)}"
         else:
             how = f"ended with exit code {code}"
         raise EnvironmentFailure(
@@ -203,21 +213,26 @@ def _last_words(pipe: Any, end: float) -> None:
                 return
 
 
-def _work(pipe: Any, payload: bytes, number: int, first: SpacePair | None) -> None:
+def _work(pipe: Any, payload: bytes, number: int, first: _First | None) -> None:
     """A worker process: makes one environment and does what it is asked."""
-    _leave_signals_to_the_parent()
+    leave_signals_to_the_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    lane = None
     try:
+        lane = Lane(pickle.loads(payload).fn, number, first and first.declared)
         begin = partial(pipe.send, ("made", None))
-        lane = Lane(pickle.loads(payload).fn, number, first, begin)
+        given = lane.look_for_masks(begin) if first is None else first.gives_masks
+        lane.expect_masks(given)
     except PolicygradError as error:
         pipe.send(("failure", _plain(error)))
+        if lane is not None:
+            lane.close()
         return
     except Exception as error:
         problem = f"the function that makes the environment cannot be read in a process: {error!r}"
         pipe.send(("failure", UserError(problem)))
         return
-    pipe.send(("spaces", lane.spaces))
+    pipe.send(("ready", _First(lane.declared, given, lane.spaces)))
     done = {"reset": lane.reset, "step": lane.step}
     try:
         while True:
@@ -233,22 +248,6 @@ def _work(pipe: Any, payload: bytes, number: int, first: SpacePair | None) -> No
         return
     with contextlib.suppress(OSError):
         pipe.send(("closed", lane.close()))
-
-
-def _leave_signals_to_the_parent() -> None:
-    """Go on after a signal to all: the parent saves the run, and ends this process.
-
-    Processes that the environment starts are still ended by SIGTERM and SIGHUP.
-    """
-    for number in SENT_TO_ALL:
-        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else _goes_on)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(SENT_TO_ALL) - {signal.SIGINT})
-
-
-def _goes_on(number: int, frame: Any) -> None:
-    """Handle a signal by nothing. A signal that is ignored would stay so in processes started
-    here."""
 
 
 def _kill(processes: list[Any]) -> None:
@@ -270,20 +269,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Keep signals to all from a process that is started here; this one gets them a moment
-    later."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SENT_TO_ALL)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def refuse_scripts_that_no_process_can_import() -> None:
     """Raise UserError for a script that is read from a pipe; end a worker that runs a script
     again."""
@@ -296,10 +281,3 @@ def refuse_scripts_that_no_process_can_import() -> None:
             f"worker processes import the script that starts them, and {path} is no file; save the "
             "script, or leave --processes out"
         )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)
