@@ -252,6 +252,28 @@ def test_failure_names_environment_and_step_and_has_the_cause(mode, monkeypatch)
         assert "episode 2" in message
 
 
+@pytest.mark.parametrize("mode", MODES, ids=[m.name for m in MODES])
+@pytest.mark.parametrize("where", ["step", "reset"])
+@pytest.mark.parametrize("info", [[{}, {}], ({},), "text", np.zeros(2)], ids=lambda x: str(type(x)))
+def test_an_info_of_a_vector_environment_that_is_no_dict_is_named(mode, where, info):
+    class Listing(SyncVectorEnv):
+        def reset(self, **kwargs):
+            observations, given = super().reset(**kwargs)
+            return observations, info if where == "reset" else given
+
+        def step(self, actions):
+            *row, given = super().step(actions)
+            return *row, info if where == "step" else given
+
+    lanes = GymnasiumLanes(Listing([Chain] * 2, autoreset_mode=mode))
+    found = (
+        f"returned an info of type {type(info).__name__} (at step 1|in reset).*expected one dict"
+    )
+    with pytest.raises(EnvironmentFailure, match=found):
+        lanes.start(0)
+        lanes.step(np.zeros(2, int))
+
+
 def test_failure_in_reset():
     class Broken(Chain):
         def reset(self, **kwargs):

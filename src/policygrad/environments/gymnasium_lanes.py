@@ -113,6 +113,7 @@ class GymnasiumLanes:
                 "rewards, terminated, truncated, infos)"
             )
         observations, rewards, terminated, truncated, info = returned
+        info = self._checked_info(info, f"at step {self._steps}")
         terminated = per_lane("terminated", terminated, self.num_envs, bool)
         truncated = per_lane("truncated", truncated, self.num_envs, bool)
         successors = observations
@@ -136,16 +137,28 @@ class GymnasiumLanes:
         infos = self._infos(info, ended)
         return LaneStep(successors, rewards, terminated & valid, truncated & valid, valid, infos)
 
-    def _infos(self, info: Any, ended: np.ndarray) -> Infos:
+    def _infos(self, info: Mapping[str, Any], ended: np.ndarray) -> Infos:
         """The numbers of the infos of one step."""
         if not info or isinstance(self.vector, OwnVector):
-            return info or {}
+            return dict(info)
         self._refuse_late_masks(info, f"at step {self._steps}")
         return of_vector(info, self.num_envs, ended)
 
-    def _refuse_late_masks(self, info: Any, where: str) -> None:
+    def _checked_info(self, info: Any, where: str) -> Mapping[str, Any]:
+        """An info as a dict; None is an empty one."""
+        if info is None:
+            return {}
+        if not isinstance(info, Mapping):
+            raise EnvironmentFailure(
+                f"the {self.num_envs} environments returned an info of type {type(info).__name__} "
+                f"{where}; expected one dict, name -> values [{self.num_envs}], as "
+                "gymnasium.vector gives it"
+            )
+        return info
+
+    def _refuse_late_masks(self, info: Mapping[str, Any], where: str) -> None:
         """Raise for masks of actions in an info, if they are not in the observations."""
-        if isinstance(self.vector, OwnVector) or not isinstance(info, Mapping):
+        if isinstance(self.vector, OwnVector):
             return
         spaces = self.observation_space, self.action_space
         for part in (info, info.get("final_info")):
@@ -188,7 +201,8 @@ class GymnasiumLanes:
                 f"reset of the {self.num_envs} environments returned {returned!r}; expected "
                 "(observations, infos)"
             )
-        self._refuse_late_masks(returned[1], f"in reset, after step {self._steps}")
+        where = f"in reset, after step {self._steps}"
+        self._refuse_late_masks(self._checked_info(returned[1], where), where)
         return returned[0]
 
     def _with_final(self, observations: Any, info: dict, ended: np.ndarray) -> Any:
