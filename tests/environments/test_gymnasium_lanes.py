@@ -7,12 +7,13 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+import policygrad
 from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.environments import replay
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes, autoreset_mode
 from policygrad.environments.replay import ReplayLog, bring_back, episode_seed
 from policygrad.environments.vectorise import vectorise
-from tests.worlds import Chain, Chained, Drift, Echo, Forgetful, chain_vector
+from tests.worlds import TINY, Chain, Chained, Drift, Echo, Forgetful, chain_vector
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
 every_mode = pytest.mark.parametrize("mode", MODES, ids=[m.name for m in MODES])
@@ -326,3 +327,17 @@ def test_an_environment_that_writes_into_its_action_is_brought_back():
     assert again.restore(snapshot)
     np.testing.assert_array_equal(again.observations, lanes.observations)
     assert again.restore(snapshot)  # nor does it write into the snapshot
+
+
+def test_a_run_of_an_environment_that_writes_into_its_action_is_resumed_exactly(tmp_path):
+    def stop(run):
+        if run["update"] == 2:
+            raise RuntimeError("stop here")
+
+    settings = {**TINY, "total_steps": 128, "checkpoint_seconds": 0.0}
+    whole = policygrad.train(WritesIntoItsAction, **settings)
+    with pytest.raises(RuntimeError):
+        policygrad.train(WritesIntoItsAction, out=tmp_path / "cut", on_update=stop, **settings)
+    resumed = policygrad.resume(tmp_path / "cut", env=WritesIntoItsAction)
+    assert resumed.summary["resumed_exactly"]
+    assert resumed.metrics[-1]["env_steps"] == whole.metrics[-1]["env_steps"]

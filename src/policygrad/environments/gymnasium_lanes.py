@@ -205,7 +205,7 @@ class GymnasiumLanes:
         self._refuse_late_masks(self._checked_info(returned[1], where), where)
         return returned[0]
 
-    def _with_final(self, observations: Any, info: dict, ended: np.ndarray) -> Any:
+    def _with_final(self, observations: Any, info: Mapping[str, Any], ended: np.ndarray) -> Any:
         """SAME_STEP: the observations, with the final ones of the info in lanes that were reset."""
         final = info.get("final_obs", info.get("final_observation"))
         if final is None:

@@ -68,8 +68,9 @@ def _by_methods(vector: VectorEnv) -> bool:
 def _copies(vector: VectorEnv) -> list[Any]:
     """The environments that a vector environment steps in this process; none if it is not known."""
     copies = getattr(vector.unwrapped, "envs", None)
-    known = isinstance(copies, (list, tuple)) and len(copies) == vector.num_envs
-    return list(copies) if known else []
+    if isinstance(copies, (list, tuple)) and len(copies) == vector.num_envs:
+        return list(copies)
+    return []
 
 
 class MasksInObservations(VectorWrapper):
