@@ -51,11 +51,11 @@ def test_a_run_trains_with_what_its_file_says(tmp_path):
     ("settings", "decided", "unread"),
     [
         ({}, {"batch_steps": 2048, "time_limit": "bootstraps", "processors": 1},
-         {"batch_episodes", "max_episode_steps"}),
+         {"batch_episodes", "max_episode_steps", "step_timeout"}),
         ({"estimator": "reward-to-go", "batch_episodes": 8},
-         {"time_limit": "terminates"}, {"batch_steps", "max_episode_steps"}),
+         {"time_limit": "terminates"}, {"batch_steps", "max_episode_steps", "step_timeout"}),
         ({"estimator": "total-return", "batch_episodes": 8, "max_episode_steps": 600},
-         {"max_episode_steps": 600}, {"batch_steps"}),
+         {"max_episode_steps": 600}, {"batch_steps", "step_timeout"}),
     ],
 )  # fmt: skip
 def test_a_runs_file_holds_a_value_for_each_setting_that_is_read(
