@@ -272,3 +272,45 @@ def test_fault_18_a_configuration_that_was_signed_anew_ends_in_one_error(run, ch
         policygrad.resume(run.path, total_steps=320, env=DUCK)
     assert "\n" not in str(caught.value)
     assert os.fspath(run.path) in str(caught.value)
+
+
+# ----- what was changed as the run went on, and a process that died
+
+
+class Died(BaseException):
+    pass
+
+
+def die(monkeypatch, path, **settings):
+    """A run that goes on with other settings, and is killed before its next checkpoint."""
+
+    def killed(row):
+        raise Died
+
+    killed.needs_state = False
+    with monkeypatch.context() as patch:
+        patch.setattr("policygrad.training.ending.keep_after", lambda *_: None)
+        patch.setattr("policygrad.training.loop.Training.save", lambda self: None)
+        with pytest.raises(Died):
+            policygrad.resume(path, env=DUCK, on_update=killed, **settings)
+
+
+@pytest.mark.parametrize("value", [3e-5, 1e-3])  # another, and the one that it began with
+def test_a_step_size_that_was_changed_outlives_a_kill(run, monkeypatch, value):
+    told = {"total_steps": 192, "step_size": value, "checkpoint_seconds": 1e6}
+    die(monkeypatch, run.path, **told)
+    assert run.read_config()["config"]["step_size"] == value
+    rows = policygrad.resume(run.path, env=DUCK).metrics
+    assert rows[-1]["step_size"] == pytest.approx(value)
+    rows = policygrad.resume(run.path, total_steps=224, env=DUCK).metrics
+    assert rows[-1]["step_size"] != pytest.approx(value)  # adapted, and not begun anew again
+
+
+def test_a_step_size_that_was_changed_holds_from_an_older_checkpoint_on_once(run):
+    policygrad.resume(run.path, total_steps=192, step_size=3e-5, env=DUCK)
+    older = run.checkpoints()[2]
+    rows = policygrad.resume(older, env=DUCK, total_steps=160).metrics
+    assert rows[int(older.name) // 32]["step_size"] == pytest.approx(3e-5)
+    assert run.read_config()["changes"][0]["env_steps"] == int(older.name)
+    rows = policygrad.resume(run.path, env=DUCK, total_steps=192).metrics
+    assert rows[-1]["step_size"] != pytest.approx(3e-5)

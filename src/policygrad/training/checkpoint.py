@@ -17,6 +17,7 @@ from policygrad.runs import RunDirectory, storage
 from policygrad.runs.policy_files import policy_to_files
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.assembly import Assembly
+from policygrad.training.changes import begin_anew
 from policygrad.training.config import TrainConfig
 from policygrad.training.programs import TrainState
 
@@ -156,6 +157,7 @@ def _restored(
         scale = scale._replace(running=np.zeros_like(scale.running))
         learner = learner._replace(reward_scale=scale)
     state = TrainState(learner, tally, found.get("last_gradient", fresh.state.last_gradient))
+    state = begin_anew(state, assembly.history.since(env_steps))
     return Progress(state, found["batch"], env_steps, float(data["seconds"]), exactly)
 
 

@@ -29,7 +29,7 @@ from policygrad.training.callbacks import (
     check_schedules,
     schedules_of,
 )
-from policygrad.training.changes import begin_anew, change
+from policygrad.training.changes import change
 from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, begin_from
@@ -180,9 +180,7 @@ def _resume(
     history = History.from_json(saved).after(env_steps, changed)
     assembly = assemble(task, config, Given(**objects), history)
     check_schedules(callbacks, assembly)
-    training = Training.resume(assembly, directory, at, schedules_of(callbacks))
-    training.progress.state = begin_anew(training.progress.state, changed)
-    return training.run(callbacks)
+    return Training.resume(assembly, directory, at, schedules_of(callbacks)).run(callbacks)
 
 
 def begun_directory(
@@ -281,6 +279,9 @@ def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
         for name, kinds in (("env", (str, NoneType)), ("env_kwargs", dict), ("values", dict)):
             if not isinstance(saved.get(name, {}), kinds):
                 raise TypeError(f"{name}: {saved[name]!r}")
+        for made in saved.get("changes", ()):
+            if type(made["env_steps"]) is not int or not isinstance(made["settings"], dict):
+                raise TypeError(f"changes: {made!r}")
         return TrainConfig.from_json(dict(saved["config"]), source)
     except RunError:
         raise

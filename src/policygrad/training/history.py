@@ -32,11 +32,25 @@ class History:
         return {name: value for name, value in told.items() if value}
 
     def after(self, env_steps: int, changed: dict[str, Any]) -> "History":
-        """The history of a run that goes on with other settings."""
-        if not changed:
-            return self
-        change = {"env_steps": env_steps, "settings": changed}
-        return replace(self, changes=(*self.changes, change))
+        """The history of a run that goes on from a checkpoint, with other settings or the same.
+
+        Args:
+            env_steps: of the checkpoint. What was changed later holds from there on.
+            changed: the settings that are others now.
+        """
+        made = [{**c, "env_steps": min(c["env_steps"], env_steps)} for c in self.changes]
+        if changed:
+            made.append({"env_steps": env_steps, "settings": changed})
+        return replace(self, changes=tuple(made))
+
+    def since(self, env_steps: int) -> dict[str, Any]:
+        """The settings that were changed after a checkpoint was made, so that its state does not
+        know of them. A change is made where a run goes on, behind the checkpoint of these steps."""
+        found: dict[str, Any] = {}
+        for change in self.changes:
+            if change["env_steps"] >= env_steps:
+                found |= change["settings"]
+        return found
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "History":
