@@ -314,3 +314,45 @@ def test_a_step_size_that_was_changed_holds_from_an_older_checkpoint_on_once(run
     assert run.read_config()["changes"][0]["env_steps"] == int(older.name)
     rows = policygrad.resume(run.path, env=DUCK, total_steps=192).metrics
     assert rows[-1]["step_size"] != pytest.approx(3e-5)
+
+
+# ----- a resume that fails leaves the run as it was
+
+
+def files_of(path):
+    """Every file of a run, with its bytes."""
+    return {
+        str(p.relative_to(path)): p.read_bytes()
+        for p in sorted(path.rglob("*"))
+        if p.is_file() and p.name != ".lock"
+    }
+
+
+class BadBegin:
+    def begin(self, run):
+        raise UserError("no good")
+
+    def __call__(self, run):
+        pass
+
+
+@pytest.mark.parametrize("at", ["newest", "older"])
+@pytest.mark.parametrize("what", ["metrics", "evaluations", "callback", "best", "schedule"])
+def test_a_resume_that_fails_writes_nothing(run, what, at):
+    if what in ("metrics", "evaluations"):
+        (run.path / f"{what}.jsonl").write_bytes(
+            b"{no\n" + (run.path / "metrics.jsonl").read_bytes()
+        )
+    if what == "best":
+        folder = run.path / "best" / "000000000032"
+        folder.mkdir(parents=True)
+        (folder / "policy.json").write_text("{")
+    callbacks = {"callback": BadBegin(), "best": policygrad.callbacks.keep_best()}
+    before = files_of(run.path)
+    settings = {"total_steps": 192, "step_size": 3e-5, "on_update": callbacks.get(what)}
+    if what == "schedule":
+        settings["on_update"] = policygrad.callbacks.schedule("entropy_coefficient", lambda s: 0.0)
+    path = run.path if at == "newest" else run.checkpoints()[1]
+    with pytest.raises((RunError, UserError)):
+        policygrad.resume(path, env=DUCK, **settings)
+    assert files_of(run.path) == before

@@ -173,15 +173,21 @@ class RunDirectory:
                 raise RunError(f"{path} is damaged: {name!r} is {data.get(name)!r}")
         return Failure(data["message"], data["env_steps"], data.get("kind"))
 
-    def go_on(self) -> None:
+    def go_on(self, at: Path | None = None) -> None:
         """Remove what says how the run ended, because it goes on.
 
         The newest checkpoint holds all of it. Without `policy.json` the policy's arrays are not
         read, so every moment between leaves the checkpoint as the newest policy.
+
+        Args:
+            at: the checkpoint from which it goes on, behind which all is set aside; None for the
+                newest.
         """
         for name in ENDED:
             with self.writing(name):
                 (self.path / name).unlink(missing_ok=True)
+        if at is not None:
+            self._set_aside_after(at)
 
     def has_metrics(self) -> bool:
         """Whether any update was recorded."""
@@ -256,7 +262,7 @@ class RunDirectory:
         ended = any((self.path / name).exists() for name in ENDED)
         return ended or self.has_metrics() or any(p.is_dir() for p in made)
 
-    def set_aside_after(self, checkpoint: Path) -> None:
+    def _set_aside_after(self, checkpoint: Path) -> None:
         """Rename the checkpoints after this one, so that the run goes on from it."""
         for later in self.checkpoints():
             if int(later.name) > int(checkpoint.name):
