@@ -5,6 +5,7 @@ import json
 import gymnasium
 import jax
 import numpy as np
+import optax
 import pytest
 
 import policygrad
@@ -301,6 +302,13 @@ def test_a_scheduled_run_that_is_resumed_equals_one_that_was_not(env, tmp_path):
         ("step_size", 1e-3, "follows the KL"),
         ("seed", 1, "reads no number 'seed'"),
         ("num_envs", 8, "reads no number 'num_envs'"),
+        ("count", 3.0, "reads no number 'count'"),
+        ("discount", 5.0, "must be from 0 to 1"),
+        ("discount", True, "must be from 0 to 1"),
+        ("gae_lambda", float("nan"), "must be from 0 to 1"),
+        ("gae_lambda", -0.5, "must be from 0 to 1"),
+        ("gae_lambda", "high", "must be from 0 to 1"),
+        ("entropy_coefficient", float("inf"), "must be "),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused_before_training(tmp_path, name, value, problem):
@@ -308,6 +316,35 @@ def test_a_schedule_that_cannot_be_is_refused_before_training(tmp_path, name, va
     with pytest.raises(UserError, match=problem):
         policygrad.train(DUCK, out=tmp_path / "a", on_update=change, **TINY)
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"algorithm": "ppo"}, "step_size"),
+        ({"algorithm": "ppo"}, "target_kl"),
+        ({"algorithm": "natural"}, "target_kl"),
+        ({"algorithm": "trpo"}, "target_kl"),
+        ({"step_size_schedule": "linear"}, "target_kl"),
+        ({"step_size_schedule": "linear", "target_kl": 0.0}, "step_size"),
+    ],
+)
+def test_two_schedules_of_one_number_are_refused(settings, name):
+    change = callbacks.schedule(name, lambda steps: 1e-3)
+    with pytest.raises(UserError, match="beside step_size_schedule='linear'"):
+        policygrad.train(DUCK, on_update=change, **TINY, **settings)
+    settings |= {"step_size_schedule": "constant"}
+    if name == "target_kl":
+        policygrad.train(DUCK, on_update=change, **TINY, **settings)
+
+
+@pytest.mark.parametrize("name", ["step_size", "target_kl"])
+@pytest.mark.parametrize("algorithm", ["vanilla", "ppo"])
+def test_a_schedule_that_nothing_reads_is_refused(name, algorithm):
+    settings = TINY | {"algorithm": algorithm, "optimiser": optax.adam(1e-3)}
+    change = callbacks.schedule(name, lambda steps: 1e-3)
+    with pytest.raises(UserError, match=f"nothing reads {name}: the optimiser takes steps"):
+        policygrad.train(DUCK, on_update=change, **settings)
 
 
 def test_a_step_size_without_a_kl_target_follows_its_schedule():
