@@ -259,8 +259,85 @@ def test_the_best_policy_is_kept(env, tmp_path):
     assert int(folder.name) == run.metrics[int(np.argmax(values))]["env_steps"]
     assert_bitwise(policygrad.load(folder).policy, best.agent.policy)
     later = callbacks.keep_best("evaluation/return_mean")
-    policygrad.resume(path, total_steps=352, on_update=later, **again(env))
+    both = [callbacks.evaluate_every(10_000, episodes=3), later]
+    policygrad.resume(path, total_steps=352, on_update=both, **again(env))
     assert later.value == best.value
+
+
+EVALUATED = "evaluation/return_mean"
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ([callbacks.keep_best("retrun_mean")], "did you mean return_mean"),
+        ([callbacks.stop_at_return(1, metric="retun_mean")], "did you mean return_mean"),
+        ([callbacks.keep_best("noise_scale")], "which no row holds"),
+        ([callbacks.keep_best("info/success")], "which no row holds"),
+        ([callbacks.keep_best(EVALUATED)], "put one before it in on_update"),
+        (
+            [callbacks.keep_best(EVALUATED), callbacks.evaluate_every(32, episodes=1)],
+            "put evaluate_every first",
+        ),
+        (
+            [
+                callbacks.evaluate_every(32, episodes=1),
+                callbacks.stop_at_return(1e9, metric="evaluation/mean"),
+            ],
+            "did you mean evaluation/return_mean",
+        ),
+    ],
+)
+def test_a_metric_that_no_row_can_hold_is_an_error_at_the_first_row(given, problem):
+    with pytest.raises(UserError, match=problem):
+        policygrad.train(DUCK, on_update=given, **TINY)
+
+
+def test_a_metric_that_comes_later_is_waited_for():
+    def log(run):
+        if run["update"] == 2:
+            run.log(mine=3.0)
+
+    best = callbacks.keep_best("mine")
+    noise = callbacks.keep_best("noise_scale")
+    given = [log, best, noise, callbacks.evaluate_every(64, episodes=1)]
+    given += [callbacks.stop_at_return(1e9, metric=EVALUATED)]
+    policygrad.train(DUCK, on_update=given, monitor_every=2, **TINY)
+    assert best.value == 3.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])
+def test_a_metric_that_is_not_finite_is_never_best(tmp_path, bad):
+    values = iter([bad, 2.0, bad, 1.0])
+    given = [lambda run: run.log(mine=next(values)), best := callbacks.keep_best("mine")]
+    settings = LONG | {"total_steps": 96}
+    policygrad.train(DUCK, out=tmp_path / "a", on_update=given, **settings)
+    assert best.value == 2.0
+    policygrad.resume(tmp_path / "a", total_steps=128, env=DUCK, on_update=given)
+    assert best.value == 2.0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: callbacks.stop_at_return("high"),
+        lambda: callbacks.stop_at_return(float("nan")),
+        lambda: callbacks.stop_at_return(1.0, metric=3),
+        lambda: callbacks.keep_best(None),
+        lambda: callbacks.evaluate_every(0),
+        lambda: callbacks.evaluate_every("often"),
+        lambda: callbacks.evaluate_every(True),
+        lambda: callbacks.evaluate_every(1.5),
+        lambda: callbacks.evaluate_every(32, episodes=0),
+        lambda: callbacks.evaluate_every(32, episodes=None),
+        lambda: callbacks.evaluate_every(32, max_epsiode_steps=3),
+        lambda: callbacks.evaluate_every(32, run=3),
+        lambda: callbacks.schedule(3, lambda steps: 1.0),
+    ],
+)
+def test_a_callback_that_cannot_be_is_refused_as_it_is_made(make):
+    with pytest.raises(UserError):
+        make()
 
 
 def test_a_schedule_replaces_a_number_and_compiles_nothing_anew(tmp_path):

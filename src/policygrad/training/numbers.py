@@ -75,7 +75,7 @@ def _check_steps(algorithm: Any, improver: PyTree, name: str) -> None:
         )
     if algorithm.step_size_schedule == "linear":
         raise UserError(
-            f"{name} cannot be changed as the run goes on beside step_size_schedule='linear', which "
+            f"{name} cannot change as the run goes on beside step_size_schedule='linear', which "
             "would multiply it by the share of the run that is left; train with "
             "step_size_schedule='constant'"
         )

@@ -31,6 +31,11 @@ Callback = Callable[[Any], Any]
 OnUpdate = Callback | Sequence[Callback]
 
 
+def evaluation() -> Any:
+    """The module `policygrad.evaluation`, which stands above this one."""
+    return importlib.import_module("policygrad.evaluation")
+
+
 class _Stop:
     def __repr__(self) -> str:
         return "policygrad.STOP"
@@ -95,6 +100,16 @@ class Ongoing(Mapping[str, Any]):
         directory = self._training.directory
         return None if directory is None else directory.path
 
+    @property
+    def callbacks(self) -> tuple[Callback, ...]:
+        """The callbacks of the run, in the order in which they are called."""
+        return self._training.callbacks
+
+    @property
+    def has_infos(self) -> bool:
+        """Whether the environments may give infos: those that are compiled do not."""
+        return self._training.assembly.collector.program() is None
+
     def recent_return(self, episodes: int) -> float | None:
         """The mean return of the last episodes that ended, at most 100; None before so many did."""
         tally = self._training.progress.state.tally
@@ -132,9 +147,7 @@ class Ongoing(Mapping[str, Any]):
             self.path, self.config, self.agent, {}, task.env, env_kwargs=task.env_kwargs,
             engine=task.engine,
         )  # fmt: skip
-        # the function stands above training, which therefore does not import it
-        evaluate = importlib.import_module("policygrad.evaluation").evaluate
-        return evaluate(run, episodes=episodes, seed=seed, **kwargs)
+        return evaluation().evaluate(run, episodes=episodes, seed=seed, **kwargs)
 
     def log(self, **numbers: float | None) -> None:
         """Add numbers to the metrics of this update, before they are written."""
