@@ -31,7 +31,7 @@ from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, rebuilds_policy
 from policygrad.training.keys import RunKeys
 from policygrad.training.own_steps import asked_about_steps, without_step_size
-from policygrad.training.own_values import DESCRIBED, described
+from policygrad.training.own_values import DESCRIBED, described, qualified_name
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, resolve
 from policygrad.training.tally import EpisodeTally
@@ -106,13 +106,17 @@ class Assembly:
             "env_kwargs": self.task.env_kwargs,
             "objects": passed + self.task.names,
             "begins_from_a_policy": self.begins_from_a_policy,
-            "values": {
-                n: described(getattr(self.given, n)) for n in self.given.names if n in DESCRIBED
-            },
+            "values": self._values(),
             "config": self.config.to_json(),
             "versions": {"jax": jax.__version__, "numpy": np.__version__},
             **self.history.to_json(),
         }
+
+    def _values(self) -> dict[str, Any]:
+        """What was passed as objects, as far as JSON tells it from others."""
+        found = {n: described(getattr(self.given, n)) for n in self.given.names if n in DESCRIBED}
+        env = qualified_name(self.task.env) if "env" in self.task.names else None
+        return found if env is None else found | {"env": env}
 
     @property
     def begins_from_a_policy(self) -> bool:
