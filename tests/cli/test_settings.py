@@ -56,6 +56,22 @@ def test_case_28_flags_override(command, toml, tmp_path):
     assert json.loads((tmp_path / "b/config.json").read_text())["env_kwargs"] == {}
 
 
+@pytest.mark.parametrize(
+    "flags", [["--algorithm", "ppo"], ["--batch-episodes", "4"], ["--estimator", "td"]]
+)
+def test_beside_another_choice_only_what_was_asked_for_is_taken(command, tmp_path, flags):
+    asked = [x for x in TINY_FLAGS if x not in ("--batch-steps", "32")]
+    command("train", "CartPole-v1", *asked, "--discount", "0.5", "--out", "a")
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    assert config["asked"] == ["critic_epochs", "discount", "hidden", "num_envs", "total_steps"]
+    code, _, err = command("train", "--config", "a", *flags, "--out", "b")
+    assert code == 0, err
+    command("train", "CartPole-v1", *asked, "--discount", "0.5", *flags, "--out", "c")
+    assert same(tmp_path / "b", tmp_path / "c")
+    ours, theirs = (json.loads((tmp_path / n / "config.json").read_text()) for n in "bc")
+    assert ours == theirs
+
+
 def test_case_28_many_seeds(command, toml, tmp_path):
     toml.write_text(toml.read_text().replace("CartPole-v1", "gymnax/CartPole-v1").replace(
         "env_kwargs = {max_episode_steps = 20}", "seed = 9"

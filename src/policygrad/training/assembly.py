@@ -33,7 +33,7 @@ from policygrad.training.keys import RunKeys
 from policygrad.training.own_steps import asked_about_steps, without_step_size
 from policygrad.training.own_values import DESCRIBED, described, qualified_name
 from policygrad.training.programs import TrainState
-from policygrad.training.resolve import Given, Resolved, resolve
+from policygrad.training.resolve import Given, Resolved, asked_settings, resolve
 from policygrad.training.tally import EpisodeTally
 
 CollectorMaker = Callable[[Source, Policy, PRNGKeyArray, TrainConfig], Collector]
@@ -161,6 +161,9 @@ def assemble(
     show_processors()
     free_compiled_code()
     asked = asked_about_steps(config, given)
+    history = history or History()
+    if history.asked is None:
+        history = replace(history, asked=asked_settings(config, given))
     resolved, given = resolve(config, given)
     config = resolved.config
     sinks.check(tensorboard=config.tensorboard, wandb=config.wandb)
@@ -190,7 +193,7 @@ def assemble(
     resolved = replace(resolved, config=replace(config, processors=parts))
     return Assembly(
         task, resolved, given, policy, learner, collector, keys, action_space_of(spaces[1]),
-        sharing_of(parts, config.num_envs), source, history or History(),
+        sharing_of(parts, config.num_envs), source, history,
     )  # fmt: skip
 
 

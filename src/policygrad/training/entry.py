@@ -279,6 +279,8 @@ def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
         for name, kinds in (("env", (str, NoneType)), ("env_kwargs", dict), ("values", dict)):
             if not isinstance(saved.get(name, {}), kinds):
                 raise TypeError(f"{name}: {saved[name]!r}")
+        if not all(isinstance(name, str) for name in saved.get("asked", ())):
+            raise TypeError(f"asked: {saved['asked']!r}")
         for made in saved.get("changes", ()):
             if type(made["env_steps"]) is not int or not isinstance(made["settings"], dict):
                 raise TypeError(f"changes: {made!r}")

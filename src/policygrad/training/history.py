@@ -21,15 +21,19 @@ class History:
     Attributes:
         start: the files of the first policy: their path and checksum; None if it was not read.
         changes: what was changed when the run was resumed: the steps it had, and the new settings.
+        asked: the settings that were asked for; the others follow from the choices. None for a run
+            of an earlier version, which did not record them.
     """
 
     start: dict[str, Any] | None = None
     changes: tuple[dict[str, Any], ...] = ()
+    asked: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; what there is nothing to say about is left out."""
         told = {"from": self.start, "changes": list(self.changes)}
-        return {name: value for name, value in told.items() if value}
+        asked = {} if self.asked is None else {"asked": list(self.asked)}
+        return {name: value for name, value in told.items() if value} | asked
 
     def after(self, env_steps: int, changed: dict[str, Any]) -> "History":
         """The history of a run that goes on from a checkpoint, with other settings or the same.
@@ -41,7 +45,8 @@ class History:
         made = [{**c, "env_steps": min(c["env_steps"], env_steps)} for c in self.changes]
         if changed:
             made.append({"env_steps": env_steps, "settings": changed})
-        return replace(self, changes=tuple(made))
+        asked = None if self.asked is None else tuple(sorted({*self.asked, *changed}))
+        return replace(self, changes=tuple(made), asked=asked)
 
     def since(self, env_steps: int) -> dict[str, Any]:
         """The settings that were changed after a checkpoint was made, so that its state does not
@@ -55,7 +60,9 @@ class History:
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "History":
         """Read back what `to_json` wrote."""
-        return cls(saved.get("from"), tuple(saved.get("changes", ())))
+        asked = saved.get("asked")
+        changes = tuple(saved.get("changes", ()))
+        return cls(saved.get("from"), changes, None if asked is None else tuple(asked))
 
 
 def read_start(path: str | Path, network: Any = None) -> tuple[Agent, dict[str, Any]]:
