@@ -369,6 +369,42 @@ def test_a_scheduled_run_that_is_resumed_equals_one_that_was_not(env, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("entropy_coefficient", 0.05),
+        ("discount", 0.5),
+        ("gae_lambda", 0.2),
+        ("max_global_norm", 1e-3),
+        ("target_kl", 1e-4),
+        ("target_kl", 0),
+    ],
+)
+def test_a_number_that_was_set_once_is_kept_by_a_resumed_run(tmp_path, name, value):
+    path, stop = tmp_path / "a", at(4, lambda run: policygrad.STOP)
+    change, known = at(2, lambda run: run.set(name, value)), {"algorithm": "ppo"}
+    settings = LONG | known | {"step_size_schedule": "constant"}
+    whole = policygrad.train(DUCK, on_update=change, **settings)
+    policygrad.train(DUCK, out=path, on_update=[change, stop], **settings)
+    resumed = policygrad.resume(path, env=DUCK)
+    assert resumed.summary["resumed_exactly"]
+    assert_bitwise(resumed.policy, whole.policy)
+
+
+def test_a_setting_that_is_changed_replaces_a_number_that_was_set(tmp_path):
+    path, seen = tmp_path / "a", []
+    change = at(2, lambda run: run.set("discount", 0.5))
+
+    def look(run):
+        seen.append(float(run._training.assembly.learner.estimator.discount))
+
+    policygrad.train(DUCK, out=path, on_update=change, **TINY)
+    policygrad.resume(path, total_steps=96, env=DUCK, on_update=look)
+    policygrad.resume(path, total_steps=128, discount=0.75, env=DUCK, on_update=look)
+    policygrad.resume(path, total_steps=160, env=DUCK, on_update=look)
+    assert seen == [0.5, 0.75, 0.75]
+
+
+@pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
         ("clip_ratio", 0.2, "reads no number 'clip_ratio'"),

@@ -130,6 +130,8 @@ class Training:
         """
         with _closing_on_failure(assembly):
             training = cls(assembly, checkpoint.restore(assembly, directory, at), directory)
+            for name, value in training.progress.numbers.items():
+                Ongoing(training, {}).set(name, value)
 
         def go_on() -> None:
             directory.go_on(at)

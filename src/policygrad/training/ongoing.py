@@ -158,6 +158,8 @@ class Ongoing(Mapping[str, Any]):
     def set(self, name: str, value: float) -> None:
         """Give a number of the algorithm or of the estimator another value from the next update on.
 
+        A resumed run keeps it.
+
         Raises:
             UserError: the run reads no number of this name, or the value is out of its range.
         """
@@ -165,6 +167,8 @@ class Ongoing(Mapping[str, Any]):
         learner, improver = with_number(
             training.assembly.learner, state.learner.improver, name, value
         )
+        if learner is not training.assembly.learner:  # what the algorithm's state holds is saved
+            training.progress.numbers[name] = float(value)
         training.assembly = replace(training.assembly, learner=learner)
         training.progress.state = state._replace(learner=state.learner._replace(improver=improver))
 
