@@ -356,3 +356,34 @@ def test_a_resume_that_fails_writes_nothing(run, what, at):
     with pytest.raises((RunError, UserError)):
         policygrad.resume(path, env=DUCK, **settings)
     assert files_of(run.path) == before
+
+
+# ----- the best policy
+
+
+def test_the_best_policy_of_a_branch_that_was_left_is_set_aside(run):
+    for steps in (64, 128):
+        run.save_best(steps, {}, {"metric": "mine", "value": float(steps)})
+    policygrad.resume(run.checkpoints()[3], env=DUCK)  # after 96 steps
+    assert run.read_best() is None
+    assert [p.name for p in (run.path / "best").iterdir()] == ["set-aside-000000000128"]
+    run.save_best(96, {}, {"metric": "mine", "value": 1.0})
+    policygrad.resume(run.checkpoints()[4], env=DUCK)  # after 128 steps
+    assert run.read_best()["value"] == 1.0
+
+
+def test_a_best_policy_stays_until_another_of_the_same_steps_is_there(run, monkeypatch):
+    run.save_best(64, {}, {"metric": "mine", "value": 1.0})
+    moved = os.replace
+
+    def look(a, b):
+        if os.path.isdir(a):
+            assert run.read_best() is not None
+        moved(a, b)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", look)
+        for value in (2.0, 3.0, 4.0):
+            run.save_best(64, {}, {"metric": "mine", "value": value})
+            assert run.read_best()["value"] == value
+    assert len(list((run.path / "best").iterdir())) == 1
