@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from policygrad import cli
 from tests.cli.test_commands import command, parsed, refused, run_path  # noqa: F401
 from tests.worlds import TINY_FLAGS
 
@@ -167,11 +169,31 @@ def test_case_31_what_may_not_change(refused, run_path, flags):
     assert "what may change: --total-steps" in line
 
 
-def test_case_31_a_linear_schedule_over_another_length_is_said(command, tmp_path):
+def test_case_31_a_linear_schedule_over_another_length_is_said(command, tmp_path, capsys):
     command("train", "gymnax/CartPole-v1", "--algorithm", "natural", *TINY_FLAGS, "--out", "a")
-    _, _, err = command("resume", "a", "--total-steps", "128")
+    with warnings.catch_warnings():  # as outside the tests
+        warnings.simplefilter("default")
+        with pytest.raises(SystemExit):
+            cli.main(["resume", "a", "--total-steps", "128"])
+        err = capsys.readouterr().err
     assert "steps shrink to zero over 128 steps now, not over 64" in err
     shutil.rmtree(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--json"],
+        ["--total-steps", "96", "--json"],
+        ["--json", "--total-steps", "96"],
+        ["--total-steps=96", "--no-tensorboard"],
+        ["--step-size", "1e-4", "--no-wandb", "--json"],
+        ["--checkpoint-seconds", "5"],
+    ],
+)
+def test_flags_may_come_before_a_checkpoint(command, run_path, flags):
+    code, _, err = command("resume", *flags, str(run_path / "checkpoints" / "000000000000"))
+    assert code == 0, err
 
 
 def test_the_run_may_follow_the_flags(command, run_path):

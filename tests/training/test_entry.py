@@ -247,3 +247,20 @@ def test_every_number_that_may_change_changes(algorithm, tmp_path):
     again = policygrad.resume(path, total_steps=96, **new)
     assert again.summary["env_steps"] == 96
     assert {name: getattr(again.config, name) for name in new} == new
+
+
+def test_a_setting_of_another_library_is_translated_on_resume(copy):
+    with pytest.raises(UserError, match="unknown setting 'learning_rate'; here it is called"):
+        policygrad.resume(copy, total_steps=96, learning_rate=1e-3)
+
+
+def test_a_linear_schedule_over_another_length_is_said(tmp_path):
+    path = tmp_path / "a"
+    policygrad.train("CartPole-v1", out=path, step_size_schedule="linear", **TINY)
+    with pytest.warns(UserWarning, match="steps shrink to zero over 96 steps now, not over 64"):
+        policygrad.resume(path, total_steps=96)
+
+
+def test_an_agent_is_no_start(started):
+    with pytest.raises(UserError, match="pass an agent as policy=agent"):
+        policygrad.train("CartPole-v1", start=started.agent, **TINY)

@@ -5,9 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from policygrad.algorithms.step_size import StepSize
+from policygrad.core.elsewhere import unknown_setting
 from policygrad.core.errors import UserError
 from policygrad.core.reflection import Setting, names_of, settings_of
-from policygrad.core.settings import did_you_mean, flag
+from policygrad.core.settings import flag
 from policygrad.training.config import BatchSettings, FileSettings, RunSettings, TrainConfig
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, records_of
@@ -57,7 +58,7 @@ def change(
     changed: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in known:
-            raise UserError(f"unknown setting {name!r}{did_you_mean(name, allowed)}")
+            raise UserError(unknown_setting(name, allowed))
         # the step size of the newest update may be another one than that of the first
         if name != "step_size" and same(getattr(config, name), value):
             continue
@@ -104,9 +105,20 @@ def begin_anew(state: TrainState, changed: dict[str, Any]) -> TrainState:
     return state._replace(learner=learner)
 
 
-def changes_schedule(config: TrainConfig, changed: dict[str, Any]) -> bool:
-    """Whether steps that shrink over the run shrink at another pace."""
-    return "total_steps" in changed and config.step_size_schedule == "linear"
+def changed_pace(config: TrainConfig, changed: dict[str, Any]) -> str | None:
+    """What is said where steps that shrink over a run shrink at another pace; None where not.
+
+    Args:
+        config: of the run, before it is changed.
+        changed: its new settings, by name.
+    """
+    total_steps = changed.get("total_steps", config.total_steps)
+    if total_steps == config.total_steps or config.step_size_schedule != "linear":
+        return None
+    return (
+        f"steps shrink to zero over {total_steps:,} steps now, not over {config.total_steps:,}: "
+        "from here on they are longer or shorter than planned"
+    )
 
 
 def _is_number(setting: Setting) -> bool:

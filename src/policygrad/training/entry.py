@@ -29,7 +29,7 @@ from policygrad.training.callbacks import (
     check_schedules,
     schedules_of,
 )
-from policygrad.training.changes import change
+from policygrad.training.changes import change, changed_pace
 from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, begin_from
@@ -165,7 +165,10 @@ def _resume(
     config = saved_config(directory, saved)
     check_objects(directory, saved, objects)
     _check_schedules(directory, saved.get("schedules", []), schedules_of(callbacks))
+    before = config
     config, changed = change(config, _given(objects), settings)
+    if told := changed_pace(before, changed):
+        warnings.warn(told, stacklevel=3)
     env_steps = check_steps_left(directory, config.total_steps, at)
     env = objects.pop("env", None)
     task = Task(

@@ -98,6 +98,8 @@ def begin_from(start: Any, given: Given) -> tuple[Given, History]:
         raise UserError(
             f"start={str(start)!r} and policy= exclude each other: both are the first policy"
         )
+    if isinstance(start, Agent):
+        raise UserError("start= takes a run or the path of a policy; pass an agent as policy=agent")
     path = getattr(start, "path", start)  # of a Run
     if path is None:
         raise UserError("start= takes a run that was written to disk; pass policy=run.agent")
