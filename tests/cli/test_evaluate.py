@@ -3,7 +3,6 @@
 import shutil
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,10 +111,11 @@ def test_a_video_is_of_one_run(refused, seeds):  # noqa: F811
     assert "is for one run" in refused("evaluate", seeds, "--video", "v")
 
 
-def test_a_wrapper_in_the_current_folder_is_found(run_path, monkeypatch, capsys):  # noqa: F811
+def test_a_wrapper_in_the_current_folder_is_found(run_path, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr("sys.path", list(sys.path))
     text = "import gymnasium\nclass Mine(gymnasium.Wrapper): pass\n"
-    Path("wrappers_of_mine.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrappers_of_mine.py").write_text(text)
     flags = ["--wrapper", "wrappers_of_mine:Mine", "--episodes", "2"]
     with pytest.raises(SystemExit) as caught, warnings.catch_warnings():
         cli.main(["evaluate", str(run_path), *flags])

@@ -89,13 +89,13 @@ class Recorder:
 
     Attributes:
         kept: the rows of a run without a directory.
-        writers: the sinks, open while the run goes on.
+        writers: the sinks by what they write, open while the run goes on.
         directory: of the run; None if nothing is written.
         newest: when the newest row was recorded, by `time.perf_counter`.
     """
 
     kept: CompactRows = field(default_factory=CompactRows)
-    writers: list[sinks.Sink] = field(default_factory=list)
+    writers: dict[str, sinks.Sink] = field(default_factory=dict)
     directory: RunDirectory | None = None
     newest: float = field(default_factory=time.perf_counter)
 
@@ -121,18 +121,22 @@ class Recorder:
         self.directory = directory
         kept = {name: self._read(name, resumed_after) for name in (METRICS, EVALUATIONS)}
         before_writing()
+        path = None if directory is None else directory.path
+        makers: dict[str, Callable[[], sinks.Sink]] = {}
+        if path is not None:
+            makers[METRICS] = lambda: MetricsFile(path / METRICS, kept[METRICS])
+            if resumed_after is not None and (path / EVALUATIONS).exists():
+                with self._writing(EVALUATIONS):
+                    MetricsFile(path / EVALUATIONS, kept[EVALUATIONS]).close()
+        makers |= sinks.sinks_of(
+            path, kept[METRICS], tensorboard=config.tensorboard, wandb=config.wandb,
+            config=config.to_json(),
+        )  # fmt: skip
         with contextlib.ExitStack() as stack:
-            stack.callback(self._close)
-            if directory is not None:
-                self.writers = [self._open(METRICS, kept[METRICS])]
-                if (directory.path / EVALUATIONS).exists() and resumed_after is not None:
-                    self._open(EVALUATIONS, kept[EVALUATIONS]).close()
-            with self._writing("tensorboard"):
-                self.writers += sinks.make_sinks(
-                    None if directory is None else directory.path, kept[METRICS],
-                    tensorboard=config.tensorboard, wandb=config.wandb, config=config.to_json(),
-                )  # fmt: skip
-            del kept  # a run of days does not hold the rows of those before it
+            for name, make in makers.items():
+                stack.enter_context(self._kept_open(name, make))
+            for rows in kept.values():
+                rows.clear()  # a run of days does not hold those of the days before
             yield self
 
     def _read(self, name: str, up_to: int | None) -> list[Metrics]:
@@ -140,27 +144,30 @@ class Recorder:
         path = None if self.directory is None else self.directory.path / name
         return [] if path is None or up_to is None or not path.exists() else read_rows(path, up_to)
 
-    def _open(self, name: str, kept: list[Metrics]) -> MetricsFile:
-        assert self.directory is not None
-        with self.directory.writing(name):
-            return MetricsFile(self.directory.path / name, kept)
-
     def _writing(self, name: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self.directory is None else self.directory.writing(name)
 
-    def _close(self) -> None:
-        writers, self.writers = self.writers, []
-        for writer in writers:
-            with self._writing("tensorboard"):
-                writer.close()
+    @contextlib.contextmanager
+    def _kept_open(self, name: str, make: Callable[[], sinks.Sink]) -> Iterator[None]:
+        """Keep one sink open; where something failed, this and not its end is reported."""
+        with self._writing(name):
+            self.writers[name] = make()
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.writers.pop(name).close()
+            raise
+        with self._writing(name):
+            self.writers.pop(name).close()
 
     def record(self, rows: list[Metrics]) -> None:
         """Record updates."""
         for row in rows:
             if self.directory is None:
                 self.kept.append(row)
-            for writer in self.writers:
-                with self._writing(METRICS if isinstance(writer, MetricsFile) else "tensorboard"):
+            for name, writer in self.writers.items():
+                with self._writing(name):
                     writer.write(row)
         self.newest = time.perf_counter()
 
