@@ -19,7 +19,7 @@ from policygrad.maths.intervals import iqm_interval
 from policygrad.runs import RunDirectory
 
 # what does not change what is learned
-NOT_COMPARED = frozenset(
+NOT_COMPARED: frozenset[str] = frozenset(
     ("seed", "checkpoint_seconds", "keep_checkpoints", "tensorboard", "wandb", "processors",
      "monitor_every", "step_timeout", "processes")
 )  # fmt: skip
