@@ -1,11 +1,14 @@
 """`policygrad evaluate`."""
 
 import shutil
+import sys
+import warnings
 
 import numpy as np
 import pytest
 
-from policygrad.cli.evaluate import imported, parse_noise
+from policygrad import cli
+from policygrad.cli.evaluate import parse_noise
 from policygrad.core.errors import UserError
 from tests.cli.test_commands import command, parsed, refused, run_path  # noqa: F401
 from tests.worlds import TINY_FLAGS
@@ -108,10 +111,17 @@ def test_a_video_is_of_one_run(refused, seeds):  # noqa: F811
     assert "is for one run" in refused("evaluate", seeds, "--video", "v")
 
 
-def test_a_wrapper_in_the_current_folder_is_found(tmp_path, monkeypatch):
+def test_a_wrapper_in_the_current_folder_is_found(run_path, tmp_path, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr("sys.path", list(sys.path))
+    text = "import gymnasium\nclass Mine(gymnasium.Wrapper): pass\n"
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "wrappers_of_mine.py").write_text("class Mine: pass")
-    assert imported("wrappers_of_mine:Mine").__name__ == "Mine"
+    (tmp_path / "wrappers_of_mine.py").write_text(text)
+    flags = ["--wrapper", "wrappers_of_mine:Mine", "--episodes", "2"]
+    with pytest.raises(SystemExit) as caught, warnings.catch_warnings():
+        cli.main(["evaluate", str(run_path), *flags])
+    out, err = capsys.readouterr()
+    assert caught.value.code == 0, err
+    assert "Mine" in out
 
 
 def test_noise_of_the_command_line():

@@ -16,11 +16,22 @@ from tests.cli.test_commands import command, parsed, refused, run_path  # noqa: 
 # ruff: noqa: F811
 
 
-def write(path, seed=0, env="CartPole-v1", offset=0.0, every=32, count=6, infos=False, **settings):
+def write(
+    path,
+    seed=0,
+    env="CartPole-v1",
+    offset=0.0,
+    every=32,
+    count=6,
+    infos=False,
+    saved=None,
+    **settings,
+):
     """A run's directory with a config and metrics, made by hand."""
     path.mkdir(parents=True)
     config = {"algorithm": "vanilla", "seed": seed, "step_size": 1e-3, **settings}
-    RunDirectory(path).write_config({"env": env, "env_kwargs": {}, "config": config})
+    told = {"env": env, "env_kwargs": {}, "config": config}
+    RunDirectory(path).write_config(told | (saved or {}))
     lines = []
     for i in range(1, count + 1):
         row = {"update": i, "env_steps": every * i, "seconds": 0.5 * i, "kl": 0.01 * i}
@@ -83,6 +94,55 @@ def test_one_run_twice_is_refused(tmp_path):
     a, b = write(tmp_path / "a"), write(tmp_path / "b")
     with pytest.raises(UserError, match="the same settings and the same seed: they are one run"):
         labels([a, b])
+
+
+OPTIMISER = {"objects": ["optimiser"]}
+CHAIN = {"env": None, "objects": ["env"], "values": {"env": "worlds:Chain"}}
+MINE = {"objects": ["algorithm"], "values": {"algorithm": {"class": "Mine", "rate": 0.5}}}
+ENTROPY = {"env_steps": 64, "settings": {"entropy_coefficient": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "sizes"),
+    [
+        (OPTIMISER, OPTIMISER, [1, 1]),
+        ({"env": None, "objects": ["env"]}, {"env": None, "objects": ["env"]}, [1, 1]),
+        ({"objects": ["engine"]}, {"objects": ["engine"]}, [1, 1]),
+        ({"objects": ["policy"]}, {"objects": ["policy"]}, [1, 1]),
+        ({"begins_from_a_policy": True}, {"begins_from_a_policy": True}, [1, 1]),
+        (CHAIN, CHAIN, [2]),
+        (CHAIN, CHAIN | {"values": {"env": "worlds:Other"}}, [1, 1]),
+        (MINE, MINE, [2]),
+        (MINE, MINE | {"values": {"algorithm": {"class": "Mine", "rate": 0.6}}}, [1, 1]),
+        (MINE, MINE | {"values": {"algorithm": {"class": "Mine", "rate": "function"}}}, [1, 1]),
+        ({"schedules": ["clip_ratio"]}, {"schedules": ["clip_ratio"]}, [1, 1]),
+        ({"schedules": ["clip_ratio"]}, {}, [1, 1]),
+        ({"changes": [ENTROPY]}, {}, [1, 1]),
+        ({"changes": [ENTROPY]}, {"changes": [ENTROPY]}, [2]),
+        ({"changes": [{"env_steps": 9, "settings": {"keep_checkpoints": 9}}]}, {}, [2]),
+        ({"env_kwargs": {"step_size": 0.001}}, {}, [1, 1]),
+        ({"env_kwargs": {"step_size": 5}}, {"env_kwargs": {"step_size": 6}}, [1, 1]),
+        ({"config": {"processes": 3, "step_timeout": 9.0}}, {"config": {"processes": 1}}, [2]),
+    ],
+)
+def test_only_runs_that_are_known_to_be_alike_are_a_group(tmp_path, a, b, sizes):
+    for i, saved in enumerate((a, b)):
+        saved = saved | {"config": {"seed": i} | saved.get("config", {})}
+        write(tmp_path / f"a{i}", saved=saved)
+    groups = grouped([Curve.read(tmp_path / f"a{i}") for i in (0, 1)])
+    assert [len(group.curves) for group in groups] == sizes
+    assert len({group.label for group in groups}) == len(sizes)
+
+
+def test_runs_with_objects_are_never_said_to_be_one_run(tmp_path):
+    paths = [write(tmp_path / name, saved=OPTIMISER) for name in "ab"]
+    assert labels(paths) == ["a", "b"]
+
+
+def test_the_seeds_of_one_call_are_a_group_whatever_they_were_given(tmp_path):
+    paths = [write(tmp_path / "many" / f"seed-{i}", i, saved=OPTIMISER) for i in range(3)]
+    paths += [write(tmp_path / "other" / f"seed-{i}", i, saved=OPTIMISER) for i in range(2)]
+    assert labels(paths) == ["many", "other"]
 
 
 def test_a_metric_that_is_not_there_lists_what_there_is(tmp_path):

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from policygrad import cli
 from tests.cli.test_commands import command, parsed, refused, run_path  # noqa: F401
 from tests.worlds import TINY_FLAGS
 
@@ -54,6 +56,22 @@ def test_case_28_flags_override(command, toml, tmp_path):
     _, _, err = command("train", "gymnax/CartPole-v1", "--config", toml, "--out", "b")
     assert "are not passed to gymnax/CartPole-v1" in err
     assert json.loads((tmp_path / "b/config.json").read_text())["env_kwargs"] == {}
+
+
+@pytest.mark.parametrize(
+    "flags", [["--algorithm", "ppo"], ["--batch-episodes", "4"], ["--estimator", "td"]]
+)
+def test_beside_another_choice_only_what_was_asked_for_is_taken(command, tmp_path, flags):
+    asked = [x for x in TINY_FLAGS if x not in ("--batch-steps", "32")]
+    command("train", "CartPole-v1", *asked, "--discount", "0.5", "--out", "a")
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    assert config["asked"] == ["critic_epochs", "discount", "hidden", "num_envs", "total_steps"]
+    code, _, err = command("train", "--config", "a", *flags, "--out", "b")
+    assert code == 0, err
+    command("train", "CartPole-v1", *asked, "--discount", "0.5", *flags, "--out", "c")
+    assert same(tmp_path / "b", tmp_path / "c")
+    ours, theirs = (json.loads((tmp_path / n / "config.json").read_text()) for n in "bc")
+    assert ours == theirs
 
 
 def test_case_28_many_seeds(command, toml, tmp_path):
@@ -151,12 +169,31 @@ def test_case_31_what_may_not_change(refused, run_path, flags):
     assert "what may change: --total-steps" in line
 
 
-def test_case_31_a_linear_schedule_over_another_length_is_said(command, tmp_path):
+def test_case_31_a_linear_schedule_over_another_length_is_said(command, tmp_path, capsys):
     command("train", "gymnax/CartPole-v1", "--algorithm", "natural", *TINY_FLAGS, "--out", "a")
-    told = "steps shrink to zero over 128 steps now, not over 64"
-    with pytest.warns(UserWarning, match=told):  # one line of the command's
-        command("resume", "a", "--total-steps", "128")
+    with warnings.catch_warnings():  # as outside the tests
+        warnings.simplefilter("default")
+        with pytest.raises(SystemExit):
+            cli.main(["resume", "a", "--total-steps", "128"])
+        err = capsys.readouterr().err
+    assert "steps shrink to zero over 128 steps now, not over 64" in err
     shutil.rmtree(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--json"],
+        ["--total-steps", "96", "--json"],
+        ["--json", "--total-steps", "96"],
+        ["--total-steps=96", "--no-tensorboard"],
+        ["--step-size", "1e-4", "--no-wandb", "--json"],
+        ["--checkpoint-seconds", "5"],
+    ],
+)
+def test_flags_may_come_before_a_checkpoint(command, run_path, flags):
+    code, _, err = command("resume", *flags, str(run_path / "checkpoints" / "000000000000"))
+    assert code == 0, err
 
 
 def test_the_run_may_follow_the_flags(command, run_path):

@@ -17,15 +17,17 @@ from pathlib import Path
 
 from policygrad.runs import MetricsFile, RunDirectory, storage
 from policygrad.runs.directory import STATE, SUMMARY
+from policygrad.runs.rows import read_rows
 
 
 def save_for_ever(directory: RunDirectory, arrays: dict, data: dict, done: int) -> None:
     """Save as a run does that ends, goes on, and ends again; each number that is done is told."""
     policy = {k: x for k, x in arrays.items() if k.startswith("policy/")}
+    path = directory.path / "metrics.jsonl"
     with directory.held():
         steps = int(directory.newest_checkpoint().name)
         while True:
-            rows = MetricsFile(directory.path / "metrics.jsonl", steps // 32)
+            rows = MetricsFile(path, read_rows(path, steps // 32))
             directory.go_on()
             for _ in range(3):
                 steps += 32

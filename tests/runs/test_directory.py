@@ -10,6 +10,7 @@ from policygrad.core.errors import RunError, UserError
 from policygrad.core.failures import Failure
 from policygrad.runs import MetricsFile, RunDirectory, fresh_directory
 from policygrad.runs.directory import OWN_FILES
+from policygrad.runs.rows import read_rows
 from policygrad.training import entry
 from tests.runs.test_storage import every_payload
 
@@ -267,7 +268,7 @@ def test_metrics_go_on_behind_the_update_that_was_resumed_from(tmp_path):
         first.write({"update": update, "env_steps": 8 * update, "kl": float("nan")})
     first.close()
     path.write_text(path.read_text() + '{"update": 5, "env')  # killed while writing
-    second = MetricsFile(path, keep_until_update=2)
+    second = MetricsFile(path, read_rows(path, 2))
     second.write({"update": 3, "env_steps": 24, "kl": 0.5})
     second.close()
     lines = path.read_text().splitlines()

@@ -272,3 +272,118 @@ def test_fault_18_a_configuration_that_was_signed_anew_ends_in_one_error(run, ch
         policygrad.resume(run.path, total_steps=320, env=DUCK)
     assert "\n" not in str(caught.value)
     assert os.fspath(run.path) in str(caught.value)
+
+
+# ----- what was changed as the run went on, and a process that died
+
+
+class Died(BaseException):
+    pass
+
+
+def die(monkeypatch, path, **settings):
+    """A run that goes on with other settings, and is killed before its next checkpoint."""
+
+    def killed(row):
+        raise Died
+
+    killed.needs_state = False
+    with monkeypatch.context() as patch:
+        patch.setattr("policygrad.training.ending.keep_after", lambda *_: None)
+        patch.setattr("policygrad.training.loop.Training.save", lambda self: None)
+        with pytest.raises(Died):
+            policygrad.resume(path, env=DUCK, on_update=killed, **settings)
+
+
+@pytest.mark.parametrize("value", [3e-5, 1e-3])  # another, and the one that it began with
+def test_a_step_size_that_was_changed_outlives_a_kill(run, monkeypatch, value):
+    told = {"total_steps": 192, "step_size": value, "checkpoint_seconds": 1e6}
+    die(monkeypatch, run.path, **told)
+    assert run.read_config()["config"]["step_size"] == value
+    rows = policygrad.resume(run.path, env=DUCK).metrics
+    assert rows[-1]["step_size"] == pytest.approx(value)
+    rows = policygrad.resume(run.path, total_steps=224, env=DUCK).metrics
+    assert rows[-1]["step_size"] != pytest.approx(value)  # adapted, and not begun anew again
+
+
+def test_a_step_size_that_was_changed_holds_from_an_older_checkpoint_on_once(run):
+    policygrad.resume(run.path, total_steps=192, step_size=3e-5, env=DUCK)
+    older = run.checkpoints()[2]
+    rows = policygrad.resume(older, env=DUCK, total_steps=160).metrics
+    assert rows[int(older.name) // 32]["step_size"] == pytest.approx(3e-5)
+    assert run.read_config()["changes"][0]["env_steps"] == int(older.name)
+    rows = policygrad.resume(run.path, env=DUCK, total_steps=192).metrics
+    assert rows[-1]["step_size"] != pytest.approx(3e-5)
+
+
+# ----- a resume that fails leaves the run as it was
+
+
+def files_of(path):
+    """Every file of a run, with its bytes."""
+    return {
+        str(p.relative_to(path)): p.read_bytes()
+        for p in sorted(path.rglob("*"))
+        if p.is_file() and p.name != ".lock"
+    }
+
+
+class BadBegin:
+    def begin(self, run):
+        raise UserError("no good")
+
+    def __call__(self, run):
+        pass
+
+
+@pytest.mark.parametrize("at", ["newest", "older"])
+@pytest.mark.parametrize("what", ["metrics", "evaluations", "callback", "best", "schedule"])
+def test_a_resume_that_fails_writes_nothing(run, what, at):
+    if what in ("metrics", "evaluations"):
+        (run.path / f"{what}.jsonl").write_bytes(
+            b"{no\n" + (run.path / "metrics.jsonl").read_bytes()
+        )
+    if what == "best":
+        folder = run.path / "best" / "000000000032"
+        folder.mkdir(parents=True)
+        (folder / "policy.json").write_text("{")
+    callbacks = {"callback": BadBegin(), "best": policygrad.callbacks.keep_best()}
+    before = files_of(run.path)
+    settings = {"total_steps": 192, "step_size": 3e-5, "on_update": callbacks.get(what)}
+    if what == "schedule":
+        settings["on_update"] = policygrad.callbacks.schedule("entropy_coefficient", lambda s: 0.0)
+    path = run.path if at == "newest" else run.checkpoints()[1]
+    with pytest.raises((RunError, UserError)):
+        policygrad.resume(path, env=DUCK, **settings)
+    assert files_of(run.path) == before
+
+
+# ----- the best policy
+
+
+def test_the_best_policy_of_a_branch_that_was_left_is_set_aside(run):
+    for steps in (64, 128):
+        run.save_best(steps, {}, {"metric": "mine", "value": float(steps)})
+    policygrad.resume(run.checkpoints()[3], env=DUCK)  # after 96 steps
+    assert run.read_best() is None
+    assert [p.name for p in (run.path / "best").iterdir()] == ["set-aside-000000000128"]
+    run.save_best(96, {}, {"metric": "mine", "value": 1.0})
+    policygrad.resume(run.checkpoints()[4], env=DUCK)  # after 128 steps
+    assert run.read_best()["value"] == 1.0
+
+
+def test_a_best_policy_stays_until_another_of_the_same_steps_is_there(run, monkeypatch):
+    run.save_best(64, {}, {"metric": "mine", "value": 1.0})
+    moved = os.replace
+
+    def look(a, b):
+        if os.path.isdir(a):
+            assert run.read_best() is not None
+        moved(a, b)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", look)
+        for value in (2.0, 3.0, 4.0):
+            run.save_best(64, {}, {"metric": "mine", "value": value})
+            assert run.read_best()["value"] == value
+    assert len(list((run.path / "best").iterdir())) == 1

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from policygrad import doctor, plots
-from policygrad.core.errors import RunError
+from policygrad.core.errors import RunError, WriteError
 from policygrad.runs import MetricsFile, RunDirectory
-from policygrad.runs.rows import CompactRows, read_rows
+from policygrad.runs.rows import CompactRows, line_of, read_rows
+from policygrad.training.config import TrainConfig
+from policygrad.training.metrics import Recorder
 
 GOOD = {"update": 1, "env_steps": 32, "episodes": 0, "return_mean": None, "kl": 0.25, "mine": 3}
 DAMAGED = {
@@ -70,7 +72,7 @@ def test_fault_17_no_reader_of_a_run_ends_in_another_error(trained, tmp_path, li
     with pytest.raises(RunError, match="line 1, is damaged"):
         doctor.diagnose(tmp_path)
     with pytest.raises(RunError, match="line 1, is damaged"):
-        MetricsFile(path, keep_until_update=2)
+        MetricsFile(path, read_rows(path, 2))
 
 
 def test_what_lies_behind_the_checkpoint_is_dropped_damaged_or_not(tmp_path):
@@ -78,16 +80,16 @@ def test_what_lies_behind_the_checkpoint_is_dropped_damaged_or_not(tmp_path):
     rows = [GOOD | {"update": n, "env_steps": 32 * n} for n in (1, 2, 3)]
     lines = [json.dumps(row).encode() for row in rows]
     path.write_bytes(b"\n".join([*lines[:2], b"\0\0\0", lines[2]]) + b"\n")
-    file = MetricsFile(path, keep_until_update=2)
+    file = MetricsFile(path, read_rows(path, 2))
     file.close()
-    assert file.kept == rows[:2]
+    assert read_rows(path, 2) == rows[:2]
     assert read_rows(path) == rows[:2]
 
 
 def test_a_run_that_began_without_a_row_goes_on_without_one(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"upd')
-    file = MetricsFile(path, keep_until_update=0)
+    file = MetricsFile(path, read_rows(path, 0))
     file.write(GOOD)
     file.close()
     assert read_rows(path) == [GOOD]
@@ -131,3 +133,83 @@ def test_compact_rows_take_some_nine_bytes_a_number():
         kept.append(dict.fromkeys(names, i * 1.5))
     sizes = [sys.getsizeof(x) for column in kept._columns.values() for x in column]
     assert sum(sizes) < 12 * 18 * 5000
+
+
+# ----- several sinks
+
+
+class Broken:
+    """A sink whose every call fails."""
+
+    def write(self, row):
+        raise OSError(28, "No space left on device")
+
+    def close(self):
+        raise OSError(5, "Input/output error")
+
+
+class Counts:
+    """A sink that tells that it was closed."""
+
+    closed = 0
+
+    def write(self, row):
+        pass
+
+    def close(self):
+        type(self).closed += 1
+
+
+def opened(tmp_path, monkeypatch, **makers):
+    monkeypatch.setattr("policygrad.runs.sinks.sinks_of", lambda *_, **__: makers)
+    directory = RunDirectory.create(tmp_path / "a")
+    return Recorder().opened(TrainConfig(), directory, None)
+
+
+def test_the_sink_that_cannot_be_written_is_named_and_the_others_are_closed(tmp_path, monkeypatch):
+    Counts.closed = 0
+    with (
+        pytest.raises(WriteError, match="a/wandb: No space left on device"),
+        opened(tmp_path, monkeypatch, first=Counts, wandb=Broken, last=Counts) as recorder,
+    ):
+        recorder.record([GOOD])
+    assert Counts.closed == 2
+    assert recorder.writers == {}
+    assert read_rows(tmp_path / "a" / "metrics.jsonl") == [GOOD]
+
+
+def test_the_sink_that_cannot_be_closed_is_named_and_the_others_are_closed(tmp_path, monkeypatch):
+    Counts.closed = 0
+    makers = {"first": Counts, "wandb": Broken, "last": Counts}
+    with (
+        pytest.raises(WriteError, match="a/wandb: Input/output error"),
+        opened(tmp_path, monkeypatch, **makers) as recorder,
+    ):
+        pass
+    assert Counts.closed == 2
+    assert recorder.writers == {}
+
+
+def test_a_sink_that_cannot_be_opened_is_named_and_the_others_are_closed(tmp_path, monkeypatch):
+    def fails():
+        raise OSError(13, "Permission denied")
+
+    Counts.closed = 0
+    with (
+        pytest.raises(WriteError, match="a/wandb: Permission denied"),
+        opened(tmp_path, monkeypatch, first=Counts, wandb=fails),
+    ):
+        raise AssertionError
+    assert Counts.closed == 1
+
+
+def test_a_resumed_run_does_not_hold_the_rows_before_it(tmp_path, monkeypatch):
+    held = []
+    monkeypatch.setattr(
+        "policygrad.runs.sinks.sinks_of", lambda path, kept, **_: held.append(kept) or {}
+    )
+    directory = RunDirectory.create(tmp_path / "a")
+    (directory.path / "metrics.jsonl").write_bytes(line_of(GOOD))
+    with Recorder().opened(TrainConfig(), directory, 9):
+        assert held == [[]]
+    assert directory.read_metrics() == [GOOD]

@@ -5,6 +5,7 @@ import json
 import gymnasium
 import jax
 import numpy as np
+import optax
 import pytest
 
 import policygrad
@@ -258,8 +259,85 @@ def test_the_best_policy_is_kept(env, tmp_path):
     assert int(folder.name) == run.metrics[int(np.argmax(values))]["env_steps"]
     assert_bitwise(policygrad.load(folder).policy, best.agent.policy)
     later = callbacks.keep_best("evaluation/return_mean")
-    policygrad.resume(path, total_steps=352, on_update=later, **again(env))
+    both = [callbacks.evaluate_every(10_000, episodes=3), later]
+    policygrad.resume(path, total_steps=352, on_update=both, **again(env))
     assert later.value == best.value
+
+
+EVALUATED = "evaluation/return_mean"
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ([callbacks.keep_best("retrun_mean")], "did you mean return_mean"),
+        ([callbacks.stop_at_return(1, metric="retun_mean")], "did you mean return_mean"),
+        ([callbacks.keep_best("noise_scale")], "which no row holds"),
+        ([callbacks.keep_best("info/success")], "which no row holds"),
+        ([callbacks.keep_best(EVALUATED)], "put one before it in on_update"),
+        (
+            [callbacks.keep_best(EVALUATED), callbacks.evaluate_every(32, episodes=1)],
+            "put evaluate_every first",
+        ),
+        (
+            [
+                callbacks.evaluate_every(32, episodes=1),
+                callbacks.stop_at_return(1e9, metric="evaluation/mean"),
+            ],
+            "did you mean evaluation/return_mean",
+        ),
+    ],
+)
+def test_a_metric_that_no_row_can_hold_is_an_error_at_the_first_row(given, problem):
+    with pytest.raises(UserError, match=problem):
+        policygrad.train(DUCK, on_update=given, **TINY)
+
+
+def test_a_metric_that_comes_later_is_waited_for():
+    def log(run):
+        if run["update"] == 2:
+            run.log(mine=3.0)
+
+    best = callbacks.keep_best("mine")
+    noise = callbacks.keep_best("noise_scale")
+    given = [log, best, noise, callbacks.evaluate_every(64, episodes=1)]
+    given += [callbacks.stop_at_return(1e9, metric=EVALUATED)]
+    policygrad.train(DUCK, on_update=given, monitor_every=2, **TINY)
+    assert best.value == 3.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])
+def test_a_metric_that_is_not_finite_is_never_best(tmp_path, bad):
+    values = iter([bad, 2.0, bad, 1.0])
+    given = [lambda run: run.log(mine=next(values)), best := callbacks.keep_best("mine")]
+    settings = LONG | {"total_steps": 96}
+    policygrad.train(DUCK, out=tmp_path / "a", on_update=given, **settings)
+    assert best.value == 2.0
+    policygrad.resume(tmp_path / "a", total_steps=128, env=DUCK, on_update=given)
+    assert best.value == 2.0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: callbacks.stop_at_return("high"),
+        lambda: callbacks.stop_at_return(float("nan")),
+        lambda: callbacks.stop_at_return(1.0, metric=3),
+        lambda: callbacks.keep_best(None),
+        lambda: callbacks.evaluate_every(0),
+        lambda: callbacks.evaluate_every("often"),
+        lambda: callbacks.evaluate_every(True),
+        lambda: callbacks.evaluate_every(1.5),
+        lambda: callbacks.evaluate_every(32, episodes=0),
+        lambda: callbacks.evaluate_every(32, episodes=None),
+        lambda: callbacks.evaluate_every(32, max_epsiode_steps=3),
+        lambda: callbacks.evaluate_every(32, run=3),
+        lambda: callbacks.schedule(3, lambda steps: 1.0),
+    ],
+)
+def test_a_callback_that_cannot_be_is_refused_as_it_is_made(make):
+    with pytest.raises(UserError):
+        make()
 
 
 def test_a_schedule_replaces_a_number_and_compiles_nothing_anew(tmp_path):
@@ -291,6 +369,42 @@ def test_a_scheduled_run_that_is_resumed_equals_one_that_was_not(env, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("entropy_coefficient", 0.05),
+        ("discount", 0.5),
+        ("gae_lambda", 0.2),
+        ("max_global_norm", 1e-3),
+        ("target_kl", 1e-4),
+        ("target_kl", 0),
+    ],
+)
+def test_a_number_that_was_set_once_is_kept_by_a_resumed_run(tmp_path, name, value):
+    path, stop = tmp_path / "a", at(4, lambda run: policygrad.STOP)
+    change, known = at(2, lambda run: run.set(name, value)), {"algorithm": "ppo"}
+    settings = LONG | known | {"step_size_schedule": "constant"}
+    whole = policygrad.train(DUCK, on_update=change, **settings)
+    policygrad.train(DUCK, out=path, on_update=[change, stop], **settings)
+    resumed = policygrad.resume(path, env=DUCK)
+    assert resumed.summary["resumed_exactly"]
+    assert_bitwise(resumed.policy, whole.policy)
+
+
+def test_a_setting_that_is_changed_replaces_a_number_that_was_set(tmp_path):
+    path, seen = tmp_path / "a", []
+    change = at(2, lambda run: run.set("discount", 0.5))
+
+    def look(run):
+        seen.append(float(run._training.assembly.learner.estimator.discount))
+
+    policygrad.train(DUCK, out=path, on_update=change, **TINY)
+    policygrad.resume(path, total_steps=96, env=DUCK, on_update=look)
+    policygrad.resume(path, total_steps=128, discount=0.75, env=DUCK, on_update=look)
+    policygrad.resume(path, total_steps=160, env=DUCK, on_update=look)
+    assert seen == [0.5, 0.75, 0.75]
+
+
+@pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
         ("clip_ratio", 0.2, "reads no number 'clip_ratio'"),
@@ -301,6 +415,13 @@ def test_a_scheduled_run_that_is_resumed_equals_one_that_was_not(env, tmp_path):
         ("step_size", 1e-3, "follows the KL"),
         ("seed", 1, "reads no number 'seed'"),
         ("num_envs", 8, "reads no number 'num_envs'"),
+        ("count", 3.0, "reads no number 'count'"),
+        ("discount", 5.0, "must be from 0 to 1"),
+        ("discount", True, "must be from 0 to 1"),
+        ("gae_lambda", float("nan"), "must be from 0 to 1"),
+        ("gae_lambda", -0.5, "must be from 0 to 1"),
+        ("gae_lambda", "high", "must be from 0 to 1"),
+        ("entropy_coefficient", float("inf"), "must be "),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused_before_training(tmp_path, name, value, problem):
@@ -308,6 +429,35 @@ def test_a_schedule_that_cannot_be_is_refused_before_training(tmp_path, name, va
     with pytest.raises(UserError, match=problem):
         policygrad.train(DUCK, out=tmp_path / "a", on_update=change, **TINY)
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"algorithm": "ppo"}, "step_size"),
+        ({"algorithm": "ppo"}, "target_kl"),
+        ({"algorithm": "natural"}, "target_kl"),
+        ({"algorithm": "trpo"}, "target_kl"),
+        ({"step_size_schedule": "linear"}, "target_kl"),
+        ({"step_size_schedule": "linear", "target_kl": 0.0}, "step_size"),
+    ],
+)
+def test_two_schedules_of_one_number_are_refused(settings, name):
+    change = callbacks.schedule(name, lambda steps: 1e-3)
+    with pytest.raises(UserError, match="beside step_size_schedule='linear'"):
+        policygrad.train(DUCK, on_update=change, **TINY, **settings)
+    settings |= {"step_size_schedule": "constant"}
+    if name == "target_kl":
+        policygrad.train(DUCK, on_update=change, **TINY, **settings)
+
+
+@pytest.mark.parametrize("name", ["step_size", "target_kl"])
+@pytest.mark.parametrize("algorithm", ["vanilla", "ppo"])
+def test_a_schedule_that_nothing_reads_is_refused(name, algorithm):
+    settings = TINY | {"algorithm": algorithm, "optimiser": optax.adam(1e-3)}
+    change = callbacks.schedule(name, lambda steps: 1e-3)
+    with pytest.raises(UserError, match=f"nothing reads {name}: the optimiser takes steps"):
+        policygrad.train(DUCK, on_update=change, **settings)
 
 
 def test_a_step_size_without_a_kl_target_follows_its_schedule():

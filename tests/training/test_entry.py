@@ -268,7 +268,7 @@ def test_steps_that_shrink_over_another_length_are_said(tmp_path):
     path = tmp_path / "a"
     policygrad.train("gymnax/CartPole-v1", algorithm="natural", out=path, **TINY)
     (told,) = warned(path, total_steps=96)
-    assert told.startswith("steps shrink to zero over 96 steps now, not over 64")
+    assert "steps shrink to zero over 96 steps now, not over 64" in told
     policygrad.train(DuckChain(), algorithm=OwnPPO(), out=tmp_path / "own", **TINY)
     objects = {"env": DuckChain(), "algorithm": OwnPPO()}
     assert len(warned(tmp_path / "own", total_steps=96, **objects)) == 1
@@ -308,3 +308,20 @@ def test_environments_are_closed_where_a_run_is_refused(mistake, trained, tmp_pa
         policygrad.train(Counted, **PLAIN | mistake)
     assert made
     assert set(map(id, made)) == set(map(id, closed))
+
+
+def test_a_setting_of_another_library_is_translated_on_resume(copy):
+    with pytest.raises(UserError, match="unknown setting 'learning_rate'; here it is called"):
+        policygrad.resume(copy, total_steps=96, learning_rate=1e-3)
+
+
+def test_a_linear_schedule_over_another_length_is_said(tmp_path):
+    path = tmp_path / "a"
+    policygrad.train("CartPole-v1", out=path, step_size_schedule="linear", **TINY)
+    with pytest.warns(UserWarning, match="steps shrink to zero over 96 steps now, not over 64"):
+        policygrad.resume(path, total_steps=96)
+
+
+def test_an_agent_is_no_start(started):
+    with pytest.raises(UserError, match="pass an agent as policy=agent"):
+        policygrad.train("CartPole-v1", start=started.agent, **TINY)

@@ -371,7 +371,7 @@ class NoTree(Baseline):
         ({"policy": "MlpPolicy"}, "policy='MlpPolicy' is no policy: pass policy=policygrad.load"),
         ({"policy": 3}, "policy=3 cannot be called: a policy is a pytree"),
         ({"network": "cnn"}, "network='cnn' was given; network must be an architecture"),
-        ({"on_update": "x"}, "on_update must be a function of one argument, or a list of such, got 'x'"),
+        ({"on_update": "x"}, "on_update must be a function of one argument, or a list"),
         ({"collector": 3}, "collector=3 was given; collector must be a function"),
         ({"env_kwargs": "a"}, "env_kwargs='a' was given; env_kwargs must be a dict"),
         ({"config": {"seed": 1}}, "config must be a policygrad.TrainConfig"),

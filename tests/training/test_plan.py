@@ -149,3 +149,10 @@ def test_a_run_that_was_changed_says_so(tmp_path):
     assert read_config(tmp_path / "a").changed == ()
     policygrad.resume(tmp_path / "a", total_steps=128, step_size=1e-4)
     assert read_config(tmp_path / "a").changed == ("step_size",)
+
+
+def test_a_run_with_schedules_is_not_repeated_without_them(tmp_path):
+    change = policygrad.callbacks.schedule("entropy_coefficient", lambda steps: 0.1)
+    policygrad.train("CartPole-v1", out=tmp_path / "a", on_update=change, **TINY)
+    with pytest.raises(UserError, match="with schedules of entropy_coefficient, which no file"):
+        read_config(tmp_path / "a")

@@ -57,8 +57,14 @@ def test_handlers_are_given_back(signum):
     assert signal.getsignal(signum) is before
 
 
-@pytest.mark.parametrize("signum", SIGNALS[1:], ids=lambda s: s.name)
-@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None], ids=["ignored", "own"])
+def own(*_):
+    """A handler of the program's own."""
+
+
+@pytest.mark.parametrize(
+    ("signum", "handler"),
+    [*((signum, signal.SIG_IGN) for signum in SIGNALS), *((s, own) for s in SIGNALS[1:])],
+)
 def test_a_signal_that_the_program_handles_or_ignores_stays_its_own(signum, handler):
     before = signal.signal(signum, handler)
     try:

@@ -211,3 +211,21 @@ def test_fault_04_workers_save_and_do_not_outlive_their_parent(parent, signum):
         summary = json.loads((out / f"seed-{seed}" / "summary.json").read_text())
         assert summary["interrupted"]
         policygrad.load(out / f"seed-{seed}")
+
+
+def test_a_worker_that_has_died_does_not_cost_the_others_their_end(monkeypatch, tmp_path):
+    sent, kill = [], os.kill
+
+    def dead(pid, signum):
+        sent.append(pid)
+        kill(pid, signum)
+        if len(sent) == 1:
+            raise ProcessLookupError
+
+    def fail(seed, metrics):
+        raise RuntimeError("mine")
+
+    monkeypatch.setattr("policygrad.training.workers.os.kill", dead)
+    with pytest.raises(RuntimeError, match="mine"):
+        policygrad.train_seeds(Chain, range(2), out=tmp_path / "a", jobs=2, on_update=fail, **SEEDS)
+    assert len(sent) >= 1

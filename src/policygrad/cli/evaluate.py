@@ -1,7 +1,6 @@
 """`policygrad evaluate`: the returns of a policy, where it was trained or elsewhere."""
 
 import importlib
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -155,8 +154,6 @@ def imported(name: str) -> Any:
         raise UserError(
             f"--wrapper takes module:Class, such as gymnasium.wrappers:ClipAction, got {name!r}"
         )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
         return getattr(importlib.import_module(module), inner)
     except (ImportError, ValueError, TypeError) as error:

@@ -84,8 +84,9 @@ def parse(
     flags = flags_in(argv)
     if plan is None:
         return _parse(argv, flags, own, prog, description, defaults)
+    chosen = {name: _number(flags[name]) for name in flags.keys() & set(DECISIVE)}
     with plan.named_in_errors(flags):
-        return _parse(argv, flags, own, prog, description, {**defaults, **plan.settings})
+        return _parse(argv, flags, own, prog, description, {**defaults, **plan.beside(chosen)})
 
 
 def _parse(

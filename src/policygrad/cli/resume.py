@@ -1,6 +1,5 @@
 """`policygrad resume`: continue a run, with other settings where these may change."""
 
-import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,6 @@ def main(argv: Sequence[str]) -> int:
     from policygrad.runs import RunDirectory
 
     directory, _ = RunDirectory.open_at(user_path(run))
-    prepare_jax()
     from policygrad.cli.options import Argument, flags_in, parse_arguments, setting_argument
     from policygrad.training.changes import cannot_change, changeable, listed
     from policygrad.training.config import TrainConfig
@@ -52,10 +50,25 @@ def main(argv: Sequence[str]) -> int:
 
 def _run_in(argv: Sequence[str]) -> str | None:
     """The run that is named, which decides which flags there are; None if there is none."""
-    words = [word for word in argv if not word.startswith("-")]
-    after_flags = [b for a, b in itertools.pairwise(argv) if a.startswith("--") and b in words]
-    runs = [word for word in words if (user_path(word) / "config.json").is_file()]
-    return next(iter([*runs, *(w for w in words if w not in after_flags), *words]), None)
+    if all(word.startswith("-") for word in argv):
+        return None
+    prepare_jax()
+    from policygrad.core.reflection import settings_of
+    from policygrad.training.config import FileSettings, RunSettings
+
+    kinds = {s.name: s.kind for record in (RunSettings, FileSettings) for s in settings_of(record)}
+    switches = {"json", *(name for name, kind in kinds.items() if kind is bool)}
+    takes_value, runs = False, []
+    for word in argv:
+        name = word.removeprefix("--").removeprefix("no-").replace("-", "_")
+        if word.startswith("--"):
+            takes_value = "=" not in word and name not in switches
+        elif takes_value:
+            takes_value = False
+        elif not word.startswith("-"):
+            runs.append(word)
+    known = (word for word in argv if (user_path(word) / "config.json").is_file())
+    return next(iter([*runs, *known]), None)
 
 
 def _without_run(run: Annotated[Positional[Path], arg(metavar="RUN", help=RUN_HELP)]) -> int:

@@ -38,6 +38,8 @@ class In:
         return above and number <= self.high
 
     def __str__(self) -> str:
+        if self.low == -math.inf and self.high == math.inf:
+            return "a finite number"
         if self.high == math.inf:
             return f"{'more than' if self.open_low else 'at least'} {self.low:g}"
         return f"{'above' if self.open_low else 'from'} {self.low:.10g} to {self.high:.10g}"

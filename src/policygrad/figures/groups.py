@@ -1,5 +1,11 @@
-"""Runs that differ in their seed alone, as groups; and what tells the groups apart."""
+"""Runs that differ in their seed alone, as groups; and what tells the groups apart.
 
+A run that was given objects which no file describes is a line of its own. The seeds of one call
+were given the same objects, and are a group.
+"""
+
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +19,11 @@ from policygrad.maths.intervals import iqm_interval
 from policygrad.runs import RunDirectory
 
 # what does not change what is learned
-NOT_COMPARED = frozenset(
+NOT_COMPARED: frozenset[str] = frozenset(
     ("seed", "checkpoint_seconds", "keep_checkpoints", "tensorboard", "wandb", "processors",
-     "monitor_every")
+     "monitor_every", "step_timeout", "processes")
 )  # fmt: skip
+UNTOLD = ("function", "array")  # how a file describes what it cannot describe
 CHOICES = ("algorithm", "estimator", "baseline", "optimiser")
 AXES = {"steps": "env_steps", "wall-time": "seconds"}
 POINTS, RESAMPLES = 200, 2_000
@@ -32,7 +39,8 @@ class Curve:
         path: of the run.
         env: the environment's name.
         seed: of the run; None if its file has none.
-        settings: what it is compared by, flat.
+        settings: what it is compared by, flat, for labels.
+        alike: the same for runs that differ in their seed alone.
         rows: its metrics, one an update.
     """
 
@@ -40,6 +48,7 @@ class Curve:
     env: str
     seed: int | None
     settings: Mapping[str, Any]
+    alike: str = field(repr=False)
     rows: list[dict[str, Any]] = field(repr=False)
 
     @classmethod
@@ -49,12 +58,24 @@ class Curve:
         saved, rows = directory.read_config(), directory.read_metrics()
         config = saved.get("config") or {}
         compared = {k: v for k, v in config.items() if k not in NOT_COMPARED and v is not None}
-        compared |= saved.get("env_kwargs") or {}
+        compared |= {f"env.{k}": v for k, v in (saved.get("env_kwargs") or {}).items()}
         compared |= {k: str(v) for k, v in (saved.get("values") or {}).items()}
-        if saved.get("from"):
-            compared["from"] = saved["from"]["path"]
+        if saved.get("schedules"):
+            compared["schedules"] = ", ".join(saved["schedules"])
+        if changes := _changes(saved):
+            compared["changed"] = ", ".join(changes)
+        start = saved.get("from") or {}
+        if start:
+            compared["from"] = start["path"]
         env = saved.get("env") or "environment passed as an object"
-        return cls(path, env, config.get("seed"), compared, rows)
+        alone = str(_made_with(path)) if _untold(saved) else None
+        alike = json.dumps([env, start.get("sha256"), alone, compared], sort_keys=True)
+        return cls(path, env, config.get("seed"), compared, alike, rows)
+
+    @property
+    def name(self) -> str:
+        """What it is called where nothing else tells it from others."""
+        return _made_with(self.path).name
 
     def series(self, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
         """Where a metric was recorded, and its values; RunError if one is no number."""
@@ -64,6 +85,41 @@ class Curve:
                 raise RunError(f"{self.path}: {y!r} or {x!r} is no number in its metrics: {pair}")
         found = np.array(pairs, float).reshape(-1, 2)
         return found[:, 0], found[:, 1]
+
+
+def _untold(saved: Mapping[str, Any]) -> bool:
+    """Whether a run was given something that its file does not tell from others of its kind: an
+    object without a description, the function of a schedule, or a first policy of no file."""
+    values = saved.get("values") or {}
+    of_no_file = saved.get("begins_from_a_policy") and not saved.get("from")
+    described = set(saved.get("objects") or ()) <= values.keys()
+    return bool(of_no_file or saved.get("schedules") or not described or _has_untold(values))
+
+
+def _has_untold(value: Any) -> bool:
+    if isinstance(value, (dict, list)):
+        return any(map(_has_untold, value.values() if isinstance(value, dict) else value))
+    return value in UNTOLD
+
+
+def _made_with(path: Path) -> Path:
+    """What tells a run from those that were given other objects: its path, or, of the seeds of one
+    call, which were given the same, the directory of all."""
+    path = path.resolve()
+    return path.parent if re.fullmatch("seed-[0-9]+", path.name) else path
+
+
+def _changes(saved: Mapping[str, Any]) -> list[str]:
+    """Settings that were changed as a run was resumed, and that its numbers depend on."""
+    without = set(NOT_COMPARED)
+    if (saved.get("config") or {}).get("step_size_schedule") != "linear":
+        without.add("total_steps")
+    return [
+        f"{name} {value} at {change['env_steps']}"
+        for change in saved.get("changes") or ()
+        for name, value in change["settings"].items()
+        if name not in without
+    ]
 
 
 @dataclass(frozen=True)
@@ -137,7 +193,7 @@ def grouped(curves: Sequence[Curve], usual: Usual | None = None) -> list[Group]:
     """
     found: dict[str, list[Curve]] = {}
     for curve in curves:
-        same = found.setdefault(f"{curve.env} {sorted(curve.settings.items())}", [])
+        same = found.setdefault(curve.alike, [])
         twin = next((c for c in same if c.seed == curve.seed and c.seed is not None), None)
         if twin is not None:
             raise UserError(
@@ -151,7 +207,7 @@ def grouped(curves: Sequence[Curve], usual: Usual | None = None) -> list[Group]:
     for group, label in zip(groups, labels, strict=True):
         twins = [g for g, other in zip(groups, labels, strict=True) if other == label]
         if not label or len({g[0].env for g in twins}) < len(twins):
-            label = ", ".join(filter(None, (label, group[0].path.resolve().name)))
+            label = ", ".join(filter(None, (label, group[0].name)))
         named.append(Group(label, group[0].env, group))
     return named
 

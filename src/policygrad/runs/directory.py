@@ -173,15 +173,21 @@ class RunDirectory:
                 raise RunError(f"{path} is damaged: {name!r} is {data.get(name)!r}")
         return Failure(data["message"], data["env_steps"], data.get("kind"))
 
-    def go_on(self) -> None:
+    def go_on(self, at: Path | None = None) -> None:
         """Remove what says how the run ended, because it goes on.
 
         The newest checkpoint holds all of it. Without `policy.json` the policy's arrays are not
         read, so every moment between leaves the checkpoint as the newest policy.
+
+        Args:
+            at: the checkpoint from which it goes on, behind which all is set aside; None for the
+                newest.
         """
         for name in ENDED:
             with self.writing(name):
                 (self.path / name).unlink(missing_ok=True)
+        if at is not None:
+            self._set_aside_after(at)
 
     def has_metrics(self) -> bool:
         """Whether any update was recorded."""
@@ -200,14 +206,17 @@ class RunDirectory:
     def save_best(
         self, env_steps: int, arrays: dict[str, np.ndarray], data: dict[str, Any]
     ) -> None:
-        """Write the best policy so far, in place of the one before."""
-        root = self.path / BEST
+        """Write the best policy so far, in place of the one before, which stays until it is
+        there."""
+        root, name = self.path / BEST, f"{env_steps:012d}"
         with self.writing(BEST):
             root.mkdir(exist_ok=True)
-            save_folder(root / f"{env_steps:012d}", POLICY, arrays, to_json(data))
-        for old in folders(root, POLICY):
-            if int(old.name) != env_steps:
-                shutil.rmtree(old, ignore_errors=True)
+            before = folders(root, POLICY)
+            while root / name in before:  # of the same steps, with another policy
+                name = f"0{name}"
+            save_folder(root / name, POLICY, arrays, to_json(data))
+        for old in before:
+            shutil.rmtree(old, ignore_errors=True)
 
     def read_best(self) -> dict[str, Any] | None:
         """What is known of the best policy, `metric` and `value` among it; None if none is kept."""
@@ -256,11 +265,12 @@ class RunDirectory:
         ended = any((self.path / name).exists() for name in ENDED)
         return ended or self.has_metrics() or any(p.is_dir() for p in made)
 
-    def set_aside_after(self, checkpoint: Path) -> None:
-        """Rename the checkpoints after this one, so that the run goes on from it."""
-        for later in self.checkpoints():
+    def _set_aside_after(self, checkpoint: Path) -> None:
+        """Rename the checkpoints after this one, and a best policy of later steps, so that the run
+        goes on from it."""
+        for later in [*folders(self.path / BEST, POLICY), *self.checkpoints()]:
             if int(later.name) > int(checkpoint.name):
-                with self.writing(f"{CHECKPOINTS}/{later.name}"):
+                with self.writing(f"{later.parent.name}/{later.name}"):
                     os.rename(later, fresh_directory(later.parent, f"set-aside-{later.name}"))
 
 
@@ -290,7 +300,8 @@ def folders(root: Path, stem: str) -> list[Path]:
     if not root.is_dir():
         return []
     found = [p for p in root.iterdir() if re.fullmatch("[0-9]+", p.name)]
-    return sorted((p for p in found if (p / f"{stem}.json").is_file()), key=lambda p: int(p.name))
+    whole = (p for p in found if (p / f"{stem}.json").is_file())
+    return sorted(whole, key=lambda p: (int(p.name), len(p.name)))
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -101,28 +101,25 @@ class MetricsFile:
 
     Attributes:
         path: of the file.
-        kept: the rows that were kept as the file was opened.
     """
 
     def __init__(
-        self, path: Path, keep_until_update: int | None = None, *, append: bool = False
+        self, path: Path, kept: Sequence[dict[str, Any]] = (), *, append: bool = False
     ) -> None:
         """Begin a file, or continue one after the update that the run was resumed from.
 
         Args:
             path: of the file.
-            keep_until_update: keep the rows up to this update; None begins anew.
+            kept: the rows that it begins with, in place of what it holds.
             append: continue behind whatever the file holds.
 
         Raises:
-            RunError: a line that would be kept is damaged.
             OSError: the file cannot be written.
         """
-        self.path, self.kept = path, []
-        if keep_until_update is not None and path.exists():
-            self.kept = read_rows(path, keep_until_update)
-            storage.write_atomically(path, b"".join(map(line_of, self.kept)))
-        self._file = path.open("ab" if append or self.kept else "wb", buffering=0)
+        self.path = path
+        if kept:
+            storage.write_atomically(path, b"".join(map(line_of, kept)))
+        self._file = path.open("ab" if append or kept else "wb", buffering=0)
 
     def write(self, metrics: dict[str, Any]) -> None:
         """Append one line.

@@ -1,6 +1,7 @@
 """Where metrics go besides the run directory: TensorBoard and Weights & Biases."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,15 +96,15 @@ def check(*, tensorboard: bool, wandb: bool) -> None:
         require_extra("wandb", "--wandb")
 
 
-def make_sinks(
+def sinks_of(
     path: Path | None,
     kept: list[dict[str, Any]],
     *,
     tensorboard: bool,
     wandb: bool,
     config: dict[str, Any],
-) -> list[Sink]:
-    """The sinks that were asked for.
+) -> dict[str, Callable[[], Sink]]:
+    """What opens the sinks that were asked for, by what they write in the run directory.
 
     Args:
         path: the run directory; None if nothing is written.
@@ -111,9 +112,9 @@ def make_sinks(
         tensorboard, wandb: which.
         config: the settings, for those that show them.
     """
-    sinks: list[Sink] = []
+    makers: dict[str, Callable[[], Sink]] = {}
     if tensorboard and path is not None:
-        sinks.append(TensorBoardSink(path / "tensorboard", kept))
+        makers["tensorboard"] = lambda: TensorBoardSink(path / "tensorboard", kept)
     if wandb:
-        sinks.append(WandbSink(path, config))
-    return sinks
+        makers["wandb"] = lambda: WandbSink(path, config)
+    return makers

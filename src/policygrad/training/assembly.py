@@ -32,9 +32,9 @@ from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, rebuilds_policy
 from policygrad.training.keys import RunKeys
 from policygrad.training.own_steps import asked_about_steps, without_step_size
-from policygrad.training.own_values import DESCRIBED, described
+from policygrad.training.own_values import DESCRIBED, described, qualified_name
 from policygrad.training.programs import TrainState
-from policygrad.training.resolve import Given, Resolved, resolve
+from policygrad.training.resolve import Given, Resolved, asked_settings, resolve
 from policygrad.training.tally import EpisodeTally
 
 CollectorMaker = Callable[[Source, Policy, PRNGKeyArray, TrainConfig], Collector]
@@ -113,13 +113,17 @@ class Assembly:
             "env_kwargs": self.task.env_kwargs,
             "objects": passed + self.task.names,
             "begins_from_a_policy": self.begins_from_a_policy,
-            "values": {
-                n: described(getattr(self.given, n)) for n in self.given.names if n in DESCRIBED
-            },
+            "values": self._values(),
             "config": self.config.to_json(),
             "versions": {"jax": jax.__version__, "numpy": np.__version__},
             **self.history.to_json(),
         }
+
+    def _values(self) -> dict[str, Any]:
+        """What was passed as objects, as far as JSON tells it from others."""
+        found = {n: described(getattr(self.given, n)) for n in self.given.names if n in DESCRIBED}
+        env = qualified_name(self.task.env) if "env" in self.task.names else None
+        return found if env is None else found | {"env": env}
 
     @property
     def begins_from_a_policy(self) -> bool:
@@ -164,6 +168,9 @@ def assemble(
     show_processors()
     free_compiled_code()
     asked = asked_about_steps(config, given)
+    history = history or History()
+    if history.asked is None:
+        history = replace(history, asked=asked_settings(config, given))
     resolved, given = resolve(config, given)
     config = resolved.config
     sinks.check(tensorboard=config.tensorboard, wandb=config.wandb)

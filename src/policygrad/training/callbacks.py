@@ -3,13 +3,18 @@
 What a callback is, and what it is given, stands in `training.ongoing`.
 """
 
+import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from policygrad.core.errors import UserError
 from policygrad.core.modules import split
+from policygrad.core.settings import Count, In, check_setting, did_you_mean, plain_value
+from policygrad.diagnostics.monitor import NOISE_METRICS
+from policygrad.evaluating import evaluate_agent
 from policygrad.training.assembly import Assembly
-from policygrad.training.numbers import with_number
+from policygrad.training.numbers import Finite, with_number
 from policygrad.training.ongoing import (
     STOP,
     Callback,
@@ -37,6 +42,68 @@ __all__ = [
 ]
 
 
+EVALUATED = ("evaluation/return_mean", "evaluation/deterministic_return_mean")
+
+
+class Metric:
+    """A metric that a callback reads, by name. A name that no row can hold is an error.
+
+    Args:
+        reader: the callback.
+        name: of the metric.
+    """
+
+    def __init__(self, reader: Callback, name: str) -> None:
+        if not isinstance(name, str):
+            raise UserError(f"{_name(reader)} takes the name of a metric, got {name!r}")
+        self.reader, self.name, self._seen = reader, name, False
+
+    def of(self, run: Ongoing) -> float | None:
+        """Its value in this row; None where the row has none.
+
+        Raises:
+            UserError: neither the run nor a callback before the reader makes such a metric.
+        """
+        if self.name in run:
+            self._seen = True
+        elif not self._seen and not self._may_come(run):
+            raise UserError(self._unknown(run))
+        return run.get(self.name)
+
+    def _may_come(self, run: Ongoing) -> bool:
+        if self.name in NOISE_METRICS and run.config.measures_noise:
+            return True
+        if self.name.startswith(("info/", "info_sum/")) and run.has_infos:
+            return True  # once an episode has ended that had it
+        before = self._others(run)[0]
+        if self.name in EVALUATED and any(isinstance(c, evaluate_every) for c in before):
+            return True
+        own = [c for c in before if needs_state(c) and type(c).__module__ != __name__]
+        return bool(own)  # which may log it at any update
+
+    def _others(self, run: Ongoing) -> tuple[Sequence[Callback], Sequence[Callback]]:
+        """The callbacks before the reader, and those after it."""
+        callbacks = run.callbacks
+        place = next((i for i, c in enumerate(callbacks) if c is self.reader), len(callbacks))
+        return callbacks[:place], callbacks[place + 1 :]
+
+    def _unknown(self, run: Ongoing) -> str:
+        told = f"{_name(self.reader)} reads the metric {self.name!r}, which no row holds"
+        if self.name in EVALUATED:
+            late = any(isinstance(c, evaluate_every) for c in self._others(run)[1])
+            return told + (
+                ": evaluate_every comes after it; put evaluate_every first"
+                if late
+                else ": evaluate_every makes it; put one before it in on_update"
+            )
+        known = sorted(run)
+        return f"{told}{did_you_mean(self.name, known)}; there are {', '.join(known)}"
+
+
+def _name(callback: Any) -> str:
+    return type(callback).__name__
+
+
 class stop_at_return:
     """End the run when its mean return has reached a value.
 
@@ -47,12 +114,14 @@ class stop_at_return:
     """
 
     def __init__(self, value: float, over: int = 100, *, metric: str | None = None) -> None:
+        check_setting("value", Finite, value)
         if type(over) is not int or not 1 <= over <= 100:
             raise UserError(f"over must be a whole number from 1 to 100, got {over!r}")
-        self.value, self.over, self.metric = value, over, metric
+        self.value, self.over = value, over
+        self.metric = None if metric is None else Metric(self, metric)
 
     def __call__(self, run: Ongoing) -> Any:
-        found = run.recent_return(self.over) if self.metric is None else run.get(self.metric)
+        found = run.recent_return(self.over) if self.metric is None else self.metric.of(run)
         return STOP if found is not None and found >= self.value else None
 
 
@@ -70,9 +139,15 @@ class evaluate_every:
     """
 
     def __init__(self, steps: int, episodes: int = 20, **kwargs: Any) -> None:
-        if isinstance(steps, bool) or steps < 1:
-            raise UserError(f"evaluate_every takes at least 1 step, got {steps!r}")
-        self.steps, self.episodes, self.kwargs, self._done = int(steps), episodes, kwargs, 0
+        steps, episodes = plain_value(Count, steps), plain_value(Count, episodes)
+        for name, value in (("steps", steps), ("episodes", episodes)):
+            if value not in In(1) or not isinstance(value, int):
+                raise UserError(f"evaluate_every takes at least 1 of {name}, got {value!r}")
+        known = inspect.signature(evaluate_agent).parameters.keys() - {"agent", "own", "episodes"}
+        for name in kwargs.keys() - known:
+            near = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
+            raise UserError(f"evaluate_every takes no argument {name!r}{near}")
+        self.steps, self.episodes, self.kwargs, self._done = steps, episodes, kwargs, 0
 
     def begin(self, run: Ongoing) -> None:
         """Count from where the run begins or goes on."""
@@ -84,10 +159,7 @@ class evaluate_every:
         self._done = run.env_steps // self.steps
         found = run.evaluate(self.episodes, **self.kwargs)
         sampled, greedy = found.stochastic, found.deterministic
-        run.log(**{
-            "evaluation/return_mean": sampled.mean,
-            "evaluation/deterministic_return_mean": greedy.mean,
-        })  # fmt: skip
+        run.log(**dict(zip(EVALUATED, (sampled.mean, greedy.mean), strict=True)))
         run._training.recorder.evaluated({
             "update": run["update"],
             "env_steps": run["env_steps"],
@@ -119,6 +191,7 @@ class keep_best:
     """
 
     def __init__(self, metric: str = "return_mean") -> None:
+        self._metric = Metric(self, metric)
         self.metric, self.value, self.agent = metric, None, None
 
     def begin(self, run: Ongoing) -> None:
@@ -126,10 +199,14 @@ class keep_best:
         self.value, self.agent = run.best_value(self.metric), None
 
     def __call__(self, run: Ongoing) -> None:
-        found = run.get(self.metric)
+        found = self._metric.of(run)
         if self.metric == "return_mean" and run["episodes"] < 100:
             return
-        if found is None or (self.value is not None and found <= self.value):
+        if (
+            found is None
+            or not math.isfinite(found)
+            or (self.value is not None and found <= self.value)
+        ):
             return
         run.save_best(self.metric, found)
         self.value, self.agent = found, run.agent
@@ -151,6 +228,8 @@ class schedule:
             raise UserError(
                 f"schedule({name!r}, …) takes a function of the environment steps, got {value!r}"
             )
+        if not isinstance(name, str):
+            raise UserError(f"schedule(…) takes the name of a setting, got {name!r}")
         self.name, self.value = name, value
 
     def begin(self, run: Ongoing) -> None:

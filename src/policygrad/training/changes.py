@@ -5,9 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from policygrad.algorithms.step_size import StepSize
+from policygrad.core.elsewhere import unknown_setting
 from policygrad.core.errors import UserError
 from policygrad.core.reflection import Setting, names_of, settings_of
-from policygrad.core.settings import did_you_mean, flag
+from policygrad.core.settings import flag
 from policygrad.training.config import BatchSettings, FileSettings, RunSettings, TrainConfig
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, records_of
@@ -57,7 +58,7 @@ def change(
     changed: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in known:
-            raise UserError(f"unknown setting {name!r}{did_you_mean(name, allowed)}")
+            raise UserError(unknown_setting(name, allowed))
         # the step size of the newest update may be another one than that of the first
         if name != "step_size" and same(getattr(config, name), value):
             continue

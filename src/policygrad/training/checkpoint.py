@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from policygrad.runs import RunDirectory, storage
 from policygrad.runs.policy_files import policy_to_files
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.assembly import Assembly
+from policygrad.training.changes import begin_anew
 from policygrad.training.config import TrainConfig
 from policygrad.training.programs import TrainState
 
@@ -31,6 +32,7 @@ class Progress:
         env_steps, seconds: totals so far.
         resumed_exactly: whether the environments came back to where they were; None for a run that
             was never resumed.
+        numbers: those of the algorithm and the estimator that callbacks have set, by name.
     """
 
     state: TrainState
@@ -38,6 +40,7 @@ class Progress:
     env_steps: int = 0
     seconds: float = 0.0
     resumed_exactly: bool | None = None
+    numbers: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def fresh(cls, assembly: Assembly) -> "Progress":
@@ -63,6 +66,7 @@ def save(assembly: Assembly, progress: Progress, directory: RunDirectory) -> Non
     for prefix, tree in _trees(progress, assembly.collector.snapshot()).items():
         arrays |= storage.to_arrays(tree, prefix)
     data |= {"env_steps": progress.env_steps, "seconds": progress.seconds}
+    data["numbers"] = progress.numbers
     data["infos"] = assembly.collector.infos_state()
     keep = assembly.config.keep_checkpoints
     directory.save_checkpoint(progress.env_steps, arrays, data, keep)
@@ -156,7 +160,10 @@ def _restored(
         scale = scale._replace(running=np.zeros_like(scale.running))
         learner = learner._replace(reward_scale=scale)
     state = TrainState(learner, tally, found.get("last_gradient", fresh.state.last_gradient))
-    return Progress(state, found["batch"], env_steps, float(data["seconds"]), exactly)
+    since = assembly.history.since(env_steps)
+    state = begin_anew(state, since)
+    numbers = {k: float(x) for k, x in data.get("numbers", {}).items() if k not in since}
+    return Progress(state, found["batch"], env_steps, float(data["seconds"]), exactly, numbers)
 
 
 def _count(data: dict[str, Any], name: str, path: Path) -> int:

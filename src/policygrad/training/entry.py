@@ -29,7 +29,7 @@ from policygrad.training.callbacks import (
     check_schedules,
     schedules_of,
 )
-from policygrad.training.changes import begin_anew, change, other_schedule
+from policygrad.training.changes import change, other_schedule
 from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, begin_from
@@ -190,9 +190,7 @@ def _resume(
         for text in (told, little_left(assembly.schedule, env_steps, config.total_steps)):
             if text is not None:
                 warnings.warn(f"{directory.path}: {text}", stacklevel=3)
-    training = Training.resume(assembly, directory, at, schedules_of(callbacks))
-    training.progress.state = begin_anew(training.progress.state, changed)
-    return training.run(callbacks)
+    return Training.resume(assembly, directory, at, schedules_of(callbacks)).run(callbacks)
 
 
 def begun_directory(
@@ -237,7 +235,7 @@ def check_objects(directory: RunDirectory, saved: dict[str, Any], objects: dict[
             )
         was = saved.get("values", {}).get(name)
         now = described(value)
-        if was is None or agree(was, now):
+        if name == "env" or was is None or agree(was, now):  # an environment may be moved
             continue
         told = f"{path} was trained with another {name}: {was}, got {now}"
         if not agree(was, now, classes_alone=True):
@@ -291,6 +289,11 @@ def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
         for name, kinds in (("env", (str, NoneType)), ("env_kwargs", dict), ("values", dict)):
             if not isinstance(saved.get(name, {}), kinds):
                 raise TypeError(f"{name}: {saved[name]!r}")
+        if not all(isinstance(name, str) for name in saved.get("asked", ())):
+            raise TypeError(f"asked: {saved['asked']!r}")
+        for made in saved.get("changes", ()):
+            if type(made["env_steps"]) is not int or not isinstance(made["settings"], dict):
+                raise TypeError(f"changes: {made!r}")
         return TrainConfig.from_json(dict(saved["config"]), source)
     except RunError:
         raise

@@ -21,27 +21,48 @@ class History:
     Attributes:
         start: the files of the first policy: their path and checksum; None if it was not read.
         changes: what was changed when the run was resumed: the steps it had, and the new settings.
+        asked: the settings that were asked for; the others follow from the choices. None for a run
+            of an earlier version, which did not record them.
     """
 
     start: dict[str, Any] | None = None
     changes: tuple[dict[str, Any], ...] = ()
+    asked: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; what there is nothing to say about is left out."""
         told = {"from": self.start, "changes": list(self.changes)}
-        return {name: value for name, value in told.items() if value}
+        asked = {} if self.asked is None else {"asked": list(self.asked)}
+        return {name: value for name, value in told.items() if value} | asked
 
     def after(self, env_steps: int, changed: dict[str, Any]) -> "History":
-        """The history of a run that goes on with other settings."""
-        if not changed:
-            return self
-        change = {"env_steps": env_steps, "settings": changed}
-        return replace(self, changes=(*self.changes, change))
+        """The history of a run that goes on from a checkpoint, with other settings or the same.
+
+        Args:
+            env_steps: of the checkpoint. What was changed later holds from there on.
+            changed: the settings that are others now.
+        """
+        made = [{**c, "env_steps": min(c["env_steps"], env_steps)} for c in self.changes]
+        if changed:
+            made.append({"env_steps": env_steps, "settings": changed})
+        asked = None if self.asked is None else tuple(sorted({*self.asked, *changed}))
+        return replace(self, changes=tuple(made), asked=asked)
+
+    def since(self, env_steps: int) -> dict[str, Any]:
+        """The settings that were changed after a checkpoint was made, so that its state does not
+        know of them. A change is made where a run goes on, behind the checkpoint of these steps."""
+        found: dict[str, Any] = {}
+        for change in self.changes:
+            if change["env_steps"] >= env_steps:
+                found |= change["settings"]
+        return found
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "History":
         """Read back what `to_json` wrote."""
-        return cls(saved.get("from"), tuple(saved.get("changes", ())))
+        asked = saved.get("asked")
+        changes = tuple(saved.get("changes", ()))
+        return cls(saved.get("from"), changes, None if asked is None else tuple(asked))
 
 
 def read_start(path: str | Path, network: Any = None) -> tuple[Agent, dict[str, Any]]:
@@ -77,6 +98,8 @@ def begin_from(start: Any, given: Given) -> tuple[Given, History]:
         raise UserError(
             f"start={str(start)!r} and policy= exclude each other: both are the first policy"
         )
+    if isinstance(start, Agent):
+        raise UserError("start= takes a run or the path of a policy; pass an agent as policy=agent")
     path = getattr(start, "path", start)  # of a Run
     if path is None:
         raise UserError("start= takes a run that was written to disk; pass policy=run.agent")

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +59,7 @@ class Training:
         timings: seconds, by what they were spent on.
         pending: the newest update, while its refit goes on.
         last_save: when the newest checkpoint was written, by `time.perf_counter`.
+        before_writing: what is written of a run that goes on, before its first row is.
     """
 
     assembly: Assembly
@@ -71,6 +72,7 @@ class Training:
     timings: dict[str, float] = field(default_factory=lambda: {"save": 0.0})
     pending: PendingUpdate | None = None
     last_save: float = field(default_factory=time.perf_counter)
+    before_writing: Callable[[], None] = lambda: None
 
     @classmethod
     def begin(
@@ -98,7 +100,7 @@ class Training:
         at: Path | None = None,
         schedules: Sequence[str] = (),
     ) -> "Training":
-        """A run from a checkpoint.
+        """A run from a checkpoint; nothing is written before all that can be wrong was looked at.
 
         Args:
             assembly: the run's values.
@@ -107,13 +109,16 @@ class Training:
             schedules: the numbers that callbacks change.
         """
         with closing_on_failure(assembly):
-            progress = checkpoint.restore(assembly, directory, at)
-            if at is not None:
-                directory.set_aside_after(at)
-            directory.go_on()
+            training = cls(assembly, checkpoint.restore(assembly, directory, at), directory)
+            for name, value in training.progress.numbers.items():
+                Ongoing(training, {}).set(name, value)
+
+        def go_on() -> None:
+            directory.go_on(at)
             directory.write_config(assembly.description() | _noted(schedules))
-            training = cls(assembly, progress, directory)
             training.save()  # where it begins only now
+
+        training.before_writing = go_on
         return training
 
     @property
@@ -152,14 +157,17 @@ class Training:
         self.callbacks = as_callbacks(on_update)
         resumed = self.progress.resumed_exactly is not None
         after = self.progress.updates if resumed else None
-        with (
-            closing_on_failure(self.assembly),
-            self.recorder.opened(self.assembly.config, self.directory, after),
-        ):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(closing_on_failure(self.assembly))
+            for callback in self.callbacks:
+                if hasattr(callback, "begin"):
+                    callback.begin(Ongoing(self, {}))  # pyright: ignore
+            stack.enter_context(
+                self.recorder.opened(
+                    self.assembly.config, self.directory, after, self.before_writing
+                )
+            )
             try:
-                for callback in self.callbacks:
-                    if hasattr(callback, "begin"):
-                        callback.begin(Ongoing(self, {}))  # pyright: ignore
                 yield
             except BaseException as error:
                 if error is self.told:

@@ -37,7 +37,7 @@ from policygrad.training.own_values import check_arguments
 from policygrad.training.pace import Pace
 from policygrad.training.programs import StateAndLanes
 from policygrad.training.report import UpdateReport
-from policygrad.training.resolve import Given
+from policygrad.training.resolve import Given, asked_settings
 from policygrad.training.result import Run
 from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound
@@ -147,8 +147,14 @@ def train_seeds(
         workers.run()
         result = replace(result, runs=workers.runs, failures=workers.failures)
     else:
-        alone = [replace(c, processors=1) for c in configs]
-        _vmapped([assemble(task, c, given, history) for c in alone], program, result, on_update)
+        alone = [  # one processor each, which nobody asked for
+            assemble(
+                task, replace(c, processors=1), given,
+                replace(history, asked=asked_settings(c, given)),
+            )
+            for c in configs
+        ]  # fmt: skip
+        _vmapped(alone, program, result, on_update)
     order = {seed: result.runs[seed] for seed in seeds if seed in result.runs}
     return replace(result, runs=order)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -13,7 +13,7 @@ from policygrad.core.errors import UserError
 from policygrad.diagnostics.monitor import NOISE_METRICS, noise_metrics
 from policygrad.runs import MetricsFile, RunDirectory, sinks
 from policygrad.runs.directory import EVALUATIONS, METRICS
-from policygrad.runs.rows import CompactRows
+from policygrad.runs.rows import CompactRows, read_rows
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.config import TrainConfig
 from policygrad.training.report import UpdateReport
@@ -89,21 +89,23 @@ class Recorder:
 
     Attributes:
         kept: the rows of a run without a directory.
-        writers: the sinks, open while the run goes on.
+        writers: the sinks by what they write, open while the run goes on.
         directory: of the run; None if nothing is written.
-        resumed_after: the update that a run goes on after.
         newest: when the newest row was recorded, by `time.perf_counter`.
     """
 
     kept: CompactRows = field(default_factory=CompactRows)
-    writers: list[sinks.Sink] = field(default_factory=list)
+    writers: dict[str, sinks.Sink] = field(default_factory=dict)
     directory: RunDirectory | None = None
-    resumed_after: int | None = None
     newest: float = field(default_factory=time.perf_counter)
 
     @contextlib.contextmanager
     def opened(
-        self, config: TrainConfig, directory: RunDirectory | None, resumed_after: int | None
+        self,
+        config: TrainConfig,
+        directory: RunDirectory | None,
+        resumed_after: int | None,
+        before_writing: Callable[[], None] = lambda: None,
     ) -> Iterator["Recorder"]:
         """Keep its writers open.
 
@@ -111,45 +113,61 @@ class Recorder:
             config: of the run.
             directory: of the run; None if nothing is written.
             resumed_after: the update that a run goes on after; rows of later ones are dropped.
+            before_writing: called once all files were read, and before any is written.
+
+        Raises:
+            RunError: a line that would be kept is damaged.
         """
-        self.directory, self.resumed_after = directory, resumed_after
-        path, rows = None, []
+        self.directory = directory
+        kept = {name: self._read(name, resumed_after) for name in (METRICS, EVALUATIONS)}
+        before_writing()
+        path = None if directory is None else directory.path
+        makers: dict[str, Callable[[], sinks.Sink]] = {}
+        if path is not None:
+            makers[METRICS] = lambda: MetricsFile(path / METRICS, kept[METRICS])
+            if resumed_after is not None and (path / EVALUATIONS).exists():
+                with self._writing(EVALUATIONS):
+                    MetricsFile(path / EVALUATIONS, kept[EVALUATIONS]).close()
+        makers |= sinks.sinks_of(
+            path, kept[METRICS], tensorboard=config.tensorboard, wandb=config.wandb,
+            config=config.to_json(),
+        )  # fmt: skip
         with contextlib.ExitStack() as stack:
-            if directory is not None:
-                path, file = directory.path, self._open(METRICS)
-                rows = file.kept
-                self.writers = [file]
-                if resumed_after is not None and (path / EVALUATIONS).exists():
-                    self._open(EVALUATIONS).close()  # without what lies behind the checkpoint
-            stack.callback(self._close)
-            with self._writing("tensorboard"):
-                self.writers += sinks.make_sinks(
-                    path, rows, tensorboard=config.tensorboard, wandb=config.wandb,
-                    config=config.to_json(),
-                )  # fmt: skip
+            for name, make in makers.items():
+                stack.enter_context(self._kept_open(name, make))
+            for rows in kept.values():
+                rows.clear()  # a run of days does not hold those of the days before
             yield self
 
-    def _open(self, name: str) -> MetricsFile:
-        assert self.directory is not None
-        with self.directory.writing(name):
-            return MetricsFile(self.directory.path / name, self.resumed_after)
+    def _read(self, name: str, up_to: int | None) -> list[Metrics]:
+        """The rows of a file that a run goes on behind."""
+        path = None if self.directory is None else self.directory.path / name
+        return [] if path is None or up_to is None or not path.exists() else read_rows(path, up_to)
 
     def _writing(self, name: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self.directory is None else self.directory.writing(name)
 
-    def _close(self) -> None:
-        writers, self.writers = self.writers, []
-        for writer in writers:
-            with self._writing("tensorboard"):
-                writer.close()
+    @contextlib.contextmanager
+    def _kept_open(self, name: str, make: Callable[[], sinks.Sink]) -> Iterator[None]:
+        """Keep one sink open; where something failed, this and not its end is reported."""
+        with self._writing(name):
+            self.writers[name] = make()
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.writers.pop(name).close()
+            raise
+        with self._writing(name):
+            self.writers.pop(name).close()
 
     def record(self, rows: list[Metrics]) -> None:
         """Record updates."""
         for row in rows:
             if self.directory is None:
                 self.kept.append(row)
-            for writer in self.writers:
-                with self._writing(METRICS if isinstance(writer, MetricsFile) else "tensorboard"):
+            for name, writer in self.writers.items():
+                with self._writing(name):
                     writer.write(row)
         self.newest = time.perf_counter()
 

@@ -2,16 +2,22 @@
 them while it goes on. They are traced, so another value compiles nothing."""
 
 import dataclasses
-from typing import Any
+import math
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from policygrad.algorithms import Learner
+from policygrad.algorithms.step_size import StepSize
 from policygrad.core.errors import UserError
 from policygrad.core.modules import is_array
 from policygrad.core.reflection import settings_of
-from policygrad.core.settings import check_setting, did_you_mean
+from policygrad.core.settings import In, check_setting, did_you_mean
+from policygrad.training.config import SOMETIMES
+
+STEPS = ("step_size", "target_kl")
+Finite = Annotated[float, In(-math.inf)]
 
 
 def with_number(
@@ -30,9 +36,12 @@ def with_number(
     """
     algorithm, estimator = learner.algorithm, learner.estimator
     kinds = {s.name: (s.field, s.kind) for s in settings_of(type(algorithm))}
-    field, kind = kinds.get(name, (name, float))
+    field, kind = kinds.get(name, (name, SOMETIMES.get(name, Finite)))
     check_setting(name, kind, value)
-    if hasattr(improver, field):  # the algorithm adapts it from update to update
+    check_setting(name, Finite, value)
+    if name in STEPS and (field in numbers_of(algorithm) or _holds_number(improver, field)):
+        _check_steps(algorithm, improver, name)
+    if _holds_number(improver, field):  # the algorithm adapts it from update to update
         return learner, _adapted(algorithm, improver, field, value)
     if field in numbers_of(algorithm):
         return dataclasses.replace(learner, algorithm=_with(algorithm, field, value)), improver
@@ -49,6 +58,27 @@ def with_number(
     }
     near = did_you_mean(name, known) or f"; choose from {', '.join(sorted(known))}"
     raise UserError(f"the run reads no number {name!r} that may change as it goes on{near}")
+
+
+def _holds_number(state: PyTree, field: str) -> bool:
+    """Whether an algorithm's state is a named tuple with a number of this name."""
+    return field in getattr(state, "_fields", ()) and _is_number(getattr(state, field))
+
+
+def _check_steps(algorithm: Any, improver: PyTree, name: str) -> None:
+    """UserError where nothing would read the value, or something else changes it as well."""
+    if isinstance(improver, StepSize) and improver.step_size is None:
+        raise UserError(
+            f"nothing reads {name}: the optimiser takes steps of its own. Give its learning rate "
+            "as a schedule of optax, or pass an optimiser that gives a direction, such as "
+            "optax.scale_by_adam()"
+        )
+    if algorithm.step_size_schedule == "linear":
+        raise UserError(
+            f"{name} cannot change as the run goes on beside step_size_schedule='linear', which "
+            "would multiply it by the share of the run that is left; train with "
+            "step_size_schedule='constant'"
+        )
 
 
 def numbers_of(record: Any) -> list[str]:

@@ -94,6 +94,16 @@ class Ongoing(Mapping[str, Any]):
         directory = self._training.directory
         return None if directory is None else directory.path
 
+    @property
+    def callbacks(self) -> tuple[Callback, ...]:
+        """The callbacks of the run, in the order in which they are called."""
+        return self._training.callbacks
+
+    @property
+    def has_infos(self) -> bool:
+        """Whether the environments may give infos: those that are compiled do not."""
+        return self._training.assembly.collector.program() is None
+
     def recent_return(self, episodes: int) -> float | None:
         """The mean return of the last episodes that ended, at most 100; None before so many did."""
         tally = self._training.progress.state.tally
@@ -139,6 +149,8 @@ class Ongoing(Mapping[str, Any]):
     def set(self, name: str, value: float) -> None:
         """Give a number of the algorithm or of the estimator another value from the next update on.
 
+        A resumed run keeps it.
+
         Raises:
             UserError: the run reads no number of this name, or the value is out of its range.
         """
@@ -146,6 +158,8 @@ class Ongoing(Mapping[str, Any]):
         learner, improver = with_number(
             training.assembly.learner, state.learner.improver, name, value
         )
+        if learner is not training.assembly.learner:  # what the algorithm's state holds is saved
+            training.progress.numbers[name] = float(value)
         training.assembly = replace(training.assembly, learner=learner)
         training.progress.state = state._replace(learner=state.learner._replace(improver=improver))
 

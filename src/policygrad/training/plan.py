@@ -4,9 +4,10 @@ import contextlib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from policygrad.core.errors import RunError, UserError
@@ -35,6 +36,8 @@ class Plan:
         lacks_start: whether the run began from a policy that its file cannot name.
         changed: settings that were others when the run began, so that it is not repeated from its
             first step on.
+        asked: the settings that were asked for, where the others are what followed from the choices
+            of a run; None where that is not known, or all were.
     """
 
     source: Path
@@ -45,6 +48,20 @@ class Plan:
     start_checksum: str | None = None
     lacks_start: bool = False
     changed: tuple[str, ...] = ()
+    asked: tuple[str, ...] | None = None
+
+    def beside(self, choices: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings to take from the file beside choices that are made elsewhere.
+
+        What followed from the run's own choices does not hold beside others.
+
+        Args:
+            choices: by name.
+        """
+        same = all(self.settings.get(name) == value for name, value in choices.items())
+        if same or self.asked is None:
+            return self.settings
+        return {k: v for k, v in self.settings.items() if k in self.asked}
 
     @property
     def config(self) -> TrainConfig:
@@ -133,15 +150,26 @@ def _of_a_run(source: Path) -> Plan:
             f"{source} is of a run that was given {', '.join(map(str, objects))} as objects, which "
             "no file holds; train it in Python: policygrad.train(…)"
         )
+    if names := saved.get("schedules"):
+        raise UserError(
+            f"{source} is of a run with schedules of {', '.join(map(str, names))}, which no file "
+            "holds; train it in Python, and pass the same in on_update: policygrad.train(…)"
+        )
     start = saved.get("from") or {}
+    asked: Any = saved.get("asked")
     env: Any = saved.get("env")
     kwargs: Any = saved.get("env_kwargs")
     config: Any = saved.get("config")
-    if not isinstance(env, str) or not all(isinstance(v, dict) for v in (kwargs, config, start)):
+    if (
+        not isinstance(env, str)
+        or not all(isinstance(v, dict) for v in (kwargs, config, start))
+        or (not isinstance(asked, (list, NoneType)))
+    ):
         raise RunError(f"{source} does not hold the configuration of a run")
     return Plan(
         source, env, kwargs, config, start.get("path"), start.get("sha256"),
         bool(saved.get("begins_from_a_policy")) and not start, _changed(saved),
+        None if asked is None else tuple(asked),
     )  # fmt: skip
 
 
@@ -157,7 +185,8 @@ def _changed(saved: dict[str, Any]) -> tuple[str, ...]:
 def _of_ones_own(source: Path, content: dict[str, Any]) -> Plan:
     """A file that was written by hand. A table `config`, as in a run's file, holds settings too."""
     settings: dict[str, Any] = {}
-    of_runs = ("policygrad", "format", "objects", "values", "versions", "begins_from_a_policy")
+    of_runs = ("policygrad", "format", "objects", "values", "versions", "begins_from_a_policy",
+               "asked")  # fmt: skip
     inner = content.get("config", {})
     if not isinstance(inner, dict):
         raise UserError(f"{source}, config: it must hold settings by name, got {inner!r}")

@@ -165,6 +165,17 @@ def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
     return Resolved(config, algorithm, policy, records.estimator, records.critic), given
 
 
+def asked_settings(config: TrainConfig, given: Given) -> tuple[str, ...]:
+    """The names of the settings that were asked for, before the others are filled in.
+
+    Args:
+        config, given: as in `resolve`.
+    """
+    config, _ = _hidden_sizes(*_as_settings(config, given))
+    found = dataclasses.fields(config)
+    return tuple(sorted(f.name for f in found if getattr(config, f.name) != f.default))
+
+
 def refuse_unread(
     asked: Iterable[str], config: TrainConfig, given: Given, records: Records
 ) -> None:

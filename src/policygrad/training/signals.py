@@ -41,8 +41,9 @@ class Terminated(KeyboardInterrupt):
 def stop_requests(*, second_stops_at_once: bool = True) -> Iterator[StopRequest]:
     """A request that the first Ctrl-C, SIGTERM or SIGHUP sets; the second one stops at once.
 
-    Only the main thread may handle signals; elsewhere no signal sets the request. SIGTERM and
-    SIGHUP are left alone where the program ignores them, as under `nohup`, or handles them itself.
+    Only the main thread may handle signals; elsewhere no signal sets the request. A signal is left
+    alone where the program ignores it, as SIGHUP under `nohup`, and SIGTERM and SIGHUP also where
+    the program handles them itself.
 
     Args:
         second_stops_at_once: False for a process that another one ends.
@@ -60,7 +61,9 @@ def stop_requests(*, second_stops_at_once: bool = True) -> Iterator[StopRequest]
 
     with contextlib.ExitStack() as stack:
         for signum in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
-            if signum == signal.SIGINT or signal.getsignal(signum) == signal.SIG_DFL:
+            handler = signal.getsignal(signum)
+            own = handler != signal.SIG_DFL and signum != signal.SIGINT
+            if handler != signal.SIG_IGN and not own:
                 previous = signal.signal(signum, request)
                 stack.callback(signal.signal, signum, previous or signal.SIG_DFL)
         yield stop

@@ -49,6 +49,12 @@ REMEDY = (
 GRACE_SECONDS = 10.0  # for a worker to save after its parent has gone
 
 
+def _asks_to_stop() -> signal.Signals:
+    """What ends a worker: the signal of Ctrl-C, where workers do not inherit that it is ignored."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    return signal.SIGTERM if ignored else signal.SIGINT
+
+
 def refuse_in_a_worker() -> None:
     """End this process where it is a worker that is only starting: its script has no guard."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
@@ -123,9 +129,10 @@ class SideBySide:
                             process.join()
                     if (stop.is_set() or self.raised is not None) and not self.stopping:
                         self.stopping = True
-                        by = signal.Signals.__members__.get(str(stop.by), signal.SIGINT)
+                        by = signal.Signals.__members__.get(str(stop.by), _asks_to_stop())
                         for process, _ in workers.values():
-                            os.kill(process.pid, by)
+                            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                                os.kill(process.pid, by)
             finally:
                 for process, _ in workers.values():
                     process.kill()
