@@ -372,3 +372,34 @@ def test_case_32_a_video_needs_its_package(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None)
     with pytest.raises(UserError, match=r"pip install 'policygrad\[video\]'"):
         policygrad.evaluate(always(1), Drawn, episodes=1, video=tmp_path)
+
+
+# ----- whose arguments
+
+
+class Paying(Chain):
+    def __init__(self, reward=1.0):
+        super().__init__()
+        self.reward = reward
+
+    def step(self, action):
+        observation, _, *ends = super().step(action)
+        return observation, self.reward, *ends
+
+
+def test_a_class_that_is_passed_again_gets_the_arguments_of_its_run(tmp_path):
+    out = tmp_path / "a"
+    policygrad.train(Paying, env_kwargs={"reward": 7.0}, out=out, **TINY)
+    assert policygrad.evaluate(out, env=Paying, episodes=2).stochastic.mean == 21
+    assert policygrad.evaluate(out, env=Paying, env_kwargs={}, episodes=2).stochastic.mean == 3
+    found = policygrad.diagnose(out, env=Paying, episodes=8, gradients=False)
+    assert found.examination.sample.returns.mean == 21
+
+
+def test_an_instance_has_arguments_of_its_own():
+    kwargs = {"sutton_barto_reward": True}
+    run = policygrad.train("CartPole-v1", env_kwargs=kwargs, **TINY)
+    with pytest.warns(UserWarning, match="not passed to another one"):
+        made = policygrad.evaluate(run, env=gymnasium.make("CartPole-v1"), episodes=2)
+    assert made.stochastic.mean > 5
+    assert policygrad.evaluate(run, env="CartPole-v1", episodes=2).stochastic.mean == -1

@@ -98,4 +98,5 @@ def _own(run: Any) -> tuple[Agent, Place]:
     agent, directory = load(path), run_of(path)
     config = {} if directory is None else directory.read_config()
     engine = _EngineOf(str(run)) if "engine" in config.get("objects", ()) else None
-    return agent, Place(config.get("env"), config.get("env_kwargs") or {}, engine)
+    name = (config.get("values") or {}).get("env")
+    return agent, Place(config.get("env"), config.get("env_kwargs") or {}, engine, name)

@@ -266,3 +266,31 @@ def test_networks_of_any_activation_can_be_pickled(activation):
     back = pickle.loads(pickle.dumps(network))
     assert back.activation is activation
     assert jax.tree.structure(back) == jax.tree.structure(network)
+
+
+# ----- what is held
+
+
+def test_what_is_held_is_the_agents_own():
+    space = spaces.Box(-1, 1, (2,), np.float32)
+    agent = Agent(network_policy(jax.random.key(0), space, space), space, space)
+    action = agent.act(np.array([0.5, -0.5]))
+    chosen = action.copy()
+    action *= 5  # as a controller may
+    nan = np.array([np.nan, 0.0])
+    np.testing.assert_array_equal(agent.act(nan, on_nan="hold"), chosen)
+    agent.act(np.zeros((3, 2)))
+    with pytest.raises(UserError, match="no action to hold"):
+        agent.act(nan, on_nan="hold")
+    agent.act(np.zeros(2))
+    with pytest.raises(UserError, match=r"correct the observation$"):
+        agent.act(np.stack([nan, nan]), on_nan="hold")
+
+
+def test_a_held_choice_is_a_number_still():
+    space = spaces.Box(-1, 1, (2,), np.float32)
+    choices = spaces.Discrete(3)
+    agent = Agent(network_policy(jax.random.key(0), space, choices), space, choices)
+    chosen = agent.act(np.zeros(2))
+    held = agent.act(np.full(2, np.nan), on_nan="hold")
+    assert {int(chosen): "found"}[held] == "found"

@@ -112,12 +112,13 @@ class Subject:
 
     def source(self, num_envs: int) -> Source:
         """The run's environment, or the one that was passed."""
-        env = self.objects.get("env")
+        env, name = self.objects.get("env"), self.saved.get("values", {}).get("env")
+        own = env is None or environments.is_that_of(env, self.saved["env"], name)
         return open_source(
             self.saved["env"] if env is None else env,
             num_envs,
             engine=self.objects.get("engine"),
-            kwargs=self.saved["env_kwargs"] if env is None else {},
+            kwargs=self.saved["env_kwargs"] if own else {},
         )
 
     def _pass_again(self, *names: str) -> str:

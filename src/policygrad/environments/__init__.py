@@ -3,8 +3,10 @@
 from policygrad.environments.catalogue import (
     choose_engine,
     describe,
+    is_that_of,
     make,
     nearest,
+    qualified_name,
     require_extra,
     split_engine,
 )
@@ -17,8 +19,10 @@ __all__ = [
     "Lanes",
     "choose_engine",
     "describe",
+    "is_that_of",
     "make",
     "nearest",
+    "qualified_name",
     "require_extra",
     "split_engine",
 ]

@@ -24,7 +24,16 @@ from policygrad.environments.sharing import refuse_shared
 from policygrad.environments.vector_masks import with_masks_of_infos
 from policygrad.environments.vectorise import vectorise
 
-__all__ = ["choose_engine", "describe", "make", "nearest", "require_extra", "split_engine"]
+__all__ = [
+    "choose_engine",
+    "describe",
+    "is_that_of",
+    "make",
+    "nearest",
+    "qualified_name",
+    "require_extra",
+    "split_engine",
+]
 
 Environment = Lanes | CompiledEnvironment
 
@@ -227,6 +236,30 @@ def spec_of(env: Any) -> EnvSpec | None:
     if not isinstance(spec, EnvSpec) or any(w.kwargs is None for w in spec.additional_wrappers):
         return None
     return spec
+
+
+def qualified_name(env: Any) -> str | None:
+    """`module:name` of a class or a function; None for anything else, and for one without a name.
+
+    A name in `__main__` is that of a script, and another script may have another one of it.
+    """
+    module, name = getattr(env, "__module__", None), getattr(env, "__qualname__", "<>")
+    return None if module is None or "<" in name else f"{module}:{name}"
+
+
+def is_that_of(env: Any, env_id: Any, name: str | None) -> bool:
+    """Whether an environment that is passed is the one of a run, so that its arguments hold for it.
+
+    An object that is made already, or a specification, has arguments of its own.
+
+    Args:
+        env: as it is passed.
+        env_id: the run's id, if it has one.
+        name: the `qualified_name` of the run's class or function, if it was given one.
+    """
+    if isinstance(env, str):
+        return isinstance(env_id, str) and choose_engine(env) == choose_engine(env_id)
+    return name is not None and qualified_name(env) == name
 
 
 def _essence(spec: EnvSpec) -> tuple[Any, ...]:

@@ -18,11 +18,19 @@ from policygrad.rollout.source import Source
 
 
 class Place(NamedTuple):
-    """Where a policy is evaluated: the environment, its arguments, and what opens it."""
+    """Where a policy is evaluated, or was trained.
+
+    Attributes:
+        env: the environment; None if no file holds it.
+        kwargs: its arguments.
+        engine: what opens it.
+        name: the qualified name of a class or function that is not at hand.
+    """
 
     env: Any
     kwargs: dict[str, Any]
     engine: Engine | None = None
+    name: str | None = None
 
     def inside(self, wrappers: Sequence[Wrapper]) -> "Place":
         """The same inside of wrappers."""
@@ -73,9 +81,10 @@ def asked_for(
             "no environment to evaluate in: the policy does not name one; pass an "
             "environment's id (--env ID, or env= in Python)"
         )
-    if env is None or (env_kwargs is None and _same(env, own.env)):
+    if env is None or (env_kwargs is None and _same(env, own)):
         kwargs = own.kwargs if env_kwargs is None else env_kwargs
-        return Place(own.env, kwargs, own.engine if engine is None else engine)
+        env = env if own.env is None else own.env
+        return Place(env, kwargs, own.engine if engine is None else engine)
     if env_kwargs is None and own.kwargs:
         warnings.warn(
             f"the arguments {own.kwargs} that the run passed to its environment are not passed to "
@@ -86,14 +95,10 @@ def asked_for(
     return Place(environments.choose_engine(env, kwargs=kwargs), kwargs, engine)
 
 
-def _same(env: Any, own: Any) -> bool:
-    """Whether an environment is the run's: the same object, or the same id."""
-    if own is None:
-        return False
-    ours, theirs = environments.describe(env), environments.describe(own)
-    if ours is None or theirs is None:
-        return env is own
-    return environments.choose_engine(ours) == environments.choose_engine(theirs)
+def _same(env: Any, own: Place) -> bool:
+    """Whether an environment is the run's: the same object, id, class or function."""
+    name = own.name or environments.qualified_name(own.env)
+    return env is own.env or environments.is_that_of(env, own.env, name)
 
 
 def name_of(value: Any) -> str:

@@ -93,6 +93,7 @@ def _untold(saved: Mapping[str, Any]) -> bool:
     values = saved.get("values") or {}
     of_no_file = saved.get("begins_from_a_policy") and not saved.get("from")
     described = set(saved.get("objects") or ()) <= values.keys()
+    described &= not str(values.get("env")).startswith("__main__:")  # of some script or other
     return bool(of_no_file or saved.get("schedules") or not described or _has_untold(values))
 
 

@@ -93,7 +93,8 @@ class Agent:
             key: consumed to sample, or a whole number to seed one from; without one, the
                 distribution's mode.
             on_nan: what to do if a number is NaN or infinite: "refuse" raises, "hold" returns the
-                action before this one once more, and a policy with memory does not see it.
+                action before this one once more, and a policy with memory does not see it. Actions
+                for several observations are not held.
 
         Returns:
             A NumPy array (or integer) inside the action space; a dict or a tuple of them if the
@@ -107,8 +108,8 @@ class Agent:
             raise UserError(f"on_nan must be 'refuse' or 'hold', got on_nan={on_nan!r}")
         try:
             seen = self._read(observation)
-        except NonFiniteObservation:
-            if on_nan == "refuse":
+        except NonFiniteObservation as error:
+            if on_nan == "refuse" or error.several:
                 raise
             return self._held_action()
         key = None if key is None else _key(key)
@@ -116,8 +117,10 @@ class Agent:
             action, self._carry = _act(self.policy, self._carry, seen.observation, key)
         else:
             action = self._act_on_many(seen, key)
-        self._held = self._actions.to_environment(jax.tree.map(np.asarray, action))
-        return self._held
+        acted = self._actions.to_environment(jax.tree.map(np.asarray, action))
+        # of its own, since the caller may write into what is returned; none of several is held
+        self._held = jax.tree.map(_copied, acted) if seen.batch is None else None
+        return acted
 
     def _act_on_many(self, seen: Seen, key: PRNGKeyArray | None) -> Any:
         if jax.tree.leaves(self._carry):
@@ -135,7 +138,7 @@ class Agent:
                 "a number of the observation is NaN or infinite, and there is no action to hold: "
                 "none was taken since the last reset"
             )
-        return jax.tree.map(np.copy, self._held)
+        return jax.tree.map(_copied, self._held)
 
     def _read(self, observation: PyTree) -> Seen:
         return seen(self._reader, observation)
@@ -147,6 +150,11 @@ class Agent:
     @cached_property
     def _actions(self) -> ActionSpace:
         return action_space_of(self.action_space)
+
+
+def _copied(action: Any) -> Any:
+    """An array of its own; a number as it is."""
+    return action.copy() if isinstance(action, np.ndarray) else action
 
 
 def _key(given: Any) -> PRNGKeyArray:

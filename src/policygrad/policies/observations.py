@@ -18,7 +18,15 @@ HINT = (
 
 
 class NonFiniteObservation(UserError):
-    """An observation with a NaN, an infinity, or a number too large for 32 bits."""
+    """An observation with a NaN, an infinity, or a number too large for 32 bits.
+
+    Attributes:
+        several: whether it was one of several observations.
+    """
+
+    def __init__(self, message: str, *, several: bool) -> None:
+        super().__init__(message)
+        self.several = several
 
 
 class Seen(NamedTuple):
@@ -51,7 +59,7 @@ def seen(reader: Node, value: Any) -> Seen:
         batch = _batch(leaf, array.shape)
         batches.add(batch)
         if array.dtype.kind == "f" and not _finite(array).all():
-            raise _not_finite(leaf, array)
+            raise _not_finite(leaf, array, several=bool(batch))
         return leaf.record(leaf.read(array, batch))
 
     try:
@@ -84,12 +92,14 @@ def _finite(array: np.ndarray) -> np.ndarray:
     return np.abs(array) <= LARGEST  # False for NaN
 
 
-def _not_finite(leaf: Leaf, array: np.ndarray) -> NonFiniteObservation:
+def _not_finite(leaf: Leaf, array: np.ndarray, *, several: bool) -> NonFiniteObservation:
     wrong = tuple(np.argwhere(~_finite(array))[0].tolist())
     place = "".join(f"[{i}]" for i in wrong)
+    hold = "" if several else ', or pass on_nan="hold" to repeat the last action'
     return NonFiniteObservation(
         f"{array[wrong]} in {leaf.name}{place}: no action follows from it; correct the "
-        'observation, or pass on_nan="hold" to repeat the last action'
+        f"observation{hold}",
+        several=several,
     )
 
 

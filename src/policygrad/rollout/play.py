@@ -17,7 +17,7 @@ from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.policies.meeting import Policy, act_greedily, begin_anew
 from policygrad.rollout.acting import lane_keys
 from policygrad.rollout.segments import LaneState, act_in_lanes, advance, choose
-from policygrad.spaces import permits_nothing
+from policygrad.spaces import ActionSpace, action_space_of, permits_nothing
 
 Kept = TypeVar("Kept")
 
@@ -140,12 +140,12 @@ def _act(
     return actions, jnp.zeros(len(lanes.times), jnp.float32), carry
 
 
-def sound_lanes(observations: PyTree) -> Any:
+def sound_lanes(observations: PyTree, actions: ActionSpace) -> Any:
     """`[N]`, whether all real numbers in each lane's observation are finite, and its mask, if there
-    is one, permits an action."""
+    is one, permits an action of the space."""
     leaves = [x for x in jax.tree.leaves(observations) if jnp.issubdtype(x.dtype, jnp.floating)]
     flags = [jnp.isfinite(x).reshape(len(x), -1).all(axis=1) for x in leaves]
-    nothing = permits_nothing(jax.tree.map(lambda x: x[None], observations))
+    nothing = permits_nothing(jax.tree.map(lambda x: x[None], observations), actions)
     if nothing is not None:
         flags.append(~nothing[0])
     return functools.reduce(jnp.logical_and, flags, jnp.bool_(True))
@@ -165,9 +165,12 @@ def play_episodes(
     Args and purity as for `run_episodes`.
     """
 
+    actions = action_space_of(environment.action_space)
+
     def keep(kept: tuple[Array, Array], step: EpisodeStep) -> tuple[Array, Array]:
         totals, lengths = kept
-        rewards = jnp.where(sound_lanes(step.lanes.observations), step.rewards, jnp.nan)
+        sound = sound_lanes(step.lanes.observations, actions)
+        rewards = jnp.where(sound, step.rewards, jnp.nan)
         return totals + jnp.where(step.alive, rewards, 0.0), lengths + step.alive
 
     nothing = jnp.zeros(len(lanes.times), jnp.float32), jnp.zeros(len(lanes.times), jnp.int32)

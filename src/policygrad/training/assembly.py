@@ -32,7 +32,7 @@ from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, rebuilds_policy
 from policygrad.training.keys import RunKeys
 from policygrad.training.own_steps import asked_about_steps, without_step_size
-from policygrad.training.own_values import DESCRIBED, described, qualified_name
+from policygrad.training.own_values import DESCRIBED, described
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, asked_settings, resolve
 from policygrad.training.tally import EpisodeTally
@@ -122,7 +122,7 @@ class Assembly:
     def _values(self) -> dict[str, Any]:
         """What was passed as objects, as far as JSON tells it from others."""
         found = {n: described(getattr(self.given, n)) for n in self.given.names if n in DESCRIBED}
-        env = qualified_name(self.task.env) if "env" in self.task.names else None
+        env = environments.qualified_name(self.task.env) if "env" in self.task.names else None
         return found if env is None else found | {"env": env}
 
     @property

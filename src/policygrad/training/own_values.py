@@ -162,12 +162,6 @@ def described(value: Any) -> Any:
     return "function" if "<" in name else name
 
 
-def qualified_name(value: Any) -> str | None:
-    """`module:name` of a class or a function that a module holds; None for anything else."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "<>")
-    return None if module in (None, "__main__") or "<" in name else f"{module}:{name}"
-
-
 def agree(a: Any, b: Any, *, classes_alone: bool = False) -> bool:
     """Whether two descriptions agree, in all that both of them tell.
 
