@@ -31,7 +31,9 @@ def sampled():
         task = gallery.chain()
         table = baselines.table(np.linspace(-1, 1, task.mdp.states))
         estimator = estimators.reward_to_go(discount=0.9, baseline=table)
-        return task.policy, estimator, sampler(task, 300)(jax.random.key(0))
+        record = sampler(task, 300)(jax.random.key(0))  # a record holds 32 bits
+        wide = jax.tree.map(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, record)
+        return task.policy, estimator, wide
 
 
 @pytest.mark.parametrize("name", REDUCERS)

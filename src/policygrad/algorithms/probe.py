@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PyTree
 
 from policygrad.algorithms.optimisers import Optimiser, Record, transformation, updated
 from policygrad.core.errors import UserError
+from policygrad.devices.compiled_code import compiled
 
 ROUND = 8  # steps in one program
 MOST_STEPS = 512  # a schedule may begin at zero, and steps may be gathered, but not for ever
@@ -85,14 +86,14 @@ def _along(optimiser: optax.GradientTransformation, gradient: PyTree) -> np.ndar
         along = jnp.stack([jnp.sum(g * u).astype(jnp.float32) for g, u in pairs])
         return (optax.apply_updates(parameters, updates), after), along
 
-    @jax.jit
+    @compiled
     def steps(carry: PyTree) -> tuple[PyTree, Float[Array, " leaves"]]:
         carry, along = jax.lax.scan(one, carry, length=ROUND)
         return carry, jnp.sum(along, axis=0)
 
     try:
         parameters = jax.tree.map(jnp.zeros_like, gradient)
-        carry = parameters, jax.jit(optimiser.init)(parameters)
+        carry = parameters, compiled(optimiser.init)(parameters)
         along = np.zeros(len(jax.tree.leaves(gradient)))
         for _ in range(MOST_STEPS // ROUND):
             carry, along = steps(carry)

@@ -49,7 +49,8 @@ class Subject:
         config = entry.saved_config(directory, saved)
         objects = {name: value for name, value in objects.items() if value is not None}
         for name in READ:
-            if name in objects and name not in saved["objects"]:
+            rebuilt = name == "policy" and saved.get("begins_from_a_policy")
+            if name in objects and name not in saved["objects"] and not rebuilt:
                 raise UserError(
                     f"{path} was trained with the {name} of its settings, got {name}="
                     f"{objects[name]!r}; leave it out"
@@ -105,7 +106,8 @@ class Subject:
     def given(self, agent: Agent) -> Given:
         """The values that the estimator is built from."""
         network = self.objects.get("network")
-        shared = "network" in self.saved["objects"] and "policy" not in self.saved["objects"]
+        own_policy = "policy" in self.saved["objects"] or self.saved.get("begins_from_a_policy")
+        shared = "network" in self.saved["objects"] and not own_policy
         if shared and isinstance(agent.policy, NetworkPolicy):  # as it was read with the policy
             network = agent.policy.architecture
         return Given(estimator=self.objects.get("estimator"), network=network)

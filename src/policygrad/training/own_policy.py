@@ -31,7 +31,6 @@ from policygrad.spaces import (
     action_space_of,
     observation_space_of,
 )
-from policygrad.training.own_values import check_statics
 from policygrad.training.result import Run
 
 METHODS = ("log_prob", "sample", "mode", "entropy", "kl")
@@ -92,7 +91,6 @@ def _check_parameters(policy: Any) -> None:
     name = type(policy).__name__
     try:
         hash(PolicyShape.of(policy))
-        check_statics(policy)
     except TypeError as error:
         raise UserError(
             f"policy={name}(…) holds a part that is neither an array nor hashable ({error}); make "
