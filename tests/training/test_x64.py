@@ -62,9 +62,13 @@ CASES = {
     "an optimiser of its own": (DuckChain(), {"optimiser": optax.adam(1e-2)}),
 }
 
+SLOW = {"states of no fixed type", "whole episodes", "ppo", "monitored"}
+
 
 @pytest.mark.filterwarnings("ignore:.*steps shrink to zero over")
-@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in CASES]
+)
 def test_case_20_the_same_types_and_numbers_with_x64(name, tmp_path):
     """And it goes on in 32 bits, and in 64 again."""
     env, settings = CASES[name]
