@@ -55,6 +55,15 @@ def test_fault_07_a_lock_ends_with_its_holder_however_it_ends(tmp_path, holder, 
     assert not (tmp_path / lock.HOLDER).exists()
 
 
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def acquire(*_, **__):
+        raise NotImplementedError
+
+    monkeypatch.setattr(lock.FileLock, "acquire", acquire)
+    with pytest.warns(UserWarning, match="without locks: nothing keeps"), lock.held(tmp_path):
+        pass
+
+
 def test_fault_07_a_second_resume_is_refused(tmp_path):
     path, refused = tmp_path / "a", []
 

@@ -614,6 +614,32 @@ def test_environment_that_raises(processes, settings, tmp_path, monkeypatch):
     storage.load(newest / "state")
 
 
+@every_kind
+def test_the_newest_policy_outlives_an_environment_that_raises(settings, tmp_path, monkeypatch):
+    """No checkpoint is due before it does."""
+    monkeypatch.setattr(Chained, "made", 0)
+    path, rows = tmp_path / "a", []
+    policies = []
+
+    def keep(run):
+        rows.append(run["env_steps"])
+        policies.append(run.agent)
+
+    with pytest.raises(EnvironmentFailure) as caught:
+        policygrad.train(
+            lambda: Chained("raise"), out=path, on_update=keep, **(settings | {"total_steps": 400})
+        )
+    assert [int(p.name) for p in RunDirectory(path).checkpoints()] == [0]
+    assert_bitwise(policygrad.load(path), policies[-1])
+    summary = RunDirectory(path).read_summary()
+    assert summary["env_steps"] == rows[-1] > 0
+    assert (summary["stopped_by"], summary["interrupted"]) == ("EnvironmentFailure", True)
+    (note,) = caught.value.__notes__
+    assert f"after {rows[-1]:,} steps" in note
+    assert note.endswith(f"from 0 steps with: policygrad resume {path}")
+    assert not (path / "failure.json").exists()
+
+
 def test_a_mistake_leaves_nothing_behind(tmp_path, monkeypatch):
     path = tmp_path / "a"
     for wrong in (

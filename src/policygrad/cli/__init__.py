@@ -154,7 +154,8 @@ def _other(argv: list[str]) -> int:
 
 
 def print_error(error: PolicygradError) -> None:
-    """Print one line on stderr; if an environment raised, its traceback first."""
+    """Print one line on stderr, and one for each note; if an environment raised, its traceback
+    first."""
     if error.exit_code == 1 and error.__cause__ is not None:
         import traceback
 
@@ -162,4 +163,5 @@ def print_error(error: PolicygradError) -> None:
     first, *rest = str(error).splitlines()
     if error.exit_code == 1 and error.__cause__ is None and rest:
         print("\n".join(rest), file=sys.stderr)  # the traceback of a worker process, sent as text
-    print(f"policygrad: {first}", file=sys.stderr)
+    for line in (first, *getattr(error, "__notes__", ())):
+        print(f"policygrad: {line}", file=sys.stderr)

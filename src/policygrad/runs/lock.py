@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,12 @@ def held(run: Path) -> Iterator[None]:
             f"{run} is being written by {_holder(run)}; wait until it ends, or stop it "
             "(Ctrl-C or kill), and try again"
         ) from None
-    except NotImplementedError:  # a file system without locks
+    except NotImplementedError:
+        warnings.warn(
+            f"{run} is on a file system without locks: nothing keeps a second process from writing "
+            "the run at the same time",
+            stacklevel=2,
+        )
         yield
         return
     try:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policygrad import environments
+from policygrad.core.errors import EnvironmentFailure, WriteError
 from policygrad.core.shell import command
 from policygrad.devices.sharing import as_one_device
 from policygrad.policies import unresolved_components
 from policygrad.policies.meeting import Policy
+from policygrad.runs import RunDirectory
 from policygrad.runs.directory import CURVE, SUMMARY
 from policygrad.training import checkpoint
 from policygrad.training.metrics import Metrics
@@ -52,10 +54,14 @@ def summary_of(training: "Training", interrupted: bool) -> Metrics:
 def write(training: "Training", summary: Metrics) -> None:
     """Write the state, the policy and how the run ended, if there is a directory."""
     if training.directory is not None:
-        policy = as_one_device(training.progress.state.learner.policy)
         training.save()
-        training.directory.save_policy(*checkpoint.policy_files(training.assembly, policy))
-        training.directory.write_json(SUMMARY, summary)
+        _write_policy(training, training.directory, summary)
+
+
+def _write_policy(training: "Training", directory: RunDirectory, summary: Metrics) -> None:
+    policy = as_one_device(training.progress.state.learner.policy)
+    directory.save_policy(*checkpoint.policy_files(training.assembly, policy))
+    directory.write_json(SUMMARY, summary)
 
 
 def warn_of_lost_components(policy: Policy) -> None:
@@ -71,14 +77,31 @@ def warn_of_lost_components(policy: Policy) -> None:
 
 
 def keep_after(training: "Training", error: BaseException) -> None:
-    """Save the run that a callback's error ends; where that fails too, the error says so."""
-    settled = training.watched or training.assembly.collector.program() is not None
-    if training.directory is None or not settled:  # else the next batch is collected already
+    """Save what an error leaves of a run; where that fails too, the error says so.
+
+    Where a callback raised, the environments are still where the newest update left them, and a
+    checkpoint is written. Else they may be anywhere in the next batch: only the policy is written,
+    and the run goes on from the checkpoint before.
+    """
+    directory, told = training.directory, error is training.told
+    if directory is None or not (told or isinstance(error, Exception)):
         return
+    if isinstance(error, WriteError):  # nothing can be written
+        return
+    settled = training.watched or training.assembly.collector.program() is not None
+    summary = summary_of(training, True) | {"stopped_by": type(error).__name__}
     try:
-        write(training, summary_of(training, True) | {"stopped_by": type(error).__name__})
+        if told and settled:
+            training.save()
+        _write_policy(training, directory, summary)
     except Exception as other:
         error.add_note(f"and the run could not be saved: {other}")
+        return
+    if isinstance(error, EnvironmentFailure):
+        error.add_note(
+            f"the policy after {training.progress.env_steps:,} steps is saved; go on from "
+            f"{int(directory.newest_checkpoint().name):,} steps with: {directory.resume_command}"
+        )
 
 
 def try_to_draw(path: Path) -> None:

@@ -153,7 +153,7 @@ class Training:
     @contextlib.contextmanager
     def recording(self, on_update: OnUpdate | None = None) -> Iterator[None]:
         """Keep the recorder open, and begin the callbacks; a failure releases the environments, and
-        where a callback raised, the run is saved first."""
+        what it leaves of the run is saved."""
         self.callbacks = as_callbacks(on_update)
         resumed = self.progress.resumed_exactly is not None
         after = self.progress.updates if resumed else None
@@ -170,8 +170,7 @@ class Training:
             try:
                 yield
             except BaseException as error:
-                if error is self.told:
-                    ending.keep_after(self, error)
+                ending.keep_after(self, error)
                 raise
 
     def _run_compiled(self, program: SegmentProgram) -> None:
