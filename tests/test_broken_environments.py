@@ -116,6 +116,7 @@ def diagnose(broken: Broken) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:float32 cannot tell")  # of LargeIntegers
 @pytest.mark.parametrize("broken", HERE, ids=lambda b: b.name)
 def test_a_diagnosis(broken: Broken) -> None:
     kind, what = outcome(lambda: diagnose(broken))

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 
@@ -120,6 +121,7 @@ def test_newer_run_is_refused(run, version):
         policygrad.resume(run.path, total_steps=65)
 
 
+@pytest.mark.filterwarnings("ignore:.*holds no metrics of updates")  # the last line
 @pytest.mark.parametrize("bit", [0, 5, 7])
 def test_flipped_bit_of_the_metrics_is_an_error_or_a_number(run, bit):
     path = run.path / "metrics.jsonl"
@@ -133,6 +135,30 @@ def test_flipped_bit_of_the_metrics_is_an_error_or_a_number(run, bit):
             [plots.series(rows, name) for name, _ in plots.PANELS]
         except RunError as error:
             assert "metrics.jsonl" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [((0, 1), None), ((0,), "from 2 on"), ((1,), "from 1 to 1"), ((), "from 1 on")],
+)
+def test_updates_that_are_missing_from_the_metrics_are_told(run, kept, told):
+    path = run.path / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 2
+    path.write_bytes(b"".join(lines[i] for i in kept))
+    with (
+        contextlib.nullcontext()
+        if told is None
+        else pytest.warns(UserWarning, match=f"holds no metrics of updates {told}, which")
+    ):
+        assert len(run.read_metrics()) == len(kept)
+
+
+def test_metrics_in_another_order_are_damaged(run):
+    path = run.path / "metrics.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[::-1]))
+    with pytest.raises(RunError, match="damaged: update 1 follows update 2"):
+        run.read_metrics()
 
 
 def test_metrics_that_are_no_metrics_are_an_error(run):
@@ -177,6 +203,7 @@ def test_pickle_in_any_slot_is_never_executed(run, tmp_path, slot, hostile):
     assert failed >= readers.get(slot, {"resume"})
 
 
+@pytest.mark.filterwarnings("ignore:.*holds no metrics of updates")
 @pytest.mark.parametrize("slot", SLOTS)
 def test_missing_file_is_an_error_or_not_needed(run, slot):
     for file in run.path.glob(slot):
@@ -188,6 +215,7 @@ def test_missing_file_is_an_error_or_not_needed(run, slot):
             assert str(run.path) in str(error)
 
 
+@pytest.mark.filterwarnings("ignore:.*holds no metrics of updates")
 @pytest.mark.parametrize("slot", SLOTS)
 def test_truncated_file_is_an_error_or_not_needed(run, slot):
     for file in run.path.glob(slot):

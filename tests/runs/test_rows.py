@@ -210,6 +210,6 @@ def test_a_resumed_run_does_not_hold_the_rows_before_it(tmp_path, monkeypatch):
     )
     directory = RunDirectory.create(tmp_path / "a")
     (directory.path / "metrics.jsonl").write_bytes(line_of(GOOD))
-    with Recorder().opened(TrainConfig(), directory, 9):
+    with Recorder().opened(TrainConfig(), directory, GOOD["update"]):
         assert held == [[]]
     assert directory.read_metrics() == [GOOD]

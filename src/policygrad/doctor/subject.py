@@ -65,7 +65,7 @@ class Subject:
 
     def recorded(self) -> Examination:
         """What the run's files say, before anything is run."""
-        metrics = series_of(self.directory.read_metrics()) if self.directory.has_metrics() else {}
+        metrics = series_of(self.directory.read_metrics())
         steps = metrics.get("env_steps", np.zeros(1))
         env, config = self.objects.get("env"), self.resolved.config
         found = Examination(

@@ -56,6 +56,8 @@ class Curve:
         """Read a run; RunError if it is missing or damaged."""
         directory = RunDirectory.open(path)
         saved, rows = directory.read_config(), directory.read_metrics()
+        if not rows:
+            raise RunError(f"{path} holds no metrics: no update of it was recorded")
         config = saved.get("config") or {}
         compared = {k: v for k, v in config.items() if k not in NOT_COMPARED and v is not None}
         compared |= {f"env.{k}": v for k, v in (saved.get("env_kwargs") or {}).items()}

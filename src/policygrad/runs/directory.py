@@ -30,8 +30,8 @@ from policygrad.core.errors import RunError, UserError, WriteError
 from policygrad.core.failures import Failure
 from policygrad.core.plain import to_json
 from policygrad.core.shell import command
-from policygrad.runs import lock, storage
-from policygrad.runs.rows import read_rows
+from policygrad.runs import config_file, lock, storage
+from policygrad.runs.rows import read_rows, warn_of_missing
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 FAILURE = "failure.json"
@@ -152,7 +152,7 @@ class RunDirectory:
 
     def read_config(self) -> dict[str, Any]:
         """The content of `config.json`."""
-        return storage.read_checked_json(self.path / CONFIG)
+        return config_file.read(self.path / CONFIG)
 
     def read_summary(self) -> dict[str, Any]:
         """The content of `summary.json`."""
@@ -194,9 +194,18 @@ class RunDirectory:
         path = self.path / METRICS
         return path.exists() and path.stat().st_size > 0
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`, without a last line that is incomplete."""
-        return read_rows(self.path / METRICS)
+    def read_metrics(self, up_to: int | None = None) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`, without a last line that is incomplete; a warning tells of
+        updates that are missing.
+
+        Args:
+            up_to: leave out the lines after this update; None for no limit.
+        """
+        saved = self.checkpoints() if up_to is None else []  # looked at first: a run may go on
+        rows = read_rows(self.path / METRICS, up_to) if self.has_metrics() else []
+        steps = int(saved[-1].name) if saved else 0
+        warn_of_missing(self.path / METRICS, rows, up_to or 0, steps)
+        return rows
 
     def save_policy(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
         """Write the policy's two files."""

@@ -7,6 +7,7 @@ such entries.
 import json
 import math
 import os
+import warnings
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
@@ -94,6 +95,35 @@ def read_rows(path: Path, up_to: int | None = None) -> list[dict[str, Any]]:
         if up_to is None or row["update"] <= up_to:
             rows.append(row)
     return rows
+
+
+def warn_of_missing(
+    path: Path, rows: Sequence[dict[str, Any]], update: int, env_steps: int
+) -> None:
+    """Warn where the rows of a file are not those of all updates.
+
+    Args:
+        path: the file.
+        rows: of it, in order.
+        update, env_steps: what the run is known to have reached.
+
+    Raises:
+        RunError: rows are not in order.
+    """
+    missing, before = [], 0
+    for row in rows:
+        if row["update"] <= before:
+            raise RunError(f"{path} is damaged: update {row['update']} follows update {before}")
+        if row["update"] > before + 1:
+            missing.append(f"from {before + 1} to {row['update'] - 1}")
+        before = row["update"]
+    if before < update or (rows[-1]["env_steps"] if rows else 0) < env_steps:
+        missing.append(f"from {before + 1} on")
+    if missing:
+        warnings.warn(
+            f"{path} holds no metrics of updates {' and '.join(missing)}, which the run made",
+            stacklevel=3,
+        )
 
 
 class MetricsFile:

@@ -4,7 +4,6 @@ import contextlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import optax
@@ -286,14 +285,6 @@ def saved_config(directory: RunDirectory, saved: dict[str, Any]) -> TrainConfig:
             raise TypeError(f"objects: {saved['objects']}")
         if not {"env", "env_kwargs"} <= saved.keys():
             raise KeyError("env, env_kwargs")
-        for name, kinds in (("env", (str, NoneType)), ("env_kwargs", dict), ("values", dict)):
-            if not isinstance(saved.get(name, {}), kinds):
-                raise TypeError(f"{name}: {saved[name]!r}")
-        if not all(isinstance(name, str) for name in saved.get("asked", ())):
-            raise TypeError(f"asked: {saved['asked']!r}")
-        for made in saved.get("changes", ()):
-            if type(made["env_steps"]) is not int or not isinstance(made["settings"], dict):
-                raise TypeError(f"changes: {made!r}")
         return TrainConfig.from_json(dict(saved["config"]), source)
     except RunError:
         raise

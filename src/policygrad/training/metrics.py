@@ -141,8 +141,12 @@ class Recorder:
 
     def _read(self, name: str, up_to: int | None) -> list[Metrics]:
         """The rows of a file that a run goes on behind."""
-        path = None if self.directory is None else self.directory.path / name
-        return [] if path is None or up_to is None or not path.exists() else read_rows(path, up_to)
+        if self.directory is None or up_to is None:
+            return []
+        if name == METRICS:
+            return self.directory.read_metrics(up_to)
+        path = self.directory.path / name
+        return read_rows(path, up_to) if path.exists() else []
 
     def _writing(self, name: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self.directory is None else self.directory.writing(name)

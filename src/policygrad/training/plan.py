@@ -7,14 +7,13 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 from policygrad.core.errors import RunError, UserError
 from policygrad.core.reflection import names_of
 from policygrad.core.settings import did_you_mean, flag
 from policygrad.core.shell import user_path
-from policygrad.runs import storage
+from policygrad.runs import config_file
 from policygrad.runs.directory import CONFIG
 from policygrad.training.config import FileSettings, TrainConfig
 from policygrad.training.history import checksum_of
@@ -142,7 +141,7 @@ def read_config(path: str | Path) -> Plan:
 
 def _of_a_run(source: Path) -> Plan:
     try:
-        saved = storage.read_checked_json(source)
+        saved = config_file.read(source)
     except RunError as error:
         raise RunError(f"{error}; to use an edited copy, remove its checksum and format") from error
     if objects := saved.get("objects"):
@@ -155,19 +154,13 @@ def _of_a_run(source: Path) -> Plan:
             f"{source} is of a run with schedules of {', '.join(map(str, names))}, which no file "
             "holds; train it in Python, and pass the same in on_update: policygrad.train(…)"
         )
-    start = saved.get("from") or {}
-    asked: Any = saved.get("asked")
-    env: Any = saved.get("env")
-    kwargs: Any = saved.get("env_kwargs")
-    config: Any = saved.get("config")
-    if (
-        not isinstance(env, str)
-        or not all(isinstance(v, dict) for v in (kwargs, config, start))
-        or (not isinstance(asked, (list, NoneType)))
-    ):
+    start = saved.get("from", {})
+    asked = saved.get("asked")
+    if saved.get("env") is None or not {"env_kwargs", "config"} <= saved.keys():
         raise RunError(f"{source} does not hold the configuration of a run")
     return Plan(
-        source, env, kwargs, config, start.get("path"), start.get("sha256"),
+        source, saved["env"], saved["env_kwargs"], saved["config"], start.get("path"),
+        start.get("sha256"),
         bool(saved.get("begins_from_a_policy")) and not start, _changed(saved),
         None if asked is None else tuple(asked),
     )  # fmt: skip

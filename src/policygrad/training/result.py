@@ -56,5 +56,4 @@ class Run:
         """One dictionary an update; for a run with a directory they are read from its files."""
         if self.path is None:
             return list(self.recorded)
-        directory = RunDirectory.open(self.path)
-        return directory.read_metrics() if directory.has_metrics() else []
+        return RunDirectory.open(self.path).read_metrics()

@@ -1,0 +1,38 @@
+"""A run that goes on holds no more memory than it did."""
+
+import tracemalloc
+
+import jax
+import pytest
+from gymnasium.vector import AutoresetMode
+
+import policygrad
+from policygrad.environments import replay
+from tests.worlds import TINY, Chain, DuckChain, chain_vector
+
+ENVS = {
+    "lanes seeded alone": lambda: Chain,
+    "lanes seeded together": lambda: chain_vector(AutoresetMode.NEXT_STEP, TINY["num_envs"]),
+    "compiled": DuckChain,
+}
+
+
+@pytest.mark.parametrize("make", ENVS.values(), ids=ENVS)
+def test_fault_02_a_run_holds_no_memory_of_the_steps_that_it_made(make, monkeypatch):
+    monkeypatch.setattr(replay, "MOST_BYTES", 2**12)  # of the log, soon reached
+    held, buffers = [], []
+
+    def measure(row):
+        held.append(tracemalloc.get_traced_memory()[0])
+        buffers.append(len(jax.live_arrays()))
+
+    measure.needs_state = False
+    tracemalloc.start()
+    try:
+        policygrad.train(make(), on_update=measure, **(TINY | {"total_steps": 120 * 32}))
+    finally:
+        tracemalloc.stop()
+    assert len(held) >= 120
+    assert max(buffers[90:]) <= max(buffers[30:60])
+    grown = (min(held[90:]) - min(held[30:60])) / (60 * 32)
+    assert grown < 40, f"{grown:.0f} bytes a step"
