@@ -10,7 +10,6 @@ from jaxtyping import Bool, PRNGKeyArray
 from policygrad.core.trajectories import Trajectories
 from policygrad.rollout.collectors import unfinished_episodes
 from policygrad.rollout.source import Source
-from policygrad.training.assembly import closing_on_failure
 
 
 def collect(
@@ -29,9 +28,8 @@ def collect(
         The record, and which episodes were stopped.
     """
     open_key, collect_key = jax.random.split(key)
-    with closing_on_failure(source):
-        collector = source.episodes(policy, open_key, episodes, limit, keep_unfinished=True)
-        record = jax.device_get(collector.collect(policy, collect_key))
+    collector = source.episodes(policy, open_key, episodes, limit, keep_unfinished=True)
+    record = jax.device_get(collector.collect(policy, collect_key))
     collector.close()
     unfinished = unfinished_episodes(record)
     valid = np.asarray(record.valid)

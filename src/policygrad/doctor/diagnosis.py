@@ -24,6 +24,7 @@ from policygrad.doctor.subject import Subject
 from policygrad.policies.agent import check_spaces
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
+from policygrad.training.assembly import closing_on_failure
 from policygrad.training.callbacks import OnUpdate
 from policygrad.training.config import TrainConfig
 
@@ -171,12 +172,13 @@ def examine(
         return noted(found, agent)
     lanes = min(32, episodes)
     source = subject.source(lanes, processes=processes, step_timeout=step_timeout)
-    check_spaces(agent, source)
-    say(f"running {episodes} episodes")
-    key = jax.random.fold_in(jax.random.key(seed), 0xD0C)
-    limit = subject.resolved.config.max_episode_steps or source.time_limit or LONGEST
-    spaces = source.observation_space, source.action_space
-    record, unfinished = collect(source, agent.policy, key, episodes, limit)
+    with closing_on_failure(source):
+        check_spaces(agent, source)
+        say(f"running {episodes} episodes")
+        key = jax.random.fold_in(jax.random.key(seed), 0xD0C)
+        limit = subject.resolved.config.max_episode_steps or source.time_limit or LONGEST
+        spaces = source.observation_space, source.action_space
+        record, unfinished = collect(source, agent.policy, key, episodes, limit)
 
     fitted, predicted = None, None
     missing = subject.missing_estimator()
