@@ -18,6 +18,10 @@ from typing import Any
 HERE = Path(__file__).parent
 WORKERS = HERE / "workers"
 WRITING = threading.Lock()
+# packages whose versions a figure is given with
+MEASURED = (
+    "policygrad", "jax", "numpy", "gymnasium", "envpool", "gymnax", "mujoco", "onnxruntime",
+)  # fmt: skip
 
 
 class CellFailed(RuntimeError):
@@ -99,11 +103,7 @@ def provenance() -> dict[str, Any]:
         "machine": f"{len(os.sched_getaffinity(0))} × {_processor()}",
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        "versions": {
-            name: found
-            for name in ("policygrad", "jax", "numpy", "gymnasium", "envpool", "gymnax", "mujoco")
-            if (found := _version(name))
-        },
+        "versions": {name: found for name in MEASURED if (found := _version(name))},
     }
 
 

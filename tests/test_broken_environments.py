@@ -89,21 +89,26 @@ def agent_for(make: Any) -> Agent:
 
 
 def evaluate(broken: Broken) -> float:
+    opened = {n: broken.settings[n] for n in ("processes", "step_timeout") if n in broken.settings}
     found = policygrad.evaluate(
-        agent_for(broken.make), broken.make, episodes=4, num_envs=2, max_episode_steps=50
+        agent_for(broken.make), broken.make, episodes=4, num_envs=2, max_episode_steps=50, **opened
     )
     return found.stochastic.mean
 
 
-@pytest.mark.parametrize(
-    "broken", [b for b in HERE if "step_timeout" not in b.settings], ids=lambda b: b.name
-)
+@pytest.mark.parametrize("broken", HERE, ids=lambda b: b.name)
 def test_evaluation(broken: Broken) -> None:
     found = outcome(lambda: evaluate(broken))
     if broken.evaluated is not None:
         assert found == ("result", pytest.approx(broken.evaluated))
     else:
         check(broken, found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", IN_WORKERS, ids=lambda b: b.name)
+def test_evaluation_in_worker_processes(broken: Broken) -> None:
+    check(broken, outcome(lambda: evaluate(broken)))
 
 
 def diagnose(broken: Broken) -> str:

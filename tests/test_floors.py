@@ -74,4 +74,4 @@ def test_walk_sees_every_kind_of_import(tmp_path):
         "def f():\n    from policygrad.cli.commands import train\n    return policygrad.evaluate\n"
         "g = importlib.import_module('policygrad.doctor.subject')\n"
     )
-    assert floors_imported(path) == {"maths", "gradients", "cli", "evaluation", "doctor"}
+    assert floors_imported(path) == {"maths", "gradients", "cli", "evaluating", "doctor"}

@@ -31,7 +31,7 @@ NAMES = {
     "TrainConfig": "training.config",
     "Trajectories": "core.trajectories",
     "diagnose": "doctor",
-    "evaluate": "evaluation",
+    "evaluate": "evaluating",
     "export": "exporting",
     "load": "runs.policy_files",
     "network_policy": "policies",

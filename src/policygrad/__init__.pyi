@@ -12,7 +12,7 @@ from policygrad.core.trajectories import Trajectories as Trajectories
 from policygrad.doctor import Diagnosis as Diagnosis
 from policygrad.doctor import diagnose as diagnose
 from policygrad.evaluating import Evaluation as Evaluation
-from policygrad.evaluation import evaluate as evaluate
+from policygrad.evaluating import evaluate as evaluate
 from policygrad.exporting import export as export
 from policygrad.figures import curves as _curves
 from policygrad.gradients import baselines as baselines

@@ -245,3 +245,29 @@ def test_approximations_are_medians_over_seeds():
     assert figure.axes[0].get_yscale() == "log"
     assert low <= 0.01 < 3 < high
     assert len(figure.axes[0].get_yticks()) >= 5
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_timed_acts_alike(tmp_path, count):
+    from action_cost import POLICIES, check_alike, ways_to_act
+
+    for number, pair in enumerate(POLICIES.values()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        ways = ways_to_act(*pair, count, folder)
+        check_alike(ways)
+        with pytest.raises(AssertionError):
+            check_alike(
+                ways | {"another": lambda ways=ways: jax.tree.map(lambda x: x + 1, ways["NumPy"]())}
+            )
+
+
+def test_the_table_of_actions_shows_the_least():
+    from action_cost import table
+
+    found = {"a policy": {"1": {"here": [3.0, 2.0], "there": [1_000.4, 1_200.0]}}}
+    assert table(found).splitlines() == [
+        "| policy | observations | here | there |",
+        "|---|---|---|---|",
+        "| a policy | 1 | 2 | 1,000 |",
+    ]

@@ -10,11 +10,13 @@ from tyro.conf import Positional, arg
 
 from policygrad.cli.commands import Json, parse_kwargs, print_json
 from policygrad.core.errors import UserError
+from policygrad.core.settings import flag
 from policygrad.core.shell import user_path
 from policygrad.devices.starting import prepare_jax
 
 DESCRIPTION = "Say what is wrong with a run, most likely cause first, and what to change."
 PROBE_STEPS = 20_480
+OF_THE_DIAGNOSIS = ("seed", "processes", "step_timeout")  # settings that its fresh episodes read
 RUN_HELP = "Run directory, finished or not."
 ENV_HELP = (
     "Without RUN: train a short run in this environment with the settings below, and diagnose it. "
@@ -93,7 +95,9 @@ def diagnose(
                 **common,
             )  # fmt: skip
     else:
-        result = doctor.diagnose(run, env, **common)
+        result = doctor.diagnose(
+            run, env, processes=config.processes, step_timeout=config.step_timeout, **common
+        )
     data = result.to_json()
     if out is not None:
         _write(out, data)
@@ -119,9 +123,11 @@ def _check(
 ) -> None:
     if run is None and env is None:
         raise UserError("nothing to diagnose; name a run directory, or an environment (--env ENV)")
-    if run is not None and config != type(config)(seed=config.seed, total_steps=PROBE_STEPS):
+    own = {name: getattr(config, name) for name in OF_THE_DIAGNOSIS}
+    if run is not None and config != type(config)(**own, total_steps=PROBE_STEPS):
         raise UserError(
-            f"{run} has its own settings; leave out the settings of train, or leave out RUN"
+            f"{run} has its own settings; leave out those of train except "
+            f"{', '.join(map(flag, OF_THE_DIAGNOSIS))}, or leave out RUN"
         )
     if run is not None and env_kwargs:
         raise UserError(f"{run} has its own --env-kwargs; leave them out, or leave out RUN")

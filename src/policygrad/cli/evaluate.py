@@ -25,6 +25,11 @@ NOISE_HELP = (
     "Standard deviation of Gaussian noise on what the policy sees, in the units of the "
     "observation: one number, or one for each component, with commas."
 )
+TIMEOUT_HELP = (
+    "Seconds that a step or a reset of a Gymnasium environment may take; a longer one is an error "
+    "that names the environment. Default: the run's own limit where a limit can be kept; none "
+    "with --video."
+)
 VIDEO_HELP = (
     "Write videos of the first three episodes of each way of acting into this folder (Gymnasium's "
     "environments only; extra: video)."
@@ -44,28 +49,33 @@ def evaluate(
         arg(help="Greatest length of an episode. Default: the environment's limit, or 10000."),
     ] = None,
     num_envs: Annotated[int, arg(help="Environments stepped together.")] = 32,
+    processes: Annotated[
+        bool, arg(help="Step Gymnasium environments in spawned worker processes.")
+    ] = False,
+    step_timeout: Annotated[float | None, arg(metavar="SECONDS", help=TIMEOUT_HELP)] = None,
     video: Annotated[Path | None, arg(metavar="DIR", help=VIDEO_HELP)] = None,
     json: Json = False,
 ) -> int:
     """Mean returns of a policy, deterministic and stochastic, with 95 % intervals."""
     settings: dict[str, Any] = {
         "episodes": episodes, "seed": seed, "max_episode_steps": max_episode_steps,
-        "num_envs": num_envs, "video": video,
+        "num_envs": num_envs, "processes": processes, "step_timeout": step_timeout, "video": video,
         "env_kwargs": None if env_kwargs is None else parse_kwargs(env_kwargs),
         "observation_noise": parse_noise(observation_noise),
     }  # fmt: skip
     prepare_jax()
-    from policygrad import evaluation
-    from policygrad.evaluating import check_whole
+    from policygrad import evaluating
+    from policygrad.core.settings import Timeout, check_setting
     from policygrad.runs import seed_directories
 
     for name, least in (("episodes", 1), ("num_envs", 1), ("seed", 0)):
-        check_whole(name, settings[name], least)
+        evaluating.check_whole(name, settings[name], least)
+    check_setting("step_timeout", Timeout | None, step_timeout)
     settings["wrappers"] = [imported(name) for name in wrapper]
     run = user_path(run)
     runs = seed_directories(run)
     if not runs:
-        result = evaluation.evaluate(run, env, **settings)
+        result = evaluating.evaluate(run, env, **settings)
         if json:
             print_json(result.to_json())
         else:
@@ -77,7 +87,7 @@ def evaluate(
     failures: dict[str, str] = {}
     for path in runs:  # one that is damaged does not cost the others
         try:
-            results[path.name] = evaluation.evaluate(path, env, **settings)
+            results[path.name] = evaluating.evaluate(path, env, **settings)
         except PolicygradError as error:
             failures[path.name] = str(error)
             print(f"policygrad: {path.name}: {str(error).splitlines()[0]}", file=sys.stderr)

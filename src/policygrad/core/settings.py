@@ -62,6 +62,8 @@ LongCount = Annotated[int, In(1), Bits(63)]
 Unit = Annotated[float, In(0, 1)]
 Positive = Annotated[float, In(0, open_low=True)]
 NonNegative = Annotated[float, In(0)]
+# seconds that a timer can wait for: neither rounded to nothing nor beyond its range
+Timeout = Annotated[float, In(0.001, 1_000_000)]
 
 
 def flag(name: str) -> str:

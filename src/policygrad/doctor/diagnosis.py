@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from policygrad.core.errors import NonFiniteError, UserError
+from policygrad.core.settings import Timeout, check_setting
 from policygrad.core.shell import user_path
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.diagnostics.examination import Examination
@@ -23,6 +24,7 @@ from policygrad.doctor.subject import Subject
 from policygrad.policies.agent import check_spaces
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
+from policygrad.training.assembly import closing_on_failure
 from policygrad.training.callbacks import OnUpdate
 from policygrad.training.config import TrainConfig
 
@@ -65,6 +67,8 @@ def diagnose(
     config: TrainConfig | None = None,
     episodes: int = EPISODES,
     seed: int = 0,
+    processes: bool = False,
+    step_timeout: float | None = None,
     gradients: bool = True,
     pictures: bool = False,
     say: Say | None = None,
@@ -80,6 +84,9 @@ def diagnose(
         config: settings of the short run; None for the defaults and 20,480 steps.
         episodes: number of fresh episodes, at least 8.
         seed: of the fresh episodes.
+        processes: step Gymnasium environments in spawned worker processes.
+        step_timeout: seconds that a step or a reset of a Gymnasium environment may take. None takes
+            the run's own where a limit can be kept.
         gradients: whether to measure the gradient on them too, which takes longest.
         pictures: also measure what the pictures of a report show; it takes a few times as long.
         say: called with a few words about what is being done.
@@ -93,24 +100,28 @@ def diagnose(
     Raises:
         UserError: neither a run nor an environment; a number out of range; an unknown object.
         RunError: a run that is missing or damaged.
-        EnvironmentFailure: the environment raised.
+        EnvironmentFailure: the environment raised, or a step took longer than the limit.
     """
-    _check(episodes, seed, objects)
+    _check(episodes, seed, processes, step_timeout, objects)
     look: dict[str, Any] = {
-        "episodes": episodes, "seed": seed, "gradients": gradients, "pictures": pictures,
-        "say": say, **objects,
+        "episodes": episodes, "seed": seed, "processes": processes, "step_timeout": step_timeout,
+        "gradients": gradients, "pictures": pictures, "say": say, **objects,
     }  # fmt: skip
     if run is not None:
         if config is not None:
             raise UserError("a run has its own settings; give a run or a config, not both")
         examination = examine(run, env, **look)
     elif env is not None:
+        config = config or TrainConfig(total_steps=PROBE_STEPS)
+        look["processes"] = processes = processes or config.processes
+        limit = config.step_timeout if step_timeout is None else step_timeout
+        config = replace(config, processes=processes, step_timeout=limit)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "run"
             with contextlib.suppress(NonFiniteError):  # the directory holds a record of it
                 entry.train(
-                    env, out=path, config=config or TrainConfig(total_steps=PROBE_STEPS),
-                    env_kwargs=env_kwargs, on_update=on_update, **objects,
+                    env, out=path, config=config, env_kwargs=env_kwargs, on_update=on_update,
+                    **objects,
                 )  # fmt: skip
             # built-in values that were passed are saved as settings
             saved = RunDirectory.open(path).read_config()["objects"]
@@ -121,11 +132,15 @@ def diagnose(
     return Diagnosis(apply_rules(examination), examination)
 
 
-def _check(episodes: int, seed: int, objects: dict[str, Any]) -> None:
+def _check(
+    episodes: int, seed: int, processes: bool, step_timeout: float | None, objects: dict[str, Any]
+) -> None:
     if episodes < 8:
         raise UserError(f"--episodes must be at least 8, got {episodes}")
     if seed < 0:
         raise UserError(f"--seed must be at least 0, got {seed}")
+    check_setting("processes", bool, processes)
+    check_setting("step_timeout", Timeout | None, step_timeout)
     unknown = sorted(set(objects) - set(entry.OBJECTS))
     if unknown:
         raise UserError(f"diagnose takes no {unknown[0]!r}; it takes {', '.join(entry.OBJECTS)}")
@@ -137,6 +152,8 @@ def examine(
     *,
     episodes: int = EPISODES,
     seed: int = 0,
+    processes: bool = False,
+    step_timeout: float | None = None,
     gradients: bool = True,
     pictures: bool = False,
     say: Say | None = None,
@@ -146,20 +163,22 @@ def examine(
 
     Args and Raises as for `diagnose`. `notes` names what could not be examined.
     """
-    _check(episodes, seed, objects)
+    _check(episodes, seed, processes, step_timeout, objects)
     free_compiled_code()
     say = say or _silent
     subject = Subject.of(user_path(run), {**objects, "env": env})
     found, agent = subject.recorded(), subject.agent()
     if isinstance(agent, str):
         return noted(found, agent)
-    source = subject.source(min(32, episodes))
-    check_spaces(agent, source)
-    say(f"running {episodes} episodes")
-    key = jax.random.fold_in(jax.random.key(seed), 0xD0C)
-    limit = subject.resolved.config.max_episode_steps or source.time_limit or LONGEST
-    spaces = source.observation_space, source.action_space
-    record, unfinished = collect(source, agent.policy, key, episodes, limit)
+    lanes = min(32, episodes)
+    source = subject.source(lanes, processes=processes, step_timeout=step_timeout)
+    with closing_on_failure(source):
+        check_spaces(agent, source)
+        say(f"running {episodes} episodes")
+        key = jax.random.fold_in(jax.random.key(seed), 0xD0C)
+        limit = subject.resolved.config.max_episode_steps or source.time_limit or LONGEST
+        spaces = source.observation_space, source.action_space
+        record, unfinished = collect(source, agent.policy, key, episodes, limit)
 
     fitted, predicted = None, None
     missing = subject.missing_estimator()

@@ -10,7 +10,7 @@ from policygrad import environments
 from policygrad.core.errors import RunError, UserError
 from policygrad.diagnostics.examination import Examination, series_of
 from policygrad.policies import Agent, NetworkPolicy
-from policygrad.rollout.engines import open_source
+from policygrad.rollout.engines import limit_kept, open_source
 from policygrad.rollout.source import Source
 from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
@@ -112,15 +112,30 @@ class Subject:
             network = agent.policy.architecture
         return Given(estimator=self.objects.get("estimator"), network=network)
 
-    def source(self, num_envs: int) -> Source:
-        """The run's environment, or the one that was passed."""
+    def source(
+        self, num_envs: int, *, processes: bool = False, step_timeout: float | None = None
+    ) -> Source:
+        """The run's environment, or the one that was passed.
+
+        Args:
+            num_envs: lanes to step together.
+            processes: step them in worker processes.
+            step_timeout: seconds that a step may take; None takes the run's own where a limit can
+                be kept.
+        """
         env, name = self.objects.get("env"), self.saved.get("values", {}).get("env")
         own = env is None or environments.is_that_of(env, self.saved["env"], name)
+        env, engine = self.saved["env"] if env is None else env, self.objects.get("engine")
+        if step_timeout is None:
+            limit = self.resolved.config.step_timeout
+            step_timeout = limit_kept(limit, env, engine=engine, processes=processes)
         return open_source(
-            self.saved["env"] if env is None else env,
+            env,
             num_envs,
-            engine=self.objects.get("engine"),
+            engine=engine,
+            processes=processes,
             kwargs=self.saved["env_kwargs"] if own else {},
+            step_timeout=step_timeout,
         )
 
     def _pass_again(self, *names: str) -> str:

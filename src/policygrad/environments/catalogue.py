@@ -27,6 +27,7 @@ from policygrad.environments.vectorise import vectorise
 __all__ = [
     "choose_engine",
     "describe",
+    "is_stepped_by_gymnasium",
     "is_that_of",
     "make",
     "nearest",
@@ -193,6 +194,16 @@ def split_engine(env: str) -> tuple[str | None, str]:
     """`envpool/Hopper-v5` -> envpool, Hopper-v5; an id that names no engine -> None, itself."""
     engine, _, name = env.partition("/")
     return (engine, name) if name and engine in MAKERS else (None, env)
+
+
+def is_stepped_by_gymnasium(env: Any) -> bool:
+    """Whether `make` would give copies of a Gymnasium environment: only their steps have a limit,
+    and only they are stepped in worker processes."""
+    if isinstance(env, str):
+        return split_engine(env)[0] in (None, "gymnasium")
+    if isinstance(env, (EnvSpec, VectorEnv, gymnasium.Env, type)):
+        return True
+    return callable(env) and not isinstance(env, (GymnaxLike, CompiledEnvironment, LaneMethods))
 
 
 def choose_engine(env: Any, *, processes: bool = False, kwargs: dict | None = None) -> Any:

@@ -1,8 +1,9 @@
 """A time limit for code in this process that may hang: an interval timer interrupts it."""
 
+import contextlib
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -62,6 +63,22 @@ def _is_main() -> bool:
 
 def _overrun(signum: int, frame: FrameType | None) -> None:
     raise Overrun
+
+
+@contextlib.contextmanager
+def limited(seconds: float | None, lanes: Iterable[int], where: str) -> Iterator[None]:
+    """EnvironmentFailure, for these environments, where what is inside takes longer.
+
+    Without a limit, and where nothing can be interrupted, it takes as long as it takes.
+    """
+    if seconds is None or not can_interrupt():
+        yield
+        return
+    try:
+        with Deadline(seconds):
+            yield
+    except Overrun:
+        raise overrun(lanes, seconds, where) from None
 
 
 def overrun(lanes: Iterable[int], seconds: float, where: str) -> EnvironmentFailure:

@@ -1,7 +1,8 @@
 """Evaluation: an agent plays whole episodes, in its own environment or in another one."""
 
 from policygrad.evaluating.places import Place
-from policygrad.evaluating.playing import check_whole, evaluate_agent
+from policygrad.evaluating.playing import check_whole, evaluate
 from policygrad.evaluating.results import Evaluation, InfoMean, Returns
+from policygrad.evaluating.trained import Trained
 
-__all__ = ["Evaluation", "InfoMean", "Place", "Returns", "check_whole", "evaluate_agent"]
+__all__ = ["Evaluation", "InfoMean", "Place", "Returns", "Trained", "check_whole", "evaluate"]

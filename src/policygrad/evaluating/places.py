@@ -10,9 +10,10 @@ import numpy as np
 
 from policygrad import environments
 from policygrad.core.errors import UserError
+from policygrad.environments.deadline import limited
 from policygrad.environments.wrapping import Wrapper, check_video, recorder, wrapped
 from policygrad.evaluating.results import WAYS
-from policygrad.rollout.engines import Engine, open_source
+from policygrad.rollout.engines import Engine, limit_kept, open_source
 from policygrad.rollout.noise import with_noise
 from policygrad.rollout.source import Source
 
@@ -25,12 +26,16 @@ class Place(NamedTuple):
         kwargs: its arguments.
         engine: what opens it.
         name: the qualified name of a class or function that is not at hand.
+        processes: whether its steps are made in worker processes.
+        step_timeout: seconds that a step or a reset may take; None for no limit.
     """
 
     env: Any
     kwargs: dict[str, Any]
     engine: Engine | None = None
     name: str | None = None
+    processes: bool = False
+    step_timeout: float | None = None
 
     def inside(self, wrappers: Sequence[Wrapper]) -> "Place":
         """The same inside of wrappers."""
@@ -40,13 +45,16 @@ class Place(NamedTuple):
             raise UserError(
                 f"wrappers and videos are for Gymnasium's environments, got engine={self.engine!r}"
             )
-        return Place(wrapped(self.env, self.kwargs, wrappers), {})
+        return self._replace(env=wrapped(self.env, self.kwargs, wrappers), kwargs={})
 
     @contextlib.contextmanager
     def opened(self, num_envs: int, noise: Any) -> Iterator[Source]:
         """The source of episodes, open as long as it is used; the first failure is the one
         reported."""
-        source = open_source(self.env, num_envs, engine=self.engine, kwargs=self.kwargs)
+        source = open_source(
+            self.env, num_envs, engine=self.engine, processes=self.processes, kwargs=self.kwargs,
+            step_timeout=self.step_timeout,
+        )  # fmt: skip
         try:
             noisy = np.any(np.asarray(noise, object) != 0)
             yield with_noise(source, noise) if noisy else source
@@ -62,19 +70,26 @@ class Place(NamedTuple):
         """For each way of acting, the environment as it is recorded."""
         drawn = self._replace(kwargs={**self.kwargs, "render_mode": "rgb_array"})
         name = environments.describe(self.env) or name_of(self.env)
-        check_video(wrapped(drawn.env, drawn.kwargs, wrappers), folder, name)
+        with limited(self.step_timeout, [0], "while it was tried before its video"):
+            check_video(wrapped(drawn.env, drawn.kwargs, wrappers), folder, name)
         for way in WAYS:
             yield way, drawn.inside([*wrappers, recorder(folder, way, episodes)])
 
 
 def asked_for(
-    own: Place, env: Any, env_kwargs: dict[str, Any] | None, engine: Engine | None
+    own: Place,
+    env: Any,
+    env_kwargs: dict[str, Any] | None,
+    engine: Engine | None,
+    *,
+    processes: bool = False,
+    step_timeout: float | None = None,
 ) -> Place:
     """Where to evaluate: what was asked for, and the agent's own for what was not.
 
     Args:
         own: where the agent was trained, as far as that is known.
-        env, env_kwargs, engine: as of `policygrad.evaluate`.
+        env, env_kwargs, engine, processes, step_timeout: as of `policygrad.evaluate`.
     """
     if env is None and own.env is None:
         raise UserError(
@@ -84,15 +99,19 @@ def asked_for(
     if env is None or (env_kwargs is None and _same(env, own)):
         kwargs = own.kwargs if env_kwargs is None else env_kwargs
         env = env if own.env is None else own.env
-        return Place(env, kwargs, own.engine if engine is None else engine)
-    if env_kwargs is None and own.kwargs:
-        warnings.warn(
-            f"the arguments {own.kwargs} that the run passed to its environment are not passed to "
-            "another one; give env_kwargs (--env-kwargs) to pass some, {} for none",
-            stacklevel=4,
-        )
-    kwargs = env_kwargs or {}
-    return Place(environments.choose_engine(env, kwargs=kwargs), kwargs, engine)
+        engine = own.engine if engine is None else engine
+    else:
+        if env_kwargs is None and own.kwargs:
+            warnings.warn(
+                f"the arguments {own.kwargs} that the run passed to its environment are not passed "
+                "to another one; give env_kwargs (--env-kwargs) to pass some, {} for none",
+                stacklevel=3,
+            )
+        kwargs = env_kwargs or {}
+        env = environments.choose_engine(env, processes=processes, kwargs=kwargs)
+    if step_timeout is None:
+        step_timeout = limit_kept(own.step_timeout, env, engine=engine, processes=processes)
+    return Place(env, kwargs, engine, processes=processes, step_timeout=step_timeout)
 
 
 def _same(env: Any, own: Place) -> bool:

@@ -10,22 +10,22 @@ import jax
 
 from policygrad import environments
 from policygrad.core.errors import UserError
-from policygrad.core.settings import flag
+from policygrad.core.settings import Timeout, check_setting, flag
 from policygrad.core.shell import user_path
 from policygrad.core.usual import longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.environments.wrapping import Wrapper
 from policygrad.evaluating.places import Place, asked_for, name_of
 from policygrad.evaluating.results import WAYS, Evaluation, Returns
-from policygrad.policies.agent import Agent, check_spaces
+from policygrad.evaluating.trained import Evaluated, agent_and_place
+from policygrad.policies.agent import check_spaces
 from policygrad.rollout.engines import Engine
 
 VIDEOS = 3  # of each way of acting
 
 
-def evaluate_agent(
-    agent: Agent,
-    own: Place,
+def evaluate(
+    run: Evaluated,
     env: Any = None,
     *,
     env_kwargs: dict[str, Any] | None = None,
@@ -35,27 +35,51 @@ def evaluate_agent(
     seed: int = 0,
     max_episode_steps: int | None = None,
     num_envs: int = 32,
+    processes: bool = False,
+    step_timeout: float | None = None,
     engine: Engine | None = None,
     video: str | Path | None = None,
 ) -> Evaluation:
-    """Deterministic and stochastic returns of an agent, with intervals.
+    """Deterministic and stochastic returns of a policy, with intervals.
 
     Args:
-        agent: the policy and its spaces.
-        own: where it was trained, as far as that is known; taken for what is None.
-        env, env_kwargs, wrappers, observation_noise, episodes, seed, max_episode_steps, num_envs,
-        engine, video: as of `policygrad.evaluate`.
+        run: what `train` returned, a run directory, a checkpoint or a policy file, or an `Agent`.
+        env: where to evaluate; None takes the run's own environment.
+        env_kwargs: arguments of the environment. None takes the run's own if the environment is the
+            run's, else none.
+        wrappers: of Gymnasium, or functions environment -> environment; the last one is outermost.
+        observation_noise: standard deviation of Gaussian noise that is added to what the policy
+            sees, in the units of the observation: a number, or an array of an observation's shape.
+        episodes: N, for each of the two ways of acting. All N that begin are run to their end.
+        seed: of the environments and the sampled actions. Training draws none of the same numbers.
+        max_episode_steps: greatest length of an episode. None: the environment's limit, or 10,000.
+        num_envs: environments stepped together.
+        processes: step Gymnasium environments in spawned worker processes.
+        step_timeout: seconds that a step or a reset of a Gymnasium environment may take. None takes
+            the run's own where a limit can be kept, and no limit where there is a video.
+        engine: opens `env` if it is an id; None takes the run's, or the one that the id names.
+        video: folder for videos of the first three episodes of each way of acting; then one
+            environment is stepped at a time.
 
     Raises:
-        UserError, NonFiniteError: as of `policygrad.evaluate`.
+        UserError: no environment is known, a number is out of range, or a wrapper, a video, noise
+            or a limit does not fit the environment.
+        RunError: a run that is missing or damaged.
+        EnvironmentFailure: the environment raised, or a step took longer than the limit.
+        NonFiniteError: an observation or a reward is NaN or infinite.
     """
+    agent, own = agent_and_place(run)
     for name, value, least in (
         ("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0),
         ("max_episode_steps", 1 if max_episode_steps is None else max_episode_steps, 1),
     ):  # fmt: skip
         check_whole(name, value, least)
+    check_setting("step_timeout", Timeout | None, step_timeout)
+    check_setting("processes", bool, processes)
     free_compiled_code()
-    place = asked_for(own, env, env_kwargs, engine)
+    if video is not None:  # drawing takes time of its own
+        own = own._replace(step_timeout=None)
+    place = asked_for(own, env, env_kwargs, engine, processes=processes, step_timeout=step_timeout)
     # training draws from the seed itself
     key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
 

@@ -10,7 +10,13 @@ from jaxtyping import PRNGKeyArray
 from policygrad.core.errors import UserError
 from policygrad.core.usual import longest_episode
 from policygrad.environments.arguments import checked_kwargs
-from policygrad.environments.catalogue import MAKERS, Environment, make
+from policygrad.environments.catalogue import (
+    MAKERS,
+    Environment,
+    is_stepped_by_gymnasium,
+    make,
+)
+from policygrad.environments.deadline import can_interrupt
 from policygrad.environments.envpool import Pool
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.protocol import CompiledEnvironment
@@ -110,6 +116,20 @@ def open_source(
         step_timeout=step_timeout,
     )  # fmt: skip
     return source_of(made, num_envs, first_lane)
+
+
+def limit_kept(
+    step_timeout: float | None, env: Any, *, engine: Engine | None, processes: bool
+) -> float | None:
+    """A run's limit of a step where a limit can be kept, which nobody asked for; elsewhere None.
+
+    Args:
+        step_timeout: of the run, in seconds.
+        env, engine, processes: what `open_source` will be given.
+    """
+    if engine is not None or not is_stepped_by_gymnasium(env):
+        return None
+    return step_timeout if processes or can_interrupt() else None
 
 
 def _opened(engine: Engine, env: Any, num_envs: int, given: dict[str, Any]) -> Source:

@@ -12,7 +12,7 @@ from policygrad.core.errors import UserError
 from policygrad.core.modules import split
 from policygrad.core.settings import Count, In, check_setting, did_you_mean, plain_value
 from policygrad.diagnostics.monitor import NOISE_METRICS
-from policygrad.evaluating import evaluate_agent
+from policygrad.evaluating import evaluate
 from policygrad.training.assembly import Assembly
 from policygrad.training.numbers import Finite, with_number
 from policygrad.training.ongoing import (
@@ -143,7 +143,7 @@ class evaluate_every:
         for name, value in (("steps", steps), ("episodes", episodes)):
             if value not in In(1) or not isinstance(value, int):
                 raise UserError(f"evaluate_every takes at least 1 of {name}, got {value!r}")
-        known = inspect.signature(evaluate_agent).parameters.keys() - {"agent", "own", "episodes"}
+        known = inspect.signature(evaluate).parameters.keys() - {"run", "episodes"}
         for name in kwargs.keys() - known:
             near = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
             raise UserError(f"evaluate_every takes no argument {name!r}{near}")

@@ -17,7 +17,7 @@ from policygrad.core.settings import (
     In,
     LongCount,
     NonNegative,
-    Positive,
+    Timeout,
     check_setting,
     chosen,
     plain_value,
@@ -67,7 +67,7 @@ class BatchSettings:
     the environment's time limit, or 10000 if it has none."""
     processes: bool = False
     """Step Gymnasium environments in spawned worker processes."""
-    step_timeout: Positive | None = None
+    step_timeout: Timeout | None = None
     """Seconds that a step or a reset of a Gymnasium environment may take; a longer one ends the run
     with an error that names the environment. Default: no limit."""
     processors: Count | None = None

@@ -136,27 +136,38 @@ def train_seeds(
         train_one = partial(_train_one, task, given, history, result.path)
         runs = dict(zip(seeds, map(train_one, configs), strict=True))
         return replace(result, runs=runs)
+    _train_at_once(task, given, history, configs, result, jobs, on_update)
+    order = {seed: result.runs[seed] for seed in seeds if seed in result.runs}
+    return replace(result, runs=order)
+
+
+def _train_at_once(
+    task: Task,
+    given: Given,
+    history: History,
+    configs: list[TrainConfig],
+    result: SeedRuns,
+    jobs: int | None,
+    on_update: OnSeedUpdate | None,
+) -> None:
+    """Train all seeds, vmapped where segments are compiled, else in worker processes; fill in the
+    result."""
     # asks for as many processors as `train` would, and is refused where `train` would be
     first = assemble(task, configs[0], given, history)
     program = first.collector.program()
     if program is None:
         first.close()
-        workers = SideBySide(
-            task, given, configs, result.path, jobs or os.cpu_count() or 1, on_update, history
-        )
+        at_once = jobs or os.cpu_count() or 1
+        workers = SideBySide(task, given, configs, result.path, at_once, on_update, history)
         workers.run()
-        result = replace(result, runs=workers.runs, failures=workers.failures)
-    else:
-        alone = [  # one processor each, which nobody asked for
-            assemble(
-                task, replace(c, processors=1), given,
-                replace(history, asked=asked_settings(c, given)),
-            )
-            for c in configs
-        ]  # fmt: skip
-        _vmapped(alone, program, result, on_update)
-    order = {seed: result.runs[seed] for seed in seeds if seed in result.runs}
-    return replace(result, runs=order)
+        result.runs.update(workers.runs)
+        result.failures.update(workers.failures)
+        return
+    alone = []
+    for config in configs:  # one processor each, which nobody asked for
+        own = replace(history, asked=asked_settings(config, given))
+        alone.append(assemble(task, replace(config, processors=1), given, own))
+    _vmapped(alone, program, result, on_update)
 
 
 def _train_one(

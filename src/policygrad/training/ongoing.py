@@ -17,7 +17,7 @@ import numpy as np
 
 from policygrad.core.errors import UserError
 from policygrad.devices.sharing import as_one_device
-from policygrad.evaluating import Evaluation, Place, evaluate_agent
+from policygrad.evaluating import Evaluation, Place, evaluate
 from policygrad.policies import Agent
 from policygrad.training import checkpoint
 from policygrad.training.config import TrainConfig
@@ -84,6 +84,12 @@ class Ongoing(Mapping[str, Any]):
         return Agent(self.policy, source.observation_space, source.action_space)
 
     @property
+    def place(self) -> Place:
+        """The environment of the run."""
+        task = self._training.assembly.task
+        return Place(task.env, task.env_kwargs, task.engine, step_timeout=self.config.step_timeout)
+
+    @property
     def config(self) -> TrainConfig:
         """The value of every setting."""
         return self._training.assembly.config
@@ -128,8 +134,8 @@ class Ongoing(Mapping[str, Any]):
         Raises:
             UserError: the run was given one vector environment, which trains: pass env=.
         """
-        task = self._training.assembly.task
-        if kwargs.get("env") is None and isinstance(task.env, gymnasium.vector.VectorEnv):
+        env = self._training.assembly.task.env
+        if kwargs.get("env") is None and isinstance(env, gymnasium.vector.VectorEnv):
             raise UserError(
                 "the run trains in the one vector environment that it was given, so it cannot be "
                 "evaluated there: pass env=, a function that makes another one"
@@ -137,8 +143,7 @@ class Ongoing(Mapping[str, Any]):
         if seed is None:
             numbers = self.config.seed, int(self._training.progress.updates), 0x5EED
             seed = int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
-        own = Place(task.env, task.env_kwargs, task.engine)
-        return evaluate_agent(self.agent, own, episodes=episodes, seed=seed, **kwargs)
+        return evaluate(self, episodes=episodes, seed=seed, **kwargs)
 
     def log(self, **numbers: float | None) -> None:
         """Add numbers to the metrics of this update, before they are written."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from policygrad.evaluating import Place
 from policygrad.policies import Agent
 from policygrad.runs import RunDirectory
 from policygrad.training.config import TrainConfig
@@ -42,6 +43,11 @@ class Run:
     def policy(self) -> Any:
         """The trained policy: raw observation -> distribution."""
         return self.agent.policy
+
+    @property
+    def place(self) -> Place:
+        """Where it was trained."""
+        return Place(self.env, self.env_kwargs, self.engine, step_timeout=self.config.step_timeout)
 
     @property
     def exit_code(self) -> int:
