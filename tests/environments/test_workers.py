@@ -258,10 +258,11 @@ def test_case_05_a_script_from_a_pipe_is_told_what_to_do():
 
 
 HANGING = """
-import sys, time, policygrad
+import signal, policygrad
 from tests.environments.test_workers import Bad
 from tests.worlds import TINY
-if __name__ == "__main__":
+if __name__ == "__main__":  # Ctrl-C as in a terminal, also where the tests run in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print("begins", flush=True)
     policygrad.train(Bad, env_kwargs={"what": "sleep"}, processes=%s, **TINY)
 """
@@ -310,7 +311,10 @@ def test_fault_04_two_ctrl_c_end_a_run_whose_step_hangs(tmp_path, processes):
         process.send_signal(signal.SIGINT)
         time.sleep(1)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) != 0
+        try:
+            assert process.wait(60) != 0
+        finally:
+            process.kill()
     assert_end(workers)
 
 

@@ -13,7 +13,6 @@ from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import STATE, SUMMARY
 from tests.worlds import ROOT, environment_variables
 
-
 # every checkpoint here holds the state of the first one, which had made fewer updates
 pytestmark = pytest.mark.filterwarnings("ignore:.*holds no metrics of updates")
 
