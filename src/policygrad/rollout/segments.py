@@ -1,6 +1,7 @@
 """The compiled rollout of segments: a JAX-native environment and the policy inside one scan."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,9 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.modules import in_types_of, narrowed
 from policygrad.core.trajectories import Trajectories
+from policygrad.devices.apart import apart
 from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.environments.traced_infos import info_names, info_numbers
 from policygrad.policies.meeting import Policy, act, begin_anew, initial_carry
 from policygrad.rollout.acting import Lane, cut_slots, keys_by_lane, lane_keys
 
@@ -37,6 +40,7 @@ class StepRow(NamedTuple):
     Attributes:
         successors: pytree of `[B, ...]`, taken before any reset.
         rewards, terminated, truncated, valid: `[B]`.
+        infos: `[B, N]`, the numbers in the infos; None if there are none.
     """
 
     successors: PyTree
@@ -44,6 +48,7 @@ class StepRow(NamedTuple):
     terminated: Array
     truncated: Array
     valid: Array
+    infos: Array | None = None
 
 
 def start_lanes(
@@ -92,18 +97,31 @@ def advance(
     key: PRNGKeyArray,
     actions: PyTree,
     first_lane: Lane = 0,
+    t: Int[Array, ""] | None = None,
 ) -> tuple[LaneState, StepRow]:
     """Lanes after one step, reset if they ended; and the result of the step.
 
     The carry is left as it is. The key is consumed; each lane takes its own from it.
+
+    Args:
+        environment: pure, unbatched.
+        lanes: B lanes.
+        key: of the step.
+        actions: pytree of `[B, ...]`.
+        first_lane: the number of the first of the lanes.
+        t: the number of the step in its loop; None to leave the infos unread.
     """
     step_key, reset_key = jax.random.split(key)
     step_keys, reset_keys = (
         keys_by_lane(k, len(lanes.times), first_lane) for k in (step_key, reset_key)
     )
-    states, successors, rewards, terminated, truncated = jax.vmap(environment.step)(
-        step_keys, lanes.environments, actions
-    )
+    stepped = step_keys, lanes.environments, actions
+    step: Any = jax.vmap(lambda *x: environment.step(*x)[:5])
+    states, successors, rewards, terminated, truncated = step(*stepped)
+    infos = None
+    if t is not None and info_names(environment):
+        # made again: a reward whose parts are read besides would be rounded differently
+        infos = apart(jax.vmap(partial(info_numbers, environment)), t, *stepped)
     # a lane keeps the types that it began with; an environment may return others from its steps
     states = in_types_of(lanes.environments, states)
     successors = in_types_of(lanes.observations, successors)
@@ -116,7 +134,8 @@ def advance(
         lanes.carry,
     )
     valid = jnp.ones_like(ended)
-    return following, StepRow(successors, rewards.astype(jnp.float32), terminated, truncated, valid)
+    rewards = rewards.astype(jnp.float32)
+    return following, StepRow(successors, rewards, terminated, truncated, valid, infos)
 
 
 def collect_segment(
@@ -145,7 +164,7 @@ def collect_segment(
 
     def step(t: Array, lanes: LaneState, actions: PyTree) -> tuple[LaneState, StepRow]:
         step_key = jax.random.fold_in(environment_key, t)
-        return advance(environment, lanes, step_key, actions, first_lane)
+        return advance(environment, lanes, step_key, actions, first_lane, t)
 
     return roll(
         policy,
@@ -202,7 +221,7 @@ def roll(
     begins_with = jax.tree.map(lambda x: x[None], lanes.carry)
     start = (lanes, cut_buffers, jnp.zeros(num_envs, jnp.int32))
     (lanes, cuts, _), rows = jax.lax.scan(step, start, jnp.arange(steps))
-    observations, actions, rewards, terminated, truncated, valid, times, log_probs = rows
+    observations, actions, rewards, terminated, truncated, valid, infos, times, log_probs = rows
     return lanes, Trajectories(
         observations,
         actions,
@@ -214,6 +233,7 @@ def roll(
         log_probs,
         *cuts,
         carry=begins_with,
+        infos=infos,
     )
 
 
