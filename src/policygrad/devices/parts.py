@@ -1,8 +1,8 @@
 """Computing the parts of a batch, and putting their results together.
 
 The bits of a result must not depend on the number of devices. So each part is compiled by itself
-(`devices.apart`). The results of all parts are put into arrays of the same shapes and order,
-whatever the number of devices. Sums are added in the order of the parts.
+(`_by_itself`). The results of all parts are put into arrays of the same shapes and order, whatever
+the number of devices. Sums are added in the order of the parts.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 
-from policygrad.devices.apart import apart, zeros
 from policygrad.devices.sharing import AXIS, UNSHARED, WHOLE, Part, current, sharing_is
 
 
@@ -96,12 +96,8 @@ def _each_part(
             stays, met = function(Part(index, sharing.parts), number)
         return stays, _Packed.of(met)
 
-    def unused(shapes: tuple[PyTree, _Packed], _: Any, number: Any) -> tuple[PyTree, _Packed]:
-        return otherwise(number), zeros(shapes[1])
-
     def one(number: Any) -> tuple[PyTree, _Packed]:
-        index = jnp.asarray(first + number, jnp.int32)
-        return apart(compute, index, index, number, otherwise=unused)
+        return _by_itself(compute, otherwise, jnp.asarray(first + number, jnp.int32), number)
 
     if k == 1:
         stays, met = one(0)
@@ -120,6 +116,31 @@ def _each_part(
     if sharing.devices > 1:
         met = jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS, tiled=True), met)
     return stays, met.unpacked()
+
+
+def _by_itself(
+    compute: Callable, otherwise: Callable, index: Int[Array, ""], number: Any
+) -> tuple[PyTree, "_Packed"]:
+    """compute(index, number), compiled so that XLA fuses none of it with the code around it.
+
+    In fused code a product and a sum may become one operation, which rounds once instead of twice.
+    The code around a part differs with the number of devices, and the last bits of its result would
+    differ too. XLA fuses nothing across the border of a conditional branch. Here the branch is
+    always taken, because no cosine is above 2, but XLA does not know that.
+    """
+    jaxpr, shapes = jax.make_jaxpr(compute, return_shape=True)(index, number)
+    structure = jax.tree.structure(shapes)
+
+    def branch(index: Any, number: Any) -> PyTree:
+        leaves = jax.extend.core.jaxpr_as_fun(jaxpr)(index, number)
+        return jax.tree.unflatten(structure, leaves)
+
+    def never(_: Any, number: Any) -> PyTree:
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
+        return otherwise(number), zeros
+
+    always = ~(jnp.cos(index.astype(jnp.float32)) > 2)
+    return jax.lax.cond(always, branch, never, index, number)
 
 
 @partial(

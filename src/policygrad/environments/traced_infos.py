@@ -47,12 +47,15 @@ def _names(environment: ById[CompiledEnvironment]) -> tuple[str, ...]:
     )
 
 
-def info_numbers(
+def step_with_numbers(
     environment: CompiledEnvironment, key: PRNGKeyArray, state: PyTree, action: PyTree
-) -> Float[Array, " N"]:
-    """The numbers of `info_names` in the info of one step. The key is consumed."""
-    found = traced_numbers(environment.step(key, state, action)[5])  # pyright: ignore
-    return jnp.stack([found[name] for name in info_names(environment)])
+) -> tuple[PyTree, PyTree, Array, Array, Array, Float[Array, " N"] | None]:
+    """-> (state, observation, reward, terminated, truncated, the numbers of `info_names`); None in
+    place of the numbers if there are none. The key is consumed."""
+    row: Any = environment.step(key, state, action)
+    names = info_names(environment)
+    found = traced_numbers(row[5]) if names else {}
+    return (*row[:5], jnp.stack([found[name] for name in names]) if names else None)
 
 
 def traced_numbers(info: Mapping[Any, Any]) -> dict[str, Float[Array, ""]]:

@@ -122,7 +122,7 @@ def run_episodes(
             actions = choose(jnp.broadcast_to(t == 0, (count,)), first_actions, actions)
             log_probs = jnp.where(t == 0, 0.0, log_probs)
         key = jax.random.fold_in(environment_key, t)
-        following, row = advance(environment, lanes, key, actions, first_lane, t)
+        following, row = advance(environment, lanes, key, actions, first_lane)
         kept = keep(kept, EpisodeStep(t, lanes, alive, actions, log_probs, *row[:4], row.infos))
         alive = alive & ~(row.terminated | row.truncated)
         return Going(t + 1, following._replace(carry=carry), alive, kept)

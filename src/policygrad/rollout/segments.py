@@ -10,9 +10,8 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.modules import in_types_of, narrowed
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.apart import apart
 from policygrad.environments.protocol import CompiledEnvironment
-from policygrad.environments.traced_infos import info_names, info_numbers
+from policygrad.environments.traced_infos import step_with_numbers
 from policygrad.policies.meeting import Policy, act, begin_anew, initial_carry
 from policygrad.rollout.acting import Lane, cut_slots, keys_by_lane, lane_keys
 
@@ -97,31 +96,19 @@ def advance(
     key: PRNGKeyArray,
     actions: PyTree,
     first_lane: Lane = 0,
-    t: Int[Array, ""] | None = None,
 ) -> tuple[LaneState, StepRow]:
     """Lanes after one step, reset if they ended; and the result of the step.
 
     The carry is left as it is. The key is consumed; each lane takes its own from it.
-
-    Args:
-        environment: pure, unbatched.
-        lanes: B lanes.
-        key: of the step.
-        actions: pytree of `[B, ...]`.
-        first_lane: the number of the first of the lanes.
-        t: the number of the step in its loop; None to leave the infos unread.
     """
     step_key, reset_key = jax.random.split(key)
     step_keys, reset_keys = (
         keys_by_lane(k, len(lanes.times), first_lane) for k in (step_key, reset_key)
     )
-    stepped = step_keys, lanes.environments, actions
-    step: Any = jax.vmap(lambda *x: environment.step(*x)[:5])
-    states, successors, rewards, terminated, truncated = step(*stepped)
-    infos = None
-    if t is not None and info_names(environment):
-        # made again: a reward whose parts are read besides would be rounded differently
-        infos = apart(jax.vmap(partial(info_numbers, environment)), t, *stepped)
+    step = jax.vmap(partial(step_with_numbers, environment))
+    states, successors, rewards, terminated, truncated, infos = step(
+        step_keys, lanes.environments, actions
+    )
     # a lane keeps the types that it began with; an environment may return others from its steps
     states = in_types_of(lanes.environments, states)
     successors = in_types_of(lanes.observations, successors)
@@ -164,7 +151,7 @@ def collect_segment(
 
     def step(t: Array, lanes: LaneState, actions: PyTree) -> tuple[LaneState, StepRow]:
         step_key = jax.random.fold_in(environment_key, t)
-        return advance(environment, lanes, step_key, actions, first_lane, t)
+        return advance(environment, lanes, step_key, actions, first_lane)
 
     return roll(
         policy,
