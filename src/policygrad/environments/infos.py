@@ -17,6 +17,7 @@ NOT_READ = frozenset(
      "action_mask", "action_masks", "env_id", "players")
 )  # fmt: skip
 MOST_NAMES = 256
+USUAL = (float, np.floating, np.integer, np.bool_)  # numbers that are told apart most quickly
 
 Infos = dict[str, tuple[np.ndarray, np.ndarray]]
 """Name -> (values `[B]`, flags `[B]` of the lanes whose info has the name)."""
@@ -51,9 +52,10 @@ class Names:
 
 def number_in(value: Any) -> float | None:
     """A finite number, read as a reward is, but not in a list; None for all else."""
-    if type(value) is float:
-        return value if math.isfinite(value) else None
-    number = None if isinstance(value, (list, tuple)) else plain_number(value)
+    if isinstance(value, USUAL):
+        number = float(value)
+    else:
+        number = None if isinstance(value, (list, tuple, dict)) else plain_number(value)
     return number if number is not None and math.isfinite(number) else None
 
 
@@ -71,12 +73,11 @@ def numbers_of(
     for name, value in info.items():
         if name in NOT_READ:
             continue
-        if isinstance(value, Mapping):
-            found |= numbers_of(value, f"{prefix}{name}/", read)
-            continue
         number = read(value)
         if number is not None:
             found[f"{prefix}{name}"] = number
+        elif isinstance(value, Mapping):
+            found |= numbers_of(value, f"{prefix}{name}/", read)
     return found
 
 
