@@ -7,7 +7,8 @@ from gymnasium import spaces
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 T = TypeVar("T")
-Reward, Flag = Float[Array, ""], Bool[Array, ""]
+Reward = Float[Array, ""]
+Flag = Bool[Array, ""]
 Step = (
     tuple[PyTree, PyTree, Reward, Flag, Flag]
     | tuple[PyTree, PyTree, Reward, Flag, Flag, Mapping[Any, Any]]

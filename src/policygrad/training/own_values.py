@@ -132,12 +132,12 @@ def check_record(
                     f"the collector's {f.name} must have the shape [{rows}, {columns}, …] with T = "
                     f"{steps[0] if steps else '?'} (that of its rewards), got {list(shape)}"
                 )
-    numbers = None if record.infos is None else np.shape(record.infos)[2:]
-    if numbers not in (None, (len(info_names),)):
+    infos = None if record.infos is None else list(np.shape(record.infos))
+    if infos is not None and infos[2:] != [len(info_names)]:
         raise UserError(
             f"the collector's infos must have the shape [T, {columns}, {len(info_names)}], with a "
             f"number for each of the source's info_names {list(info_names)}, got "
-            f"{list(np.shape(record.infos))}; leave them None, or return yours from "
+            f"{infos}; leave them None, or return yours from "
             "Collector.infos()"
         )
     if record.whole_episodes != whole_episodes:

@@ -77,7 +77,7 @@ def step(
         is_sound(trajectories, action_space) & jnp.isfinite(after.reward_scale.mean_square),
         jnp.sum(trajectories.valid, dtype=jnp.int32),
         *tally[:3],
-        None if tally.infos is None else tally.infos.means(),
+        infos=None if tally.infos is None else tally.infos.means(),
     )
     return state._replace(learner=after, tally=tally), request, report
 

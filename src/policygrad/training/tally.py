@@ -123,7 +123,7 @@ class EpisodeTally(NamedTuple):
         infos = EpisodeInfos.init(columns, numbers) if numbers else None
         recent = (np.zeros(WINDOW, np.float32), np.zeros(WINDOW, np.int32))
         running = (np.zeros(columns, np.float32), np.zeros(columns, np.int32))
-        return cls(LongCount.of(0), *map(jnp.asarray, recent + running), infos)
+        return cls(LongCount.of(0), *map(jnp.asarray, recent + running), infos=infos)
 
     def update(self, trajectories: Trajectories) -> "EpisodeTally":
         """The tally after a batch. Pure."""
