@@ -109,6 +109,8 @@ class TestPool:
             slots = np.arange(len(b.cut_times))[:, None] < used  # what lies beyond is not read
             for name in vars(b):
                 x, y = getattr(a, name), getattr(b, name)
+                if x is None and y is None:
+                    continue
                 if name.startswith("cut_"):
                     x, y = np.asarray(x)[: len(slots)][slots], y[slots]
                 np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5, err_msg=name)

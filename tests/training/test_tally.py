@@ -8,6 +8,7 @@ import scipy.stats
 
 from policygrad.core.errors import NonFiniteError
 from policygrad.maths.intervals import mean_interval
+from policygrad.rollout.info_tally import InfoTally
 from policygrad.training.soundness import check_finite, is_sound
 from policygrad.training.tally import WINDOW, EpisodeTally, recent_mean
 from tests.records import insert_reset_rows, random_episodes, random_segments
@@ -97,6 +98,75 @@ def test_tally_forgets_what_is_running():
     assert not tally.running_returns.any()
     assert not tally.running_lengths.any()
     assert int(tally.episodes) == int(tallied(records).episodes)
+
+
+# ----- numbers of infos, with the tally of lanes on the host as the reference
+
+
+def with_infos(record, seed):
+    """Three numbers: one at every step, one here and there, and one at the ends alone."""
+    rng = np.random.default_rng(seed)
+    infos = rng.normal(size=(*record.rewards.shape, 3)).astype(np.float32)
+    infos[rng.random(record.rewards.shape) < 0.6, 1] = np.inf
+    infos[~np.asarray(record.terminated | record.truncated), 2] = np.nan
+    return replace(record, infos=jnp.asarray(infos))
+
+
+def host_means(records, lanes):
+    tally = InfoTally(lanes)
+    for record in records:
+        if record.whole_episodes:
+            tally.begin()
+        infos, valid = np.asarray(record.infos, float), np.asarray(record.valid)
+        ended = np.asarray(record.terminated | record.truncated) & valid
+        for row in range(len(infos)):
+            numbers = {str(i): (infos[row, :, i], np.isfinite(infos[row, :, i])) for i in range(3)}
+            tally.add(numbers, valid[row], ended[row])
+    return tally.means()
+
+
+def check_means(tally, expected):
+    assert expected.keys() >= {"info/0", "info/1", "info/2", "info_sum/0", "info_sum/1"}
+    for kind, means in zip(("info", "info_sum"), np.asarray(tally.infos.means()), strict=True):
+        for i, mean in enumerate(means):
+            wanted = expected.get(f"{kind}/{i}", np.nan)
+            np.testing.assert_allclose(mean, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_infos_across_segments():
+    records = [with_infos(random_segments(seed), seed) for seed in range(6)]
+    tally = tallied(records, EpisodeTally.init(4, 3))
+    check_means(tally, host_means(records, 4))
+    assert np.isnan(EpisodeTally.init(4, 3).infos.means()).all()
+
+
+def test_infos_of_rows_that_are_no_transition_do_not_count():
+    record = random_segments(lanes=1)
+    ends = np.flatnonzero(np.asarray(record.terminated | record.truncated))
+    padded = insert_reset_rows(record, np.random.default_rng(0), ends)
+    padded = with_infos(padded, 3)
+    check_means(tallied([padded], EpisodeTally.init(1, 3)), host_means([padded], 1))
+
+
+@pytest.mark.parametrize("lengths", [(3, 5, 1, 4, 2) * 9, (2,) * 70], ids=["few", "many"])
+def test_infos_of_whole_episodes(lengths):
+    records = [with_infos(random_episodes(seed, lengths), seed) for seed in range(2)]
+    tally = tallied(records, EpisodeTally.init(len(lengths), 3))
+    check_means(tally, host_means(records, len(lengths)))
+
+
+def test_infos_of_running_episodes_are_forgotten_or_not_known():
+    records = [with_infos(random_segments(seed), seed) for seed in range(2)]
+    tally = tallied(records[:1], EpisodeTally.init(4, 3))
+    forgotten = tally.forget_running().infos
+    assert np.isnan(forgotten.last).all()
+    assert not forgotten.sums.any()
+    late = tallied(records[1:], tally._replace(infos=tally.infos.begun_before())).infos
+    early = tallied(records[1:], tally).infos
+    np.testing.assert_array_equal(late.recent_last, early.recent_last)
+    unknown = np.isnan(late.recent_sums) & ~np.isnan(early.recent_sums)
+    assert 0 < unknown.any(axis=1).sum() <= 4
+    np.testing.assert_array_equal(late.recent_sums[~unknown], early.recent_sums[~unknown])
 
 
 # ----- numbers that are not finite

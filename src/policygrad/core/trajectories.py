@@ -38,6 +38,9 @@ class Trajectories:
         carry: pytree of `[1, B, ...]`, what a policy with memory begins the first row with;
             the empty tuple for a policy without memory.
         whole_episodes: True where every column is one episode from its start to its end.
+        infos: `[T, B, N]`, the numbers in the infos that compiled programs read, by the names of
+            the source's `info_names`, not finite where there is none; None without such numbers.
+            Other collectors return theirs from `Collector.infos`.
     """
 
     observations: PyTree
@@ -52,6 +55,7 @@ class Trajectories:
     cut_times: Int[Array, "K B"]
     carry: PyTree = ()
     whole_episodes: bool = field(default=False, metadata={"static": True})
+    infos: Float[Array, "T B N"] | None = None
 
 
 def cut_mask(trajectories: Trajectories) -> Bool[Array, "T B"]:

@@ -23,8 +23,13 @@ Take = Callable[[int, Any], None]  # is called with a lane and with what it retu
 class OwnVector(VectorEnv):
     """B environments that never reset themselves; every lane is reset alone, with its own seed.
 
-    What `step` returns is valid until the next step. Its infos are `environments.infos.Infos`.
+    What `step` returns is valid until the next step.
+
+    Attributes:
+        reads_infos: what `step` returns as info are `environments.infos.Infos`.
     """
+
+    reads_infos = True
 
     def __init__(self, spaces: SpacePair, num_envs: int) -> None:
         self.metadata = {"autoreset_mode": AutoresetMode.DISABLED}

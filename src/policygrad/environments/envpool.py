@@ -7,6 +7,7 @@ limit.
 """
 
 import importlib
+import math
 import os
 import sys
 import warnings
@@ -23,8 +24,11 @@ from jaxtyping import Array
 
 from policygrad.core.errors import UserError
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
+from policygrad.environments.infos import NOT_READ
 from policygrad.environments.names import nearest, refuse_what_steps_itself, require_extra
 from policygrad.spaces import observation_space_of, record_dtype
+
+COUNTERS = frozenset(("elapsed_step", "terminated"))  # the engine's own, beside those of NOT_READ
 
 
 def _library() -> Any:
@@ -76,9 +80,15 @@ class Pool(VectorEnv):
         kwargs: EnvPool's settings of the environment, such as `max_episode_steps`.
         first_lane: the number of the first lane; seeds follow from it.
 
+    Attributes:
+        info_names: of the numbers in an info.
+        reads_infos: what `step` returns as info are `environments.infos.Infos`.
+
     Raises:
         UserError: EnvPool does not take these settings.
     """
+
+    reads_infos = True
 
     def __init__(
         self, name: str, num_envs: int, kwargs: dict[str, Any], first_lane: int = 0
@@ -91,6 +101,7 @@ class Pool(VectorEnv):
         self.single_action_space: spaces.Space = self._pool.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self.info_names = self._info_names()
         limit = int(self._pool.config.get("max_episode_steps", 0))
         self.time_limit = limit if 0 < limit < 2**31 - 1 else None
 
@@ -116,6 +127,16 @@ class Pool(VectorEnv):
             _ = pool.observation_space, pool.action_space
         return pool
 
+    def _info_names(self) -> tuple[str, ...]:
+        """The names of the numbers in an info, one an environment, without the engine's own."""
+        found: list[str] = []
+        for key, part in self._pool.spec.state_array_spec.items():
+            kind, _, name = key.partition(":")
+            one = math.prod(abs(n) for n in part.shape) == 1  # -1 stands for players, of which one
+            if kind == "info" and one and name.partition(".")[0] not in NOT_READ | COUNTERS:
+                found.append(name)
+        return tuple(sorted(found))
+
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         if seed is not None:
             sequence = np.random.SeedSequence(seed)
@@ -124,8 +145,9 @@ class Pool(VectorEnv):
         return self._pool.reset()
 
     def step(self, actions: Any) -> Any:
-        *row, _ = self._pool.step(actions)  # the infos are the engine's own counters
-        return *row, {}
+        *row, info = self._pool.step(actions)
+        numbers = {name: np.asarray(info[name], float) for name in self.info_names}
+        return *row, {name: (values, np.isfinite(values)) for name, values in numbers.items()}
 
     @property
     def compiles(self) -> bool:
@@ -137,8 +159,9 @@ class Pool(VectorEnv):
 
         Returns:
             A handle `[8]`, and (handle, actions as `step` takes them) -> the handle, and what
-            `step` returns without the info. The handle is passed from step to step, which orders
-            them; it is valid until the next `reset` with a seed.
+            `step` returns, with the numbers of the info as `[B, N]`, or None without any. The
+            handle is passed from step to step, which orders them; it is valid until the next
+            `reset` with a seed.
         """
         with jax.enable_x64(True):  # MuJoCo's numbers have 64 bits in EnvPool
             handle, receive, send, _ = self._pool.xla()
@@ -149,12 +172,17 @@ class Pool(VectorEnv):
         def step(handle: Array, actions: Array) -> Any:
             with jax.enable_x64(True):
                 sent = send(handle, jax.lax.convert_element_type(actions, expected))
-                handle, (observations, *rest, _) = receive(sent)
+                handle, (observations, *rest, info) = receive(sent)
                 observations = jax.tree.map(
                     lambda x, like: jax.lax.convert_element_type(x, like.dtype), observations, kept
                 )
                 rest = [jax.lax.convert_element_type(x, record_dtype(x.dtype)) for x in rest]
-            return handle, (observations, *rest)
+                numbers = [
+                    jax.lax.convert_element_type(info[name], jnp.float32).reshape(-1)
+                    for name in self.info_names
+                ]
+                infos = jnp.stack(numbers, axis=1) if numbers else None
+            return handle, (observations, *rest, infos)
 
         return jnp.asarray(handle), step
 

@@ -139,7 +139,7 @@ class GymnasiumLanes:
 
     def _infos(self, info: Mapping[str, Any], ended: np.ndarray) -> Infos:
         """The numbers of the infos of one step."""
-        if not info or isinstance(self.vector, OwnVector):
+        if not info or getattr(self.vector, "reads_infos", False):
             return dict(info)
         self._refuse_late_masks(info, f"at step {self._steps}")
         return of_vector(info, self.num_envs, ended)

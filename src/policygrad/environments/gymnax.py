@@ -19,7 +19,14 @@ from policygrad.environments import masks
 from policygrad.environments.arguments import not_taken, takes
 from policygrad.environments.names import nearest, refuse_what_steps_itself, require_extra
 from policygrad.environments.protocol import ById, Step
+from policygrad.environments.traced_infos import traced_numbers
 from policygrad.spaces import action_space_of, observation_space_of
+
+# what gymnax, or a wrapper of it that keeps statistics, puts into every info
+NOT_THE_TASKS = frozenset(
+    ("discount", "terminated", "truncated", "returned_episode", "returned_episode_returns",
+     "returned_episode_lengths", "returned_episode_valid")
+)  # fmt: skip
 
 
 @runtime_checkable
@@ -129,7 +136,8 @@ class GymnaxEnvironment:
 
     If the object has `step_env`, `reset_env` and `is_truncated`, these are used; else its `reset`
     and its `step`, which returns six values and resets itself, and whose
-    `info["final_observation"]` is the true successor.
+    `info["final_observation"]` is the true successor. The numbers in the info of a step are its
+    own, also where it resets itself.
 
     Args:
         environment: the object.
@@ -161,16 +169,18 @@ class GymnaxEnvironment:
         return module is not None and module.__name__ == "gymnax.environments.environment"
 
     def _check_step(self) -> None:
-        def probe(key: PRNGKeyArray) -> Any:
+        seen: list[tuple[int, bool]] = []
+
+        def probe(key: PRNGKeyArray) -> None:  # which returns nothing: an info may hold text
             state, _ = self.reset(key)
             action = narrowed(jax.tree.map(jnp.asarray, self.action_space.sample()))
-            if self._raw:
-                return self.environment.step_env(key, state, action, self.params)
-            return self.environment.step(key, state, action, self.params)
+            step = self.environment.step_env if self._raw else self.environment.step
+            returned = step(key, state, action, self.params)
+            seen.append((len(returned), masks.in_info(returned[-1]) is not None))
 
         with self._precision():
-            returned = jax.eval_shape(probe, jax.random.key(0))
-        values = len(returned)
+            jax.eval_shape(probe, jax.random.key(0))
+        values, gives_mask = seen[0]
         expected = 5 if self._raw else 6
         if values != expected:
             raise UserError(
@@ -178,7 +188,7 @@ class GymnaxEnvironment:
                 f"{values} values, expected {expected}: termination and truncation must be two "
                 "values, as in gymnax ≥ 1.0"
             )
-        if masks.in_info(returned[-1]) is not None and not masks.holds_mask(self.observation_space):
+        if gives_mask and not masks.holds_mask(self.observation_space):
             raise UserError(
                 f"{type(self.environment).__name__} gives a mask of actions in the info of a step, "
                 "where none is read; give it in the observation, under 'action_mask'"
@@ -198,7 +208,7 @@ class GymnaxEnvironment:
         with self._precision():
             action = self._actions.to_environment(action, jnp)
             if self._raw:
-                observation, state, reward, terminated, _ = self.environment.step_env(
+                observation, state, reward, terminated, info = self.environment.step_env(
                     key, state, action, self.params
                 )
                 truncated = self.environment.is_truncated(state, self.params)
@@ -209,7 +219,9 @@ class GymnaxEnvironment:
                 observation = info["final_observation"]
         as_flag = lambda x: jnp.reshape(jnp.asarray(x, bool), ())  # noqa: E731
         reward = jnp.reshape(jnp.asarray(reward, jnp.float32), ())
-        return state, observation, reward, as_flag(terminated), as_flag(truncated)
+        row = state, observation, reward, as_flag(terminated), as_flag(truncated)
+        numbers = traced_numbers({k: x for k, x in (info or {}).items() if k not in NOT_THE_TASKS})
+        return (*row, numbers) if numbers else row
 
 
 def _call_with_params(method: Any, params: Any) -> Any:

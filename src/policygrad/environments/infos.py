@@ -2,12 +2,14 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
 from policygrad.core.numbers import plain_number
+
+T = TypeVar("T")  # a number
 
 # what says nothing of the task: successors, statistics that a wrapper keeps, masks, lane numbers
 NOT_READ = frozenset(
@@ -15,6 +17,7 @@ NOT_READ = frozenset(
      "action_mask", "action_masks", "env_id", "players")
 )  # fmt: skip
 MOST_NAMES = 256
+USUAL = (float, np.floating, np.integer, np.bool_)  # numbers that are told apart most quickly
 
 Infos = dict[str, tuple[np.ndarray, np.ndarray]]
 """Name -> (values `[B]`, flags `[B]` of the lanes whose info has the name)."""
@@ -47,27 +50,35 @@ class Names:
         return False
 
 
-def numbers_of(info: Mapping[Any, Any], prefix: str = "") -> dict[str, float]:
-    """The finite numbers in the info of one environment; those in a dict are named `a/b`."""
-    found: dict[str, float] = {}
+def number_in(value: Any) -> float | None:
+    """A finite number, read as a reward is, but not in a list; None for all else."""
+    if isinstance(value, USUAL):
+        number = float(value)
+    else:
+        number = None if isinstance(value, (list, tuple, dict)) else plain_number(value)
+    return number if number is not None and math.isfinite(number) else None
+
+
+def numbers_of(
+    info: Mapping[Any, Any], prefix: str = "", read: Callable[[Any], T | None] = number_in
+) -> dict[str, T]:
+    """The finite numbers in the info of one environment; those in a dict are named `a/b`.
+
+    Args:
+        info: of one step.
+        prefix: before every name.
+        read: a value -> the number in it; None for no number.
+    """
+    found: dict[str, T] = {}
     for name, value in info.items():
         if name in NOT_READ:
             continue
-        if isinstance(value, Mapping):
-            found |= numbers_of(value, f"{prefix}{name}/")
-            continue
-        number = number_in(value)
+        number = read(value)
         if number is not None:
             found[f"{prefix}{name}"] = number
+        elif isinstance(value, Mapping):
+            found |= numbers_of(value, f"{prefix}{name}/", read)
     return found
-
-
-def number_in(value: Any) -> float | None:
-    """A finite number, read as a reward is, but not in a list; None for all else."""
-    if type(value) is float:
-        return value if math.isfinite(value) else None
-    number = None if isinstance(value, (list, tuple)) else plain_number(value)
-    return number if number is not None and math.isfinite(number) else None
 
 
 def together(numbers: Iterable[tuple[int, dict[str, float]]], lanes: int) -> Infos:

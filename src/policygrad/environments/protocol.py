@@ -1,12 +1,18 @@
 """A JAX-native environment: pure functions of a state, rolled out inside one compiled scan."""
 
+from collections.abc import Mapping
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from gymnasium import spaces
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 T = TypeVar("T")
-Step = tuple[PyTree, PyTree, Float[Array, ""], Bool[Array, ""], Bool[Array, ""]]
+Reward = Float[Array, ""]
+Flag = Bool[Array, ""]
+Step = (
+    tuple[PyTree, PyTree, Reward, Flag, Flag]
+    | tuple[PyTree, PyTree, Reward, Flag, Flag, Mapping[Any, Any]]
+)
 
 
 @runtime_checkable
@@ -28,7 +34,8 @@ class CompiledEnvironment(Protocol):
         ...
 
     def step(self, key: PRNGKeyArray, state: PyTree, action: PyTree) -> Step:
-        """-> (state, observation, reward, terminated, truncated). The key is consumed.
+        """-> (state, observation, reward, terminated, truncated), and behind them the info, a dict,
+        if there is one. The key is consumed.
 
         No automatic reset: the observation is the true successor.
         """

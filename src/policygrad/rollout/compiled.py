@@ -11,6 +11,7 @@ from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import compiled
 from policygrad.environments.protocol import ById, CompiledEnvironment
+from policygrad.environments.traced_infos import info_names
 from policygrad.policies.meeting import Policy
 from policygrad.rollout import episodes as episodes_
 from policygrad.rollout import segments
@@ -68,7 +69,7 @@ def _play(
     episodes: int,
     max_steps: int,
     greedy: bool,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array | None]:
     policy = shape.policy(arrays)
     reset_key, act_key, environment_key = jax.random.split(key, 3)
     lanes = segments.start_lanes(env.value, policy, reset_key, episodes)
@@ -83,6 +84,9 @@ class CompiledSource:
         environment: pure, unbatched.
         num_envs: lanes of a segment; whole episodes all run at once.
         first_lane: the number of the first lane, if others step the lanes before it.
+
+    Attributes:
+        info_names: of the numbers in `Trajectories.infos`.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class CompiledSource:
         self.time_limit = environment.time_limit
         self.num_envs = num_envs
         self.pure, self._first_lane = environment, first_lane
+        self.info_names = info_names(environment)
 
     def segments(self, policy: Policy, key: PRNGKeyArray, steps: int) -> "CompiledSegments":
         """Segments of T steps of the lanes, which begin here. The key is consumed."""
@@ -127,10 +132,13 @@ class CompiledSource:
     ) -> Played:
         """The outcome of N episodes. The key is consumed."""
         shape = PolicyShape.of(policy)
-        totals, lengths, unfinished = _play(
+        found = _play(
             ById(self.pure), shape, shape.arrays(policy), key, episodes, max_steps, greedy
         )
-        return Played(np.asarray(totals, np.float64), np.asarray(lengths), np.asarray(unfinished))
+        totals, lengths, unfinished, last = jax.device_get(found)
+        columns = () if last is None else last.T.astype(np.float64)
+        infos = dict(zip(self.info_names, columns, strict=True))
+        return Played(totals.astype(np.float64), lengths, unfinished, infos)
 
     def close(self) -> None:
         """There is nothing to release."""

@@ -81,7 +81,7 @@ def collect_segment(
     """
 
     def step(_: Array, state: PoolState, actions: PyTree) -> tuple[PoolState, StepRow]:
-        handle, (successors, rewards, terminated, truncated) = step_pool(
+        handle, (successors, rewards, terminated, truncated, infos) = step_pool(
             state.handle, action_space.to_environment(actions, jnp)
         )
         valid = ~state.ended
@@ -89,7 +89,7 @@ def collect_segment(
         times: Any = jnp.where(valid, state.times + 1, 0)
         rewards: Any = jnp.where(valid, rewards, 0.0)
         following = PoolState(handle, successors, times, terminated | truncated, state.carry)
-        return following, StepRow(successors, rewards, terminated, truncated, valid)
+        return following, StepRow(successors, rewards, terminated, truncated, valid, infos)
 
     return roll(policy, state, key, step, steps=steps, time_limit=time_limit, first_lane=first_lane)
 
@@ -100,9 +100,14 @@ class PoolSource:
     Args:
         lanes: of a `Pool`.
         first_lane: the number of the first of them.
+
+    Attributes:
+        info_names: of the numbers in `Trajectories.infos` of segments.
     """
 
     def __init__(self, lanes: GymnasiumLanes, first_lane: int = 0) -> None:
+        pool: Any = lanes.vector
+        self.info_names: tuple[str, ...] = pool.info_names
         self._host = HostSource(lanes, first_lane)
         self.observation_space, self.action_space = lanes.observation_space, lanes.action_space
         self.time_limit, self.num_envs = lanes.time_limit, lanes.num_envs

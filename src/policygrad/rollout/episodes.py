@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.environments.traced_infos import info_names
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.play import EpisodeStep, run_episodes
 from policygrad.rollout.segments import LaneState, act_in_lanes, choose, start_lanes
@@ -34,6 +35,7 @@ class EpisodeRow(NamedTuple):
     Attributes:
         observations, actions: pytrees of `[N, ...]`.
         rewards, terminated, truncated, valid, log_probs: `[N]`.
+        infos: `[N, M]`, M numbers of the infos; None if there are none.
     """
 
     observations: PyTree
@@ -43,6 +45,7 @@ class EpisodeRow(NamedTuple):
     truncated: Array
     valid: Array
     log_probs: Array
+    infos: Array | None = None
 
 
 class Recorded(NamedTuple):
@@ -59,8 +62,8 @@ class Recorded(NamedTuple):
     lengths: Int[Array, " N"]
 
     @classmethod
-    def none(cls, policy: Policy, lanes: LaneState, max_steps: int) -> "Recorded":
-        """The record before the first step."""
+    def none(cls, policy: Policy, lanes: LaneState, max_steps: int, infos: int = 0) -> "Recorded":
+        """The record before the first step, with so many numbers of each info."""
         count = len(lanes.times)
         keys = jax.random.split(jax.random.key(0), count)
         actions, log_probs, _ = jax.eval_shape(lambda: act_in_lanes(policy, lanes, keys))
@@ -73,6 +76,7 @@ class Recorded(NamedTuple):
             flags,
             flags,
             log_probs,
+            jnp.zeros((count, infos), jnp.float32) if infos else None,
         )
         rows = jax.tree.map(lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), row)
         return cls(rows, lanes.observations, jnp.zeros(count, jnp.int32))
@@ -87,6 +91,7 @@ class Recorded(NamedTuple):
             step.truncated & step.alive,
             step.alive,
             step.log_probs,
+            step.infos,
         )
         return Recorded(
             jax.tree.map(lambda rows, x: rows.at[step.t].set(x), self.rows, row),
@@ -128,7 +133,7 @@ def collect_episodes(
         lanes,
         (keys[0], keys[1]),
         Recorded.with_step,
-        Recorded.none(policy, lanes, max_steps),
+        Recorded.none(policy, lanes, max_steps, len(info_names(environment))),
         max_steps=max_steps,
         greedy=greedy,
         first_actions=first_actions,
@@ -148,6 +153,7 @@ def collect_episodes(
         (lanes.times + lengths)[None],
         jax.tree.map(lambda x: x[None], lanes.carry),
         whole_episodes=True,
+        infos=rows.infos,
     )
     return EpisodeBatch(record, unfinished)
 

@@ -123,7 +123,33 @@ def _check_sound(row: host.HostRow, current: np.ndarray, actions: ActionSpace) -
         )
 
 
-class HostSegments(Collector):
+class HostCollector(Collector):
+    """What fills batches from lanes on the host, and tallies the numbers of their infos.
+
+    Args:
+        lanes: stepped in place.
+        policy: for its structure.
+        first_lane: the number of the first of the lanes.
+    """
+
+    def __init__(self, lanes: Lanes, policy: Policy, first_lane: int) -> None:
+        self._environments, self._tally = lanes, InfoTally(lanes.num_envs)
+        self._actor = Actor(policy, lanes.num_envs, first_lane)
+
+    def infos(self) -> dict[str, float]:
+        return self._tally.means()
+
+    def infos_state(self) -> dict[str, Any]:
+        return self._tally.state()
+
+    def restore_infos(self, state: dict[str, Any]) -> None:
+        self._tally.restore(state)
+
+    def close(self) -> None:
+        self._environments.close()
+
+
+class HostSegments(HostCollector):
     """Segments of lanes on the host."""
 
     whole_episodes = False
@@ -131,9 +157,8 @@ class HostSegments(Collector):
     def __init__(
         self, lanes: Lanes, policy: Policy, steps: int, seed: int, first_lane: int = 0
     ) -> None:
-        self._environments, self._steps, self._seed, self._made = lanes, steps, seed, 0
-        self._actor = Actor(policy, lanes.num_envs, first_lane)
-        self._tally = InfoTally(lanes.num_envs)
+        super().__init__(lanes, policy, first_lane)
+        self._steps, self._seed, self._made = steps, seed, 0
         lanes.start(seed)
 
     def collect(
@@ -161,20 +186,8 @@ class HostSegments(Collector):
         self._tally.begin()
         return False
 
-    def infos(self) -> dict[str, float]:
-        return self._tally.means()
 
-    def infos_state(self) -> dict[str, Any]:
-        return self._tally.state()
-
-    def restore_infos(self, state: dict[str, Any]) -> None:
-        self._tally.restore(state)
-
-    def close(self) -> None:
-        self._environments.close()
-
-
-class HostEpisodes(Collector):
+class HostEpisodes(HostCollector):
     """Whole episodes of lanes on the host, begun afresh for every batch.
 
     A lane that has ended its episode takes the next one. With more episodes than lanes, the lane of
@@ -193,10 +206,9 @@ class HostEpisodes(Collector):
         keep_unfinished: bool = False,
         first_lane: int = 0,
     ) -> None:
-        self._environments, self._episodes, self._max_steps = lanes, episodes, max_steps
-        self._actor = Actor(policy, lanes.num_envs, first_lane)
+        super().__init__(lanes, policy, first_lane)
+        self._episodes, self._max_steps = episodes, max_steps
         self._keep_unfinished = keep_unfinished
-        self._tally = InfoTally(lanes.num_envs)
 
     def collect(
         self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None
@@ -216,15 +228,3 @@ class HostEpisodes(Collector):
         if not self._keep_unfinished:
             require_finished(unfinished, self._max_steps)
         return record
-
-    def infos(self) -> dict[str, float]:
-        return self._tally.means()
-
-    def infos_state(self) -> dict[str, Any]:
-        return self._tally.state()
-
-    def restore_infos(self, state: dict[str, Any]) -> None:
-        self._tally.restore(state)
-
-    def close(self) -> None:
-        self._environments.close()

@@ -138,11 +138,10 @@ class NoisyEnvironment:
         return state, self._noisy(key, observation)
 
     def step(self, key: PRNGKeyArray, state: PyTree, action: PyTree) -> Step:
-        """-> (state, observation, reward, terminated, truncated). The key is consumed."""
-        state, observation, reward, terminated, truncated = self._environment.step(
-            key, state, action
-        )
-        return state, self._noisy(key, observation), reward, terminated, truncated
+        """As the environment's own. The key is consumed."""
+        state, observation, *rest = self._environment.step(key, state, action)
+        found: Any = state, self._noisy(key, observation), *rest
+        return found
 
     def _noisy(self, key: PRNGKeyArray, observation: PyTree) -> PyTree:
         scales, structure = jax.tree.flatten(self._scale)

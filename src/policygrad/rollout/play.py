@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.environments.traced_infos import info_names
 from policygrad.policies.meeting import Policy, act_greedily, begin_anew
 from policygrad.rollout.acting import lane_keys
 from policygrad.rollout.segments import LaneState, act_in_lanes, advance, choose
@@ -51,6 +52,7 @@ class EpisodeStep(NamedTuple):
         log_probs: `[N]`, nats; zeros for greedy actions.
         successors: pytree of `[N, ...]`, taken before any reset.
         rewards, terminated, truncated: `[N]`.
+        infos: `[N, M]`, M numbers of the infos; None if there are none.
     """
 
     t: Int[Array, ""]
@@ -62,6 +64,7 @@ class EpisodeStep(NamedTuple):
     rewards: Array
     terminated: Array
     truncated: Array
+    infos: Array | None = None
 
 
 class Going(NamedTuple):
@@ -120,7 +123,7 @@ def run_episodes(
             log_probs = jnp.where(t == 0, 0.0, log_probs)
         key = jax.random.fold_in(environment_key, t)
         following, row = advance(environment, lanes, key, actions, first_lane)
-        kept = keep(kept, EpisodeStep(t, lanes, alive, actions, log_probs, *row[:4]))
+        kept = keep(kept, EpisodeStep(t, lanes, alive, actions, log_probs, *row[:4], row.infos))
         alive = alive & ~(row.terminated | row.truncated)
         return Going(t + 1, following._replace(carry=carry), alive, kept)
 
@@ -159,22 +162,30 @@ def play_episodes(
     *,
     max_steps: int,
     greedy: bool,
-) -> tuple[Array, Array, Array]:
-    """`[N]` each: returns, lengths, and flags of unfinished episodes; no step is recorded.
+) -> tuple[Array, Array, Array, Array | None]:
+    """`[N]` each: returns, lengths, and flags of unfinished episodes; and `[N, M]`, the last of
+    each number in their infos, NaN where there was none, or None. No step is recorded.
 
     Args and purity as for `run_episodes`.
     """
 
-    actions = action_space_of(environment.action_space)
+    actions, names = action_space_of(environment.action_space), info_names(environment)
+    count = len(lanes.times)
 
-    def keep(kept: tuple[Array, Array], step: EpisodeStep) -> tuple[Array, Array]:
-        totals, lengths = kept
+    def keep(kept: tuple[Array, Array, Any], step: EpisodeStep) -> tuple[Array, Array, Any]:
+        totals, lengths, last = kept
         sound = sound_lanes(step.lanes.observations, actions)
         rewards = jnp.where(sound, step.rewards, jnp.nan)
-        return totals + jnp.where(step.alive, rewards, 0.0), lengths + step.alive
+        if step.infos is not None:
+            last = jnp.where(step.alive[:, None] & jnp.isfinite(step.infos), step.infos, last)
+        return totals + jnp.where(step.alive, rewards, 0.0), lengths + step.alive, last
 
-    nothing = jnp.zeros(len(lanes.times), jnp.float32), jnp.zeros(len(lanes.times), jnp.int32)
-    (totals, lengths), unfinished = run_episodes(
+    nothing = (
+        jnp.zeros(count, jnp.float32),
+        jnp.zeros(count, jnp.int32),
+        jnp.full((count, len(names)), jnp.nan, jnp.float32) if names else None,
+    )
+    (totals, lengths, last), unfinished = run_episodes(
         environment, policy, lanes, keys, keep, nothing, max_steps=max_steps, greedy=greedy
     )
-    return totals, lengths, unfinished
+    return totals, lengths, unfinished, last

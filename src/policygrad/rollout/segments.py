@@ -1,6 +1,7 @@
 """The compiled rollout of segments: a JAX-native environment and the policy inside one scan."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 from policygrad.core.modules import in_types_of, narrowed
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.environments.traced_infos import step_with_numbers
 from policygrad.policies.meeting import Policy, act, begin_anew, initial_carry
 from policygrad.rollout.acting import Lane, cut_slots, keys_by_lane, lane_keys
 
@@ -37,6 +39,7 @@ class StepRow(NamedTuple):
     Attributes:
         successors: pytree of `[B, ...]`, taken before any reset.
         rewards, terminated, truncated, valid: `[B]`.
+        infos: `[B, N]`, the numbers in the infos; None if there are none.
     """
 
     successors: PyTree
@@ -44,6 +47,7 @@ class StepRow(NamedTuple):
     terminated: Array
     truncated: Array
     valid: Array
+    infos: Array | None = None
 
 
 def start_lanes(
@@ -101,7 +105,8 @@ def advance(
     step_keys, reset_keys = (
         keys_by_lane(k, len(lanes.times), first_lane) for k in (step_key, reset_key)
     )
-    states, successors, rewards, terminated, truncated = jax.vmap(environment.step)(
+    step = jax.vmap(partial(step_with_numbers, environment))
+    states, successors, rewards, terminated, truncated, infos = step(
         step_keys, lanes.environments, actions
     )
     # a lane keeps the types that it began with; an environment may return others from its steps
@@ -116,7 +121,8 @@ def advance(
         lanes.carry,
     )
     valid = jnp.ones_like(ended)
-    return following, StepRow(successors, rewards.astype(jnp.float32), terminated, truncated, valid)
+    rewards = rewards.astype(jnp.float32)
+    return following, StepRow(successors, rewards, terminated, truncated, valid, infos)
 
 
 def collect_segment(
@@ -202,7 +208,7 @@ def roll(
     begins_with = jax.tree.map(lambda x: x[None], lanes.carry)
     start = (lanes, cut_buffers, jnp.zeros(num_envs, jnp.int32))
     (lanes, cuts, _), rows = jax.lax.scan(step, start, jnp.arange(steps))
-    observations, actions, rewards, terminated, truncated, valid, times, log_probs = rows
+    observations, actions, rewards, terminated, truncated, valid, infos, times, log_probs = rows
     return lanes, Trajectories(
         observations,
         actions,
@@ -214,6 +220,7 @@ def roll(
         log_probs,
         *cuts,
         carry=begins_with,
+        infos=infos,
     )
 
 

@@ -25,6 +25,9 @@ class Source(Protocol):
             known.
         num_envs: lanes that are stepped together.
         pure: the environment as functions of a state; None if it is not available as such.
+
+    A source whose records hold numbers of infos (`Trajectories.infos`) has their names as
+    `info_names`.
     """
 
     observation_space: spaces.Space

@@ -99,6 +99,11 @@ class Assembly:
         return self.resolved.config
 
     @property
+    def info_names(self) -> tuple[str, ...]:
+        """The names of the numbers in the infos of records."""
+        return tuple(getattr(self.source, "info_names", ()))
+
+    @property
     def schedule(self) -> str | None:
         """How steps shrink over the run; None if the optimiser takes steps of its own."""
         own = self.given.algorithm is not None
@@ -144,7 +149,7 @@ class Assembly:
         gradient = None
         if self.config.measures_noise:
             gradient = jax.tree.map(jnp.zeros_like, split(self.policy)[0])
-        return TrainState(learner, EpisodeTally.init(columns), gradient)
+        return TrainState(learner, EpisodeTally.init(columns, len(self.info_names)), gradient)
 
     def fresh_batch(self) -> AdaptiveBatch | None:
         """The size of the first batch, if sizes adapt."""

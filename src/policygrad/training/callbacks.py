@@ -73,8 +73,8 @@ class Metric:
     def _may_come(self, run: Ongoing) -> bool:
         if self.name in NOISE_METRICS and run.config.measures_noise:
             return True
-        if self.name.startswith(("info/", "info_sum/")) and run.has_infos:
-            return True  # once an episode has ended that had it
+        if run.may_log(self.name):
+            return True
         before = self._others(run)[0]
         if self.name in EVALUATED and any(isinstance(c, evaluate_every) for c in before):
             return True

@@ -68,6 +68,8 @@ def save(assembly: Assembly, progress: Progress, directory: RunDirectory) -> Non
     data |= {"env_steps": progress.env_steps, "seconds": progress.seconds}
     data["numbers"] = progress.numbers
     data["infos"] = assembly.collector.infos_state()
+    if assembly.info_names:
+        data["info_names"] = list(assembly.info_names)
     keep = assembly.config.keep_checkpoints
     directory.save_checkpoint(progress.env_steps, arrays, data, keep)
 
@@ -78,7 +80,8 @@ def _trees(progress: Progress, environments: Any) -> dict[str, Any]:
     return {
         "state": state.learner._replace(policy=None),
         "environments": environments,
-        "episodes": state.tally,
+        "episodes": state.tally._replace(infos=None),
+        "infos": state.tally.infos,
         "last_gradient": state.last_gradient,
         "batch": progress.batch,
     }
@@ -148,9 +151,14 @@ def _restored(
     if was_measured != (likes["last_gradient"] is not None):
         del likes["last_gradient"]
     varies = () if assembly.collector.program() else ("environments",)  # as logs of actions do
+    # a tally of other numbers, or a checkpoint of an earlier version
+    if data.get("info_names", []) != list(assembly.info_names):
+        del likes["infos"]
     found = {name: read(x, name, name not in varies) for name, x in likes.items()}
     learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
-    tally = found["episodes"]
+    infos = fresh.state.tally.infos
+    infos = found.get("infos", None if infos is None else infos.begun_before())
+    tally = found["episodes"]._replace(infos=infos)
     if data.get("infos"):  # checkpoints of earlier versions have none
         assembly.collector.restore_infos(data["infos"])
     exactly = assembly.collector.restore(found["environments"])

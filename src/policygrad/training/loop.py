@@ -20,7 +20,7 @@ from policygrad.training.adaptive_batch import of_few_heights
 from policygrad.training.assembly import Assembly, closing_on_failure
 from policygrad.training.checkpoint import Progress
 from policygrad.training.keys import keys_of_update
-from policygrad.training.metrics import Metrics, Recorder, metrics_of, noise_of
+from policygrad.training.metrics import Metrics, Recorder, infos_of, metrics_of, noise_of
 from policygrad.training.ongoing import (
     Callback,
     Ongoing,
@@ -221,7 +221,10 @@ class Training:
         if self.assembly.task.collector is not None:
             config = self.assembly.config
             columns = config.columns if episodes is None else episodes
-            check_record(trajectories, columns, whole_episodes=config.whole_episodes)
+            check_record(
+                trajectories, columns, self.assembly.info_names,
+                whole_episodes=config.whole_episodes,
+            )  # fmt: skip
         if progress.batch is not None:
             trajectories = of_few_heights(trajectories)
         self.time_spent(collect=time.perf_counter() - started)
@@ -260,7 +263,8 @@ class Training:
         Args:
             reports: of the updates.
             seconds: that they took.
-            infos: metrics of the environments' infos, as they were when the batch was collected.
+            infos: metrics of the infos that the collector has tallied, as they were when the batch
+                was collected.
         """
         progress, config, rows = self.progress, self.assembly.config, []
         first = progress.updates - len(reports) + 1
@@ -270,7 +274,8 @@ class Training:
             row = metrics_of(number, report, progress.env_steps, seconds / len(reports))
             if config.monitors(number):
                 row |= noise_of(report, progress.batch)
-            rows.append(row | (infos or {}) | {"seconds": progress.seconds})
+            row |= infos_of(self.assembly.info_names, report) | (infos or {})
+            rows.append(row | {"seconds": progress.seconds})
         try:
             for row in rows:
                 self._tell(row)

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -68,6 +68,18 @@ def metrics_of(update: int, report: UpdateReport, env_steps: int, seconds: float
         **{name: float(value) for name, value in numbers.items()},
         "steps_per_second": steps / seconds,
     }
+
+
+def infos_of(names: Sequence[str], report: UpdateReport) -> Metrics:
+    """The numbers in the infos that a compiled program tallied: those that an episode had."""
+    if report.infos is None:
+        return {}
+    found: Metrics = {}
+    for i, name in enumerate(names):
+        for kind, means in zip(("info", "info_sum"), report.infos, strict=True):
+            if np.isfinite(means[i]):
+                found[f"{kind}/{name}"] = float(means[i])
+    return found
 
 
 def noise_of(report: UpdateReport, batch: AdaptiveBatch | None) -> Metrics:

@@ -105,10 +105,13 @@ class Ongoing(Mapping[str, Any]):
         """The callbacks of the run, in the order in which they are called."""
         return self._training.callbacks
 
-    @property
-    def has_infos(self) -> bool:
-        """Whether the environments may give infos: those that are compiled do not."""
-        return self._training.assembly.collector.program() is None
+    def may_log(self, name: str) -> bool:
+        """Whether the environments' infos may make this metric once an episode has ended."""
+        kind, _, number = name.partition("/")
+        assembly = self._training.assembly
+        names, own = assembly.info_names, assembly.task.collector is not None
+        any_name = own or (assembly.collector.program() is None and not names)
+        return kind in ("info", "info_sum") and (any_name or number in names)
 
     def recent_return(self, episodes: int) -> float | None:
         """The mean return of the last episodes that ended, at most 100; None before so many did."""

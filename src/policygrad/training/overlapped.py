@@ -24,7 +24,8 @@ class PendingUpdate(NamedTuple):
     Attributes:
         report: of the update, still without the results of the refit.
         refit: the refit that is running.
-        infos: metrics of the environments' infos, as they were when the batch was collected.
+        infos: metrics of the infos that the collector has tallied, as they were when the batch was
+            collected.
     """
 
     report: UpdateReport

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -103,12 +103,15 @@ def check_estimator(estimator: Any) -> None:
         raise UserError(str(error)) from error
 
 
-def check_record(record: Trajectories, columns: int, *, whole_episodes: bool) -> None:
+def check_record(
+    record: Trajectories, columns: int, info_names: Sequence[str] = (), *, whole_episodes: bool
+) -> None:
     """Raise UserError unless what a collector of the user's own returned is a batch of the run.
 
     Args:
         record: as it was returned.
         columns: number of lanes; not read for whole episodes.
+        info_names: of the numbers in `infos`.
         whole_episodes: whether whole episodes were.
     """
     if not isinstance(record, Trajectories):
@@ -129,6 +132,14 @@ def check_record(record: Trajectories, columns: int, *, whole_episodes: bool) ->
                     f"the collector's {f.name} must have the shape [{rows}, {columns}, …] with T = "
                     f"{steps[0] if steps else '?'} (that of its rewards), got {list(shape)}"
                 )
+    infos = None if record.infos is None else list(np.shape(record.infos))
+    if infos is not None and infos[2:] != [len(info_names)]:
+        raise UserError(
+            f"the collector's infos must have the shape [T, {columns}, {len(info_names)}], with a "
+            f"number for each of the source's info_names {list(info_names)}, got "
+            f"{infos}; leave them None, or return yours from "
+            "Collector.infos()"
+        )
     if record.whole_episodes != whole_episodes:
         kinds = {True: "whole episodes", False: "segments"}
         raise UserError(

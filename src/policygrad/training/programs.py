@@ -8,6 +8,7 @@ for each of them. The number of updates is a traced number, not a shape: another
 nothing, and no result depends on how a run was cut into programs.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -68,7 +69,7 @@ def step(
     key: PRNGKeyArray,
 ) -> tuple[TrainState, RefitRequest, UpdateReport]:
     """One update without its refit, and the refit's inputs. Pure; the key is consumed."""
-    after, request, info = learner.step(state.learner, trajectories, key)
+    after, request, info = learner.step(state.learner, replace(trajectories, infos=None), key)
     tally = in_types_of(state.tally, state.tally.update(trajectories))
     report = UpdateReport(
         info,
@@ -76,6 +77,7 @@ def step(
         is_sound(trajectories, action_space) & jnp.isfinite(after.reward_scale.mean_square),
         jnp.sum(trajectories.valid, dtype=jnp.int32),
         *tally[:3],
+        infos=None if tally.infos is None else tally.infos.means(),
     )
     return state._replace(learner=after, tally=tally), request, report
 
@@ -88,6 +90,7 @@ def measure_gradient(
     The gradient is computed again, from the record. Reading an intermediate result of the update
     would make XLA compile the update differently, and so change its rounding.
     """
+    trajectories = replace(trajectories, infos=None)
     *_, weights = learner.weigh(state.learner, trajectories)
     policy = state.learner.policy
     return narrowed(gradient_moments(policy, trajectories, weights.psi, state.last_gradient))

@@ -31,6 +31,8 @@ class UpdateReport(NamedTuple):
             action.
         steps: `[]`, transitions in the batch.
         episodes, recent_returns, recent_lengths: of the tally after the batch.
+        infos: `[2, N]`, of the tally: means of the last numbers of the infos and of their sums;
+            None if there are none.
         refit: None until the refit has ended.
         moments: of the batch's gradient; meaningless if this update is not monitored, None if no
             update is.
@@ -43,6 +45,7 @@ class UpdateReport(NamedTuple):
     episodes: LongCount
     recent_returns: Float[Array, " 100"]
     recent_lengths: Int[Array, " 100"]
+    infos: Float[Array, "2 N"] | None = None
     refit: Refit | None = None
     moments: GradientMoments | None = None
 
