@@ -1,5 +1,6 @@
 """The loop: what it refuses, what it saves before that, and what it keeps."""
 
+import time
 from dataclasses import dataclass, field
 
 import jax
@@ -159,3 +160,27 @@ def test_a_run_with_a_directory_keeps_no_rows_in_memory(env, tmp_path):
     assert [row["update"] for row in run.metrics] == [1, 2, 3]
     assert run.metrics == RunDirectory(tmp_path / "a").read_metrics()
     assert [row["update"] for row in begun(env, total_steps=96).run().metrics] == [1, 2, 3]
+
+
+class Slow(Chain):
+    """A step takes 2 ms."""
+
+    def step(self, action):
+        time.sleep(0.002)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_every_update_is_charged_with_the_time_of_its_own_batch(watched):
+    def seen(run):
+        pass
+
+    seen.needs_state = watched
+    started = time.perf_counter()
+    run = policygrad.train(Slow, on_update=seen, **(TINY | {"total_steps": 128}))
+    took = time.perf_counter() - started
+    seconds = [32 / row["steps_per_second"] for row in run.metrics]
+    assert len(seconds) == 4
+    assert min(seconds) > 32 * 0.002
+    assert sum(seconds) == pytest.approx(run.metrics[-1]["seconds"])
+    assert sum(seconds) < took

@@ -148,7 +148,8 @@ def test_run_that_has_its_steps_is_not_resumed(trained):
 def test_environment_that_cannot_be_brought_back_is_named(tmp_path):
     path = tmp_path / "a"
     policygrad.train("tests.worlds:Forgetful-v0", out=path, **TINY)
-    resumed = policygrad.resume(path, total_steps=96)
+    with pytest.warns(UserWarning, match="could not be brought back to where they were"):
+        resumed = policygrad.resume(path, total_steps=96)
     assert resumed.summary["resumed_exactly"] is False
     assert_finite(resumed)
 

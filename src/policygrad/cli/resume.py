@@ -1,6 +1,5 @@
 """`policygrad resume`: continue a run, with other settings where these may change."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,10 +81,4 @@ def _resume(run: str, config: Any, changed: dict[str, Any], json: bool) -> int:
     total_steps = changed.get("total_steps", config.total_steps)
     with Progress(f"resuming {run}", total_steps) as progress:
         result = entry.resume(run, on_update=progress.update, **changed)
-    if result.summary["resumed_exactly"] is False:
-        print(
-            "policygrad: the environments could not be brought back to where they were. They began "
-            "fresh episodes, so the result differs from that of an uninterrupted run.",
-            file=sys.stderr,
-        )
     return report_run(result, json)

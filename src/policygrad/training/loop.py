@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +111,13 @@ class Training:
         """
         with closing_on_failure(assembly):
             training = cls(assembly, checkpoint.restore(assembly, directory, at), directory)
+            if training.progress.resumed_exactly is False:
+                warnings.warn(
+                    f"{directory.path}: the environments could not be brought back to where they "
+                    "were, and began fresh episodes; this run differs from one that was not "
+                    "interrupted",
+                    stacklevel=4,
+                )
             for name, value in training.progress.numbers.items():
                 Ongoing(training, {}).set(name, value)
 

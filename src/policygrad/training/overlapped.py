@@ -24,12 +24,16 @@ class PendingUpdate(NamedTuple):
     Attributes:
         report: of the update, still without the results of the refit.
         refit: the refit that is running.
+        collected: seconds that its batch took.
+        since: when the batch was there, by `time.perf_counter`.
         infos: metrics of the infos that the collector has tallied, as they were when the batch was
             collected.
     """
 
     report: UpdateReport
     refit: Future
+    collected: float
+    since: float
     infos: dict[str, float]
 
 
@@ -40,11 +44,15 @@ def run(training: "Training") -> None:
         while training.updates_left and not stop.is_set():
             keys = keys_of_update(training.assembly.keys.updates, training.progress.updates)
             collect_key, update_key = keys
+            # without an update in the meantime, all since the newest row was for this batch
+            pending = training.pending is not None
+            started = time.perf_counter() if pending else training.recorder.newest
             try:
                 trajectories = training.collect(collect_key)
             finally:  # if the environment raises, the update before it is recorded too
-                _settle(training)
-            _step(training, trajectories, update_key, worker)
+                collected = time.perf_counter() - started
+                _settle(training, meanwhile=collected)
+            _step(training, trajectories, update_key, worker, collected)
             if watched or training.save_is_due or stop.is_set() or not training.updates_left:
                 # the environments are still where this update left them, as a checkpoint needs
                 _settle(training)
@@ -56,6 +64,7 @@ def _step(
     trajectories: Trajectories,
     key: PRNGKeyArray,
     worker: ThreadPoolExecutor,
+    collected: float,
 ) -> None:
     """Improve the policy, and let the worker begin with the refit. The key is consumed."""
     started, progress = time.perf_counter(), training.progress
@@ -76,21 +85,28 @@ def _step(
         lambda: jax.block_until_ready(refit_once(learner, state.learner.estimator, request))
     )
     infos = training.assembly.collector.infos()
-    training.pending = PendingUpdate(report, worker.submit(refit), infos)
+    training.pending = PendingUpdate(report, worker.submit(refit), collected, started, infos)
     training.time_spent(update=time.perf_counter() - started)
 
 
-def _settle(training: "Training") -> None:
-    """Wait for the refit of the newest update, if one is running, and record the update."""
-    if training.pending is None:
+def _settle(training: "Training", meanwhile: float = 0.0) -> None:
+    """Wait for the refit of the newest update, if one is running, and record the update.
+
+    Args:
+        training: the run.
+        meanwhile: seconds since the update's batch that the next batch took.
+    """
+    pending = training.pending
+    if pending is None:
         return
     started = time.perf_counter()
-    refitted = training.pending.refit.result()
-    report = jax.device_get(training.pending.report.completed(refitted))
-    infos, training.pending = training.pending.infos, None
+    refitted = pending.refit.result()
+    report = jax.device_get(pending.report.completed(refitted))
+    training.pending = None
     if first_unsound([report]) is not None:
         training.refuse(report, None, update=training.progress.updates - 1)
     training.progress.state = training.progress.state.refitted(refitted.estimator)
     now = time.perf_counter()
     training.time_spent(wait_for_refit=now - started)
-    training.record([report], now - training.recorder.newest, infos)
+    seconds = pending.collected + (now - pending.since) - meanwhile
+    training.record([report], seconds, pending.infos)
