@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing import connection
 from multiprocessing.util import Finalize
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
@@ -130,7 +130,7 @@ class Workers(OwnVector):
             self._pipes[lane].send(request)
             alive = True
         if not alive:
-            self._raise_for_the_dead(lane)
+            raise self._why_it_ended(lane) from None
 
     def _answers(self, lanes: Iterable[int], *, limited: bool = True) -> dict[int, Any]:
         """What the workers of these lanes answer, in the order of the lanes."""
@@ -154,23 +154,23 @@ class Workers(OwnVector):
         try:
             answer = self._pipes[lane].recv()[1]
         except (EOFError, OSError):
-            self._raise_for_the_dead(lane)
+            answer = self._why_it_ended(lane)
         if isinstance(answer, PolicygradError):
             raise answer
         return answer
 
-    def _raise_for_the_dead(self, lane: int) -> NoReturn:
+    def _why_it_ended(self, lane: int) -> PolicygradError:
         """The error for a worker that ended by itself."""
         process = self._processes[lane]
         process.join(GRACE)
         code = process.exitcode
         if code == NO_GUARD:
-            raise UserError(GUARD)
+            return UserError(GUARD)
         if code is not None and code < 0:
             how = f"was ended by the signal {signal_name(-code)}"
         else:
             how = f"ended with exit code {code}"
-        raise EnvironmentFailure(
+        return EnvironmentFailure(
             f"the worker process of environment {lane} {how} {self._where(lane)}"
         )
 
