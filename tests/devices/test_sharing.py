@@ -79,6 +79,7 @@ def test_two_devices_compute_the_bits_that_one_does(on_one_device):
     assert trained(2, PPO) == [on_one_device["ppo"]]
 
 
+@pytest.mark.slow
 def test_three_devices_compute_the_bits_that_one_does(on_one_device):
     assert trained(3, NATURAL) == [on_one_device["natural"]]
 

@@ -129,6 +129,7 @@ class Ragged(Chain):
         return found
 
 
+@pytest.mark.slow
 def test_few_programs_are_compiled_where_lengths_and_sizes_vary(monkeypatch):
     """An update is compiled once for each shape of its batch."""
     rng, shapes = np.random.default_rng(0), []
@@ -149,6 +150,7 @@ def test_few_programs_are_compiled_where_lengths_and_sizes_vary(monkeypatch):
     assert len(set(shapes)) <= 8
 
 
+@pytest.mark.slow
 def test_heights_stay_powers_of_two_where_the_lengths_of_episodes_change(monkeypatch):
     """The longest episode of a batch is of another order of magnitude from batch to batch."""
     rng, shapes, longest = np.random.default_rng(0), [], []

@@ -62,6 +62,7 @@ def test_a_gpu_trains_all_seeds_in_one_program(monkeypatch):
         assert largest_difference(ours.runs[seed], theirs.runs[seed]) <= 1e-6
 
 
+@pytest.mark.slow
 def test_monitored_seeds_report_what_they_report_alone():
     settings = TINY | {"total_steps": 96}
     plain = policygrad.train_seeds("gymnax/CartPole-v1", [1, 2, 3], **settings)
