@@ -34,10 +34,11 @@ def test_case_32_arguments_wrappers_noise_and_another_environment(command, run_p
         "--observation-noise", "0.1,0,0,0", *flags,
     )  # fmt: skip
     assert code == 2  # ClipReward needs bounds: the wrapper's own words
-    code, out, _ = command(
-        "evaluate", run_path, "--env-kwargs", '{"max_episode_steps": 5}', "--wrapper",
-        "gymnasium.wrappers:NormalizeReward", "--observation-noise", "0.1,0,0,0", *flags,
-    )  # fmt: skip
+    with pytest.warns(UserWarning, match="NormalizeReward keeps running statistics"):
+        code, out, _ = command(
+            "evaluate", run_path, "--env-kwargs", '{"max_episode_steps": 5}', "--wrapper",
+            "gymnasium.wrappers:NormalizeReward", "--observation-noise", "0.1,0,0,0", *flags,
+        )  # fmt: skip
     data = parsed(out)
     assert code == 0
     assert data["env_kwargs"] == {"max_episode_steps": 5}
