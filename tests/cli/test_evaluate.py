@@ -152,3 +152,18 @@ def test_what_holds_no_run_is_named(refused, tmp_path):  # noqa: F811
     (tmp_path / "folder").mkdir()
     for name in ("a.json", "folder", "nowhere"):
         assert name.removesuffix(".json") in refused("evaluate", name)
+
+
+def test_a_cap_that_nobody_asked_for_is_said_once(command, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("policygrad.core.usual.LONGEST_EPISODE", 20)
+    monkeypatch.setattr(warnings, "showwarning", cli._show_warning)
+    path = tmp_path / "endless"
+    command("train", "tests.worlds:Endless-v0", *TINY_FLAGS, "--out", path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, out, err = command("evaluate", path, "--episodes", "3")
+        assert (code, err, out.count("3 stopped at the cap")) == (0, "", 2)
+        code, out, err = command("evaluate", path, "--episodes", "3", "--json")
+    assert (code, parsed(out)["stochastic"]["unfinished"]) == (0, 3)
+    assert err.startswith("policygrad: episodes were still running after 20 steps")
+    assert len(err.splitlines()) == 1

@@ -1,6 +1,5 @@
 """One environment of a lane: what it hands over is checked, and its errors say where they arose."""
 
-import contextlib
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import gymnasium
 
 from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
-from policygrad.environments import masks
-from policygrad.environments.deadline import Deadline, Overrun, can_interrupt
+from policygrad.environments import mask_forms, masks
+from policygrad.environments.first_look import looked_at
 from policygrad.environments.infos import numbers_of
 from policygrad.environments.made import (
     SpacePair,
@@ -17,16 +16,13 @@ from policygrad.environments.made import (
     declared_spaces,
     refuse_what_is_no_environment,
 )
-from policygrad.environments.other_names import other_masks
 from policygrad.environments.reading import flag_of, reader, reward_of
-from policygrad.environments.sharing import parts_of
 from policygrad.environments.statistics import kept_statistics
 from policygrad.spaces import action_space_of
 from policygrad.spaces.reading import NotOfSpace
 
 API = "see docs/environments.md and https://gymnasium.farama.org/api/env/"
 SEEDS = "; reset must take a seed: def reset(self, *, seed=None, options=None)"
-LONGEST_CLOSE = 3.0  # seconds, of an environment that was made to look for masks
 
 
 class Lane:
@@ -98,16 +94,16 @@ class Lane:
         problem = None
         try:
             if masks.methods(self.env) and not several:
-                return masks.space_of_masks(actions)
+                return mask_forms.space_of_masks(actions)
         except UserError as error:  # the method matters only if the infos hold no masks
             problem = error
         if isinstance(actions, gymnasium.spaces.Box):
             if problem is not None:
                 raise problem
             return None  # a mask for a Box is refused when it comes
-        given, others = _looked_at(self._make, begin, self.env)
+        given, others = looked_at(self._make, begin, self.env)
         if given:
-            return masks.space_of_masks(actions, next(iter(given.values())))
+            return mask_forms.space_of_masks(actions, next(iter(given.values())))
         if problem is not None:
             raise problem
         self.told += others
@@ -217,10 +213,10 @@ class Lane:
             given = self._given(info)
             if given:
                 place = f"observation[{masks.ACTION_MASK!r}]"
-                masks.agreed({place: observation[masks.ACTION_MASK], **given})
+                mask_forms.agreed({place: observation[masks.ACTION_MASK], **given})
         return observation
 
-    def _given(self, info: Any) -> masks.Masks:
+    def _given(self, info: Any) -> mask_forms.Masks:
         """The masks beside an observation that an action follows."""
         given = masks.of_info(info)
         try:
@@ -238,9 +234,9 @@ class Lane:
     def _mask(self, info: Any, space: gymnasium.Space, *, ended: bool) -> Any:
         given = masks.of_info(info) if ended else self._given(info)
         if given:
-            return masks.agreed(given, space)
+            return mask_forms.agreed(given, space)
         if ended:  # there is no action to take
-            return masks.permitting_all(space)
+            return mask_forms.permitting_all(space)
         if self._methods:
             raise NotOfSpace(
                 f"None by {next(iter(self._methods))}, expected a mask of actions with every "
@@ -265,57 +261,6 @@ class Lane:
         """At which step of which of its episodes the environment is, in words."""
         at = "reset" if self._step == 0 else f"step {self._step}"
         return f"at {at} of its episode {self._episode}"
-
-
-def _looked_at(
-    make: Callable[[], Any], begin: Callable[[], None], env: Any
-) -> tuple[masks.Masks, list[str]]:
-    """The masks that an environment gives once it is reset, and what looks like others.
-
-    Another one is reset in its place, so that wrappers that count or record its episodes do not
-    miss the first; the environment itself only if no other can be made.
-
-    Args:
-        make: makes another one.
-        begin: called before the reset.
-        env: the environment.
-    """
-    try:
-        other = make()
-    except (Exception, SystemExit):
-        other = env
-    mine = set(map(id, parts_of(env)))
-    shared = any(id(part) in mine for part in parts_of(other))
-    while isinstance(other, gymnasium.wrappers.RecordVideo):  # this is no episode to record
-        other = other.env
-    begin()
-    try:
-        returned = other.reset(seed=0)
-        info = returned[-1] if isinstance(returned, tuple) else None
-        given = masks.of_info(info)
-        if not given:
-            given = {name: _called(method) for name, method in masks.methods(other).items()}
-        return given, [] if given else other_masks(other, info, env.action_space)
-    except (Exception, SystemExit):
-        return {}, []  # it is raised again, with its place, when the lanes are started
-    finally:
-        if not shared:
-            _close_quietly(other)
-
-
-def _called(method: Callable[[], Any]) -> Any:
-    """What a method returns; None if it raises, which it will do again."""
-    try:
-        return method()
-    except (Exception, SystemExit):
-        return None
-
-
-def _close_quietly(env: Any) -> None:
-    """Close an environment that nobody has seen; one that hangs is left."""
-    limit = Deadline(LONGEST_CLOSE) if can_interrupt() else contextlib.nullcontext()
-    with contextlib.suppress(Exception, SystemExit, Overrun), limit:
-        env.close()
 
 
 def _named(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWra
 from gymnasium.vector.utils import batch_space
 
 from policygrad.core.errors import EnvironmentFailure, UserError
-from policygrad.environments import masks
+from policygrad.environments import mask_forms, masks
 from policygrad.environments.copies import tell
 from policygrad.environments.deadline import Deadline, Overrun, overrun
 from policygrad.environments.other_names import other_masks
@@ -42,7 +42,7 @@ def with_masks(vector: VectorEnv, step_timeout: float | None = None) -> VectorEn
         if masks.in_info(info) is None and not _by_methods(one, is_here):
             tell(other_masks(one, _of_first(info), vector.single_action_space))
             return vector
-        return MasksInObservations(vector, masks.space_of_masks(vector.single_action_space))
+        return MasksInObservations(vector, mask_forms.space_of_masks(vector.single_action_space))
 
 
 def _first_info(vector: VectorEnv, step_timeout: float | None) -> Any:
@@ -166,7 +166,7 @@ class MasksInObservations(VectorWrapper):
                 )
         return masks.with_mask(observations, self._masks.copy())
 
-    def _by_methods(self, lane: int, given: masks.Masks) -> masks.Masks:
+    def _by_methods(self, lane: int, given: mask_forms.Masks) -> mask_forms.Masks:
         """The masks of an info, and those that the lane's copy gives by methods or attributes."""
         copies = _copies(self.env)
         try:
@@ -178,9 +178,9 @@ class MasksInObservations(VectorWrapper):
             return given
         return {**given, **{name: mask for name, mask in found.items() if mask is not None}}
 
-    def _given(self, info: Mapping[str, Any]) -> dict[int, masks.Masks]:
+    def _given(self, info: Mapping[str, Any]) -> dict[int, mask_forms.Masks]:
         """The masks of an info, by lane."""
-        given: dict[int, masks.Masks] = {}
+        given: dict[int, mask_forms.Masks] = {}
         for name in masks.NAMES:
             if name not in info:
                 continue
@@ -195,15 +195,15 @@ class MasksInObservations(VectorWrapper):
         final = info.get("final_obs", info.get("final_observation"))
         if final is None:
             return info
-        everything = masks.permitting_all(self._space)
+        everything = mask_forms.permitting_all(self._space)
         rows = np.array([None] * self.num_envs, object)
         for lane in np.flatnonzero(ended):
             rows[lane] = masks.with_mask(final[lane], everything)
         return {**info, "final_obs": rows}
 
-    def _read(self, given: masks.Masks, lane: int) -> np.ndarray:
+    def _read(self, given: mask_forms.Masks, lane: int) -> np.ndarray:
         try:
-            return masks.agreed(given, self._space)
+            return mask_forms.agreed(given, self._space)
         except NotOfSpace as error:
             raise EnvironmentFailure(
                 f"environment {lane} returned {error} at step {self._steps}"
