@@ -34,10 +34,11 @@ def test_case_32_arguments_wrappers_noise_and_another_environment(command, run_p
         "--observation-noise", "0.1,0,0,0", *flags,
     )  # fmt: skip
     assert code == 2  # ClipReward needs bounds: the wrapper's own words
-    code, out, _ = command(
-        "evaluate", run_path, "--env-kwargs", '{"max_episode_steps": 5}', "--wrapper",
-        "gymnasium.wrappers:NormalizeReward", "--observation-noise", "0.1,0,0,0", *flags,
-    )  # fmt: skip
+    with pytest.warns(UserWarning, match="NormalizeReward keeps running statistics"):
+        code, out, _ = command(
+            "evaluate", run_path, "--env-kwargs", '{"max_episode_steps": 5}', "--wrapper",
+            "gymnasium.wrappers:NormalizeReward", "--observation-noise", "0.1,0,0,0", *flags,
+        )  # fmt: skip
     data = parsed(out)
     assert code == 0
     assert data["env_kwargs"] == {"max_episode_steps": 5}
@@ -151,3 +152,18 @@ def test_what_holds_no_run_is_named(refused, tmp_path):  # noqa: F811
     (tmp_path / "folder").mkdir()
     for name in ("a.json", "folder", "nowhere"):
         assert name.removesuffix(".json") in refused("evaluate", name)
+
+
+def test_a_cap_that_nobody_asked_for_is_said_once(command, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("policygrad.core.usual.LONGEST_EPISODE", 20)
+    monkeypatch.setattr(warnings, "showwarning", cli._show_warning)
+    path = tmp_path / "endless"
+    command("train", "tests.worlds:Endless-v0", *TINY_FLAGS, "--out", path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, out, err = command("evaluate", path, "--episodes", "3")
+        assert (code, err, out.count("3 stopped at the cap")) == (0, "", 2)
+        code, out, err = command("evaluate", path, "--episodes", "3", "--json")
+    assert (code, parsed(out)["stochastic"]["unfinished"]) == (0, 3)
+    assert err.startswith("policygrad: episodes were still running after 20 steps")
+    assert len(err.splitlines()) == 1

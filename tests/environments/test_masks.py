@@ -36,6 +36,9 @@ class Given(gymnasium.Env):
     def permits(self, action):
         return self.mask[action]
 
+    def reward(self, action):
+        return float(np.sum(action))
+
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.time = 0
@@ -44,7 +47,7 @@ class Given(gymnasium.Env):
     def step(self, action):
         assert self.permits(action), f"action {action} under mask {self.mask}"
         self.time += 1
-        return self.row(), float(np.sum(action)), self.time == 6, False, self.info()
+        return self.row(), self.reward(action), self.time == 6, False, self.info()
 
 
 class ByMethod(Given):
@@ -325,3 +328,211 @@ def test_case_11_and_further_masks_that_cannot_be_applied_are_refused(make, kind
 def test_environments_without_masks_keep_their_spaces():
     lanes = environments.make(lambda: Given(convert=lambda mask: None), 2)
     assert lanes.observation_space == BOX
+
+
+class Twice(Given):
+    """Gives a mask in its info, and by a method another one, or the same."""
+
+    same = False
+
+    def action_masks(self):
+        return self.mask if self.same else 1 - self.mask
+
+
+class TwiceTheSame(Twice):
+    same = True
+
+    def action_masks(self):
+        return self.mask.astype(bool).tolist()
+
+
+class TwiceInInfo(Given):
+    def info(self):
+        return {"action_mask": self.mask, "action_masks": np.ones(3)}
+
+
+class TwoMethods(ByMethod):
+    def action_mask(self):
+        return np.ones(3)
+
+
+class InObservationToo(Given):
+    """A mask in the observation, and another one beside it."""
+
+    def __init__(self, beside=lambda mask: 1 - mask):
+        super().__init__(space=spaces.Dict(x=BOX, action_mask=spaces.MultiBinary(3)))
+        self.beside = beside
+
+    def row(self):
+        return super().row() | {"action_mask": self.mask}
+
+    def info(self):
+        return {"action_mask": self.beside(self.mask)}
+
+
+class InObservationAndByMethod(InObservationToo):
+    def info(self):
+        return {}
+
+    def action_masks(self):
+        return self.beside(self.mask)
+
+
+class InObservationBesideAMethodThatFails(InObservationAndByMethod):
+    def action_masks(self):
+        raise NotImplementedError
+
+
+class Shorter(Twice):
+    def action_masks(self):
+        return self.mask[:2]
+
+
+class LaterInTheEpisode(Twice):
+    def action_masks(self):
+        return 1 - self.mask if self.time == 3 else self.mask
+
+
+DIFFERING = {
+    "info and method": (Twice, r"by info\['action_mask'\] and .* by Twice.action_masks\(\)"),
+    "behind a wrapper": (
+        lambda: gymnasium.wrappers.TimeLimit(Twice(), 50),
+        r"by Twice\.action_masks",
+    ),
+    "two names in info": (TwiceInInfo, r"info\['action_mask'\] and .*info\['action_masks'\]"),
+    "two methods": (TwoMethods, r"TwoMethods.action_mask\(\) and .*TwoMethods.action_masks\(\)"),
+    "observation and info": (InObservationToo, r"observation\['action_mask'\] and .*info"),
+    "observation and method": (
+        InObservationAndByMethod,
+        r"observation\['action_mask'\] and .*by In",
+    ),
+    "another length": (Shorter, "two masks of actions that differ"),
+    "in a later step": (LaterInTheEpisode, "two masks of actions that differ.*at step 3"),
+}
+
+
+@pytest.mark.parametrize(("make", "found"), DIFFERING.values(), ids=DIFFERING.keys())
+def test_further_masks_that_differ_are_refused_and_both_are_named(make, found):
+    with pytest.raises(EnvironmentFailure, match=found):
+        policygrad.train(make, **TINY)
+
+
+def test_masks_that_differ_are_refused_in_a_vector_environment():
+    vector = SyncVectorEnv([Twice] * 4, autoreset_mode=AutoresetMode.NEXT_STEP)
+    with pytest.raises(EnvironmentFailure, match=r"info\['action_mask'\] and .*Twice.action_masks"):
+        policygrad.train(vector, **TINY)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        TwiceTheSame,
+        lambda: InObservationToo(lambda mask: mask.tolist()),
+        lambda: InObservationAndByMethod(lambda mask: mask.astype(bool)),
+        InObservationBesideAMethodThatFails,
+    ],
+    ids=["info and method", "observation and info", "observation and method", "it fails"],
+)
+def test_masks_that_agree_are_taken(make):
+    policygrad.train(make, **TINY)
+
+
+class Forgets(ByMethod):
+    def action_masks(self):
+        return None if self.time == 2 else self.mask
+
+
+def test_a_method_that_returns_none_is_named():
+    found = r"returned None by Forgets.action_masks\(\), expected a mask .*at step 2 of"
+    with pytest.raises(EnvironmentFailure, match=found):
+        policygrad.train(Forgets, **TINY)
+
+
+class Hybrid(Given):
+    """A gear under a mask, and a move that has none; the mask has this form."""
+
+    DICT = spaces.Dict(gear=spaces.Discrete(3), move=BOX)
+    TUPLE = spaces.Tuple([BOX, spaces.Discrete(3)])
+    CHOICES = spaces.Tuple([spaces.Discrete(3), spaces.Discrete(2)])
+
+    def __init__(self, actions=DICT, convert=lambda mask: {"gear": mask}, **kwargs):
+        super().__init__(actions=actions, convert=convert, **kwargs)
+
+    def permits(self, action):
+        if isinstance(action, dict):
+            return self.mask[action["gear"]]
+        return self.mask[action[0 if self.action_space == self.CHOICES else 1]]
+
+    def reward(self, action):
+        return 1.0
+
+
+class HybridByMethod(Hybrid):
+    def info(self):
+        return {}
+
+    def action_masks(self):
+        return self.convert(self.mask)
+
+
+def both(mask):
+    return np.concatenate([mask, [1, 0]])
+
+
+HYBRIDS = {
+    "a dict in info": Hybrid,
+    "a dict by a method": HybridByMethod,
+    "under the other name": lambda: Hybrid(name="action_masks"),
+    "a tuple": lambda: Hybrid(Hybrid.TUPLE, lambda mask: (mask,)),
+    "a list by a method": lambda: HybridByMethod(Hybrid.TUPLE, lambda mask: [mask.tolist()]),
+    "of choices alone": lambda: Hybrid(Hybrid.CHOICES, lambda mask: (mask, [0, 1])),
+    "of choices in a row": lambda: Hybrid(Hybrid.CHOICES, both),
+    "beside a Dict": lambda: Hybrid(space=spaces.Dict(x=BOX)),
+}
+
+
+@pytest.mark.parametrize("make", HYBRIDS.values(), ids=HYBRIDS)
+def test_further_masks_of_several_actions_are_applied(make):
+    run = policygrad.train(make, **TINY)  # an action that is not permitted is an error
+    assert "action_mask" in run.agent.observation_space.spaces
+    policygrad.evaluate(run, episodes=2)
+
+
+@pytest.mark.slow
+def test_masks_of_several_actions_cross_from_workers():
+    policygrad.train(HybridByMethod, processes=True, **TINY)
+
+
+WHOLE = r"put the masks into the observation, as an entry 'action_mask' of the space "
+UNCLEAR = {
+    "flags alone": (lambda: Hybrid(convert=lambda mask: mask), WHOLE + r"Dict\('gear': MultiBi"),
+    "another name": (lambda: Hybrid(convert=lambda m: {"gears": m}), WHOLE + r"Dict\('gear'"),
+    "none": (lambda: Hybrid(convert=lambda m: {}), WHOLE),
+    "for a Box": (lambda: Hybrid(convert=lambda m: {"gear": m, "move": m}), WHOLE),
+    "too many": (lambda: Hybrid(Hybrid.TUPLE, lambda m: (m, m)), WHOLE + r"Tuple\(MultiBinary\(3"),
+    "flags by a method": (lambda: HybridByMethod(convert=lambda m: m), WHOLE),
+    "Boxes alone": (
+        lambda: Hybrid(spaces.Dict(move=BOX)), "masks say which choices .* are permitted$",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "found"), UNCLEAR.values(), ids=UNCLEAR)
+def test_further_masks_of_several_actions_without_a_meaning_are_refused(make, found):
+    with pytest.raises(UserError, match=found):
+        policygrad.train(make, **TINY)
+
+
+def test_masks_of_several_actions_in_a_vector_environment_are_refused():
+    vector = SyncVectorEnv([HybridByMethod] * 2)
+    with pytest.raises(UserError, match=WHOLE):
+        environments.make(vector, 2)
+
+
+def test_a_part_without_its_mask_is_refused():
+    make = lambda: Hybrid(  # noqa: E731
+        spaces.Dict(gear=spaces.Discrete(3), flag=spaces.Discrete(2)),
+        lambda m: {"gear": m} if m[1] else {"gear": m, "flag": [1, 1]},
+    )
+    with pytest.raises(EnvironmentFailure, match=r"a mask of actions \{.*expected a dict with"):
+        policygrad.train(make, **TINY)

@@ -280,8 +280,24 @@ class Own(gymnasium.RewardWrapper):
         return reward * self.factor
 
 
+class OneValue(Chain):
+    def reset(self, **kwargs):
+        return super().reset(**kwargs)[:1]
+
+
+class ListAsInfo(Chain):
+    def reset(self, **kwargs):
+        return super().reset(**kwargs)[0], [1]
+
+
 SLIPS = {
     "4 values": (Old, EnvironmentFailure, "returned 4 values; expected .observation, reward, term"),
+    "1 value": (
+        OneValue, EnvironmentFailure, "returned 1 value; expected .observation, info",
+    ),
+    "an info that is a list": (
+        ListAsInfo, EnvironmentFailure, r"returned an info of type list, \[1\], expected a dict",
+    ),
     "no info": (NoInfo, EnvironmentFailure, "one value of type ndarray; expected .observation, in"),
     "no seed": (NoSeed, EnvironmentFailure, "reset must take a seed: def reset"),
     "no spaces": (NoSpaces, UserError, "NoSpaces has no observation_space; set it in the class"),
@@ -289,13 +305,20 @@ SLIPS = {
     "foreign spaces": (ForeignSpaces, UserError, r"is \(3,\) \(builtins\), not one of gymnasium"),
     "constructor": (Raising, EnvironmentFailure, "environment 0 raised OSError: no such simulator"),
     "sys.exit": (Exiting, EnvironmentFailure, "environment 0 raised SystemExit at step 1"),
-    "int": (int, UserError, "int made 0, which is not an environment"),
+    "int": (int, UserError, "int made 0, which is not an environment; it has no reset"),
     "None": (None, UserError, "None is not an environment; pass an id"),
     "a function of None": (lambda: None, UserError, "made None, .* does it lack a return"),
     "a function of a vector": (
         lambda: SyncVectorEnv([Chain]), UserError, "made a vector environment of 1, SyncVectorEnv",
     ),
     "SB3": (SB3Like(), UserError, "SB3Like looks like a vector environment of Stable-Baselines3"),
+    "a function of SB3's": (
+        lambda: SB3Like(), UserError,
+        "<lambda> made SB3Like, which looks like a vector environment of Stable-Baselines3",
+    ),
+    "one object": (
+        Own(gymnasium.make("Chain-v0"), 2), UserError, "one environment, but 4 copies are needed",
+    ),
     "no Gymnasium class": (NotAnEnvironment, EnvironmentFailure, "reset must take a seed"),
     "an instance of it": (NotAnEnvironment(), UserError, "is not an environment; pass an id"),
     "an own wrapper": (Own(gymnasium.make("Chain-v0"), 2), UserError, "pass a function that makes"),
@@ -307,6 +330,57 @@ SLIPS = {
 def test_case_17_case_25_and_fault_14_slips_are_named(env, kind, found):
     with pytest.raises(kind, match=found):
         policygrad.train(env, **TINY)
+
+
+def test_one_object_for_one_copy_is_refused_with_the_reason():
+    one = Own(gymnasium.make("Chain-v0"), 2)
+    with pytest.raises(UserError, match=r"others of its kind are needed besides: to evaluate"):
+        policygrad.train(one, **TINY | {"num_envs": 1})
+
+
+class Grows(gymnasium.Env):
+    """Shows a number that a record cannot hold, in one step."""
+
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, value=1e300, at=2, dtype=np.float32, nested=False, ends=5):
+        self.value, self.at, self.nested, self.ends = value, at, nested, ends
+        box = gymnasium.spaces.Box(-np.inf, np.inf, (2,), dtype)
+        self.observation_space = gymnasium.spaces.Dict(x=box) if nested else box
+
+    def observe(self):
+        row = [0.0, self.value if self.time == self.at else 0.0]
+        return {"x": np.array(row)} if self.nested else np.array(row)
+
+    def reset(self, *, seed=None, options=None):
+        self.time = 0
+        return self.observe(), {}
+
+    def step(self, action):
+        self.time += 1
+        return self.observe(), 1.0, self.time == self.ends, False, {}
+
+
+LARGE = {
+    "in a step": (Grows, r"1e\+300 in the observation, which does not fit in float32 \(at step 2"),
+    "in reset": (lambda: Grows(at=0), r"1e\+300 in the observation.*at reset of its episode 1"),
+    "negative": (lambda: Grows(-2e77), r"-2e\+77 in the observation"),
+    "of 64 bits": (lambda: Grows(dtype=np.float64), r"1e\+300 in the observation.*float32"),
+    "in a Dict": (lambda: Grows(nested=True), r"1e\+300 in the observation\['x'\]"),
+    "just beyond": (lambda: Grows(3.5e38), r"3\.5e\+38 in the observation"),
+}
+
+
+@pytest.mark.parametrize(("make", "found"), LARGE.values(), ids=LARGE)
+def test_further_numbers_that_are_too_large_are_named_as_they_were_returned(make, found):
+    with pytest.raises(EnvironmentFailure, match=found):
+        policygrad.train(make, **TINY)
+
+
+def test_a_number_that_is_too_large_is_harmless_where_no_action_follows():
+    run = policygrad.train(lambda: Grows(at=9), **TINY)
+    result = policygrad.evaluate(run, lambda: Grows(ends=2), episodes=2)
+    assert result.stochastic.mean == 2
 
 
 def test_fault_14_a_close_that_raises_costs_no_result():

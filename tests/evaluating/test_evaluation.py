@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import warnings
 from functools import partial
 
 import gymnasium
@@ -11,6 +12,7 @@ from gymnasium import spaces
 
 import policygrad
 from policygrad.core.errors import EnvironmentFailure, NonFiniteError, RunError, UserError
+from policygrad.evaluating import CutShort
 from policygrad.maths.distributions import Categorical
 from policygrad.policies.agent import Agent
 from policygrad.rollout import open_source
@@ -403,3 +405,51 @@ def test_an_instance_has_arguments_of_its_own():
         made = policygrad.evaluate(run, env=gymnasium.make("CartPole-v1"), episodes=2)
     assert made.stochastic.mean > 5
     assert policygrad.evaluate(run, env="CartPole-v1", episodes=2).stochastic.mean == -1
+
+
+# ----- a cap that nobody asked for
+
+
+class Long(Chain):
+    """Most episodes are longer than the cap of the test."""
+
+    def __init__(self):
+        super().__init__(length=25)
+
+
+CAPPED = {
+    "never ends": Endless,
+    "never ends, compiled": DuckEndless(),
+    "ends later": Long,
+    "truncates later": partial(Chain, length=25, terminates=False),
+    "behind a wrapper": lambda: gymnasium.wrappers.OrderEnforcing(Endless()),
+    "in a vector": gymnasium.vector.SyncVectorEnv([Endless] * 2),
+}
+
+
+@pytest.mark.parametrize("env", CAPPED.values(), ids=CAPPED)
+def test_further_episodes_that_are_stopped_at_a_cap_are_told(env, monkeypatch):
+    monkeypatch.setattr("policygrad.core.usual.LONGEST_EPISODE", 20)
+    agent = always(1, observations=open_source(env, 1).observation_space)
+    with pytest.warns(UserWarning, match="still running after 20 steps and were stop") as caught:
+        result = policygrad.evaluate(agent, env, episodes=2, num_envs=2)
+    assert len(caught) == 1
+    assert (result.deterministic.unfinished, result.stochastic.length_mean) == (2, 20)
+
+
+def test_a_cap_that_was_asked_for_is_not_told(monkeypatch):
+    monkeypatch.setattr("policygrad.core.usual.LONGEST_EPISODE", 20)
+    result = policygrad.evaluate(always(1), Long, episodes=2, max_episode_steps=10)
+    assert result.stochastic.unfinished == 2
+    result = policygrad.evaluate(always(1), partial(Chain, length=20), episodes=2)
+    assert result.stochastic.unfinished == 0
+
+
+def test_a_cap_is_told_once_where_callbacks_evaluate(monkeypatch):
+    monkeypatch.setattr("policygrad.core.usual.LONGEST_EPISODE", 20)
+    found = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        policygrad.train(Endless, on_update=lambda run: found.append(run.evaluate(2)), **TINY)
+    assert len(found) == 2
+    assert [w.category for w in caught] == [CutShort]

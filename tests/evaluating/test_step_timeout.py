@@ -71,8 +71,12 @@ def test_the_limit_holds_wherever_gymnasium_steps(limited, hangs, env):
 
 
 def test_the_limit_holds_inside_of_wrappers(limited, hangs):
-    with pytest.raises(EnvironmentFailure, match=STEP.format(0.4)):
-        policygrad.evaluate(limited, wrappers=[gymnasium.wrappers.NormalizeReward], **SHORT)
+    wrappers = [gymnasium.wrappers.NormalizeReward]
+    with (
+        pytest.warns(UserWarning, match="NormalizeReward keeps running statistics"),
+        pytest.raises(EnvironmentFailure, match=STEP.format(0.4)),
+    ):
+        policygrad.evaluate(limited, wrappers=wrappers, **SHORT)
 
 
 def test_the_limit_holds_where_a_callback_evaluates(monkeypatch):

@@ -117,7 +117,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _show_warning(message: Any, category: type, *place: Any, **more: Any) -> None:
     """A warning as one line."""
-    if category is UserWarning:
+    if category is UserWarning or category.__module__.startswith("policygrad."):
         print(f"policygrad: {' '.join(str(message).split())}", file=sys.stderr)
     else:
         _python_shows(message, category, *place, **more)

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,7 +76,10 @@ def evaluate(
     run = user_path(run)
     runs = seed_directories(run)
     if not runs:
-        result = evaluating.evaluate(run, env, **settings)
+        with warnings.catch_warnings():
+            if not json:  # what is shown says it
+                warnings.simplefilter("ignore", evaluating.CutShort)
+            result = evaluating.evaluate(run, env, **settings)
         if json:
             print_json(result.to_json())
         else:

@@ -18,10 +18,11 @@ from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.gymnax import GymnaxLike, adapted, make_gymnax
 from policygrad.environments.instances import refuse_changed
 from policygrad.environments.lanes import LaneMethods, Lanes
+from policygrad.environments.made import refuse_vec_env
 from policygrad.environments.names import nearest, require_extra
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.environments.sharing import refuse_shared
-from policygrad.environments.vector_masks import with_masks_of_infos
+from policygrad.environments.vector_masks import with_masks
 from policygrad.environments.vectorise import vectorise
 
 __all__ = [
@@ -118,12 +119,7 @@ def _made(env: Any, how: _How) -> Environment:
         how.refuse(f"{kind}, which steps its lanes itself", instead=BEFORE)
         lanes: Any = env
         return lanes
-    if all(hasattr(env, name) for name in ("step_async", "step_wait", "num_envs")):
-        raise UserError(
-            f"{kind} looks like a vector environment of Stable-Baselines3, which does not tell "
-            "termination from truncation; pass a function that makes one Gymnasium environment, or "
-            "a vector environment of gymnasium.vector"
-        )
+    refuse_vec_env(env)
     if callable(env) and not isinstance(env, Mapping):
         return _from_function(env, how)
     raise UserError(
@@ -149,7 +145,7 @@ def _from_vector(env: VectorEnv, how: _How) -> Environment:
     copies = getattr(env.unwrapped, "envs", None)
     if isinstance(copies, (list, tuple)):
         refuse_shared(copies)
-    vector = with_masks_of_infos(env, how.step_timeout)
+    vector = with_masks(env, how.step_timeout)
     return GymnasiumLanes(
         vector, owned=False, first_lane=how.first_lane, step_timeout=how.step_timeout
     )
@@ -159,9 +155,12 @@ def _from_vector(env: VectorEnv, how: _How) -> Environment:
 def _from_one(env: gymnasium.Env, how: _How) -> Environment:
     spec = spec_of(env)
     if spec is None:
+        needed = f"but {how.num_envs} copies are needed"
+        if how.num_envs == 1:
+            needed = "and others of its kind are needed besides: to evaluate, and to resume a run"
         raise UserError(
-            f"{env!r} is one environment, but {how.num_envs} copies are needed; pass a function "
-            "that makes one, train(lambda: …), or register it and pass its id"
+            f"{env!r} is one environment, {needed}; pass a function that makes one, "
+            "train(lambda: …), or register it and pass its id"
         )
     refuse_changed(env, spec)
     return make_gymnasium(spec, **how._asdict())

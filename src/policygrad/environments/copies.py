@@ -97,13 +97,14 @@ class Copies(OwnVector):
                     self._lanes.append(Lane(make, number, first))
                 refuse_shared([lane.env for lane in self._lanes])
                 begin(0)
-                given = self._lanes[0].look_for_masks(partial(begin, 0))
+                masks = self._lanes[0].look_for_masks(partial(begin, 0))
                 for lane in self._lanes:
-                    lane.expect_masks(given)
+                    lane.expect_masks(masks)
         except BaseException:
             self.close_extras()
             raise
         super().__init__(self._lanes[0].spaces, num_envs)
+        tell(self._lanes[0].told)
 
     @property
     def envs(self) -> list[Any]:
@@ -154,3 +155,9 @@ class Copies(OwnVector):
             if failure is not None:
                 warnings.warn(failure, RuntimeWarning, stacklevel=2)
         self._lanes = []
+
+
+def tell(sentences: Iterable[str]) -> None:
+    """Warn the user of each."""
+    for sentence in sentences:
+        warnings.warn(sentence, stacklevel=2)

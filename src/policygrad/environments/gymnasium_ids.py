@@ -12,7 +12,7 @@ from policygrad.environments.arguments import are_not_taken, not_taken, takes
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.made import called_to_make
 from policygrad.environments.names import nearest
-from policygrad.environments.vector_masks import with_masks_of_infos
+from policygrad.environments.vector_masks import with_masks
 from policygrad.environments.vectorise import vectorise
 
 # Gymnasium's vector classes -> this library's version, whose copies can be reset one by one
@@ -63,7 +63,7 @@ def make_gymnasium(
         ours = replace(spec, vector_entry_point=entry)
         vector = called_to_make(Registered(ours, kwargs, num_envs), f"{spec.id}")
         if entry is spec.vector_entry_point:
-            vector = with_masks_of_infos(vector, step_timeout)
+            vector = with_masks(vector, step_timeout)
         return GymnasiumLanes(vector, limit, first_lane=first_lane, step_timeout=step_timeout)
     vector = vectorise(
         Registered(spec, kwargs), num_envs, processes=processes, step_timeout=step_timeout

@@ -1,16 +1,14 @@
 """One environment of a lane: what it hands over is checked, and its errors say where they arose."""
 
-import contextlib
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
-import numpy as np
 
 from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
-from policygrad.environments import masks
-from policygrad.environments.deadline import Deadline, Overrun, can_interrupt
+from policygrad.environments import mask_forms, masks
+from policygrad.environments.first_look import looked_at
 from policygrad.environments.infos import numbers_of
 from policygrad.environments.made import (
     SpacePair,
@@ -19,13 +17,12 @@ from policygrad.environments.made import (
     refuse_what_is_no_environment,
 )
 from policygrad.environments.reading import flag_of, reader, reward_of
-from policygrad.environments.sharing import parts_of
+from policygrad.environments.statistics import kept_statistics
 from policygrad.spaces import action_space_of
 from policygrad.spaces.reading import NotOfSpace
 
 API = "see docs/environments.md and https://gymnasium.farama.org/api/env/"
 SEEDS = "; reset must take a seed: def reset(self, *, seed=None, options=None)"
-LONGEST_CLOSE = 3.0  # seconds, of an environment that was made to look for masks
 
 
 class Lane:
@@ -43,6 +40,7 @@ class Lane:
         env: the environment.
         declared: the spaces that it declares, of observations and actions.
         spaces: those of what `reset` and `step` return, which may hold masks besides.
+        told: what the user should know of the environment, for warnings.
 
     Raises:
         UserError: what was made is no environment, or one that does not fit.
@@ -53,12 +51,14 @@ class Lane:
         self, make: Callable[[], Any], number: int, first: SpacePair | None = None
     ) -> None:
         self._make, self._number, self._step, self._episode = make, number, 0, 0
-        self._method: Callable[[], Any] | None = None
-        self._flags = 0
+        self._methods: dict[str, Callable[[], Any]] | None = None
+        self._masks: gymnasium.Space | None = None
         self.env = called_to_make(make, f"environment {number}")
         refuse_what_is_no_environment(self.env, make)
         try:
             self.declared = self.spaces = self._checked_spaces(first)
+            self._holds_mask = masks.holds_mask(self.declared[0])
+            self.told = kept_statistics(self.env)
             self._reader = reader(self.spaces[0])
         except BaseException:
             self.close()
@@ -76,46 +76,54 @@ class Lane:
                 )
         return first or declared
 
-    def look_for_masks(self, begin: Callable[[], None] = lambda: None) -> bool:
-        """Whether the environment gives masks beside its observations.
+    def look_for_masks(self, begin: Callable[[], None] = lambda: None) -> gymnasium.Space | None:
+        """The space of the masks that the environment gives beside its observations, if it does.
 
         Another one is made and reset for it, if there is no other way to know.
 
         Args:
             begin: called before that reset.
-        """
-        observations, actions = self.declared
-        if masks.holds_mask(observations):
-            return False
-        problem = None
-        try:
-            if masks.by_method(self.env) is not None:
-                return True
-        except UserError as error:  # the method matters only if the infos hold no masks
-            problem = error
-        # a mask for a Box is refused when it comes
-        is_box = isinstance(actions, gymnasium.spaces.Box)
-        found = not is_box and _gives_masks(self._make, begin, self.env)
-        if problem is not None and not found:
-            raise problem
-        return found
-
-    def expect_masks(self, given: bool) -> None:
-        """Put the masks into the observations, if the first lane gives any.
 
         Raises:
-            UserError: masks that the first lane does not give, or for actions without choices.
+            UserError: masks for actions without choices, or a method that needs arguments.
+        """
+        actions = self.declared[1]
+        if self._holds_mask:
+            return None
+        several = isinstance(actions, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple))
+        problem = None
+        try:
+            if masks.methods(self.env) and not several:
+                return mask_forms.space_of_masks(actions)
+        except UserError as error:  # the method matters only if the infos hold no masks
+            problem = error
+        if isinstance(actions, gymnasium.spaces.Box):
+            if problem is not None:
+                raise problem
+            return None  # a mask for a Box is refused when it comes
+        given, others = looked_at(self._make, begin, self.env)
+        if given:
+            return mask_forms.space_of_masks(actions, next(iter(given.values())))
+        if problem is not None:
+            raise problem
+        self.told += others
+        return None
+
+    def expect_masks(self, space: gymnasium.Space | None) -> None:
+        """Put the masks into the observations, if the first lane gives any.
+
+        Args:
+            space: of the masks of the first lane; None if it gives none.
+
+        Raises:
+            UserError: masks that the first lane does not give.
         """
         observations, actions = self.declared
-        if given:
-            self._flags = masks.flags_needed(actions)
-            self.spaces = masks.with_mask_space(observations, self._flags), actions
+        if space is not None:
+            self._masks = space
+            self.spaces = masks.with_mask_space(observations, space), actions
             self._reader = reader(self.spaces[0])
-        elif (
-            self._number
-            and not masks.holds_mask(observations)
-            and masks.by_method(self.env) is not None
-        ):
+        elif self._number and not self._holds_mask and masks.methods(self.env):
             raise UserError(
                 f"environment {self._number} gives masks of actions, and environment 0 none; "
                 "all environments of a run must give them, or none"
@@ -131,17 +139,16 @@ class Lane:
         except (Exception, SystemExit) as error:
             takes_none = isinstance(error, TypeError) and "'seed'" in str(error)
             raise self._raised(error, SEEDS if takes_none else "") from error
-        pair = isinstance(returned, tuple) and len(returned) == 2
-        if not pair or not isinstance(returned[1], (Mapping, type(None))):
+        if not isinstance(returned, tuple) or len(returned) != 2:
             raise self._wrong(f"{_count(returned)}; expected (observation, info), {API}")
         observation, info = returned
+        if not isinstance(info, (Mapping, type(None))):
+            raise self._wrong(_no_info(info))
         try:
-            if self._flags:
-                observation = masks.with_mask(observation, self._mask(info, ended=False))
-            observation = self._reader.read(observation)
+            observation = self._read(observation, info)
         except NotOfSpace as error:
             raise self._wrong(str(error)) from None
-        if not self._flags:
+        if self._masks is None:
             masks.refuse_late(info, self.spaces, f"environment {self._number}", self.where)
         return observation
 
@@ -168,17 +175,15 @@ class Lane:
                 terminated = flag_of("terminated", terminated)
             if truncated is not False:
                 truncated = flag_of("truncated", truncated)
-            if self._flags:
-                mask = self._mask(info, ended=terminated or truncated)
-                observation = masks.with_mask(observation, mask)
-            observation = self._reader.read(observation)
+            ended = terminated or truncated
+            observation = self._read(observation, info, ended=ended, last=terminated)
         except NotOfSpace as error:
             raise self._wrong(str(error)) from None
         if not info:
             return observation, reward, terminated, truncated, {}
         if not isinstance(info, Mapping):
-            raise self._wrong(f"info {info!r}, expected a dict")
-        if not self._flags:
+            raise self._wrong(_no_info(info))
+        if self._masks is None:
             masks.refuse_late(info, self.spaces, f"environment {self._number}", self.where)
         return observation, reward, terminated, truncated, numbers_of(info)
 
@@ -192,22 +197,55 @@ class Lane:
             return f"environment {self._number} raised {_named(error)} in close"
         return None
 
-    def _mask(self, info: Any, *, ended: bool) -> np.ndarray:
-        mask = masks.in_info(info)
-        if mask is None and not ended:
-            try:
-                self._method = self._method or masks.by_method(self.env)
-                mask = None if self._method is None else self._method()
-            except (Exception, SystemExit) as error:
+    def _read(self, observation: Any, info: Any, *, ended: bool = False, last: bool = False) -> Any:
+        """An observation, checked, with the mask that is given beside it.
+
+        Args:
+            observation: as it was returned.
+            info: beside it.
+            ended: whether no action follows.
+            last: whether nobody looks at it, so that a number may be too large for a record.
+        """
+        if self._masks is not None:
+            observation = masks.with_mask(observation, self._mask(info, self._masks, ended=ended))
+        observation = self._reader.read(observation, large=last)
+        if self._holds_mask and not ended:
+            given = self._given(info)
+            if given:
+                place = f"observation[{masks.ACTION_MASK!r}]"
+                mask_forms.agreed({place: observation[masks.ACTION_MASK], **given})
+        return observation
+
+    def _given(self, info: Any) -> mask_forms.Masks:
+        """The masks beside an observation that an action follows."""
+        given = masks.of_info(info)
+        try:
+            if self._methods is None:
+                self._methods = masks.methods(self.env)
+            for name, method in self._methods.items():
+                mask = method()
+                if mask is not None:
+                    given[name] = mask
+        except (Exception, SystemExit) as error:
+            if not given and not self._holds_mask:  # there is no mask without the method
                 raise self._raised(error) from error
-        if mask is None and ended:  # there is no action to take
-            return np.ones(self._flags, np.int8)
-        if mask is None:
+        return given
+
+    def _mask(self, info: Any, space: gymnasium.Space, *, ended: bool) -> Any:
+        given = masks.of_info(info) if ended else self._given(info)
+        if given:
+            return mask_forms.agreed(given, space)
+        if ended:  # there is no action to take
+            return mask_forms.permitting_all(space)
+        if self._methods:
             raise NotOfSpace(
-                "an info without 'action_mask', which the info of its first reset had; give it "
-                "with every observation"
+                f"None by {next(iter(self._methods))}, expected a mask of actions with every "
+                "observation"
             )
-        return masks.read_mask(mask, self._flags)
+        raise NotOfSpace(
+            "an info without 'action_mask', which the info of its first reset had; give it "
+            "with every observation"
+        )
 
     def _raised(self, error: BaseException, hint: str = "") -> EnvironmentFailure:
         return EnvironmentFailure(
@@ -225,49 +263,15 @@ class Lane:
         return f"at {at} of its episode {self._episode}"
 
 
-def _gives_masks(make: Callable[[], Any], begin: Callable[[], None], env: Any) -> bool:
-    """Whether an environment gives masks once it is reset.
-
-    Another one is reset in its place, so that wrappers that count or record its episodes do not
-    miss the first; the environment itself only if no other can be made.
-
-    Args:
-        make: makes another one.
-        begin: called before the reset.
-        env: the environment.
-    """
-    try:
-        other = make()
-    except (Exception, SystemExit):
-        other = env
-    mine = set(map(id, parts_of(env)))
-    shared = any(id(part) in mine for part in parts_of(other))
-    while isinstance(other, gymnasium.wrappers.RecordVideo):  # this is no episode to record
-        other = other.env
-    begin()
-    try:
-        returned = other.reset(seed=0)
-        info = returned[-1] if isinstance(returned, tuple) else None
-        return masks.in_info(info) is not None or masks.by_method(other) is not None
-    except (Exception, SystemExit):
-        return False  # it is raised again, with its place, when the lanes are started
-    finally:
-        if not shared:
-            _close_quietly(other)
-
-
-def _close_quietly(env: Any) -> None:
-    """Close an environment that nobody has seen; one that hangs is left."""
-    limit = Deadline(LONGEST_CLOSE) if can_interrupt() else contextlib.nullcontext()
-    with contextlib.suppress(Exception, SystemExit, Overrun), limit:
-        env.close()
-
-
 def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
 def _count(returned: Any) -> str:
     if isinstance(returned, tuple):
-        return f"{len(returned)} values"
+        return f"{len(returned)} value{'' if len(returned) == 1 else 's'}"
     return f"one value of type {type(returned).__name__}"
+
+
+def _no_info(info: Any) -> str:
+    return f"an info of type {type(info).__name__}, {info!r}, expected a dict; {API}"

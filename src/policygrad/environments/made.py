@@ -40,14 +40,32 @@ def refuse_what_is_no_environment(env: Any, make: Any) -> None:
             "environment is expected; pass the vector environment itself, or a function that makes "
             "one environment"
         )
+    refuse_vec_env(env, f"{name} made {type(env).__name__}, which")
     if isinstance(env, type):
         raise UserError(
             f"{name} made the class {env.__name__}, not an environment; call it: {env.__name__}()"
         )
     missing = [m for m in ("reset", "step") if not callable(getattr(env, m, None))]
     if missing:
-        lacks = "; does it lack a return?" if env is None else f", which has no {missing[0]}"
-        raise UserError(f"{name} made {env!r}, which is not an environment{lacks}")
+        lacks = "does it lack a return?" if env is None else f"it has no {missing[0]}"
+        raise UserError(f"{name} made {env!r}, which is not an environment; {lacks}")
+
+
+def refuse_vec_env(env: Any, what: str | None = None) -> None:
+    """Raise UserError for a vector environment of Stable-Baselines3.
+
+    Args:
+        env: what a user passed, or what a function made.
+        what: names it in the error; None for its class.
+    """
+    if not isinstance(env, type) and all(
+        hasattr(env, name) for name in ("step_async", "step_wait", "num_envs")
+    ):
+        raise UserError(
+            f"{what or type(env).__name__} looks like a vector environment of Stable-Baselines3, "
+            "which does not tell termination from truncation; pass a function that makes one "
+            "Gymnasium environment, or a vector environment of gymnasium.vector"
+        )
 
 
 def declared_spaces(env: Any) -> SpacePair:

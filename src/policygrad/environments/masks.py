@@ -12,19 +12,22 @@ import gymnasium
 import numpy as np
 
 from policygrad.core.errors import EnvironmentFailure, UserError
+from policygrad.environments.mask_forms import Masks, space_of_masks
 from policygrad.spaces import ACTION_MASK
-from policygrad.spaces.choices import Discrete, MultiBinary, MultiDiscrete
-from policygrad.spaces.conversion import space_of
-from policygrad.spaces.reading import NotOfSpace
 
 NAMES = (ACTION_MASK, "action_masks")
 
 
 def in_info(info: Any) -> Any:
     """The mask in an info; None if there is none."""
+    return next(iter(of_info(info).values()), None)
+
+
+def of_info(info: Any) -> Masks:
+    """All masks in an info."""
     if not isinstance(info, Mapping):
-        return None
-    return next((info[name] for name in NAMES if info.get(name) is not None), None)
+        return {}
+    return {f"info[{name!r}]": info[name] for name in NAMES if info.get(name) is not None}
 
 
 def first_lane(info: Any) -> int:
@@ -33,25 +36,34 @@ def first_lane(info: Any) -> int:
     return int(np.argmax(flags))
 
 
-def by_method(env: Any) -> Callable[[], Any] | None:
-    """What gives the mask of an environment, or of one that it wraps, at any time: a method, or an
-    attribute or property that holds an array.
+def methods(env: Any) -> dict[str, Callable[[], Any]]:
+    """What gives the masks of an environment, or of one that it wraps, at any time: methods, and
+    attributes or properties that hold an array; by what errors call them.
 
     Raises:
-        UserError: the method cannot be called without arguments.
+        UserError: no other is there than a method that cannot be called without arguments.
     """
+    found: dict[str, Callable[[], Any]] = {}
+    problem = None
     for name in NAMES:
+        told = f"{kind_of(env)}.{name}"
         try:
             value = attribute(env, name)
         except Exception:  # a property that says nothing before the first reset
             value = None
         if callable(value):
-            _check_call(value, f"{type(env).__name__}.{name}")
-            return value
-        is_array = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0)
+            try:
+                _check_call(value, told)
+                found[f"{told}()"] = value
+            except UserError as error:
+                problem = error
+            continue
+        is_array = isinstance(value, (list, tuple, dict)) or getattr(value, "ndim", 0)
         if is_array or (value is None and _is_property(env, name)):
-            return partial(attribute, env, name)
-    return None
+            found[told] = partial(attribute, env, name)
+    if problem is not None and not found:
+        raise problem
+    return found
 
 
 def _check_call(method: Callable[..., Any], name: str) -> None:
@@ -65,6 +77,11 @@ def _check_call(method: Callable[..., Any], name: str) -> None:
         ) from None
     except ValueError:  # no signature is known
         pass
+
+
+def kind_of(env: Any) -> str:
+    """The name of the class of an environment, without its wrappers."""
+    return type(env.unwrapped if isinstance(env, gymnasium.Env) else env).__name__
 
 
 def attribute(env: Any, name: str) -> Any:
@@ -83,25 +100,6 @@ def _is_property(env: Any, name: str) -> bool:
     return True
 
 
-def flags_needed(action_space: gymnasium.Space, who: str = "the environment") -> int:
-    """How many flags a mask of this space has.
-
-    Args:
-        action_space: of the environment.
-        who: gives the mask, for the error.
-
-    Raises:
-        UserError: masks say nothing of actions in this space.
-    """
-    space = space_of(action_space)
-    if not isinstance(space, (Discrete, MultiDiscrete, MultiBinary)):
-        raise UserError(
-            f"{who} gives a mask of actions, and its action space is {action_space}; "
-            "masks say which choices of a Discrete, MultiDiscrete or MultiBinary are permitted"
-        )
-    return space.parameters
-
-
 def refuse_late(info: Any, spaces: tuple[Any, Any], who: str, where: str) -> None:
     """Raise for a mask in an info, if the first reset gave none and observations hold none.
 
@@ -117,17 +115,17 @@ def refuse_late(info: Any, spaces: tuple[Any, Any], who: str, where: str) -> Non
     """
     if in_info(info) is None or holds_mask(spaces[0]):
         return
-    flags_needed(spaces[1], f"{who} ({where})")
+    space_of_masks(spaces[1], in_info(info), f"{who} ({where})")
     raise EnvironmentFailure(
         f"{who} returned an info with {ACTION_MASK!r}, which the info of its first reset did not "
         f"have; give it with every observation ({where})"
     )
 
 
-def with_mask_space(space: gymnasium.Space, flags: int) -> gymnasium.spaces.Dict:
-    """The space of observations that hold a mask of so many flags."""
+def with_mask_space(space: gymnasium.Space, masks: gymnasium.Space) -> gymnasium.spaces.Dict:
+    """The space of observations that hold a mask of this space."""
     parts = dict(space) if isinstance(space, gymnasium.spaces.Dict) else {"observation": space}
-    return gymnasium.spaces.Dict({**parts, ACTION_MASK: gymnasium.spaces.MultiBinary(flags)})
+    return gymnasium.spaces.Dict({**parts, ACTION_MASK: masks})
 
 
 def holds_mask(space: gymnasium.Space) -> bool:
@@ -139,21 +137,3 @@ def with_mask(observation: Any, mask: Any) -> dict[str, Any]:
     """An observation that holds the mask."""
     parts = observation if isinstance(observation, dict) else {"observation": observation}
     return {**parts, ACTION_MASK: mask}
-
-
-def read_mask(mask: Any, flags: int) -> np.ndarray:
-    """`[flags]`, 0 or 1. The masks of several choices may be given one by one.
-
-    Raises:
-        NotOfSpace: another number of flags, or something else than flags.
-    """
-    if isinstance(mask, (tuple, list)) and mask and np.ndim(mask[0]):
-        mask = np.concatenate([np.ravel(part) for part in mask])
-    array = np.asarray(mask)
-    if array.size != flags:
-        raise NotOfSpace(
-            f"a mask of actions of shape {array.shape}, expected {flags} flags, one an action"
-        )
-    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise NotOfSpace(f"a mask of actions that is not made of 0 and 1: {array!r}")
-    return array.reshape(flags).astype(np.int8)

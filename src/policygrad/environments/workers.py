@@ -18,11 +18,12 @@ from multiprocessing import connection
 from multiprocessing.util import Finalize
 from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
-from policygrad.environments.copies import OwnVector, Take
+from policygrad.environments.copies import OwnVector, Take, tell
 from policygrad.environments.deadline import overrun
 from policygrad.environments.lane import Lane
 from policygrad.environments.made import SpacePair
@@ -41,12 +42,13 @@ GUARD = (
 
 
 class _First(NamedTuple):
-    """What the first worker found: what its environment declares, whether it gives masks of
-    actions, and the spaces with them."""
+    """What the first worker found: what its environment declares, the space of the masks of actions
+    that it gives, the spaces with them, and what the user should know."""
 
     declared: SpacePair
-    gives_masks: bool
+    masks: gymnasium.Space | None
     spaces: SpacePair
+    told: list[str]
 
 
 class Workers(OwnVector):
@@ -93,6 +95,7 @@ class Workers(OwnVector):
             self.close_extras()
             raise
         super().__init__(first.spaces, num_envs)
+        tell(first.told)
 
     def _start(self, payload: bytes, first: _First | None) -> None:
         context = multiprocessing.get_context("spawn")
@@ -221,8 +224,8 @@ def _work(pipe: Any, payload: bytes, number: int, first: _First | None) -> None:
     try:
         lane = Lane(pickle.loads(payload).fn, number, first and first.declared)
         begin = partial(pipe.send, ("made", None))
-        given = lane.look_for_masks(begin) if first is None else first.gives_masks
-        lane.expect_masks(given)
+        masks = lane.look_for_masks(begin) if first is None else first.masks
+        lane.expect_masks(masks)
     except PolicygradError as error:
         pipe.send(("failure", _plain(error)))
         if lane is not None:
@@ -232,7 +235,7 @@ def _work(pipe: Any, payload: bytes, number: int, first: _First | None) -> None:
         problem = f"the function that makes the environment cannot be read in a process: {error!r}"
         pipe.send(("failure", UserError(problem)))
         return
-    pipe.send(("ready", _First(lane.declared, given, lane.spaces)))
+    pipe.send(("ready", _First(lane.declared, masks, lane.spaces, lane.told)))
     done = {"reset": lane.reset, "step": lane.step}
     try:
         while True:

@@ -12,7 +12,7 @@ from policygrad import environments
 from policygrad.core.errors import UserError
 from policygrad.core.settings import Timeout, check_setting, flag
 from policygrad.core.shell import user_path
-from policygrad.core.usual import longest_episode
+from policygrad.core.usual import LONGEST_EPISODE, longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.environments.wrapping import Wrapper
 from policygrad.evaluating.places import Place, asked_for, name_of
@@ -52,7 +52,8 @@ def evaluate(
             sees, in the units of the observation: a number, or an array of an observation's shape.
         episodes: N, for each of the two ways of acting. All N that begin are run to their end.
         seed: of the environments and the sampled actions. Training draws none of the same numbers.
-        max_episode_steps: greatest length of an episode. None: the environment's limit, or 10,000.
+        max_episode_steps: greatest length of an episode. None: the environment's limit, or 10,000,
+            with a warning if an episode reaches them.
         num_envs: environments stepped together.
         processes: step Gymnasium environments in spawned worker processes.
         step_timeout: seconds that a step or a reset of a Gymnasium environment may take. None takes
@@ -83,11 +84,14 @@ def evaluate(
     # training draws from the seed itself
     key = jax.random.fold_in(jax.random.key(seed), 0x5EED)
 
+    cap = LONGEST_EPISODE
+
     def returns(place: Place, lanes: int, ways: Sequence[str]) -> list[Returns]:
+        nonlocal cap
         with place.opened(lanes, observation_noise) as source:
             check_spaces(agent, source)
-            limit = longest_episode(max_episode_steps, source.time_limit)
-            play = partial(source.play, agent.policy, key, episodes=episodes, max_steps=limit)
+            cap = longest_episode(max_episode_steps, source.time_limit)
+            play = partial(source.play, agent.policy, key, episodes=episodes, max_steps=cap)
             return [Returns.of(play(greedy=way == "deterministic"), way) for way in ways]
 
     found: list[Returns] = []
@@ -98,10 +102,13 @@ def evaluate(
     else:
         for way, filmed in place.filmed(wrappers, user_path(video), min(VIDEOS, episodes)):
             found += returns(filmed, 1, [way])
-    return Evaluation(
+    result = Evaluation(
         *found, seed=seed, env=environments.describe(place.env), env_kwargs=place.kwargs,
         wrappers=[name_of(wrapper) for wrapper in wrappers], observation_noise=observation_noise,
     )  # fmt: skip
+    if max_episode_steps is None:
+        result.warn_of_cap(cap)
+    return result
 
 
 def check_whole(name: str, value: Any, least: int) -> None:

@@ -1,5 +1,6 @@
 """What an evaluation found: the returns of a policy, sampled and greedy, with intervals."""
 
+import warnings
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,6 +12,10 @@ from policygrad.rollout.play import Played
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 WAYS = ("deterministic", "stochastic")
+
+
+class CutShort(UserWarning):
+    """Episodes of an evaluation were stopped at a cap that nobody asked for."""
 
 
 class InfoMean(NamedTuple):
@@ -103,6 +108,19 @@ class Evaluation:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     wrappers: list[str] = field(default_factory=list)
     observation_noise: Any = 0.0
+
+    def warn_of_cap(self, cap: int) -> None:
+        """Warn of episodes that were stopped at a cap on steps that nobody asked for."""
+        if self.deterministic.unfinished or self.stochastic.unfinished:
+            warnings.warn(
+                f"episodes were still running after {cap:,} steps and were stopped "
+                "there; their return up to there counts "
+                "(`unfinished` says how many), so that mean and interval are not those of whole "
+                "episodes; give max_episode_steps (--max-episode-steps) another cap, or the "
+                "environment a time limit",
+                CutShort,
+                stacklevel=3,
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -14,6 +14,7 @@ from policygrad.spaces.conversion import (
 )
 from policygrad.spaces.encoding import ObservationEncoder, flat
 from policygrad.spaces.masks import (
+    OTHER_NAMES,
     action_mask,
     check_mask,
     permits_nothing,
@@ -25,6 +26,7 @@ from policygrad.spaces.space import ActionSpace, Space, record_dtype
 
 __all__ = [
     "ACTION_MASK",
+    "OTHER_NAMES",
     "ActionSpace",
     "Box",
     "Dict",

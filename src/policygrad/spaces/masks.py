@@ -20,9 +20,11 @@ from policygrad.spaces.nested import ACTION_MASK, Dict, Nested, Tuple
 from policygrad.spaces.space import ActionSpace, Space, path_of
 
 OTHER_NAMES = (
-    "action_masks", "actions_mask", "avail_action", "avail_actions", "available_actions",
-    "legal_action", "legal_actions", "legal_mask", "legal_moves", "mask", "masks", "valid_action",
-    "valid_actions", "valid_mask", "valid_moves",
+    "action_masks", "actions_mask", "allowed_actions", "avail_action", "avail_action_mask",
+    "avail_actions", "available_action_mask", "available_actions", "legal_action",
+    "legal_action_mask", "legal_actions", "legal_actions_mask", "legal_mask", "legal_moves", "mask",
+    "masks", "valid_action", "valid_action_mask", "valid_action_masks", "valid_actions",
+    "valid_actions_mask", "valid_mask", "valid_moves",
 )  # fmt: skip
 
 Place = tuple[tuple[Any, ...], Space]

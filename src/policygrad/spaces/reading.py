@@ -72,10 +72,15 @@ class Leaf:
             )
         return array
 
-    def read(self, value: Any, lanes: tuple[int, ...] = ()) -> np.ndarray:
-        """`[*lanes, *shape]` in `dtype`, checked; infinite where 32 bits do not suffice.
+    def read(self, value: Any, lanes: tuple[int, ...] = (), *, large: bool = True) -> np.ndarray:
+        """`[*lanes, *shape]` in `dtype`, checked.
 
         It is not a copy if the type is right already.
+
+        Args:
+            value: as it was handed over.
+            lanes: the shape in front of that of one observation.
+            large: whether a number may be too large for `dtype`; it becomes infinite.
 
         Raises:
             NotOfSpace: another shape, or values that are no numbers of the space.
@@ -87,7 +92,7 @@ class Leaf:
                 f"{self.name} of shape {array.shape}, expected {(*lanes, *self.shape)}"
             )
         if not usual:
-            array = self._converted(array)
+            array = self._converted(array, large=large)
         if self.bounds is not None:
             low, high = self.bounds
             outside = (array < low) | (array > high)
@@ -104,11 +109,19 @@ class Leaf:
             return rows
         return np.asarray(rows - self.left_out, self.space.example().dtype)
 
-    def _converted(self, array: np.ndarray) -> np.ndarray:
+    def _converted(self, array: np.ndarray, *, large: bool) -> np.ndarray:
         """Numbers of another type, if they fit."""
         if self.dtype.kind == "f":
             with np.errstate(over="ignore"):  # an infinite observation is refused where it is used
-                return array.astype(self.dtype)
+                found = array.astype(self.dtype)
+            if not large and array.dtype.itemsize > self.dtype.itemsize:
+                wrong = np.isinf(found) & np.isfinite(array)
+                if wrong.any():
+                    raise NotOfSpace(
+                        f"{array[wrong].flat[0]} in the {self.name}, which does not fit in "
+                        f"{self.dtype}"
+                    )
+            return found
         if not np.can_cast(array.dtype, self.dtype):
             limits = (0, 1) if self.dtype.kind == "b" else _limits(self.dtype)
             wrong = ~((array >= limits[0]) & (array <= limits[1]))
@@ -147,9 +160,9 @@ class Parts:
             part.map(each, *(value[key] for value in values)) for key, part in self.parts.items()
         )
 
-    def read(self, value: Any, lanes: tuple[int, ...] = ()) -> PyTree:
+    def read(self, value: Any, lanes: tuple[int, ...] = (), *, large: bool = True) -> PyTree:
         """As `Leaf.read`, leaf by leaf."""
-        return self.map(lambda leaf, own: leaf.read(own, lanes), value)
+        return self.map(lambda leaf, own: leaf.read(own, lanes, large=large), value)
 
     def _check(self, value: Any) -> None:
         if isinstance(self.space, Dict):
