@@ -126,7 +126,8 @@ class Policy:
     def _outputs(self, observation: Any) -> tuple[np.ndarray, Mask, bool]:
         """The network's outputs `[B, outputs]`, the mask `[B, m]`, and whether B was an axis."""
         features, mask, batched = self._read(observation)
-        x = np.clip((features - self._mean) / self._scale, -self._limit, self._limit)
+        with np.errstate(over="ignore"):  # of what is clipped here
+            x = np.clip((features - self._mean) / self._scale, -self._limit, self._limit)
         for weight, bias in self._layers[:-1]:
             x = self._activation(x @ weight + bias)
         weight, bias = self._layers[-1]
