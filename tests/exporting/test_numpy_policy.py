@@ -323,7 +323,7 @@ def test_it_refuses_the_values_that_the_agent_refuses(name, exported):
     world = World(spaces.Dict(x=space), spaces.Discrete(2))
 
     def put(value):
-        x = np.zeros(space.shape, object) + 1
+        x = np.full(space.shape, 1, object)
         x.flat[-1] = value
         return {"x": x.tolist()}
 

@@ -65,15 +65,16 @@ def refuse_in_a_worker() -> None:
 
 def check_seed_callback(on_update: OnSeedUpdate | None) -> None:
     """UserError unless it takes a seed and metrics."""
-    try:
-        fits = callable(on_update) and not isinstance(on_update, type)
-        if fits:
+    fits = on_update is None
+    if callable(on_update) and not isinstance(on_update, type):
+        try:
             inspect.signature(on_update).bind(0, {})
-    except TypeError:
-        fits = False
-    except ValueError:  # no signature is known
-        fits = True
-    if on_update is not None and not fits:
+            fits = True
+        except TypeError:
+            fits = False
+        except ValueError:  # no signature is known
+            fits = True
+    if not fits:
         raise UserError(
             "on_update of train_seeds must be a function of a seed and the metrics of an update, "
             f"got {on_update!r}; callbacks of one run, as policygrad.callbacks has them, are for "
