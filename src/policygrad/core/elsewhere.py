@@ -209,9 +209,9 @@ def translated(name: str, *, flags: bool = False) -> str | None:
     return UNLIKE[name].replace("{name}", name) if name in UNLIKE else None
 
 
-def in_its_place(name: str, known: Iterable[str]) -> str:
-    """'; …' with what there is in place of a name that does not exist; '' where nothing is near."""
-    hint = translated(name)
+def in_a_file(name: str, known: Iterable[str]) -> str:
+    """'; …' with what there is in place of a key of a file; '' where nothing is near."""
+    hint = "here it is called env" if UNLIKE.get(name) == FIRST else translated(name)
     return did_you_mean(name, known) if hint is None else f"; {hint}"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from policygrad.core.elsewhere import in_its_place
+from policygrad.core.elsewhere import in_a_file
 from policygrad.core.errors import RunError, UserError
 from policygrad.core.reflection import names_of
 from policygrad.core.settings import flag
@@ -207,7 +207,7 @@ def _check(plan: Plan) -> None:
     known = TrainConfig.__dataclass_fields__
     for name in plan.settings:
         if name not in known:
-            near = in_its_place(name, [*known, *KEYS])
+            near = in_a_file(name, [*known, *KEYS])
             raise UserError(f"{plan.source}, {name}: there is no such setting{near}")
     _ = plan.config  # checks the values
 

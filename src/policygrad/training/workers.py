@@ -292,7 +292,8 @@ def sendable(task: Task, given: Given) -> Task:
             "the script to a file, and run that"
         )
     if callable(task.env) and not _is_sent(task.env):
-        task = replace(task, env=CloudpickleWrapper(task.env))
+        make: Any = task.env
+        task = replace(task, env=CloudpickleWrapper(make))
     for name, value in {**vars(task), **vars(given)}.items():
         try:
             ForkingPickler.dumps(value)
