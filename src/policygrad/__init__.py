@@ -69,7 +69,17 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"{__name__}.{NAMES[name]}"), name)
     if name in MODULES:
         return importlib.import_module(f"{__name__}.{MODULES[name]}")
-    raise AttributeError(f"module 'policygrad' has no attribute {name!r}")
+    from policygrad.core.elsewhere import no_attribute
+
+    raise no_attribute("module 'policygrad'", name, _hints())
+
+
+def _hints() -> dict[str, str]:
+    """Names that are looked for here -> where they are, or what there is in their place."""
+    from policygrad.core import elsewhere, errors
+
+    places = {name: f"it is policygrad.errors.{name}" for name in dir(errors) if name[0].isupper()}
+    return {**elsewhere.FUNCTIONS, **places}
 
 
 def __dir__() -> list[str]:
@@ -84,7 +94,11 @@ class _PublicModules:
         name: str, path: Sequence[str] | None = None, target: Any = None
     ) -> importlib.machinery.ModuleSpec | None:
         package, _, public = name.rpartition(".")
-        if package != __name__ or MODULES.get(public, public) == public:
+        if package != __name__:
+            return None
+        if hint := _hints().get(public):  # `from policygrad import PPO` looks for a module last
+            raise ImportError(f"policygrad has no {public}; {hint}", name=name)
+        if MODULES.get(public, public) == public:
             return None
         return importlib.machinery.ModuleSpec(name, _PublicModules)  # pyright: ignore
 

@@ -107,8 +107,11 @@ def test_longer_time_limit_is_not_cut_at_the_registered_one(tmp_path):
 def test_run_of_an_object_is_evaluated_where_it_was_trained(tmp_path):
     run = policygrad.train(Chain, out=tmp_path / "a", **TINY)
     assert policygrad.evaluate(run, episodes=2).stochastic.length_mean == 3
-    with pytest.raises(UserError, match="no environment to evaluate in"):
+    with pytest.raises(
+        UserError, match=r"no environment to evaluate in: .* trained in .*Chain"
+    ) as e:
         policygrad.evaluate(tmp_path / "a", episodes=2)
+    assert "a function that makes the environment" in str(e.value)
     assert policygrad.evaluate(tmp_path / "a", Chain, episodes=2).stochastic.length_mean == 3
 
 

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from scipy import stats
 
 import policygrad
+from policygrad.core.errors import UserError
 from policygrad.spaces import action_space_of
 from tests.exporting.worlds import FOUR, WORLDS, World, agent_of, load, masked, observations_of, row
 
@@ -268,3 +269,79 @@ def test_another_format_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
     with pytest.raises(ValueError, match="format 1 that this file reads"):
         load(folder)
+
+
+VALUES = [
+    0, 1, 2, -1, 3, 3.5, 0.5, -0.5, 255, 256, 1e9, 2.0**33, 3e38, 3.5e38, 1e300, np.nan, np.inf,
+    -np.inf, True, "a", None,
+]  # fmt: skip
+SPACES = {
+    "flags": spaces.MultiBinary(2),
+    "shaped flags": spaces.MultiBinary((2, 2)),
+    "choice": spaces.Discrete(3, start=1),
+    "choices": spaces.MultiDiscrete([2, 4], start=[0, -1]),
+    "numbers": spaces.Box(-1, 1, (2,)),
+    "numbers in 64 bits": spaces.Box(-1, 1, (2,), np.float64),
+    "bytes": spaces.Box(0, 255, (2,), np.uint8),
+    "whole numbers": spaces.Box(-7, 7, (2,), np.int32),
+    "whole numbers in 64 bits": spaces.Box(0, 9, (2,), np.int64),
+    "large whole numbers": spaces.Box(0, 2**40, (2,), np.int64),
+    "large whole numbers without a sign": spaces.Box(0, 2**32 - 1, (2,), np.uint64),
+    "a Box of flags": spaces.Box(0, 1, (2,), np.bool_),
+}
+MASKS = {
+    "flags": spaces.MultiBinary(2),
+    "choices": spaces.MultiDiscrete([2, 2]),
+    "numbers": spaces.Box(0, 1, (2,)),
+    "bytes": spaces.Box(0, 1, (2,), np.uint8),
+}
+
+
+def refuses(error, act, observation):
+    """Whether an observation is refused, by the error that is meant for it."""
+    try:
+        act(observation)
+    except error:
+        return True
+    return False
+
+
+def alike(world, exported, put):
+    """That the agent and its export refuse the same observations; how many those are."""
+    agent, policy, count = agent_of(world), exported(world), 0
+    for value in VALUES:
+        observation = put(value)
+        ours = refuses(ValueError, policy.act, observation)
+        assert ours == refuses(UserError, agent.act, observation), value
+        count += ours
+    return count
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_it_refuses_the_values_that_the_agent_refuses(name, exported):
+    space = SPACES[name]
+    world = World(spaces.Dict(x=space), spaces.Discrete(2))
+
+    def put(value):
+        x = np.full(space.shape, 1, object)
+        x.flat[-1] = value
+        return {"x": x.tolist()}
+
+    assert 6 < alike(world, exported, put) < len(VALUES)
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("alone", [True, False])
+def test_it_refuses_the_masks_that_the_agent_refuses(name, alone, exported):
+    others = {} if alone else {"x": FOUR}
+    world = World(spaces.Dict(action_mask=MASKS[name], **others), spaces.Discrete(2))
+    seen = {} if alone else {"x": GOOD}
+    for other in (0, 1):
+        assert alike(world, exported, lambda v, o=other: {**seen, "action_mask": [o, v]}) > 6
+
+
+def test_a_mask_in_parts_is_read_as_the_agent_reads_it(exported):
+    mask = spaces.Dict(gear=spaces.MultiDiscrete([2, 2]))
+    actions = spaces.Dict(gear=spaces.Discrete(2), move=spaces.Box(-1, 1, (1,)))
+    world = World(spaces.Dict(x=FOUR, action_mask=mask), actions)
+    assert alike(world, exported, lambda v: {"x": GOOD, "action_mask": {"gear": [0, v]}}) > 6

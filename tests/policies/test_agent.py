@@ -294,3 +294,69 @@ def test_a_held_choice_is_a_number_still():
     chosen = agent.act(np.zeros(2))
     held = agent.act(np.full(2, np.nan), on_nan="hold")
     assert {int(chosen): "found"}[held] == "found"
+
+
+# ----- masks that permit no action
+
+FLAGS = spaces.MultiBinary(3)
+SEES = spaces.Box(-1, 1, (2,))
+X = np.zeros(2, np.float32)
+HYBRID = spaces.Dict(gear=spaces.Discrete(3), move=spaces.Box(-1, 1, (1,)))
+EMPTY = {
+    "a choice": (spaces.Dict(x=SEES, action_mask=FLAGS), spaces.Discrete(3), [0, 0, 0]),
+    "numbers": (
+        spaces.Dict(x=SEES, action_mask=spaces.Box(-1, 1, (3,))), spaces.Discrete(3), [-1, 0, -0.5],
+    ),
+    "whole numbers": (
+        spaces.Dict(x=SEES, action_mask=spaces.MultiDiscrete([2, 2, 2])), spaces.Discrete(3),
+        [0, 0, 0],
+    ),
+    "flags of a Box": (
+        spaces.Dict(x=SEES, action_mask=spaces.Box(0, 1, (3,), np.bool_)), spaces.Discrete(3),
+        [False] * 3,
+    ),
+    "the second of two choices": (
+        spaces.Dict(x=SEES, action_mask=spaces.MultiBinary(5)), spaces.MultiDiscrete([3, 2]),
+        [1, 1, 1, 0, 0],
+    ),
+    "a part": (
+        spaces.Dict(x=SEES, action_mask=spaces.Dict(gear=FLAGS)), HYBRID, {"gear": [0, 0, 0]},
+    ),
+    "one mask of a Tuple": (
+        spaces.Dict(x=SEES, action_mask=spaces.Tuple([FLAGS, FLAGS])),
+        spaces.Tuple([spaces.Discrete(3), spaces.Discrete(3)]), ([1, 0, 0], [0, 0, 0]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("observations", "actions", "mask"), EMPTY.values(), ids=EMPTY)
+def test_a_mask_that_permits_no_action_is_refused(observations, actions, mask):
+    agent = agent_of(observations, actions)
+    seen = {"x": X, "action_mask": mask}
+    told = "the action mask permits no action in the observation"
+    for way in (agent.act, agent, lambda x: agent.act(x, 0), lambda x: agent.act(x, on_nan="hold")):
+        with pytest.raises(UserError, match=f"{told}$"):
+            way(seen)
+    ones = jax.tree.map(lambda x: np.ones_like(np.array(x)), mask, is_leaf=is_list)
+    agent.act({"x": X, "action_mask": ones})
+    several = jax.tree.map(lambda *x: np.stack(x), ones, as_arrays(mask), ones)
+    with pytest.raises(UserError, match=f"{told} 1$"):
+        agent.act({"x": np.stack([X] * 3), "action_mask": several})
+
+
+def is_list(x):
+    return isinstance(x, list)
+
+
+def as_arrays(mask):
+    return jax.tree.map(np.array, mask, is_leaf=is_list)
+
+
+def test_flags_may_all_be_forbidden():
+    agent = agent_of(spaces.Dict(x=SEES, action_mask=FLAGS), spaces.MultiBinary(3))
+    assert not agent.act({"x": X, "action_mask": [0, 0, 0]}).any()
+    below = spaces.Tuple([SEES, spaces.Dict(agent=spaces.Dict(action_mask=FLAGS, y=SEES))])
+    agent = agent_of(below, spaces.Discrete(3))
+    assert agent.act((X, {"agent": {"action_mask": [0, 1, 0], "y": X}})) == 1
+    with pytest.raises(UserError, match="permits no action"):
+        agent.act((X, {"agent": {"action_mask": [0, 0, 0], "y": X}}))

@@ -270,13 +270,16 @@ EVALUATED = "evaluation/return_mean"
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ([callbacks.keep_best("retrun_mean")], "did you mean return_mean"),
+        ([callbacks.keep_best("retrun_mean", write=False)], "did you mean return_mean"),
         ([callbacks.stop_at_return(1, metric="retun_mean")], "did you mean return_mean"),
-        ([callbacks.keep_best("noise_scale")], "which no row holds"),
-        ([callbacks.keep_best("info/success")], "which no row holds"),
-        ([callbacks.keep_best(EVALUATED)], "put one before it in on_update"),
+        ([callbacks.keep_best("noise_scale", write=False)], "which no row holds"),
+        ([callbacks.keep_best("info/success", write=False)], "which no row holds"),
+        ([callbacks.keep_best(EVALUATED, write=False)], "put one before it in on_update"),
         (
-            [callbacks.keep_best(EVALUATED), callbacks.evaluate_every(32, episodes=1)],
+            [
+                callbacks.keep_best(EVALUATED, write=False),
+                callbacks.evaluate_every(32, episodes=1),
+            ],
             "put evaluate_every first",
         ),
         (
@@ -298,12 +301,59 @@ def test_a_metric_that_comes_later_is_waited_for():
         if run["update"] == 2:
             run.log(mine=3.0)
 
-    best = callbacks.keep_best("mine")
-    noise = callbacks.keep_best("noise_scale")
+    best = callbacks.keep_best("mine", write=False)
+    noise = callbacks.keep_best("noise_scale", write=False)
     given = [log, best, noise, callbacks.evaluate_every(64, episodes=1)]
     given += [callbacks.stop_at_return(1e9, metric=EVALUATED)]
     policygrad.train(DUCK, on_update=given, monitor_every=2, **TINY)
     assert best.value == 3.0
+
+
+def test_the_best_policy_needs_a_place_before_the_first_step(tmp_path):
+    seen = []
+    for given in (best := callbacks.keep_best(), [callbacks.evaluate_every(32), best]):
+        with pytest.raises(UserError, match="there is none: give out= too"):
+            policygrad.train(Chain, on_update=[seen.append, given], **TINY)
+    assert not seen
+    best = callbacks.keep_best("episodes", write=False)
+    for out in (None, tmp_path / "a"):
+        run = policygrad.train(DUCK, on_update=best, out=out, **TINY)
+        assert best.agent is not None
+        assert_bitwise(best.agent.policy, run.policy)
+    assert not (tmp_path / "a" / "best").exists()
+
+
+class Mine:
+    """A callback of one's own, as a class."""
+
+    def __call__(self, run):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (callbacks.stop_at_return, r"pass callbacks\.stop_at_return\(200\)"),
+        (callbacks.evaluate_every, r"pass callbacks\.evaluate_every\(20_000\)"),
+        (callbacks.keep_best, r"pass callbacks\.keep_best\(\)"),
+        (callbacks.schedule, r"pass callbacks\.schedule\("),
+        ([print, callbacks.stop_at_return], "got the class stop_at_return"),
+        (Mine, r"pass Mine\(…\)"),
+    ],
+)
+def test_a_class_is_no_callback(tmp_path, given, told):
+    with pytest.raises(UserError, match=told):
+        policygrad.train(Chain, out=tmp_path / "a", on_update=given, **TINY)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [callbacks.stop_at_return, callbacks.stop_at_return(1), [print], lambda run: None, "print"],
+)
+def test_callbacks_of_one_run_are_none_of_many_seeds(given):
+    with pytest.raises(UserError, match="must be a function of a seed and the metrics"):
+        policygrad.train_seeds(Chain, range(2), on_update=given, **TINY)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])

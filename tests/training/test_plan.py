@@ -64,6 +64,10 @@ def test_a_file_of_ones_own_is_read(tmp_path, name, text):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
+        ("a.toml", "learning-rate = 3e-4", "learning_rate: there is no such .* called step_size"),
+        ("a.toml", "gamma = 0.9", "a.toml, gamma: there is no such .*here it is called discount"),
+        ("a.toml", 'env_id = "CartPole-v1"', "env_id: there is no such .*; here it is called env"),
+        ("a.json", '{"batch_size": 64}', "ppo_minibatches is the number of minibatches"),
         ("a.toml", "sed = 3", "a.toml, sed: there is no such setting; did you mean seed"),
         ("a.toml", "[ppo]\nclip_ratio = 0.1", "a.toml, ppo: there is no such setting"),
         ("a.toml", "seed = '3'", "a.toml, seed: --seed must be a whole number"),

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import gymnasium
+import jax
 import numpy as np
 import optax
 import pytest
@@ -88,19 +90,44 @@ def test_a_worker_that_dies_says_how(tmp_path, env, message):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("env", lambda: Hangs()),
+        ("env", lambda lock=threading.Lock(): Hangs()),  # noqa: B008
         ("env_kwargs", {"f": lambda: 0}),
         ("env_kwargs", {"lock": threading.Lock()}),
         ("env_kwargs", {"connections": sys._getframe()}),
         ("env_kwargs", {"generator": (x for x in ())}),
         ("optimiser", optax.chain(optax.scale(1.0))),
-        ("env", type("Local", (Hangs,), {})),
     ],
 )  # fmt: skip
 def test_case_05_what_cannot_be_sent_is_named_with_the_remedy(name, value):
     given = {"env": Hangs, name: value}
     with pytest.raises(UserError, match=f"{name} cannot be sent to a worker process .*; pass"):
         policygrad.train_seeds(given.pop("env"), range(2), jobs=2, **SEEDS, **given)
+
+
+@pytest.mark.parametrize("kind", ["a lambda", "a local function", "a local class", "a partial"])
+def test_what_makes_the_environment_need_stand_in_no_module(kind):
+    length = 3
+
+    def local():
+        return Chain(length)
+
+    class Local(Chain):
+        pass
+
+    made = {
+        "a lambda": lambda: Chain(length),
+        "a local function": local,
+        "a local class": Local,
+        "a partial": partial(lambda n: Chain(n), length),
+    }
+    result = policygrad.train_seeds(made[kind], [1], jobs=1, **TINY)
+    assert not result.failures
+    alone = policygrad.train(made[kind], seed=1, **TINY)
+    assert result.runs[1].env is made[kind]
+    for a, b in zip(
+        jax.tree.leaves(result.runs[1].policy), jax.tree.leaves(alone.policy), strict=True
+    ):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 UNGUARDED = """

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from policygrad import __version__
-from policygrad.core.errors import PolicygradError
+from policygrad.core.elsewhere import OF_EVALUATE
+from policygrad.core.errors import PolicygradError, UserError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -64,11 +65,22 @@ def _run(argv: list[str]) -> int:
             from policygrad.cli.train import main as command
         case ["resume"]:
             from policygrad.cli.resume import main as command
+        case ["evaluate"]:
+            _refuse_translated(argv)
+            return _other(argv)
         case ["diagnose"]:
             from policygrad.cli.diagnose import main as command
         case _:
             return _other(argv)
     return command(argv[1:])
+
+
+def _refuse_translated(argv: list[str]) -> None:
+    """UserError for a flag of another library's evaluation, with what there is in its place."""
+    for word in (word.partition("=")[0] for word in argv if word.startswith("--")):
+        hint = OF_EVALUATE.get(word[2:].replace("-", "_"))
+        if hint is not None:
+            raise UserError(f"unknown flag {word}; {hint}")
 
 
 def _failed_to_write() -> int:

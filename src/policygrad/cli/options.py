@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, get_args
 
 import tyro
-from tyro.conf import OmitArgPrefixes, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from policygrad.algorithms.base import Schedule
 from policygrad.core import reflection
@@ -42,6 +42,7 @@ CHOICES = {
     "time_limit": get_args(TimeLimit),
     "step_size_schedule": get_args(Schedule),
 }
+POSITIONAL = get_args(Positional[str])[-1]  # what marks an annotation
 ENVIRONMENT = ("num_envs", "processes", "max_episode_steps")
 
 
@@ -111,7 +112,8 @@ def _parse(
         title: [*own.get(title, ()), *settings_by_group.get(title, ())]
         for title in [*first, *settings_by_group]
     }
-    refuse_translated(flags, {a.name for arguments in shown.values() for a in arguments})
+    arguments = [a for group in shown.values() for a in group]
+    refuse_translated(flags, {a.name for a in arguments if not _is_positional(a)})
     values = parse_arguments(argv, shown, prog=prog, description=description)
     settings = {f.name for f in fields(TrainConfig)}
     given = {name: values[name] for name in flags.keys() & settings}
@@ -149,6 +151,11 @@ def refuse_translated(flags: Iterable[str], known: Iterable[str]) -> None:
         hint = None if name in set(known) else translated(name, flags=True)
         if hint is not None:
             raise UserError(f"unknown flag {flag(name)}; {hint}")
+
+
+def _is_positional(argument: Argument) -> bool:
+    """Whether an argument has no flag."""
+    return POSITIONAL in getattr(argument.kind, "__metadata__", ())
 
 
 def _groups(config: TrainConfig, records: Records) -> dict[str, list[Argument]]:

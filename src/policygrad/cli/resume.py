@@ -25,7 +25,13 @@ def main(argv: Sequence[str]) -> int:
     from policygrad.runs import RunDirectory
 
     directory, _ = RunDirectory.open_at(user_path(run))
-    from policygrad.cli.options import Argument, flags_in, parse_arguments, setting_argument
+    from policygrad.cli.options import (
+        Argument,
+        flags_in,
+        parse_arguments,
+        refuse_translated,
+        setting_argument,
+    )
     from policygrad.training.changes import cannot_change, changeable, listed
     from policygrad.training.config import TrainConfig
     from policygrad.training.entry import check_objects, saved_config
@@ -42,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
         "settings": [setting_argument(s, getattr(config, s.name)) for s in allowed.values()],
         "output": [Argument("json", Json, False)],
     }
+    refuse_translated(flags, allowed)
     values = parse_arguments(argv, own, prog="policygrad resume", description=DESCRIPTION)
     changed = {name: values[name] for name in flags.keys() & allowed.keys()}
     return _resume(run, config, changed, values["json"])

@@ -115,8 +115,25 @@ def check_setting(name: str, kind: Any, value: Any) -> None:
             return
     problem = _problem(kind, value)
     if problem is not None:
-        what = "" if not callable(value) else "; a function or a schedule is not taken here"
+        what = f"; {in_place_of_a_function(name, kind)}" if callable(value) else ""
         raise UserError(f"{flag(name)} must be {problem}, got {value!r}{hint(value, kind)}{what}")
+
+
+def in_place_of_a_function(name: str, kind: Any = float) -> str:
+    """What there is where a function was given as the value of a setting.
+
+    Args:
+        name: of the setting.
+        kind: its annotation.
+    """
+    told = "a function or a schedule is not taken here"
+    if float not in {getattr(option, "__origin__", option) for option in _options(kind)}:
+        return told
+    linear = 'step_size_schedule="linear" shrinks steps to zero over the run, and '
+    return (
+        f"{told}: {linear if name == 'step_size' else ''}on_update=policygrad.callbacks.schedule("
+        f'"{name}", FUNCTION) changes a number as the run goes on, by the environment steps so far'
+    )
 
 
 def _problem(kind: Any, value: Any) -> str | None:

@@ -93,8 +93,8 @@ def asked_for(
     """
     if env is None and own.env is None:
         raise UserError(
-            "no environment to evaluate in: the policy does not name one; pass an "
-            "environment's id (--env ID, or env= in Python)"
+            f"no environment to evaluate in: {_unnamed(own)}; pass an environment's id "
+            "(--env ID), or in Python env=, an id or a function that makes the environment"
         )
     if env is None or (env_kwargs is None and _same(env, own)):
         kwargs = own.kwargs if env_kwargs is None else env_kwargs
@@ -112,6 +112,13 @@ def asked_for(
     if step_timeout is None:
         step_timeout = limit_kept(own.step_timeout, env, engine=engine, processes=processes)
     return Place(env, kwargs, engine, processes=processes, step_timeout=step_timeout)
+
+
+def _unnamed(own: Place) -> str:
+    """Why the environment of a policy is not known."""
+    if own.name is None:
+        return "the policy does not name one"
+    return f"the policy was trained in {own.name}, an object that no file holds"
 
 
 def _same(env: Any, own: Place) -> bool:

@@ -1,16 +1,18 @@
 """An agent plays episodes, once by its distribution's mode and once by samples."""
 
+import inspect
 from collections.abc import Sequence
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import jax
 
 from policygrad import environments
+from policygrad.core.elsewhere import OF_EVALUATE
 from policygrad.core.errors import UserError
-from policygrad.core.settings import Timeout, check_setting, flag
+from policygrad.core.settings import Timeout, check_setting, did_you_mean, flag
 from policygrad.core.shell import user_path
 from policygrad.core.usual import LONGEST_EPISODE, longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
@@ -39,6 +41,7 @@ def evaluate(
     step_timeout: float | None = None,
     engine: Engine | None = None,
     video: str | Path | None = None,
+    **unknown: Never,
 ) -> Evaluation:
     """Deterministic and stochastic returns of a policy, with intervals.
 
@@ -61,14 +64,17 @@ def evaluate(
         engine: opens `env` if it is an id; None takes the run's, or the one that the id names.
         video: folder for videos of the first three episodes of each way of acting; then one
             environment is stepped at a time.
+        unknown: refused; the error names what there is in its place.
 
     Raises:
-        UserError: no environment is known, a number is out of range, or a wrapper, a video, noise
-            or a limit does not fit the environment.
+        UserError: an argument is unknown, no environment is known, a number is out of range, or a
+            wrapper, a video, noise or a limit does not fit the environment.
         RunError: a run that is missing or damaged.
         EnvironmentFailure: the environment raised, or a step took longer than the limit.
         NonFiniteError: an observation or a reward is NaN or infinite.
     """
+    for name in unknown:
+        raise UserError(f"evaluate takes no argument {name!r}{_instead(name)}")
     agent, own = agent_and_place(run)
     for name, value, least in (
         ("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0),
@@ -109,6 +115,19 @@ def evaluate(
     if max_episode_steps is None:
         result.warn_of_cap(cap)
     return result
+
+
+ARGUMENTS = tuple(inspect.signature(evaluate).parameters.keys() - {"unknown"})
+
+
+def _instead(name: str) -> str:
+    """'; …' with what there is in place of an unknown argument."""
+    hint = OF_EVALUATE.get(name)
+    return (
+        f"; {hint}"
+        if hint
+        else did_you_mean(name, ARGUMENTS) or f"; it takes {', '.join(sorted(ARGUMENTS))}"
+    )
 
 
 def check_whole(name: str, value: Any, least: int) -> None:

@@ -37,7 +37,8 @@ class Description(NamedTuple):
 
     Attributes:
         data: `observation` and `action` are trees: a Dict or Tuple has `parts`. A part of an
-            observation has kind measurements or choices. A part of an action has kind categorical,
+            observation has kind measurements, which are whole numbers between two or any, or
+            choices. A part of an action has kind categorical,
             bernoulli or gaussian; it names the range of the network's `outputs` that it reads, and
             the range of the `mask`, where all masks stand one after the other.
             `layers` is the number of layers, `activation` stands between them.
@@ -106,8 +107,18 @@ def _observation(space: Space, name: str, *, is_mask: bool = False, feature: boo
         case Discrete() | MultiDiscrete():
             return {"kind": "choices", **part, **_choices(space)}
         case Box() | MultiBinary():
-            return {"kind": "measurements", **part, **_array(space)}
+            return {"kind": "measurements", **part, **_array(space), "whole": _whole(space)}
     raise TypeError(f"no description of {space}")
+
+
+def _whole(space: Box | MultiBinary) -> list[int] | None:
+    """The least and the greatest of the whole numbers that `Agent` takes; None for fractions."""
+    if isinstance(space, MultiBinary) or space.recorded_dtype.kind == "b":
+        return [0, 1]
+    if space.recorded_dtype.kind not in "iu":
+        return None
+    limits = np.iinfo(space.recorded_dtype)
+    return [int(limits.min), int(limits.max)]
 
 
 def _mask_columns(observation: Tree) -> Any:

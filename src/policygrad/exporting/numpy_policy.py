@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 FORMAT = 1  # of policy.json
-FLOOR = np.finfo(np.float32).min  # the log-probability of what a mask forbids
+LARGEST = np.finfo(np.float32).max
+FLOOR = -LARGEST  # the log-probability of what a mask forbids
 ACTIVATIONS: dict[str, Callable] = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
 
 Description = dict[str, Any]
@@ -92,7 +93,8 @@ class Policy:
 
         Raises:
             ValueError: the observation has another shape or other parts, holds a number that is not
-                finite or a choice that there is not, or its mask permits nothing.
+                finite, a fraction where whole numbers are, a flag beside 0 and 1 or a choice that
+                there is not, or its mask permits nothing.
         """
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be as numpy.random.default_rng(0) makes it, got {rng!r}")
@@ -124,7 +126,8 @@ class Policy:
     def _outputs(self, observation: Any) -> tuple[np.ndarray, Mask, bool]:
         """The network's outputs `[B, outputs]`, the mask `[B, m]`, and whether B was an axis."""
         features, mask, batched = self._read(observation)
-        x = np.clip((features - self._mean) / self._scale, -self._limit, self._limit)
+        with np.errstate(over="ignore"):  # of what is clipped here
+            x = np.clip((features - self._mean) / self._scale, -self._limit, self._limit)
         for weight, bias in self._layers[:-1]:
             x = self._activation(x @ weight + bias)
         weight, bias = self._layers[-1]
@@ -145,10 +148,11 @@ class Policy:
         features, flags = [], []
         for part, array, place in found:
             rows = array.reshape(*(lead or (1,)), math.prod(part["shape"]))
+            read = self._readers[part["name"]](rows, place)
             if part["is_mask"]:
-                flags.append(permitted(rows, place))
+                flags.append(rows > 0)
             if part["is_feature"]:
-                features.append(self._readers[part["name"]](rows, place))
+                features.append(read)
         mask = np.concatenate(flags, axis=1) if flags else None
         return np.concatenate(features, axis=1), mask, bool(lead)
 
@@ -211,13 +215,22 @@ def numbers(shape: list[int], value: Any, place: str) -> np.ndarray:
     return array
 
 
-def measurements(rows: np.ndarray, place: str) -> np.ndarray:
-    """Numbers, in 32 bits."""
-    with np.errstate(over="ignore"):
-        rows = rows.astype(np.float32)
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{place} holds NaN, an infinity or a number too large for 32 bits")
-    return rows
+class Measurements:
+    """Numbers, in 32 bits; whole numbers or flags where the space has these."""
+
+    def __init__(self, part: Description) -> None:
+        self._whole = part.get("whole")
+
+    def __call__(self, rows: np.ndarray, place: str) -> np.ndarray:
+        if not (np.isfinite(rows) & (np.abs(rows) <= LARGEST)).all():
+            raise ValueError(f"{place} holds NaN, an infinity or a number too large for 32 bits")
+        if self._whole is not None:
+            low, high = self._whole
+            if not ((rows >= low) & (rows <= high) & (rows == np.floor(rows))).all():
+                raise ValueError(
+                    f"{place} must be whole numbers from {low} to {high}, got {rows.tolist()}"
+                )
+        return rows.astype(np.float32)
 
 
 class Choices:
@@ -244,14 +257,7 @@ def one_hot_columns(part: Description) -> tuple[np.ndarray, np.ndarray]:
     return which, np.concatenate(ranges)
 
 
-def permitted(rows: np.ndarray, place: str) -> np.ndarray:
-    """The flags of a mask: True where a choice is permitted."""
-    if np.isnan(rows).any():
-        raise ValueError(f"{place} holds NaN")
-    return rows > 0
-
-
-READERS: dict[str, Callable] = {"measurements": lambda part: measurements, "choices": Choices}
+READERS: dict[str, Callable] = {"measurements": Measurements, "choices": Choices}
 
 
 # ----- actions: parameters of a part's distribution, and how it acts

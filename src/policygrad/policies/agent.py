@@ -1,7 +1,7 @@
 """A policy together with its observation and action space."""
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,20 @@ from gymnasium import spaces
 from jax.core import Tracer
 from jaxtyping import PRNGKeyArray, PyTree
 
+from policygrad.core.elsewhere import METHODS, no_attribute
 from policygrad.core.errors import UserError
 from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.maths.distributions import Distribution
 from policygrad.policies import meeting
 from policygrad.policies.observations import NonFiniteObservation, Seen, seen
-from policygrad.spaces import ActionSpace, action_space_of, observation_space_of, space_of
+from policygrad.spaces import (
+    ActionSpace,
+    action_mask,
+    action_space_of,
+    observation_space_of,
+    permits_nothing,
+    space_of,
+)
 from policygrad.spaces.reading import Node, reader_of
 
 OnNaN = Literal["refuse", "hold"]
@@ -57,6 +65,11 @@ class Agent:
         self.action_space = action_space
         self.reset()
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute("an Agent", name, METHODS)
+
     def reset(self) -> None:
         """Begin an episode: a policy with memory forgets, and no action is held any more."""
         self._carry = jax.tree.map(lambda x: x[0], meeting.initial_carry(self.policy, 1))
@@ -66,7 +79,8 @@ class Agent:
         """The distribution at one raw observation, over actions in the policy's units.
 
         Raises:
-            UserError: the observation is not one of the observation space.
+            UserError: the observation is not one of the observation space, or its mask permits no
+                action.
         """
         if any(isinstance(x, Tracer) for x in jax.tree.leaves(observation)):
             return _distribution(self.policy, self._carry, observation)  # no values to check yet
@@ -101,8 +115,8 @@ class Agent:
             action space is a Dict or a Tuple; B of them for B observations.
 
         Raises:
-            UserError: the observation is not one of the observation space; several observations for
-                a policy with memory.
+            UserError: the observation is not one of the observation space, or its mask permits no
+                action; several observations for a policy with memory.
         """
         if on_nan not in ("refuse", "hold"):
             raise UserError(f"on_nan must be 'refuse' or 'hold', got on_nan={on_nan!r}")
@@ -141,7 +155,22 @@ class Agent:
         return jax.tree.map(_copied, self._held)
 
     def _read(self, observation: PyTree) -> Seen:
-        return seen(self._reader, observation)
+        found = seen(self._reader, observation)
+        if self._masked:
+            self._refuse_empty_mask(found)
+        return found
+
+    def _refuse_empty_mask(self, seen: Seen) -> None:
+        lead = 0 if seen.batch is None else 1
+        nothing = permits_nothing(seen.observation, self._actions, lead, np)
+        if nothing is not None and np.any(nothing):
+            which = "" if seen.batch is None else f" {int(np.argmax(nothing))}"
+            raise UserError(f"the action mask permits no action in the observation{which}")
+
+    @cached_property
+    def _masked(self) -> bool:
+        example = observation_space_of(self.observation_space).example()
+        return action_mask(example, 0, np) is not None
 
     @cached_property
     def _reader(self) -> Node:

@@ -30,12 +30,13 @@ OTHER_NAMES = (
 Place = tuple[tuple[Any, ...], Space]
 
 
-def action_mask(observation: PyTree, batch: int = 0) -> PyTree | None:
+def action_mask(observation: PyTree, batch: int = 0, xp: Any = jnp) -> PyTree | None:
     """The mask of actions in an observation, if it holds one.
 
     Args:
         observation: pytree of `[..., *shape]`.
         batch: number of axes in front of the observation's own.
+        xp: `jax.numpy`, or `numpy` for arrays of NumPy that no compiled code reads.
 
     Returns:
         `[..., n]`, True where the choice is permitted; for a Dict or a Tuple of masks a dict or a
@@ -44,7 +45,7 @@ def action_mask(observation: PyTree, batch: int = 0) -> PyTree | None:
     if isinstance(observation, dict) and ACTION_MASK in observation:
 
         def flags(x: Any) -> Bool[Array, "... n"]:
-            x = jnp.asarray(x)
+            x = xp.asarray(x)
             return x.reshape(*x.shape[:batch], -1) > 0
 
         return jax.tree.map(flags, observation[ACTION_MASK])
@@ -53,12 +54,12 @@ def action_mask(observation: PyTree, batch: int = 0) -> PyTree | None:
         inner = (observation[k] for k in sorted(observation))
     elif isinstance(observation, tuple):
         inner = observation
-    return next((m for x in inner if (m := action_mask(x, batch)) is not None), None)
+    return next((m for x in inner if (m := action_mask(x, batch, xp)) is not None), None)
 
 
 def permits_nothing(
-    observations: PyTree, space: ActionSpace | None = None
-) -> Bool[Array, "T B"] | None:
+    observations: PyTree, space: ActionSpace | None = None, batch: int = 2, xp: Any = jnp
+) -> Bool[Array, "..."] | None:
     """`[T, B]`: where the mask in observations `[T, B, ...]` permits no action; None without a
     mask.
 
@@ -66,13 +67,15 @@ def permits_nothing(
         observations: of a record.
         space: the action space; without it, or if the mask has not its form, a mask permits nothing
             if no flag at all is set.
+        batch: number of axes in front, if they are not T and B.
+        xp: as of `action_mask`.
     """
-    mask = action_mask(observations, batch=2)
+    mask = action_mask(observations, batch, xp)
     if mask is None:
         return None
     if space is not None and _has_form(mask, space):
-        return jnp.asarray(space.permits_nothing(mask))
-    return ~jnp.concatenate(jax.tree.leaves(mask), axis=-1).any(axis=-1)
+        return xp.asarray(space.permits_nothing(mask))
+    return ~xp.concatenate(jax.tree.leaves(mask), axis=-1).any(axis=-1)
 
 
 def _has_form(mask: PyTree, space: Space) -> bool:

@@ -1,12 +1,13 @@
 """Spaces of several parts: by name, or in order. A policy reads them, or acts in all at once."""
 
+import operator
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import gymnasium
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
@@ -115,7 +116,7 @@ class Nested(ActionSpace):
         """`[...]`: whether a part of the action has no value left."""
         both = zip(self.acted_in, self.part_masks(mask), strict=True)
         found = [part.permits_nothing(own) for (_, part), own in both if own is not None]
-        return jnp.any(jnp.stack(found), axis=0)
+        return reduce(operator.or_, found)
 
 
 @dataclass(frozen=True)

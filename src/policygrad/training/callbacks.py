@@ -3,7 +3,6 @@
 What a callback is, and what it is given, stands in `training.ongoing`.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from policygrad.core.errors import UserError
 from policygrad.core.modules import split
 from policygrad.core.settings import Count, In, check_setting, did_you_mean, plain_value
 from policygrad.diagnostics.monitor import NOISE_METRICS
-from policygrad.evaluating import evaluate
+from policygrad.evaluating.playing import ARGUMENTS
 from policygrad.training.assembly import Assembly
 from policygrad.training.numbers import Finite, with_number
 from policygrad.training.ongoing import (
@@ -113,6 +112,8 @@ class stop_at_return:
         metric: read this metric in place of it, such as `evaluation/return_mean`.
     """
 
+    example = "callbacks.stop_at_return(200)"
+
     def __init__(self, value: float, over: int = 100, *, metric: str | None = None) -> None:
         check_setting("value", Finite, value)
         if type(over) is not int or not 1 <= over <= 100:
@@ -138,12 +139,14 @@ class evaluate_every:
         kwargs: further arguments of `policygrad.evaluate`, such as env.
     """
 
+    example = "callbacks.evaluate_every(20_000)"
+
     def __init__(self, steps: int, episodes: int = 20, **kwargs: Any) -> None:
         steps, episodes = plain_value(Count, steps), plain_value(Count, episodes)
         for name, value in (("steps", steps), ("episodes", episodes)):
             if value not in In(1) or not isinstance(value, int):
                 raise UserError(f"evaluate_every takes at least 1 of {name}, got {value!r}")
-        known = inspect.signature(evaluate).parameters.keys() - {"run", "episodes"}
+        known = set(ARGUMENTS) - {"run", "episodes"}
         for name in kwargs.keys() - known:
             near = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
             raise UserError(f"evaluate_every takes no argument {name!r}{near}")
@@ -184,18 +187,28 @@ class keep_best:
     Args:
         metric: `return_mean`, over the last 100 episodes of training and so not before 100 have
             ended; or one that another callback before it logs, such as `evaluation/return_mean`.
+        write: False writes nothing and keeps the policy as `agent` alone, for a run without `out`.
 
     Attributes:
         value: the greatest so far; None before the first.
         agent: the policy that had it; None before the first of this process.
     """
 
-    def __init__(self, metric: str = "return_mean") -> None:
-        self._metric = Metric(self, metric)
+    example = "callbacks.keep_best()"
+
+    def __init__(self, metric: str = "return_mean", *, write: bool = True) -> None:
+        check_setting("write", bool, write)
+        self._metric, self._write = Metric(self, metric), write
         self.metric, self.value, self.agent = metric, None, None
 
     def begin(self, run: Ongoing) -> None:
-        """Go on from what a resumed run has kept."""
+        """Go on from what a resumed run has kept; UserError without a place to write to."""
+        if self._write and run.path is None:
+            raise UserError(
+                "keep_best writes the best policy into the run's directory, and there is none: "
+                "give out= too; or keep_best(…, write=False), to keep it as the callback's "
+                "attribute agent alone"
+            )
         self.value, self.agent = run.best_value(self.metric), None
 
     def __call__(self, run: Ongoing) -> None:
@@ -208,7 +221,8 @@ class keep_best:
             or (self.value is not None and found <= self.value)
         ):
             return
-        run.save_best(self.metric, found)
+        if self._write:
+            run.save_best(self.metric, found)
         self.value, self.agent = found, run.agent
 
 
@@ -222,6 +236,8 @@ class schedule:
             `target_kl`, `step_size` or `discount`.
         value: environment steps so far -> the value from there on.
     """
+
+    example = 'callbacks.schedule("entropy_coefficient", lambda steps: 0.01)'
 
     def __init__(self, name: str, value: Callable[[int], float]) -> None:
         if not callable(value):

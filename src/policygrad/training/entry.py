@@ -4,14 +4,15 @@ import contextlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import optax
 
 from policygrad import environments
 from policygrad.algorithms import Algorithm
-from policygrad.core.elsewhere import unknown_setting
+from policygrad.core.elsewhere import BUILT, SAME, unknown_setting
 from policygrad.core.errors import RunError, UserError
+from policygrad.core.settings import in_place_of_a_function
 from policygrad.core.shell import command, user_path
 from policygrad.gradients.weights import Estimator
 from policygrad.policies.architectures import Architecture
@@ -45,7 +46,7 @@ OBJECTS = ("env", "engine", "collector", "policy", "algorithm", "estimator", "op
 
 def train(
     env: Any,
-    *,
+    *rest: Never,
     out: str | Path | None = None,
     policy: Policy | None = None,
     algorithm: Algorithm | str | None = None,
@@ -65,6 +66,7 @@ def train(
     Args:
         env: an id (`CartPole-v1`, `module:Env-v0`, `gymnax/CartPole-v1`), a function that makes a
             Gymnasium environment, a vector environment, or a JAX-native environment.
+        rest: refused; all other arguments have names.
         out: directory to write the run to; None writes nothing.
         policy: any pytree observation -> `Distribution`, or an `Agent` for the same spaces; None
             builds a network for the spaces.
@@ -94,6 +96,12 @@ def train(
         NonFiniteError: an observation, a reward, the gradient or the critic is NaN or infinite.
         EnvironmentFailure: the environment raised.
     """
+    if rest:
+        built = f"; {BUILT}" if "policy" in str(env).lower() else ""
+        raise UserError(
+            "train takes one argument without a name, the environment, got "
+            f"{', '.join(map(repr, (env, *rest)))}{built}"
+        )
     check_arguments(
         out=out, network=network, collector=collector, env_kwargs=env_kwargs, config=config
     )
@@ -298,5 +306,8 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
     """A configuration from settings by name; UserError if a name does not exist."""
     unknown = sorted(set(settings) - set(TrainConfig.__dataclass_fields__))
     if unknown:
-        raise UserError(unknown_setting(unknown[0], TrainConfig.__dataclass_fields__))
+        name, told = unknown[0], unknown_setting(unknown[0], TrainConfig.__dataclass_fields__)
+        if name in SAME and callable(settings[name]):
+            told += f"; {in_place_of_a_function(SAME[name])}"
+        raise UserError(told)
     return TrainConfig(**settings)

@@ -42,7 +42,13 @@ from policygrad.training.result import Run
 from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound
 from policygrad.training.together import Group, dealt
-from policygrad.training.workers import OnSeedUpdate, SideBySide, of_seed, refuse_in_a_worker
+from policygrad.training.workers import (
+    OnSeedUpdate,
+    SideBySide,
+    check_seed_callback,
+    of_seed,
+    refuse_in_a_worker,
+)
 
 SeedMap = Callable[[Callable[[TrainConfig], Run], Iterable[TrainConfig]], Iterable[Run]]
 
@@ -92,7 +98,8 @@ def train_seeds(
     Args:
         env, policy, algorithm, estimator, optimiser, network, engine, env_kwargs, config, start,
         settings: as `train` takes them, without a seed. If the environment is not JAX-native,
-        objects must be picklable, because they are sent to worker processes.
+        objects must be picklable, because they are sent to worker processes; a function that makes
+        the environment may be a lambda or stand inside of another function.
         seeds: distinct.
         out: directory that holds one directory for each seed, `seed-0` and so on.
         jobs: number of worker processes; None for as many as there are processors. Vmapped seeds
@@ -115,6 +122,7 @@ def train_seeds(
     check_arguments(
         out=out, network=network, collector=collector, env_kwargs=env_kwargs, config=config
     )
+    check_seed_callback(on_update)
     seeds = checked_seeds(seeds)
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {jobs}")

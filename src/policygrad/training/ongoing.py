@@ -194,6 +194,12 @@ def as_callbacks(on_update: OnUpdate | None) -> tuple[Callback, ...]:
     """One callback, several or none, as a tuple; UserError for anything else."""
     if on_update is None:
         return ()
+    if isinstance(on_update, type):
+        example = getattr(on_update, "example", f"{on_update.__name__}(…)")
+        raise UserError(
+            f"on_update got the class {on_update.__name__}, which makes a callback when it is "
+            f"called: pass {example}"
+        )
     if callable(on_update):
         return (on_update,)
     if isinstance(on_update, (list, tuple)):

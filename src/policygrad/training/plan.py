@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from policygrad.core.elsewhere import in_a_file
 from policygrad.core.errors import RunError, UserError
 from policygrad.core.reflection import names_of
-from policygrad.core.settings import did_you_mean, flag
+from policygrad.core.settings import flag
 from policygrad.core.shell import user_path
 from policygrad.runs import config_file
 from policygrad.runs.directory import CONFIG
@@ -206,7 +207,7 @@ def _check(plan: Plan) -> None:
     known = TrainConfig.__dataclass_fields__
     for name in plan.settings:
         if name not in known:
-            near = did_you_mean(name, [*known, *KEYS])
+            near = in_a_file(name, [*known, *KEYS])
             raise UserError(f"{plan.source}, {name}: there is no such setting{near}")
     _ = plan.config  # checks the values
 

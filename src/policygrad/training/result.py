@@ -4,8 +4,9 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from policygrad.core.elsewhere import METHODS, no_attribute
 from policygrad.evaluating import Place
 from policygrad.policies import Agent
 from policygrad.runs import RunDirectory
@@ -38,6 +39,11 @@ class Run:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     engine: Any = None
     recorded: Sequence[Metrics] = field(default=(), repr=False)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute("a Run", name, METHODS)
 
     @property
     def policy(self) -> Any:

@@ -1,6 +1,7 @@
 """Seeds side by side, in spawned worker processes."""
 
 import contextlib
+import inspect
 import multiprocessing
 import multiprocessing.resource_tracker
 import os
@@ -11,13 +12,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
 import jax
+from gymnasium.vector.utils import CloudpickleWrapper
 
 from policygrad.core.errors import PolicygradError, UserError
 from policygrad.runs import RunDirectory
@@ -59,6 +61,25 @@ def refuse_in_a_worker() -> None:
     """End this process where it is a worker that is only starting: its script has no guard."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         sys.exit(NO_GUARD)  # the parent says why
+
+
+def check_seed_callback(on_update: OnSeedUpdate | None) -> None:
+    """UserError unless it takes a seed and metrics."""
+    fits = on_update is None
+    if callable(on_update) and not isinstance(on_update, type):
+        try:
+            inspect.signature(on_update).bind(0, {})
+            fits = True
+        except TypeError:
+            fits = False
+        except ValueError:  # no signature is known
+            fits = True
+    if not fits:
+        raise UserError(
+            "on_update of train_seeds must be a function of a seed and the metrics of an update, "
+            f"got {on_update!r}; callbacks of one run, as policygrad.callbacks has them, are for "
+            "policygrad.train"
+        )
 
 
 def of_seed(on_update: OnSeedUpdate, seed: int) -> Callable[[Metrics], None]:
@@ -110,7 +131,7 @@ class SideBySide:
 
     def run(self) -> None:
         """Train all seeds; fill in runs and failures."""
-        check_sendable(self.task, self.given)
+        self.task = sendable(self.task, self.given)
         waiting = list(reversed(self.configs))
         workers: dict[Connection, tuple[Any, TrainConfig]] = {}
         with self._folder() as folder, stop_requests() as stop:
@@ -202,7 +223,7 @@ class SideBySide:
             TrainConfig.from_json(dict(saved["config"]), str(path)),
             load(path, **{name: value for name, value in like.items() if value is not None}),
             summary if written else summary | {"path": None},
-            self.task.env,
+            as_passed(self.task).env,
             summary["interrupted"],
             self.task.env_kwargs,
             self.task.engine,
@@ -235,7 +256,7 @@ def _work(
 
         report.needs_state = False  # pyright: ignore[reportFunctionMemberAccess]
         try:
-            assembly = assemble(task, config, given, history)
+            assembly = assemble(as_passed(task), config, given, history)
             with RunDirectory.begun(path) as directory:
                 Training.begin(assembly, directory).run(report, stop)
             connection.send(("ended", None))
@@ -257,22 +278,46 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def check_sendable(task: Task, given: Given) -> None:
-    """UserError where an object cannot be sent to a worker process, or no worker could start."""
+def sendable(task: Task, given: Given) -> Task:
+    """The task as it is sent to a worker process: a function or class that no module names, such as
+    a lambda, goes by its content where it makes the environment.
+
+    Raises:
+        UserError: an object cannot be sent, or no worker could start.
+    """
     main = getattr(sys.modules["__main__"], "__file__", None)
     if main is not None and not os.path.exists(main):
         raise UserError(
             f"worker processes run the script once more as they start, and {main} is no file; save "
             "the script to a file, and run that"
         )
+    if callable(task.env) and not _is_sent(task.env):
+        make: Any = task.env
+        task = replace(task, env=CloudpickleWrapper(make))
     for name, value in {**vars(task), **vars(given)}.items():
         try:
             ForkingPickler.dumps(value)
         except Exception as error:
             raise UserError(
                 f"{name} cannot be sent to a worker process ({error}); pass an id, or a function "
-                "or class that is defined at the top of a module"
+                "or class that is defined at the top of a module and holds no open file, lock or "
+                "other thing of this process"
             ) from error
+    return task
+
+
+def _is_sent(value: Any) -> bool:
+    try:
+        ForkingPickler.dumps(value)
+    except Exception:
+        return False
+    return True
+
+
+def as_passed(task: Task) -> Task:
+    """The task as the user passed it, from what `sendable` returned."""
+    wrapped = isinstance(task.env, CloudpickleWrapper)
+    return replace(task, env=task.env.fn) if wrapped else task
 
 
 def how_it_ended(code: int | None) -> str:
