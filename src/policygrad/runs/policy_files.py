@@ -17,7 +17,7 @@ from policygrad.core.describing import (
     differences,
     is_of_class,
 )
-from policygrad.core.errors import RunError, UserError
+from policygrad.core.errors import RunError
 from policygrad.core.modules import is_array
 from policygrad.core.shell import user_path
 from policygrad.policies import architectures
@@ -76,10 +76,9 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
         An `Agent`: `agent(observation)` is the distribution, `agent.act(observation)` the action.
 
     Raises:
-        UserError: `like` is of another class than was saved.
         RunError: there is no policy, or a file is damaged, of another program or of a newer format,
-            or a class has to be passed. Files are read as arrays and JSON; nothing in them is
-            executed, and no class is imported by a name in them.
+            or a class has to be passed, or the one that was passed is another. Files are read as
+            arrays and JSON; nothing in them is executed, and no class is imported by a name.
     """
     stem = find(user_path(path))
     tensors, description = storage.pair(stem)
@@ -122,7 +121,7 @@ def check_class(policy: Any, data: dict[str, Any], source: Path) -> None:
         source: its file.
 
     Raises:
-        UserError: the class is another one.
+        OtherStructure: the class is another one.
     """
     saved, now = data.get("class"), class_name(policy)
     if not isinstance(saved, str):
@@ -130,7 +129,7 @@ def check_class(policy: Any, data: dict[str, Any], source: Path) -> None:
     if not is_of_class(policy, saved):
         module, _, name = saved.rpartition(".")
         own = type(policy).__qualname__
-        raise UserError(
+        raise storage.OtherStructure(
             f"{source} holds a policy of the class {saved}, got one of {now}; pass one of the "
             f"class that was saved. If it is the same class, moved or renamed, give it its name of "
             f"then first: {own}.__module__, {own}.__qualname__ = {module!r}, {name!r}"

@@ -166,6 +166,8 @@ def _restored(
     def read(like: Any, prefix: str, shapes: bool = True) -> Any:
         return storage.from_arrays(like, arrays, prefix, tensors, shapes=shapes, owner=owner_of)
 
+    # first: moments and gradients have its shapes, and would be named in place of it
+    policy = read(fresh.state.learner.policy, "policy")
     likes = _trees(fresh, assembly.collector.snapshot())
     # measured from now on, or no longer: the settings may have changed
     was_measured = any(name.startswith("last_gradient/") for name in arrays)
@@ -176,7 +178,7 @@ def _restored(
     if data.get("info_names", []) != list(assembly.info_names):
         del likes["infos"]
     found = {name: read(x, name, name not in varies) for name, x in likes.items()}
-    learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
+    learner = found["state"]._replace(policy=policy)
     infos = fresh.state.tally.infos
     infos = found.get("infos", None if infos is None else infos.begun_before())
     tally = found["episodes"]._replace(infos=infos)

@@ -193,6 +193,7 @@ def _resume(
     assembly = assemble(task, config, Given(**objects), history)
     with closing_on_failure(assembly):
         check_schedules(callbacks, assembly)
+        training = Training.resume(assembly, directory, at, schedules_of(callbacks))
         for text in (
             told,
             little_left(assembly.schedule, env_steps, config.total_steps),
@@ -200,7 +201,7 @@ def _resume(
         ):
             if text is not None:
                 warnings.warn(f"{directory.path}: {text}", stacklevel=3)
-    return Training.resume(assembly, directory, at, schedules_of(callbacks)).run(callbacks)
+    return training.run(callbacks)
 
 
 OF_TRAIN = {

@@ -10,6 +10,7 @@ import numpy as np
 
 from policygrad.core.errors import UserError
 from policygrad.core.numbers import plain_number
+from policygrad.core.settings import plain_value
 from policygrad.diagnostics.monitor import NOISE_METRICS, noise_metrics
 from policygrad.runs import MetricsFile, RunDirectory, sinks
 from policygrad.runs.directory import EVALUATIONS, METRICS
@@ -208,8 +209,8 @@ class Recorder:
         for name, value in numbers.items():
             if name in NAMES:
                 raise UserError(f"{name!r} is the name of a metric of this library; take another")
-            one = np.isscalar(value) or getattr(value, "shape", None) == ()
-            number = plain_number(value) if one else None
+            plain = plain_value(float, value)  # of a scalar array its number
+            number = plain_number(plain) if np.isscalar(plain) else None
             if number is None and value is not None:
                 raise UserError(f"a metric is a number or None, got {name}={value!r}")
             found[name] = number

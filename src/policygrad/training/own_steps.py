@@ -58,7 +58,7 @@ def without_step_size(
             f"{flag(name)} {value} was given beside optimiser=…, which takes steps of its own: "
             f"they are taken as they are, and nothing reads {flag(name)}. Leave it out and set the "
             "learning rate in the optimiser, or pass one that gives a direction, such as "
-            "optax.scale_by_adam()"
+            "optax.scale_by_adam(); a resumed run goes on with the kind that it was trained with"
         )
     return replace(config, **dict.fromkeys(UNREAD))
 
