@@ -71,10 +71,9 @@ def first_steps_of(algorithm: Algorithm, policy: Policy) -> list[float] | None:
         algorithm: the record.
         policy: the policy that is trained.
     """
-    optimiser = getattr(algorithm, "optimiser", None)
-    if not isinstance(algorithm, (Vanilla, PPO)) or isinstance(optimiser, Record):
+    if not isinstance(algorithm, (Vanilla, PPO)) or isinstance(algorithm.optimiser, Record):
         return None
-    found = first_steps(optimiser, split(policy)[0])
+    found = first_steps(algorithm.optimiser, split(policy)[0])
     return list(found) if np.all(np.isfinite(found)) else None
 
 
