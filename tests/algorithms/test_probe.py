@@ -10,7 +10,7 @@ import pytest
 
 from policygrad.algorithms import SGD, Adam, RMSprop
 from policygrad.algorithms.optimisers import transformation
-from policygrad.algorithms.probe import takes_own_steps
+from policygrad.algorithms.probe import first_steps, same_steps, takes_own_steps
 from policygrad.algorithms.step_size import size_of_own_steps, start_step_size, step_along
 from policygrad.core.errors import UserError
 
@@ -96,6 +96,28 @@ REFUSED = {
         optax.multi_transform({"a": optax.sgd(1.0)}, {"w": "a"}),
         "cannot be used for this policy",
     ),
+    "lookahead": (
+        optax.lookahead(optax.sgd(0.1), 5, 0.5),
+        "reads 'fast' of them, which a Parameters does not have.*LookaheadParams.*not supported",
+    ),
+    "reads a field": (
+        optax.GradientTransformation(lambda p: p.slow, lambda g, s, p=None: (g, s)),
+        "parameters of a structure of its own: it reads 'slow'",
+    ),
+    "reads a key": (
+        optax.GradientTransformation(lambda p: p["fast"], lambda g, s, p=None: (g, s)),
+        "parameters of a structure of its own is not supported",
+    ),
+    "returns a list": (
+        optax.GradientTransformation(lambda p: (), lambda g, s, p=None: (jax.tree.leaves(g), s)),
+        "of another structure or other shapes than the gradient",
+    ),
+    "returns other shapes": (
+        optax.GradientTransformation(
+            lambda p: (), lambda g, s, p=None: (jax.tree.map(jnp.sum, g), s)
+        ),
+        "of another structure or other shapes than the gradient",
+    ),
     "a bool": (True, "optimiser=True is no optimiser; pass an optax"),
     "a number": (1e-3, "optimiser=0.001 is no optimiser"),
     "a name in a record": ("adam", "optimiser='adam' is no optimiser"),
@@ -156,3 +178,45 @@ def test_the_logged_step_size():
     assert logged(two, [9.0], [3.0]) == 3.0
     assert logged(optax.sgd(0.1), [1.0, 3.0], [2.0, 6.0]) == 0.5
     assert logged(optax.sgd(0.1), [0.0], [0.0]) == 0.0
+
+
+STEPS = {
+    "the rate": (optax.adam(1e-3), optax.adam(1.01e-3)),
+    "b1": (optax.adam(1e-3), optax.adam(1e-3, b1=0.91)),
+    "b2": (optax.adam(1e-3), optax.adam(1e-3, b2=0.99)),
+    "epsilon": (optax.adam(1e-3), optax.adam(1e-3, eps=1e-5)),
+    "momentum": (optax.sgd(0.1, momentum=0.9), optax.sgd(0.1, momentum=0.95)),
+    "decay of weights": (optax.adamw(1e-3), optax.adamw(1e-3, weight_decay=2e-4)),
+    "a limit of lengths": (
+        optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-3)),
+        optax.chain(optax.clip_by_global_norm(0.6), optax.adam(1e-3)),
+    ),
+    "a schedule": (
+        optax.sgd(optax.linear_schedule(1e-3, 0.0, 1000)),
+        optax.sgd(optax.linear_schedule(1e-3, 0.0, 2000)),
+    ),
+    "exchanged": (
+        optax.multi_transform({"a": optax.sgd(1.0), "b": optax.sgd(2.0)}, LABELS),
+        optax.multi_transform({"a": optax.sgd(2.0), "b": optax.sgd(1.0)}, LABELS),
+    ),
+    "gathered": (optax.MultiSteps(optax.adam(1e-3), 4), optax.MultiSteps(optax.adam(1e-3), 8)),
+    "a direction": (optax.scale_by_adam(), optax.scale_by_adam(b1=0.8)),
+}
+
+
+@pytest.mark.parametrize("name", list(STEPS))
+def test_further_other_numbers_of_an_optimiser_are_seen_in_its_first_steps(name):
+    was, now = (first_steps(optimiser, PARAMETERS) for optimiser in STEPS[name])
+    assert len(was) == 8
+    assert np.all(np.isfinite(was))
+    assert same_steps(was, was)
+    assert same_steps(was, [x * (1 + 1e-5) for x in was])
+    assert not same_steps(was, now)
+
+
+def test_first_steps_are_the_same_in_another_precision():
+    double = jax.tree.map(lambda x: np.asarray(x, np.float64), PARAMETERS)
+    with jax.enable_x64(True):
+        found = first_steps(optax.adam(1e-3), double)
+    assert same_steps(found, first_steps(optax.adam(1e-3), PARAMETERS))
+    assert first_steps(optax.adam(1e-3), ()) == ()

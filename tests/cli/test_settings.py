@@ -53,8 +53,8 @@ def test_case_28_flags_override(command, toml, tmp_path):
     config = json.loads((tmp_path / "runs/CartPole-v1-seed2/config.json").read_text())
     assert config["config"]["hidden"] == [8]
     assert config["env_kwargs"] == {"max_episode_steps": 20}
-    _, _, err = command("train", "gymnax/CartPole-v1", "--config", toml, "--out", "b")
-    assert "are not passed to gymnax/CartPole-v1" in err
+    with pytest.warns(UserWarning, match="are not passed to gymnax/CartPole-v1"):
+        command("train", "gymnax/CartPole-v1", "--config", toml, "--out", "b")
     assert json.loads((tmp_path / "b/config.json").read_text())["env_kwargs"] == {}
 
 

@@ -4,6 +4,7 @@ import json
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -550,3 +551,48 @@ def test_a_best_policy_that_is_damaged_is_named(tmp_path):
     storage.save(file.with_suffix(""), body, {"metric": 3, "value": "x"})
     with pytest.raises(RunError, match="how good"):
         RunDirectory(path).read_best()
+
+
+SCALARS = [
+    0.25, np.float32(0.25), np.float64(0.25), np.asarray(0.25), jnp.asarray(0.25),
+    jnp.asarray(0.25, jnp.bfloat16),
+]  # fmt: skip
+NO_SCALARS = [jnp.zeros(1), np.ones(3), jnp.zeros((2, 2)), "x", [0.25], [[1], [1, 2]], 1j]
+
+
+@pytest.mark.parametrize("value", [*SCALARS, *NO_SCALARS], ids=repr)
+def test_further_a_scalar_array_is_a_number_and_no_other_array_is(value):
+    taken = any(value is x for x in SCALARS)
+    seen = {}
+
+    def number(run):
+        run.log(mine=value)
+        run.set("entropy_coefficient", value)
+        seen.update(run)
+
+    if taken:
+        policygrad.train(DUCK, on_update=number, **TINY)
+        assert seen["mine"] == 0.25
+        assert type(seen["mine"]) is float
+        assert callbacks.stop_at_return(value, over=np.int32(3)).value == 0.25
+        return
+    with pytest.raises(UserError, match="mine="):
+        policygrad.train(DUCK, on_update=number, **TINY)
+    with pytest.raises(UserError, match="entropy-coefficient"):
+        policygrad.train(
+            DUCK, on_update=callbacks.schedule("entropy_coefficient", lambda _: value), **TINY
+        )
+    with pytest.raises(UserError, match="value"):
+        callbacks.stop_at_return(value)
+
+
+def test_a_schedule_of_optax_sets_a_number():
+    decay = optax.linear_schedule(0.02, 0.0, 64)
+    seen = []
+
+    def look(run):
+        seen.append(float(run._training.assembly.learner.algorithm.entropy_coefficient))
+
+    change = callbacks.schedule("entropy_coefficient", decay)
+    policygrad.train(DUCK, on_update=[change, look], **TINY)
+    np.testing.assert_allclose(seen, [0.01, 0.0], atol=1e-8)

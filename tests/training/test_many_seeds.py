@@ -8,7 +8,7 @@ import pytest
 
 import policygrad
 from policygrad import cli
-from policygrad.core.errors import UserError
+from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.maths.intervals import interquartile_mean, iqm_interval
 from policygrad.runs import RunDirectory, seed_directories
 from policygrad.training import many_seeds
@@ -123,6 +123,14 @@ def test_seed_that_fails_does_not_lose_the_others(tmp_path):
         assert "nan in the reward" in str(error)
     for run in result.runs.values():
         assert run.summary["env_steps"] == 32 * 12
+    assert [run.config.seed for run in result] == [s for s in seeds if s in result.runs]
+    assert len(result) == len(result.runs)
+    first = next(iter(result.runs))
+    assert result[first] is result.runs[first]
+    with pytest.raises(NonFiniteError, match="nan in the reward"):
+        result[next(iter(result.failures))]
+    with pytest.raises(UserError, match="there is no run of seed 99; there are "):
+        result[99]
 
 
 def test_a_seed_that_fails_keeps_the_updates_before_the_one_that_failed(tmp_path):

@@ -12,13 +12,13 @@ import pytest
 import policygrad
 from policygrad import baselines, estimators
 from policygrad.algorithms import PPO, Algorithm, Improved, Vanilla, take_step
+from policygrad.core.describing import described
 from policygrad.core.errors import UserError
 from policygrad.core.settings import Positive
 from policygrad.gradients.baselines import Baseline
 from policygrad.gradients.forms import Form, LambdaReturn
 from policygrad.rollout import Collector
 from policygrad.spaces import flat
-from policygrad.training.own_values import described
 from tests.worlds import TINY, Chain, DuckChain
 
 OWN = {k: v for k, v in TINY.items() if k != "critic_epochs"}

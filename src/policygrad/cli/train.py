@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from policygrad.cli.commands import Json, parse_kwargs, parse_seeds, print_json, report_run
 from policygrad.core.errors import UserError
-from policygrad.core.shell import command, user_path
+from policygrad.core.shell import command
 from policygrad.devices.starting import prepare_jax
 
 DESCRIPTION = "Train a policy, and write a run directory."
@@ -92,35 +92,19 @@ def main(argv: Sequence[str]) -> int:
 def _task(given: dict[str, Any], plan: Any) -> Task:
     """The environment, its arguments and the policy to begin from: of the flags, else of the file,
     else of the run to begin from."""
+    from policygrad.training.beginning import Trained, place, trained_in
+
     env, start, kwargs = given["env"], given["start"], given["env_kwargs"]
     kwargs = None if kwargs is None else parse_kwargs(kwargs)
     if start is None and plan is not None:
         plan.check_start()
         start = plan.start
-    sources = []
+    trained = None
     if plan is not None and plan.env is not None:
-        sources.append((plan.source, plan.env, plan.env_kwargs))
-    elif start is not None and env is None:
-        from policygrad.runs.policy_files import find, run_of
-
-        find(user_path(start))
-        run = run_of(user_path(start))
-        saved = {} if run is None else run.read_config()
-        if saved.get("env") is not None:
-            sources.append((start, saved["env"], saved.get("env_kwargs") or {}))
-    for source, theirs, arguments in sources:
-        env = env or theirs
-        if kwargs is None and env == theirs:
-            kwargs = arguments
-        elif kwargs is None and arguments:
-            print(
-                f"policygrad: the arguments {arguments} of {theirs} in {source} are not passed to "
-                f"{env}; give --env-kwargs",
-                file=sys.stderr,
-            )
-    if env is None:
-        raise UserError("no environment to train in; name one: policygrad train CartPole-v1")
-    return Task(env, kwargs or {}, start)
+        trained = Trained(plan.source, plan.env, plan.env_kwargs)
+    elif start is not None:
+        trained = trained_in(start)
+    return Task(*place(env, kwargs, trained), start)
 
 
 def _train(task: Task, config: Any, out: Path | None, json: bool) -> int:

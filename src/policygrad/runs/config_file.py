@@ -13,6 +13,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "config": dict,
     "objects": list,
     "values": dict,
+    "optimiser_steps": (list, NoneType),
     "begins_from_a_policy": bool,
     "from": dict,
     "asked": list,
@@ -28,6 +29,8 @@ def read(path: Path) -> dict[str, Any]:
     wrong = [n for n, kinds in KINDS.items() if n in saved and not isinstance(saved[n], kinds)]
     wrong = wrong or [n for n in NAMES if not all(isinstance(x, str) for x in saved.get(n, ()))]
     wrong = wrong or [n for n in ("changes",) if not all(map(_is_change, saved.get(n, ())))]
+    steps = saved.get("optimiser_steps") or ()
+    wrong = wrong or [n for n in ("optimiser_steps",) if not all(type(x) is float for x in steps)]
     if wrong:
         raise RunError(
             f"{path} does not hold the configuration of a run: {wrong[0]} is "

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,12 @@ import jax
 import numpy as np
 from gymnasium import spaces
 
+from policygrad.core.describing import (
+    class_name,
+    described_without_arrays,
+    differences,
+    is_of_class,
+)
 from policygrad.core.errors import RunError
 from policygrad.core.modules import is_array
 from policygrad.core.shell import user_path
@@ -33,18 +40,25 @@ def policy_to_files(
     data: dict[str, Any] = {
         "observation_space": space_of(observation_space).to_json(),
         "action_space": space_of(action_space).to_json(),
-        "class": f"{type(policy).__module__}.{type(policy).__qualname__}",
+        "class": class_name(policy),
         "network": None,
     }
     if isinstance(policy, NetworkPolicy):
-        data["network"] = {
-            "architecture": architectures.describe(policy.architecture),
-            "squash": policy.squash,
-            "clipped": policy.clipped,
-            "normalise_observations": policy.normaliser.normalises,
-        }
+        data["network"] = _network(policy)
         data["small_spreads"] = policy.normaliser.small_spreads
+    else:
+        data["values"] = described_without_arrays(policy)
     return storage.to_arrays(policy, "policy"), data
+
+
+def _network(policy: NetworkPolicy) -> dict[str, Any]:
+    """What a policy of `network_policy` is made from again."""
+    return {
+        "architecture": architectures.describe(policy.architecture),
+        "squash": policy.squash,
+        "clipped": policy.clipped,
+        "normalise_observations": policy.normaliser.normalises,
+    }
 
 
 def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
@@ -63,12 +77,14 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
 
     Raises:
         RunError: there is no policy, or a file is damaged, of another program or of a newer format,
-            or a class has to be passed. Files are read as arrays and JSON; nothing in them is
-            executed, and no class is imported by a name in them.
+            or a class has to be passed, or the one that was passed is another. Files are read as
+            arrays and JSON; nothing in them is executed, and no class is imported by a name.
     """
     stem = find(user_path(path))
     tensors, description = storage.pair(stem)
     arrays, data = storage.load(stem)
+    if like is not None:
+        check_class(like, data, description)
     with storage.rebuilding(description, "describes no policy"):
         _check_sizes(data, sum(x.size for x in arrays.values()), description)
         spaces_of = [space_from_json(data[name]).to_gymnasium() for name in SPACES]
@@ -93,6 +109,41 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
     policy = storage.from_arrays(like, arrays, "policy", tensors)
     policy = jax.tree.map(lambda x: jax.numpy.asarray(x) if is_array(x) else x, policy)
     return Agent(policy, *spaces_of)
+
+
+def check_class(policy: Any, data: dict[str, Any], source: Path) -> None:
+    """Look whether a policy that was passed is of the class that was saved, and warn where it has
+    other settings: arrays are all that is read into it.
+
+    Args:
+        policy: as it was passed.
+        data: the JSON that was saved.
+        source: its file.
+
+    Raises:
+        OtherStructure: the class is another one.
+    """
+    saved, now = data.get("class"), class_name(policy)
+    if not isinstance(saved, str):
+        return
+    if not is_of_class(policy, saved):
+        module, _, name = saved.rpartition(".")
+        own = type(policy).__qualname__
+        raise storage.OtherStructure(
+            f"{source} holds a policy of the class {saved}, got one of {now}; pass one of the "
+            f"class that was saved. If it is the same class, moved or renamed, give it its name of "
+            f"then first: {own}.__module__, {own}.__qualname__ = {module!r}, {name!r}"
+        )
+    own = isinstance(policy, NetworkPolicy)
+    was = data.get("network" if own else "values") or {}  # earlier versions saved no values
+    is_now = json.loads(json.dumps(_network(policy) if own else described_without_arrays(policy)))
+    if others := list(differences(was, is_now)):
+        warnings.warn(
+            f"{source} holds a policy of {saved} with other settings: {', '.join(others)}. Only "
+            "arrays are read into the policy that was passed, which may act in another way than "
+            "the one that was saved",
+            stacklevel=3,
+        )
 
 
 def _check_sizes(data: dict[str, Any], saved: int, source: Path) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,11 @@ from jaxtyping import PyTree
 
 from policygrad.core.errors import EnvironmentFailure, RunError, UserError
 from policygrad.core.modules import is_array
+
+
+class OtherStructure(RunError):
+    """What was saved is whole, and is of another structure than what it is read into."""
+
 
 FORMAT = 2  # of what is written; earlier ones are read as far as they mean the same
 
@@ -184,7 +189,13 @@ def to_arrays(tree: PyTree, prefix: str) -> dict[str, np.ndarray]:
 
 
 def from_arrays(
-    like: PyTree, arrays: dict[str, np.ndarray], prefix: str, source: Path, *, shapes: bool = True
+    like: PyTree,
+    arrays: dict[str, np.ndarray],
+    prefix: str,
+    source: Path,
+    *,
+    shapes: bool = True,
+    owner: Callable[[str], str] = lambda name: "network",
 ) -> PyTree:
     """A pytree of the structure of `like` with the saved arrays in it.
 
@@ -194,44 +205,51 @@ def from_arrays(
         prefix: as given to `to_arrays`.
         source: the file that errors name.
         shapes: whether shapes and types must be those of `like`.
+        owner: the name of an array -> what it is of, for errors.
 
     Raises:
-        RunError: an array is missing, is not in `like`, or has another shape or type. A number of
-            another precision (64 bits in place of 32, or the reverse) is converted.
+        OtherStructure: an array is missing, is not in `like`, or has another shape or type. A
+            number of another precision (64 bits in place of 32, or the reverse) is converted.
     """
     saved = {
         k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(prefix + "/")
     }
     expected = dict(named_leaves(like))
     if missing := sorted(expected.keys() - saved.keys()):
-        raise RunError(f"{source} lacks {prefix}/{missing[0]}: it was saved from another network")
+        name = f"{prefix}/{missing[0]}"
+        raise OtherStructure(f"{source} lacks {name}: it was saved from another {owner(name)}")
     if extra := sorted(saved.keys() - expected.keys()):
-        raise RunError(f"{source} holds {prefix}/{extra[0]}, which is not expected here")
+        name = f"{prefix}/{extra[0]}"
+        raise OtherStructure(
+            f"{source} holds {name}, which is not expected here: it was saved from another "
+            f"{owner(name)}"
+        )
 
     def restored(path: Any, leaf: Any) -> Any:
         if not is_array(leaf):
             return leaf
         name = jax.tree_util.keystr(path, simple=True, separator="/") or "value"
-        value = saved[name]
+        value, name = saved[name], f"{prefix}/{name}"
         if _is_key(leaf):
             data = jax.random.key_data(leaf)
             if value.dtype != data.dtype or value.shape[-1:] != data.shape[-1:]:
-                raise RunError(f"{source}: {prefix}/{name} does not hold random keys")
+                raise OtherStructure(f"{source}: {name} does not hold random keys")
             return jax.random.wrap_key_data(jnp.asarray(value))
         if shapes and value.shape != leaf.shape:
-            raise RunError(
-                f"{source}: {prefix}/{name} has the shape {list(value.shape)}, expected "
-                f"{list(leaf.shape)}: it was saved from another network"
+            raise OtherStructure(
+                f"{source}: {name} has the shape {list(value.shape)}, expected "
+                f"{list(leaf.shape)}: it was saved from another {owner(name)}"
             )
         if shapes or isinstance(leaf, jax.Array):
-            value = _in_precision(value, leaf.dtype, f"{source}: {prefix}/{name}")
+            value = _in_precision(value, leaf.dtype, f"{source}: {name}", owner(name))
         return jnp.asarray(value) if isinstance(leaf, jax.Array) else value
 
     return jax.tree_util.tree_map_with_path(restored, like)
 
 
-def _in_precision(value: np.ndarray, dtype: Any, what: str) -> np.ndarray:
-    """Numbers in the precision of a type; RunError if they are of another kind, or do not fit."""
+def _in_precision(value: np.ndarray, dtype: Any, what: str, owner: str) -> np.ndarray:
+    """Numbers in the precision of a type; OtherStructure if they are of another kind, or
+    do not fit."""
     if value.dtype == dtype:
         return value
     converted = None
@@ -241,8 +259,8 @@ def _in_precision(value: np.ndarray, dtype: Any, what: str) -> np.ndarray:
         of = (lambda x: x) if value.dtype.kind in "iu" else np.isinf  # digits may go, not the size
         converted = None if np.any(of(converted) != of(value)) else converted
     if converted is None:
-        raise RunError(
+        raise OtherStructure(
             f"{what} holds {value.dtype}, expected {dtype}, and cannot be converted without loss: "
-            "it was saved from a policy or an environment that computes in other types"
+            f"the {owner} that it was saved from computes in other types"
         )
     return converted

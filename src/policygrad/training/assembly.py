@@ -13,6 +13,7 @@ from jaxtyping import PRNGKeyArray
 import policygrad
 from policygrad import environments
 from policygrad.algorithms import Learner
+from policygrad.core.describing import described
 from policygrad.core.errors import UserError
 from policygrad.core.modules import split
 from policygrad.core.usual import longest_episode
@@ -31,8 +32,8 @@ from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, rebuilds_policy
 from policygrad.training.keys import RunKeys
-from policygrad.training.own_steps import asked_about_steps, without_step_size
-from policygrad.training.own_values import DESCRIBED, described
+from policygrad.training.own_steps import asked_about_steps, first_steps_of, without_step_size
+from policygrad.training.own_values import DESCRIBED
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, asked_settings, resolve
 from policygrad.training.tally import EpisodeTally
@@ -119,10 +120,16 @@ class Assembly:
             "objects": passed + self.task.names,
             "begins_from_a_policy": self.begins_from_a_policy,
             "values": self._values(),
+            "optimiser_steps": self.optimiser_steps,
             "config": self.config.to_json(),
             "versions": {"jax": jax.__version__, "numpy": np.__version__},
             **self.history.to_json(),
         }
+
+    @property
+    def optimiser_steps(self) -> list[float] | None:
+        """What tells an optax optimiser that was passed from others; None without one."""
+        return first_steps_of(self.resolved.algorithm, self.policy)
 
     def _values(self) -> dict[str, Any]:
         """What was passed as objects, as far as JSON tells it from others."""

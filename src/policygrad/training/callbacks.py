@@ -115,6 +115,7 @@ class stop_at_return:
     example = "callbacks.stop_at_return(200)"
 
     def __init__(self, value: float, over: int = 100, *, metric: str | None = None) -> None:
+        value, over = plain_value(Finite, value), plain_value(Count, over)
         check_setting("value", Finite, value)
         if type(over) is not int or not 1 <= over <= 100:
             raise UserError(f"over must be a whole number from 1 to 100, got {over!r}")

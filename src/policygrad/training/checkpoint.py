@@ -14,7 +14,7 @@ from policygrad.core.errors import RunError, UserError
 from policygrad.gradients.weights import EstimatorState
 from policygrad.policies.meeting import Policy
 from policygrad.runs import RunDirectory, storage
-from policygrad.runs.policy_files import policy_to_files
+from policygrad.runs.policy_files import check_class, policy_to_files
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.assembly import Assembly
 from policygrad.training.changes import begin_anew
@@ -87,6 +87,25 @@ def _trees(progress: Progress, environments: Any) -> dict[str, Any]:
     }
 
 
+OWNERS = {
+    "policy": "policy or network",
+    "state/improver/optimiser": "optimiser",
+    "state/improver/step_size": "optimiser",
+    "state/improver": "algorithm",
+    "state/estimator/critic": "critic",
+    "state/estimator/baseline": "baseline",
+    "state/estimator": "estimator",
+    "last_gradient": "policy or network",
+    "batch": "algorithm",
+}
+
+
+def owner_of(name: str) -> str:
+    """What an array of a checkpoint is of, by its name. Lanes, episodes, what their infos hold and
+    the running scale of their rewards are the environment's."""
+    return next((of for prefix, of in OWNERS.items() if name.startswith(prefix)), "environment")
+
+
 def check_steps_left(directory: RunDirectory, total_steps: int, at: Path | None = None) -> int:
     """The steps of a run's checkpoint, by default the newest; UserError if the run has them all."""
     if at is None and not directory.has_begun:
@@ -124,6 +143,8 @@ def restore(assembly: Assembly, directory: RunDirectory, at: Path | None = None)
     with _naming_others(directory, folder):
         stem = folder / "state"
         arrays, data = storage.load(stem)
+        if assembly.given.policy is not None:
+            check_class(fresh.state.learner.policy, data, storage.pair(stem)[1])
         with storage.rebuilding(storage.pair(stem)[1], "holds no state of this run"):
             return _restored(assembly, fresh, folder, arrays, data)
 
@@ -143,8 +164,10 @@ def _restored(
         )
 
     def read(like: Any, prefix: str, shapes: bool = True) -> Any:
-        return storage.from_arrays(like, arrays, prefix, tensors, shapes=shapes)
+        return storage.from_arrays(like, arrays, prefix, tensors, shapes=shapes, owner=owner_of)
 
+    # first: moments and gradients have its shapes, and would be named in place of it
+    policy = read(fresh.state.learner.policy, "policy")
     likes = _trees(fresh, assembly.collector.snapshot())
     # measured from now on, or no longer: the settings may have changed
     was_measured = any(name.startswith("last_gradient/") for name in arrays)
@@ -155,7 +178,7 @@ def _restored(
     if data.get("info_names", []) != list(assembly.info_names):
         del likes["infos"]
     found = {name: read(x, name, name not in varies) for name, x in likes.items()}
-    learner = found["state"]._replace(policy=read(fresh.state.learner.policy, "policy"))
+    learner = found["state"]._replace(policy=policy)
     infos = fresh.state.tally.infos
     infos = found.get("infos", None if infos is None else infos.begun_before())
     tally = found["episodes"]._replace(infos=infos)
@@ -184,9 +207,13 @@ def _count(data: dict[str, Any], name: str, path: Path) -> int:
 @contextlib.contextmanager
 def _naming_others(directory: RunDirectory, folder: Path) -> Iterator[None]:
     """Have the error of a damaged checkpoint name the others that can be read, and how to use
-    them."""
+    them. A checkpoint of another structure is whole, and so are the others."""
     try:
         yield
+    except storage.OtherStructure as error:
+        raise storage.OtherStructure(
+            f"{error}; resume the run with what it was trained with"
+        ) from error
     except RunError as error:
         others = [p for p in directory.checkpoints() if p != folder and _is_whole(p)]
         if not others:
@@ -224,5 +251,5 @@ def restore_fitted(
     like = nothing._replace(estimator=estimator, reward_scale=RewardScale.init(config.columns))
     read = [f"state/{name}/" for name, part in like._asdict().items() if part is not None]
     arrays = {k: x for k, x in storage.load(stem)[0].items() if k.startswith(tuple(read))}
-    found = storage.from_arrays(like, arrays, "state", stem)
+    found = storage.from_arrays(like, arrays, "state", stem, owner=owner_of)
     return found.estimator, found.reward_scale

@@ -10,6 +10,7 @@ import optax
 
 from policygrad import environments
 from policygrad.algorithms import Algorithm
+from policygrad.core.describing import agree, described
 from policygrad.core.elsewhere import BUILT, SAME, unknown_setting
 from policygrad.core.errors import RunError, UserError
 from policygrad.core.settings import in_place_of_a_function
@@ -22,6 +23,7 @@ from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import CONFIG
 from policygrad.runs.policy_files import load
 from policygrad.training.assembly import CollectorMaker, Task, assemble, closing_on_failure
+from policygrad.training.beginning import place, trained_in
 from policygrad.training.callbacks import (
     Callback,
     OnUpdate,
@@ -34,7 +36,8 @@ from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
-from policygrad.training.own_values import agree, check_arguments, described
+from policygrad.training.own_steps import other_steps
+from policygrad.training.own_values import check_arguments
 from policygrad.training.resolve import Given
 from policygrad.training.result import Run
 from policygrad.training.schedule import little_left
@@ -45,7 +48,7 @@ OBJECTS = ("env", "engine", "collector", "policy", "algorithm", "estimator", "op
 
 
 def train(
-    env: Any,
+    env: Any = None,
     *rest: Never,
     out: str | Path | None = None,
     policy: Policy | None = None,
@@ -65,7 +68,8 @@ def train(
 
     Args:
         env: an id (`CartPole-v1`, `module:Env-v0`, `gymnax/CartPole-v1`), a function that makes a
-            Gymnasium environment, a vector environment, or a JAX-native environment.
+            Gymnasium environment, a vector environment, or a JAX-native environment. None takes
+            that of the run that `start` names.
         rest: refused; all other arguments have names.
         out: directory to write the run to; None writes nothing.
         policy: any pytree observation -> `Distribution`, or an `Agent` for the same spaces; None
@@ -78,7 +82,8 @@ def train(
         engine: what opens `env` as a source of steps; None for the library's own engines.
         collector: (source, policy, key, config) -> a collector, which fills batches; None for the
             source's own.
-        env_kwargs: passed to the environment if it is made from an id.
+        env_kwargs: passed to the environment if it is made from an id, a class or a function. None
+            takes those of the run that `start` names, if the environment is the same.
         on_update: called after every update with the run as it is, an `Ongoing`, which is a mapping
             of the update's metrics too; a list calls several in order. Returning `policygrad.STOP`
             ends the run.
@@ -111,6 +116,7 @@ def train(
     )  # fmt: skip
     callbacks = as_callbacks(on_update)
     given, history = begin_from(start, given)
+    env, env_kwargs = place(env, env_kwargs, trained_in(start))
     out = None if out is None else user_path(out)
     if out is not None:
         RunDirectory.check_free(out)
@@ -118,7 +124,7 @@ def train(
         raise UserError(NO_DIRECTORY)
     if engine is None:
         env = environments.choose_engine(env, processes=config.processes, kwargs=env_kwargs)
-    assembly = assemble(Task(env, env_kwargs or {}, engine, collector), config, given, history)
+    assembly = assemble(Task(env, env_kwargs, engine, collector), config, given, history)
     with closing_on_failure(assembly):
         check_schedules(callbacks, assembly)
     # only now, so that an error above leaves no directory behind
@@ -161,6 +167,7 @@ def resume(
         settings["total_steps"] = total_steps
     callbacks = as_callbacks(on_update)
     directory, at = RunDirectory.open_at(user_path(path))
+    _check_arguments(directory, settings)
     with directory.held():
         return _resume(directory, at, settings, callbacks, objects)
 
@@ -194,10 +201,32 @@ def _resume(
     assembly = assemble(task, config, Given(**objects), history)
     with closing_on_failure(assembly):
         check_schedules(callbacks, assembly)
-        for text in (told, little_left(assembly.schedule, env_steps, config.total_steps)):
+        training = Training.resume(assembly, directory, at, schedules_of(callbacks))
+        for text in (
+            told,
+            little_left(assembly.schedule, env_steps, config.total_steps),
+            other_steps(saved.get("optimiser_steps"), assembly.optimiser_steps),
+        ):
             if text is not None:
                 warnings.warn(f"{directory.path}: {text}", stacklevel=3)
-    return Training.resume(assembly, directory, at, schedules_of(callbacks)).run(callbacks)
+    return training.run(callbacks)
+
+
+OF_TRAIN = {
+    "env_kwargs": "the arguments of its environment",
+    "out": "its directory",
+    "start": "the policy that it began from",
+    "config": "its configuration; give the settings that are to change by name",
+}
+
+
+def _check_arguments(directory: RunDirectory, settings: dict[str, Any]) -> None:
+    """UserError for what `train` takes beside settings, and a resumed run keeps."""
+    for name in settings.keys() & OF_TRAIN.keys():
+        raise UserError(
+            f"a resumed run keeps {OF_TRAIN[name]}; leave {name}= out, got {settings[name]!r}. To "
+            f"begin a new run from its policy: policygrad.train(start={str(directory.path)!r}, …)"
+        )
 
 
 def begun_directory(

@@ -30,6 +30,7 @@ from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
 from policygrad.training.assembly import Assembly, CollectorMaker, Task, assemble
+from policygrad.training.beginning import place, trained_in
 from policygrad.training.config import TrainConfig
 from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
@@ -55,7 +56,8 @@ SeedMap = Callable[[Callable[[TrainConfig], Run], Iterable[TrainConfig]], Iterab
 
 @dataclass(frozen=True)
 class SeedRuns:
-    """Runs that differ only in their seed.
+    """Runs that differ only in their seed. Iterating gives the runs in the order of the seeds, and
+    `runs[seed]` the run of a seed.
 
     Attributes:
         path: the directory that holds `seed-0`, `seed-1` and so on; None if nothing was written.
@@ -67,6 +69,21 @@ class SeedRuns:
     runs: dict[int, Run] = field(default_factory=dict)
     failures: dict[int, PolicygradError] = field(default_factory=dict)
 
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs.values())
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __getitem__(self, seed: int) -> Run:
+        """The run of a seed; the error of one that failed."""
+        if seed in self.failures:
+            raise self.failures[seed]
+        if seed not in self.runs:
+            there = ", ".join(map(str, self.runs)) or "none"
+            raise UserError(f"there is no run of seed {seed!r}; there are {there}")
+        return self.runs[seed]
+
     @property
     def interrupted(self) -> bool:
         """Whether any run was stopped before its last step."""
@@ -74,7 +91,7 @@ class SeedRuns:
 
 
 def train_seeds(
-    env: Any,
+    env: Any = None,
     seeds: Iterable[int] = range(5),
     *,
     out: str | Path | None = None,
@@ -131,6 +148,7 @@ def train_seeds(
         optimiser=optimiser, network=network,
     )  # fmt: skip
     given, history = begin_from(start, given)
+    env, env_kwargs = place(env, env_kwargs, trained_in(start))
     if out is None and config.tensorboard:
         raise UserError(entry.NO_DIRECTORY)
     configs = [replace(config, seed=seed) for seed in seeds]
@@ -139,7 +157,7 @@ def train_seeds(
         RunDirectory.check_free(result.path)
         for seed in seeds:
             RunDirectory.check_free(result.path / f"seed-{seed}")
-    task = Task(env, env_kwargs or {}, engine, collector)
+    task = Task(env, env_kwargs, engine, collector)
     if map is not None:
         train_one = partial(_train_one, task, given, history, result.path)
         runs = dict(zip(seeds, map(train_one, configs), strict=True))

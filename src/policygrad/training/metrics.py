@@ -4,12 +4,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from policygrad.core.errors import UserError
+from policygrad.core.numbers import plain_number
+from policygrad.core.settings import plain_value
 from policygrad.diagnostics.monitor import NOISE_METRICS, noise_metrics
 from policygrad.runs import MetricsFile, RunDirectory, sinks
 from policygrad.runs.directory import EVALUATIONS, METRICS
@@ -198,10 +199,19 @@ class Recorder:
                     file.close()
 
     @staticmethod
-    def check_names(numbers: Mapping[str, Any]) -> None:
-        """UserError for what is not a number, or has the name of a metric of this library."""
+    def own(numbers: Mapping[str, Any]) -> dict[str, float | None]:
+        """Metrics of a user's own as they are written: a scalar array is a number.
+
+        Raises:
+            UserError: one is no number, or has the name of a metric of this library.
+        """
+        found: dict[str, float | None] = {}
         for name, value in numbers.items():
             if name in NAMES:
                 raise UserError(f"{name!r} is the name of a metric of this library; take another")
-            if value is not None and not isinstance(value, (Real, np.number)):
+            plain = plain_value(float, value)  # of a scalar array its number
+            number = plain_number(plain) if np.isscalar(plain) else None
+            if number is None and value is not None:
                 raise UserError(f"a metric is a number or None, got {name}={value!r}")
+            found[name] = number
+        return found

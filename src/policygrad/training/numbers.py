@@ -13,7 +13,7 @@ from policygrad.algorithms.step_size import StepSize
 from policygrad.core.errors import UserError
 from policygrad.core.modules import is_array
 from policygrad.core.reflection import settings_of
-from policygrad.core.settings import In, check_setting, did_you_mean
+from policygrad.core.settings import In, check_setting, did_you_mean, plain_value
 from policygrad.training.config import SOMETIMES
 
 STEPS = ("step_size", "target_kl")
@@ -37,6 +37,7 @@ def with_number(
     algorithm, estimator = learner.algorithm, learner.estimator
     kinds = {s.name: (s.field, s.kind) for s in settings_of(type(algorithm))}
     field, kind = kinds.get(name, (name, SOMETIMES.get(name, Finite)))
+    value = plain_value(kind, value)
     check_setting(name, kind, value)
     check_setting(name, Finite, value)
     if name in STEPS and (field in numbers_of(algorithm) or _holds_number(improver, field)):

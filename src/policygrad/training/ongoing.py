@@ -150,9 +150,7 @@ class Ongoing(Mapping[str, Any]):
 
     def log(self, **numbers: float | None) -> None:
         """Add numbers to the metrics of this update, before they are written."""
-        self._training.recorder.check_names(numbers)
-        for name, value in numbers.items():
-            self.metrics[name] = None if value is None else float(value)
+        self.metrics.update(self._training.recorder.own(numbers))
 
     def set(self, name: str, value: float) -> None:
         """Give a number of the algorithm or of the estimator another value from the next update on.

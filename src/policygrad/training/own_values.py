@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from policygrad.algorithms import Algorithm
@@ -148,46 +147,6 @@ def check_record(
         )
     if not np.any(record.valid):
         raise UserError("the collector returned a batch without any transition: valid is all False")
-
-
-def described(value: Any) -> Any:
-    """A value as JSON, to tell it from others: its class and its plain settings.
-
-    Arrays and functions without a name are not told apart.
-    """
-    if is_array(value):
-        if np.ndim(value) or not jnp.issubdtype(value.dtype, jnp.number):
-            return "array"
-        value = np.asarray(value).item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return str(value)
-    if isinstance(value, (bool, int, float, str, type(None))):
-        return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [f.name for f in dataclasses.fields(value) if hasattr(value, f.name)]
-        own = {name: described(getattr(value, name)) for name in names}
-        return {"class": type(value).__qualname__, **own}
-    if isinstance(value, (list, tuple)):
-        return [described(item) for item in value]
-    name = getattr(value, "__qualname__", type(value).__qualname__)
-    return "function" if "<" in name else name
-
-
-def agree(a: Any, b: Any, *, classes_alone: bool = False) -> bool:
-    """Whether two descriptions agree, in all that both of them tell.
-
-    Args:
-        a, b: of `described`.
-        classes_alone: compare the classes and not the settings.
-    """
-    if isinstance(a, dict) and isinstance(b, dict):
-        both = a.keys() & b.keys()
-        return a["class"] == b["class"] and all(
-            agree(a[name], b[name], classes_alone=classes_alone) for name in both
-        )
-    if isinstance(a, list) and isinstance(b, list):
-        return classes_alone or (len(a) == len(b) and all(map(agree, a, b)))
-    return classes_alone or a == b
 
 
 def _check_registered(what: str, value: Any) -> None:

@@ -179,8 +179,8 @@ def _changed(saved: dict[str, Any]) -> tuple[str, ...]:
 def _of_ones_own(source: Path, content: dict[str, Any]) -> Plan:
     """A file that was written by hand. A table `config`, as in a run's file, holds settings too."""
     settings: dict[str, Any] = {}
-    of_runs = ("policygrad", "format", "objects", "values", "versions", "begins_from_a_policy",
-               "asked")  # fmt: skip
+    of_runs = ("policygrad", "format", "objects", "values", "optimiser_steps", "versions",
+               "begins_from_a_policy", "asked")  # fmt: skip
     inner = content.get("config", {})
     if not isinstance(inner, dict):
         raise UserError(f"{source}, config: it must hold settings by name, got {inner!r}")
