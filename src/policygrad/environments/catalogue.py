@@ -19,7 +19,7 @@ from policygrad.environments.gymnax import GymnaxLike, adapted, make_gymnax
 from policygrad.environments.instances import refuse_changed
 from policygrad.environments.lanes import LaneMethods, Lanes
 from policygrad.environments.names import nearest, require_extra
-from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.environments.protocol import CompiledEnvironment, looks_pure
 from policygrad.environments.sharing import refuse_shared
 from policygrad.environments.vector_masks import with_masks_of_infos
 from policygrad.environments.vectorise import vectorise
@@ -124,6 +124,14 @@ def _made(env: Any, how: _How) -> Environment:
             "termination from truncation; pass a function that makes one Gymnasium environment, or "
             "a vector environment of gymnasium.vector"
         )
+    if looks_pure(env):
+        lacks = [
+            n for n in ("observation_space", "action_space", "time_limit") if not hasattr(env, n)
+        ]
+        raise UserError(
+            f"the JAX-native environment {kind} has no {' and no '.join(lacks)}; set it in the "
+            "class (time_limit = None if there is none)"
+        )
     if callable(env) and not isinstance(env, Mapping):
         return _from_function(env, how)
     raise UserError(
@@ -169,6 +177,12 @@ def _from_one(env: gymnasium.Env, how: _How) -> Environment:
 
 @_made.register(type)
 def _from_function(env: Any, how: _How) -> Environment:
+    if isinstance(env, type) and looks_pure(env) and not issubclass(env, gymnasium.Env):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in how.kwargs.items())
+        raise UserError(
+            f"{env.__name__} is a class of a JAX-native environment; pass "
+            f"{env.__name__}({arguments})"
+        )
     check_arguments(env, how.kwargs)
     vector = vectorise(
         Making(env, how.kwargs),

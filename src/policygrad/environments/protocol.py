@@ -1,5 +1,6 @@
 """A JAX-native environment: pure functions of a state, rolled out inside one compiled scan."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -40,6 +41,25 @@ class CompiledEnvironment(Protocol):
         No automatic reset: the observation is the true successor.
         """
         ...
+
+
+def looks_pure(env: Any) -> bool:
+    """Whether an object or a class has the methods of a JAX-native environment: `reset(key)` and
+    `step(key, state, action)`, or those of gymnax, by the arguments that they need."""
+    return _needs(env, "reset") in (1, 2) and _needs(env, "step") in (3, 4)
+
+
+def _needs(env: Any, name: str) -> int | None:
+    """How many positional arguments a method needs besides `self`; None if that is not known."""
+    try:
+        method = inspect.getattr_static(env, name)
+        parameters = list(inspect.signature(getattr(env, name)).parameters.values())
+    except (AttributeError, TypeError, ValueError):
+        return None
+    if isinstance(env, type) and not isinstance(method, (staticmethod, classmethod)):
+        parameters = parameters[1:]
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return sum(p.kind in kinds and p.default is p.empty for p in parameters)
 
 
 class ById(Generic[T]):
