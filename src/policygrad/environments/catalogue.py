@@ -19,7 +19,7 @@ from policygrad.environments.gymnax import GymnaxLike, adapted, make_gymnax
 from policygrad.environments.instances import refuse_changed
 from policygrad.environments.lanes import LaneMethods, Lanes
 from policygrad.environments.names import nearest, require_extra
-from policygrad.environments.protocol import CompiledEnvironment, looks_pure
+from policygrad.environments.protocol import CompiledEnvironment, lacking, looks_pure
 from policygrad.environments.sharing import refuse_shared
 from policygrad.environments.vector_masks import with_masks_of_infos
 from policygrad.environments.vectorise import vectorise
@@ -125,12 +125,9 @@ def _made(env: Any, how: _How) -> Environment:
             "a vector environment of gymnasium.vector"
         )
     if looks_pure(env):
-        lacks = [
-            n for n in ("observation_space", "action_space", "time_limit") if not hasattr(env, n)
-        ]
         raise UserError(
-            f"the JAX-native environment {kind} has no {' and no '.join(lacks)}; set it in the "
-            "class (time_limit = None if there is none)"
+            f"the JAX-native environment {kind} has no {' and no '.join(lacking(env))}; set it in "
+            "the class (time_limit = None if there is none)"
         )
     if callable(env) and not isinstance(env, Mapping):
         return _from_function(env, how)

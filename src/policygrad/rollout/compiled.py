@@ -140,7 +140,7 @@ class CompiledSource:
         found = _play(
             ById(self.pure), shape, shape.arrays(policy), key, episodes, max_steps, greedy
         )
-        outcome: Outcome = jax.device_get(found)
+        outcome: Any = jax.device_get(found)
         self._refuse_strays(outcome)
         columns = () if outcome.infos is None else outcome.infos.T.astype(np.float64)
         infos = dict(zip(self.info_names, columns, strict=True))

@@ -22,11 +22,11 @@ class TaskSpaces(NamedTuple):
     """By what records are checked.
 
     Attributes:
-        actions: for masks; None reads a mask without its form.
+        actions: for masks.
         observations: for numbers out of range; None where the records hold none.
     """
 
-    actions: ActionSpace | None = None
+    actions: ActionSpace
     observations: Space | None = None
 
 
@@ -122,7 +122,7 @@ def refuse_update(
         EnvironmentFailure: as `check_finite`.
     """
     if trajectories is not None:
-        check_finite(trajectories, update, env_steps, *(spaces or TaskSpaces()))
+        check_finite(trajectories, update, env_steps, *(spaces or (None, None)))
     where = f"at update {update + 1} (environment step {env_steps})"
     large = trajectories is not None and np.max(np.abs(np.asarray(trajectories.rewards))) > LARGE
     if large and not report.sound:  # each reward is finite, and the square of their sum is not
