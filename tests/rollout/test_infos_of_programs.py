@@ -55,7 +55,7 @@ class TellingDuck(DuckChain):
     def step(self, key, state, action, params):
         *row, info = super().step(key, state, action, params)
         x, time, _ = chain_step(state.x, state.time, action)
-        return *row, info | told(ChainState(x, time), row[3] | row[4])
+        return *row, told(ChainState(x, time), row[3] | row[4]) | info
 
 
 class TellingOwn:

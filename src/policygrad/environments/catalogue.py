@@ -20,7 +20,7 @@ from policygrad.environments.instances import refuse_changed
 from policygrad.environments.lanes import LaneMethods, Lanes
 from policygrad.environments.made import refuse_vec_env
 from policygrad.environments.names import nearest, require_extra
-from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.environments.protocol import CompiledEnvironment, lacking, looks_pure
 from policygrad.environments.sharing import refuse_shared
 from policygrad.environments.vector_masks import with_masks
 from policygrad.environments.vectorise import vectorise
@@ -120,6 +120,11 @@ def _made(env: Any, how: _How) -> Environment:
         lanes: Any = env
         return lanes
     refuse_vec_env(env)
+    if looks_pure(env):
+        raise UserError(
+            f"the JAX-native environment {kind} has no {' and no '.join(lacking(env))}; set it in "
+            "the class (time_limit = None if there is none)"
+        )
     if callable(env) and not isinstance(env, Mapping):
         return _from_function(env, how)
     raise UserError(
@@ -168,6 +173,12 @@ def _from_one(env: gymnasium.Env, how: _How) -> Environment:
 
 @_made.register(type)
 def _from_function(env: Any, how: _How) -> Environment:
+    if isinstance(env, type) and looks_pure(env) and not issubclass(env, gymnasium.Env):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in how.kwargs.items())
+        raise UserError(
+            f"{env.__name__} is a class of a JAX-native environment; pass "
+            f"{env.__name__}({arguments})"
+        )
     check_arguments(env, how.kwargs)
     vector = vectorise(
         Making(env, how.kwargs),

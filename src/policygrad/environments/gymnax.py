@@ -147,7 +147,8 @@ class GymnaxEnvironment:
     """
 
     def __init__(self, environment: Any, params: Any = None, *, narrow: bool = False) -> None:
-        self.environment, self._narrow = environment, narrow
+        self.environment = self.adapts = environment
+        self._narrow = narrow
         self.params = environment.default_params if params is None else params
         self.observation_space = to_gymnasium(
             _call_with_params(environment.observation_space, self.params)
@@ -217,9 +218,7 @@ class GymnaxEnvironment:
                     key, state, action, self.params
                 )
                 observation = info["final_observation"]
-        as_flag = lambda x: jnp.reshape(jnp.asarray(x, bool), ())  # noqa: E731
-        reward = jnp.reshape(jnp.asarray(reward, jnp.float32), ())
-        row = state, observation, reward, as_flag(terminated), as_flag(truncated)
+        row = state, observation, reward, terminated, truncated
         numbers = traced_numbers({k: x for k, x in (info or {}).items() if k not in NOT_THE_TASKS})
         return (*row, numbers) if numbers else row
 

@@ -9,6 +9,7 @@ from gymnasium.vector import VectorEnv
 
 from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
 from policygrad.environments.arguments import name_of
+from policygrad.environments.protocol import looks_pure
 
 SpacePair = tuple[gymnasium.Space, gymnasium.Space]
 
@@ -44,6 +45,11 @@ def refuse_what_is_no_environment(env: Any, make: Any) -> None:
     if isinstance(env, type):
         raise UserError(
             f"{name} made the class {env.__name__}, not an environment; call it: {env.__name__}()"
+        )
+    if looks_pure(env) and not isinstance(env, gymnasium.Env):
+        raise UserError(
+            f"{name} made {type(env).__name__}, a JAX-native environment; pass the object itself, "
+            "not what makes it"
         )
     missing = [m for m in ("reset", "step") if not callable(getattr(env, m, None))]
     if missing:

@@ -1,5 +1,6 @@
 """A JAX-native environment: pure functions of a state, rolled out inside one compiled scan."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -21,8 +22,8 @@ class CompiledEnvironment(Protocol):
 
     Attributes:
         observation_space, action_space: Gymnasium spaces.
-        time_limit: steps after which an episode is truncated at the latest, and before which it
-            never is; None if truncation may happen at any step, or never.
+        time_limit: steps after which the library truncates an episode, and before which none may
+            be truncated; None if truncation may happen at any step, or never.
     """
 
     observation_space: spaces.Space
@@ -40,6 +41,32 @@ class CompiledEnvironment(Protocol):
         No automatic reset: the observation is the true successor.
         """
         ...
+
+
+def looks_pure(env: Any) -> bool:
+    """Whether an object or a class has the methods of a JAX-native environment: `reset(key)` and
+    `step(key, state, action)`, or those of gymnax, by the arguments that they need."""
+    return _needs(env, "reset") in (1, 2) and _needs(env, "step") in (3, 4)
+
+
+def lacking(env: Any) -> list[str]:
+    """The attributes that an object which `looks_pure` has not, of those that it must have."""
+    declared = ("observation_space", "action_space", "time_limit")
+    names = ("default_params",) if _needs(env, "step") == 4 else declared
+    return [name for name in names if not hasattr(env, name)]
+
+
+def _needs(env: Any, name: str) -> int | None:
+    """How many positional arguments a method needs besides `self`; None if that is not known."""
+    try:
+        method = inspect.getattr_static(env, name)
+        parameters = list(inspect.signature(getattr(env, name)).parameters.values())
+    except (AttributeError, TypeError, ValueError):
+        return None
+    if isinstance(env, type) and not isinstance(method, (staticmethod, classmethod)):
+        parameters = parameters[1:]
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return sum(p.kind in kinds and p.default is p.empty for p in parameters)
 
 
 class ById(Generic[T]):

@@ -8,43 +8,38 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from policygrad.core.errors import UserError
 from policygrad.core.modules import is_array
 from policygrad.environments.infos import Names, numbers_of
 from policygrad.environments.protocol import ById, CompiledEnvironment
+from policygrad.environments.traced_steps import refuse_other_types, reset_of, step_of
 from policygrad.spaces import action_space_of
 
 
 def info_names(environment: CompiledEnvironment) -> tuple[str, ...]:
-    """The names of the numbers in the info of every step, in order.
+    """The names of the numbers in the info of every step, in order. A reset and a step are traced
+    for them, once for an environment, so that whatever these return is checked.
 
     Raises:
-        UserError: a step returns other than five values, or six of which the last is a dict.
+        UserError, EnvironmentFailure: as `reset_of` and `step_of`.
     """
     return _names(ById(environment))
 
 
 @lru_cache
 def _names(environment: ById[CompiledEnvironment]) -> tuple[str, ...]:
-    env = environment.value
+    env, key = environment.value, jax.random.key(0)
 
-    def probe(key: PRNGKeyArray) -> dict[str, Array]:
+    def probe(key: PRNGKeyArray, state: PyTree) -> tuple[PyTree, dict[str, Array]]:
         action = jax.tree.map(jnp.asarray, action_space_of(env.action_space).example())
-        returned = env.step(key, env.reset(key)[0], action)
-        if len(returned) == 5:
-            return {}
-        if len(returned) != 6 or not isinstance(returned[5], Mapping):
-            raise UserError(
-                f"{type(env).__name__}.step returns {len(returned)} values, expected (state, "
-                "observation, reward, terminated, truncated), and behind them the info, a dict, "
-                "if there is one"
-            )
-        return traced_numbers(returned[5])
+        step = step_of(env, key, state, action)
+        return step.observation, traced_numbers(step.info)
 
+    begun, first = jax.eval_shape(lambda key: reset_of(env, key), key)
+    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), begun)
+    later, found = jax.eval_shape(probe, key, state)
+    refuse_other_types(env, "observation", first, later)
     names = Names()
-    return tuple(
-        name for name in sorted(jax.eval_shape(probe, jax.random.key(0))) if names.takes(name)
-    )
+    return tuple(name for name in sorted(found) if names.takes(name))
 
 
 def step_with_numbers(
@@ -52,10 +47,10 @@ def step_with_numbers(
 ) -> tuple[PyTree, PyTree, Array, Array, Array, Float[Array, " N"] | None]:
     """-> (state, observation, reward, terminated, truncated, the numbers of `info_names`); None in
     place of the numbers if there are none. The key is consumed."""
-    row: Any = environment.step(key, state, action)
+    step = step_of(environment, key, state, action)
     names = info_names(environment)
-    found = traced_numbers(row[5]) if names else {}
-    return (*row[:5], jnp.stack([found[name] for name in names]) if names else None)
+    found = traced_numbers(step.info) if names else {}
+    return (*step[:5], jnp.stack([found[name] for name in names]) if names else None)
 
 
 def traced_numbers(info: Mapping[Any, Any]) -> dict[str, Float[Array, ""]]:

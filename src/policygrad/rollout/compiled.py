@@ -5,13 +5,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from policygrad.core.modules import PolicyShape
+from policygrad.core.errors import EnvironmentFailure
+from policygrad.core.modules import PolicyShape, in_types_of
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import compiled
 from policygrad.environments.protocol import ById, CompiledEnvironment
 from policygrad.environments.traced_infos import info_names
+from policygrad.environments.traced_steps import check_time_limit, class_of
 from policygrad.policies.meeting import Policy
 from policygrad.rollout import episodes as episodes_
 from policygrad.rollout import segments
@@ -21,7 +23,9 @@ from policygrad.rollout.collectors import (
     require_finished,
     require_no_episodes,
 )
-from policygrad.rollout.play import Played, play_episodes
+from policygrad.rollout.play import Outcome, Played, play_episodes
+from policygrad.spaces import observation_space_of
+from policygrad.spaces.traced import leaves_of, stray
 
 # At module level, so that a second run of the same shape in a process compiles nothing.
 
@@ -69,7 +73,7 @@ def _play(
     episodes: int,
     max_steps: int,
     greedy: bool,
-) -> tuple[Array, Array, Array, Array | None]:
+) -> Outcome:
     policy = shape.policy(arrays)
     reset_key, act_key, environment_key = jax.random.split(key, 3)
     lanes = segments.start_lanes(env.value, policy, reset_key, episodes)
@@ -92,6 +96,7 @@ class CompiledSource:
     def __init__(
         self, environment: CompiledEnvironment, num_envs: int, first_lane: int = 0
     ) -> None:
+        check_time_limit(environment)
         self.observation_space = environment.observation_space
         self.action_space = environment.action_space
         self.time_limit = environment.time_limit
@@ -135,10 +140,24 @@ class CompiledSource:
         found = _play(
             ById(self.pure), shape, shape.arrays(policy), key, episodes, max_steps, greedy
         )
-        totals, lengths, unfinished, last = jax.device_get(found)
-        columns = () if last is None else last.T.astype(np.float64)
+        outcome: Any = jax.device_get(found)
+        self._refuse_strays(outcome)
+        columns = () if outcome.infos is None else outcome.infos.T.astype(np.float64)
         infos = dict(zip(self.info_names, columns, strict=True))
-        return Played(totals.astype(np.float64), lengths, unfinished, infos)
+        totals = outcome.returns.astype(np.float64)
+        return Played(totals, outcome.lengths, outcome.unfinished, infos)
+
+    def _refuse_strays(self, outcome: Outcome) -> None:
+        """EnvironmentFailure where an observation was out of the range of its space."""
+        leaves = leaves_of(observation_space_of(self.observation_space))
+        for leaf, found in zip(leaves, outcome.strays, strict=True):
+            if found is None or np.all(found.times < 0):
+                continue
+            lane = np.flatnonzero(found.times >= 0)[0]
+            raise EnvironmentFailure(
+                f"{stray(leaf, found.values[lane])}, of environment {lane} "
+                f"({class_of(self.pure)}) at step {found.times[lane]} of its episode, in evaluation"
+            )
 
     def close(self) -> None:
         """There is nothing to release."""
@@ -183,7 +202,7 @@ class CompiledSegments(Collector):
         return self.lanes
 
     def restore(self, snapshot: Any) -> bool:
-        self.lanes = snapshot
+        self.lanes = in_types_of(self.lanes, snapshot)
         return True
 
     def program(self) -> SegmentProgram:

@@ -130,7 +130,7 @@ class NoisyEnvironment:
         self.observation_space = environment.observation_space
         self.action_space = environment.action_space
         self.time_limit = environment.time_limit
-        self._environment, self._scale = environment, scale
+        self._environment, self._scale, self.adapts = environment, scale, environment
 
     def reset(self, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
         """-> (state, observation). The key is consumed."""
@@ -151,6 +151,8 @@ class NoisyEnvironment:
             values = jnp.asarray(values)
             if not np.any(scale):
                 return values
+            if not jnp.issubdtype(values.dtype, jnp.floating):
+                values = values.astype(jnp.float32)
             return values + scale * jax.random.normal(key, values.shape, values.dtype)
 
         return jax.tree.map(noisy, self._scale, structure.unflatten(list(keys)), observation)

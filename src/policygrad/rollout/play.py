@@ -18,7 +18,8 @@ from policygrad.environments.traced_infos import info_names
 from policygrad.policies.meeting import Policy, act_greedily, begin_anew
 from policygrad.rollout.acting import lane_keys
 from policygrad.rollout.segments import LaneState, act_in_lanes, advance, choose
-from policygrad.spaces import ActionSpace, action_space_of, permits_nothing
+from policygrad.spaces import ActionSpace, action_space_of, observation_space_of, permits_nothing
+from policygrad.spaces.traced import Outside, outside
 
 Kept = TypeVar("Kept")
 
@@ -154,6 +155,41 @@ def sound_lanes(observations: PyTree, actions: ActionSpace) -> Any:
     return functools.reduce(jnp.logical_and, flags, jnp.bool_(True))
 
 
+class Stray(NamedTuple):
+    """The first number in each of N episodes that an array of the observations may not hold.
+
+    Attributes:
+        times: `[N]`, the step of its episode; -1 where there is none.
+        values: `[N]`, as they are recorded.
+    """
+
+    times: Int[Array, " N"]
+    values: Array
+
+    def after(self, lanes: LaneState, alive: Bool[Array, " N"], found: Outside) -> "Stray":
+        """With those that are found in the observations of lanes."""
+        new = found.any & alive & (self.times < 0)
+        return Stray(
+            jnp.where(new, lanes.times, self.times), jnp.where(new, found.first, self.values)
+        )
+
+
+class Outcome(NamedTuple):
+    """The outcome of N episodes inside a program.
+
+    Attributes:
+        returns, lengths, unfinished: `[N]`, as in `Played`.
+        infos: `[N, M]`, the last of each number; NaN where there was none. None without numbers.
+        strays: for each array of the observations; None for an array that needs no check.
+    """
+
+    returns: Array
+    lengths: Array
+    unfinished: Array
+    infos: Array | None
+    strays: list[Stray | None]
+
+
 def play_episodes(
     environment: CompiledEnvironment,
     policy: Policy,
@@ -162,30 +198,40 @@ def play_episodes(
     *,
     max_steps: int,
     greedy: bool,
-) -> tuple[Array, Array, Array, Array | None]:
-    """`[N]` each: returns, lengths, and flags of unfinished episodes; and `[N, M]`, the last of
-    each number in their infos, NaN where there was none, or None. No step is recorded.
+) -> Outcome:
+    """The outcome of N episodes. No step is recorded.
 
     Args and purity as for `run_episodes`.
     """
 
     actions, names = action_space_of(environment.action_space), info_names(environment)
-    count = len(lanes.times)
+    count, space = len(lanes.times), observation_space_of(environment.observation_space)
 
-    def keep(kept: tuple[Array, Array, Any], step: EpisodeStep) -> tuple[Array, Array, Any]:
-        totals, lengths, last = kept
+    def keep(kept: Any, step: EpisodeStep) -> Any:
+        totals, lengths, last, strays = kept
         sound = sound_lanes(step.lanes.observations, actions)
         rewards = jnp.where(sound, step.rewards, jnp.nan)
         if step.infos is not None:
             last = jnp.where(step.alive[:, None] & jnp.isfinite(step.infos), step.infos, last)
-        return totals + jnp.where(step.alive, rewards, 0.0), lengths + step.alive, last
+        found = outside(space, step.lanes.observations, batch=1)
+        strays = [
+            None if stray is None or part is None else stray.after(step.lanes, step.alive, part)
+            for stray, part in zip(strays, found, strict=True)
+        ]
+        return totals + jnp.where(step.alive, rewards, 0.0), lengths + step.alive, last, strays
+
+    def none_of(part: Outside | None) -> Stray | None:
+        if part is None:
+            return None
+        return Stray(jnp.full(count, -1, jnp.int32), jnp.zeros(count, part.values.dtype))
 
     nothing = (
         jnp.zeros(count, jnp.float32),
         jnp.zeros(count, jnp.int32),
         jnp.full((count, len(names)), jnp.nan, jnp.float32) if names else None,
+        [none_of(part) for part in outside(space, lanes.observations, batch=1)],
     )
-    (totals, lengths, last), unfinished = run_episodes(
+    (totals, lengths, last, strays), unfinished = run_episodes(
         environment, policy, lanes, keys, keep, nothing, max_steps=max_steps, greedy=greedy
     )
-    return totals, lengths, unfinished, last
+    return Outcome(totals, lengths, unfinished, last, strays)

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
-from policygrad.core.modules import in_types_of, narrowed
+from policygrad.core.modules import in_types_of
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.environments.traced_infos import step_with_numbers
+from policygrad.environments.traced_steps import reset_of
 from policygrad.policies.meeting import Policy, act, begin_anew, initial_carry
 from policygrad.rollout.acting import Lane, cut_slots, keys_by_lane, lane_keys
 
@@ -58,13 +59,12 @@ def start_lanes(
     first_lane: Lane = 0,
 ) -> LaneState:
     """Fresh episodes in B lanes, with the policy's initial carry. The key is consumed."""
-    start = jax.vmap(environment.reset)(keys_by_lane(key, num_envs, first_lane))
+    start = jax.vmap(partial(reset_of, environment))(keys_by_lane(key, num_envs, first_lane))
     # a step returns strongly typed numbers; weakly typed ones here would compile everything twice
     states, observations, carry = jax.tree.map(
         lambda x: jax.lax.convert_element_type(x, x.dtype) if x.weak_type else x,
         (*start, initial_carry(policy, num_envs)),
     )
-    observations = narrowed(observations)
     return LaneState(states, observations, jnp.zeros(num_envs, jnp.int32), carry)
 
 
@@ -109,11 +109,11 @@ def advance(
     states, successors, rewards, terminated, truncated, infos = step(
         step_keys, lanes.environments, actions
     )
-    # a lane keeps the types that it began with; an environment may return others from its steps
-    states = in_types_of(lanes.environments, states)
-    successors = in_types_of(lanes.observations, successors)
+    successors = in_types_of(lanes.observations, successors)  # a lane keeps its types
+    if environment.time_limit is not None:  # whether the environment counts its steps or not
+        truncated |= ~terminated & (lanes.times + 1 >= environment.time_limit)
     ended = terminated | truncated
-    fresh_states, fresh_observations = jax.vmap(environment.reset)(reset_keys)
+    fresh_states, fresh_observations = jax.vmap(partial(reset_of, environment))(reset_keys)
     following = LaneState(
         choose(ended, fresh_states, states),
         choose(ended, fresh_observations, successors),
@@ -121,7 +121,6 @@ def advance(
         lanes.carry,
     )
     valid = jnp.ones_like(ended)
-    rewards = rewards.astype(jnp.float32)
     return following, StepRow(successors, rewards, terminated, truncated, valid, infos)
 
 

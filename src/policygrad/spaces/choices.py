@@ -59,7 +59,7 @@ class Discrete(ActionSpace):
         return 0 if fits_32_bits(self.start, self.start + self.n - 1) else self.start
 
     def features(self, observation: PyTree) -> Float[Array, " n"]:
-        index = jnp.asarray(observation) - (self.start - self.left_out)
+        index = jnp.asarray(observation, jnp.int32) - (self.start - self.left_out)
         return jax.nn.one_hot(index, self.n, dtype=jnp.float32)
 
     @property
@@ -139,7 +139,7 @@ class MultiDiscrete(ActionSpace):
         return np.zeros_like(self.starts) if fits else self.starts
 
     def features(self, observation: PyTree) -> Float[Array, " sum_n"]:
-        index = jnp.ravel(jnp.asarray(observation) - (self.starts - self.left_out))
+        index = jnp.ravel(jnp.asarray(observation, jnp.int32) - (self.starts - self.left_out))
         if not self.sizes.size:
             return jnp.zeros(0)
         return jnp.concatenate(

@@ -53,7 +53,7 @@ class Leaf:
         if type(value) is np.ndarray and value.dtype.kind in "fiub":
             return value
         if value is None or isinstance(value, (str, bytes, Mapping)):
-            raise NotOfSpace(f"{self.name} {_short(value)}, expected {self.space.to_gymnasium()}")
+            raise NotOfSpace(f"{self.name} {short(value)}, expected {self.space.to_gymnasium()}")
         try:
             array = np.asarray(value)
         except Exception as error:
@@ -173,7 +173,7 @@ class Parts:
             if isinstance(value, (tuple, list)) and len(value) == len(self.parts):
                 return
             expected = f"a tuple of {len(self.parts)} parts"
-        got = f"that is a dict with {list(value)}" if isinstance(value, Mapping) else _short(value)
+        got = f"that is a dict with {list(value)}" if isinstance(value, Mapping) else short(value)
         raise NotOfSpace(f"{self.name} {got}, expected {expected}")
 
 
@@ -209,6 +209,7 @@ def _limits(dtype: np.dtype) -> tuple[int, int]:
     return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value that is no array, in few words."""
     text = repr(value)
     return f"of type {type(value).__name__}: {text if len(text) < 80 else text[:77] + '...'}"

@@ -25,7 +25,7 @@ from policygrad.rollout.collectors import Collector
 from policygrad.rollout.engines import Engine, open_source
 from policygrad.rollout.source import Source
 from policygrad.runs import sinks
-from policygrad.spaces import ActionSpace, action_space_of, observation_space_of
+from policygrad.spaces import action_space_of, observation_space_of
 from policygrad.training import own_policy
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_learner, build_policy
@@ -36,6 +36,7 @@ from policygrad.training.own_steps import asked_about_steps, first_steps_of, wit
 from policygrad.training.own_values import DESCRIBED
 from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Given, Resolved, asked_settings, resolve
+from policygrad.training.soundness import TaskSpaces
 from policygrad.training.tally import EpisodeTally
 
 CollectorMaker = Callable[[Source, Policy, PRNGKeyArray, TrainConfig], Collector]
@@ -76,7 +77,7 @@ class Assembly:
         learner: computes an update.
         collector: fills batches.
         keys: the random keys of the run.
-        action_space: of one environment.
+        spaces: of one environment, by which records are checked.
         sharing: the parts that a batch is cut into.
         source: the environments.
         history: where the policy came from, and what was changed since.
@@ -89,7 +90,7 @@ class Assembly:
     learner: Learner
     collector: Collector
     keys: RunKeys
-    action_space: ActionSpace
+    spaces: TaskSpaces
     sharing: Sharing
     source: Source
     history: History = field(default_factory=History)
@@ -224,8 +225,12 @@ def _around(
     collector = _collector(task, source, policy, keys, config)
     parts = _parts(config, collector)
     resolved = replace(resolved, config=replace(config, processors=parts))
+    in_programs = source.pure is not None and task.collector is None  # else read on the host
+    checked = TaskSpaces(
+        action_space_of(spaces[1]), observation_space_of(spaces[0]) if in_programs else None
+    )
     return Assembly(
-        task, resolved, given, policy, learner, collector, keys, action_space_of(spaces[1]),
+        task, resolved, given, policy, learner, collector, keys, checked,
         sharing_of(parts, config.num_envs), source, history,
     )  # fmt: skip
 

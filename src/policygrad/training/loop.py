@@ -200,7 +200,7 @@ class Training:
 
         def run(count: int) -> tuple[StateAndLanes, UpdateReport]:
             return run_updates(
-                assembly.learner, program, assembly.action_space, assembly.sharing,
+                assembly.learner, program, assembly.spaces, assembly.sharing,
                 assembly.keys.updates, start, jnp.asarray(count, jnp.int32),
                 assembly.config.monitor_every,
             )  # fmt: skip
@@ -245,9 +245,7 @@ class Training:
         progress = self.progress
         update = progress.updates if update is None else update
         try:
-            refuse_update(
-                report, trajectories, update, progress.env_steps, self.assembly.action_space
-            )
+            refuse_update(report, trajectories, update, progress.env_steps, self.assembly.spaces)
         except NonFiniteError as error:
             raise self.failed(error) from None
 

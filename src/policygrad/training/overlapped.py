@@ -68,9 +68,9 @@ def _step(
 ) -> None:
     """Improve the policy, and let the worker begin with the refit. The key is consumed."""
     started, progress = time.perf_counter(), training.progress
-    learner, space = training.assembly.learner, training.assembly.action_space
+    learner, spaces = training.assembly.learner, training.assembly.spaces
     before = progress.state
-    state, request, report = step_once(learner, space, before, trajectories, key)
+    state, request, report = step_once(learner, spaces, before, trajectories, key)
     if training.assembly.config.monitors(progress.updates + 1):
         gradient, moments = measure_gradient_once(learner, before, trajectories)
         state = state._replace(last_gradient=gradient)

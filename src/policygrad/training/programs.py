@@ -26,10 +26,10 @@ from policygrad.devices.sharing import BY_LANE, EVERYWHERE, Part, Sharing, share
 from policygrad.diagnostics.monitor import GradientMoments, gradient_moments, nothing_measured
 from policygrad.gradients.weights import EstimatorState
 from policygrad.rollout.collectors import SegmentProgram
-from policygrad.spaces import ActionSpace, clipped_fraction
+from policygrad.spaces import clipped_fraction
 from policygrad.training.keys import keys_of_update
 from policygrad.training.report import UpdateReport
-from policygrad.training.soundness import is_sound
+from policygrad.training.soundness import TaskSpaces, is_sound
 from policygrad.training.tally import EpisodeTally
 
 MOST_UPDATES = 256
@@ -63,7 +63,7 @@ class StateAndLanes(NamedTuple):
 
 def step(
     learner: Learner,
-    action_space: ActionSpace,
+    spaces: TaskSpaces,
     state: TrainState,
     trajectories: Trajectories,
     key: PRNGKeyArray,
@@ -73,8 +73,8 @@ def step(
     tally = in_types_of(state.tally, state.tally.update(trajectories))
     report = UpdateReport(
         info,
-        clipped_fraction(action_space, trajectories.actions, trajectories.valid),
-        is_sound(trajectories, action_space) & jnp.isfinite(after.reward_scale.mean_square),
+        clipped_fraction(spaces.actions, trajectories.actions, trajectories.valid),
+        is_sound(trajectories, *spaces) & jnp.isfinite(after.reward_scale.mean_square),
         jnp.sum(trajectories.valid, dtype=jnp.int32),
         *tally[:3],
         infos=None if tally.infos is None else tally.infos.means(),
@@ -106,7 +106,7 @@ measure_gradient_once = compiled_for_modules(measure_gradient)
 def collect_and_learn(
     learner: Learner,
     program: SegmentProgram,
-    action_space: ActionSpace,
+    spaces: TaskSpaces,
     updates_key: PRNGKeyArray,
     start: StateAndLanes,
     monitored: Bool[Array, ""],
@@ -120,7 +120,7 @@ def collect_and_learn(
         return program.collect(state.learner.policy, lanes, collect_key, first)
 
     lanes, trajectories = roll_parts(collect, lanes)
-    after, request, report = step(learner, action_space, state, trajectories, update_key)
+    after, request, report = step(learner, spaces, state, trajectories, update_key)
     if state.last_gradient is not None:
         gradient, moments = jax.lax.cond(
             monitored,
@@ -137,7 +137,7 @@ def collect_and_learn(
 def run_updates(
     learner: Learner,
     program: SegmentProgram,
-    action_space: ActionSpace,
+    spaces: TaskSpaces,
     sharing: Sharing,
     updates_keys: PRNGKeyArray,
     start: StateAndLanes,
@@ -149,7 +149,7 @@ def run_updates(
     Args:
         learner: shared by all seeds.
         program: how segments are collected; static.
-        action_space: of one environment; static.
+        spaces: of one environment; static.
         sharing: the parts that a batch is cut into; static.
         updates_keys: `[S]`, one a seed; or `[]`.
         start: with a leading axis S if there are S keys; no seed reads another's numbers.
@@ -163,7 +163,7 @@ def run_updates(
 
     def one(key: PRNGKeyArray, arrays: PyTree, monitored: Array) -> tuple[PyTree, UpdateReport]:
         carried = eqx.combine(arrays, rest)
-        carried, report = collect_and_learn(learner, program, action_space, key, carried, monitored)
+        carried, report = collect_and_learn(learner, program, spaces, key, carried, monitored)
         return eqx.filter(carried, eqx.is_array), report
 
     body = jax.vmap(one, (0, 0, None)) if updates_keys.ndim else one

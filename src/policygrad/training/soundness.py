@@ -1,6 +1,6 @@
 """Whether an update is sound: its batch, its numbers and its refit are finite; if not, why."""
 
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from policygrad.core.errors import EnvironmentFailure, NonFiniteError
-from policygrad.core.trajectories import Trajectories, lost_cuts
-from policygrad.spaces import ActionSpace, permits_nothing
+from policygrad.core.trajectories import Trajectories, cut_mask, lost_cuts
+from policygrad.spaces import ActionSpace, Space, permits_nothing
+from policygrad.spaces.traced import Outside, outside, stray
 from policygrad.training.report import UpdateReport
 
 WATCHED = ("gradient_norm", "kl", "entropy")
@@ -17,23 +18,44 @@ LARGE = 1e6  # smaller rewards do not add up to an overflow, however long a run 
 LARGEST_REWARD = 1e15  # a sum of squares of many such rewards still fits in 32 bits
 
 
-def is_sound(trajectories: Trajectories, space: ActionSpace | None = None) -> Bool[Array, ""]:
-    """`[]`: whether the batch has no NaN, no infinity, no mask that permits no action, and no lost
-    successor. Pure; `check_finite` names what is wrong. Only masks are read with the space."""
-    found = [jnp.any(bad) for _, _, bad, _ in _unsound(trajectories, space)]
+class TaskSpaces(NamedTuple):
+    """By what records are checked.
+
+    Attributes:
+        actions: for masks.
+        observations: for numbers out of range; None where the records hold none.
+    """
+
+    actions: ActionSpace
+    observations: Space | None = None
+
+
+def is_sound(
+    trajectories: Trajectories,
+    actions: ActionSpace | None = None,
+    observations: Space | None = None,
+) -> Bool[Array, ""]:
+    """`[]`: whether the batch has no NaN, no infinity, no observation out of its space's range, no
+    mask that permits no action, and no lost successor. Pure; `check_finite` names what is wrong."""
+    found = [jnp.any(bad) for _, _, bad, _ in _unsound(trajectories, actions, observations)]
     found.append(jnp.any(lost_cuts(trajectories)))
     return ~jnp.any(jnp.stack(found))
 
 
 def check_finite(
-    trajectories: Trajectories, update: int, env_steps: int, space: ActionSpace | None = None
+    trajectories: Trajectories,
+    update: int,
+    env_steps: int,
+    actions: ActionSpace | None = None,
+    observations: Space | None = None,
 ) -> None:
-    """Raise if a batch holds NaN or infinity, or a mask that permits no action, or lacks the
-    successor of a truncated step.
+    """Raise if a batch holds NaN, infinity, an observation out of range, or a mask that permits no
+    action, or lacks the successor of a truncated step.
 
     Raises:
         NonFiniteError: it names the source, the environment and the step.
-        EnvironmentFailure: an environment truncated episodes before its declared time limit.
+        EnvironmentFailure: an observation is out of the range of its space, or an environment
+            truncated episodes before its declared time limit.
     """
     lost = np.flatnonzero(lost_cuts(trajectories))
     if len(lost):
@@ -45,13 +67,15 @@ def check_finite(
             "time_limit allows, which is the number of steps before which it never truncates; "
             "declare the smallest such number, or None if there is none"
         )
-    for kind, array, bad, times in _unsound(trajectories, space):
+    for kind, array, bad, times in _unsound(trajectories, actions, observations):
         bad = np.asarray(bad)
         if not bad.any():
             continue
         row, lane = np.argwhere(bad)[0]
         what = "the action mask permits no action in the observation"
-        if kind != "mask":
+        if isinstance(array, Outside):
+            what = f"{stray(array.leaf, array.first[row, lane])},"
+        elif kind != "mask":
             value = np.ravel(np.asarray(array)[row, lane])
             wrong = ~(np.abs(value) <= (LARGEST_REWARD if kind == "reward" else np.inf))
             wrong |= ~np.isfinite(value)
@@ -60,11 +84,11 @@ def check_finite(
                 what = f"{what} (above {LARGEST_REWARD:g}, squares of it do not fit in 32 bits)"
         column = "episode" if trajectories.whole_episodes else "environment"
         steps = int(np.sum(trajectories.valid))
-        raise NonFiniteError(
+        text = (
             f"{what} of {column} {lane} at step {int(times[row, lane])} of its episode, in update "
-            f"{update + 1} (environment steps {env_steps} to {env_steps + steps})",
-            kind,
+            f"{update + 1} (environment steps {env_steps} to {env_steps + steps})"
         )
+        raise EnvironmentFailure(text) if kind == "range" else NonFiniteError(text, kind)
 
 
 def first_unsound(reports: list[UpdateReport]) -> int | None:
@@ -82,7 +106,7 @@ def refuse_update(
     trajectories: Trajectories | None,
     update: int,
     env_steps: int,
-    space: ActionSpace | None = None,
+    spaces: TaskSpaces | None = None,
 ) -> NoReturn:
     """Raise for an update that is not sound.
 
@@ -91,14 +115,14 @@ def refuse_update(
         trajectories: its batch; None if it is not available.
         update: its number, from 0.
         env_steps: the total before it.
-        space: the action space, for masks.
+        spaces: by which the batch is checked.
 
     Raises:
         NonFiniteError: always; it names the number, and where it came from.
         EnvironmentFailure: as `check_finite`.
     """
     if trajectories is not None:
-        check_finite(trajectories, update, env_steps, space)
+        check_finite(trajectories, update, env_steps, *(spaces or (None, None)))
     where = f"at update {update + 1} (environment step {env_steps})"
     large = trajectories is not None and np.max(np.abs(np.asarray(trajectories.rewards))) > LARGE
     if large and not report.sound:  # each reward is finite, and the square of their sum is not
@@ -129,10 +153,10 @@ def refuse_update(
 
 
 def _unsound(
-    trajectories: Trajectories, space: ActionSpace | None
+    trajectories: Trajectories, actions: ActionSpace | None, space: Space | None
 ) -> list[tuple[str, Any, Array, Any]]:
     """Kinds, arrays `[T, B, ...]` or `[K, B, ...]`, which of their entries are unsound, and the
-    times of those."""
+    times of those. Of observations out of range, an `Outside` in place of the array."""
     valid, times, cut_times = trajectories.valid, trajectories.times, trajectories.cut_times
     bootstrapped = jnp.ones(cut_times.shape, bool)
     if trajectories.whole_episodes:
@@ -159,7 +183,27 @@ def _unsound(
         (name, array, jnp.any(~jnp.isfinite(entries(array)), axis=2) & mask, when)
         for name, array, mask, when in measured
     ]
-    nothing = permits_nothing(trajectories.observations, space)
+    found += _out_of_range(trajectories, space)
+    nothing = permits_nothing(trajectories.observations, actions)
     if nothing is not None:
         found.append(("mask", None, nothing & valid, times))
     return found
+
+
+def _out_of_range(
+    trajectories: Trajectories, space: Space | None
+) -> list[tuple[str, Any, Array, Any]]:
+    """The rows of `_unsound` for observations out of their space's range."""
+    if space is None:
+        return []
+    slots = jnp.arange(len(trajectories.cut_times))[:, None]  # those behind the cuts hold zeros
+    used = slots < jnp.sum(cut_mask(trajectories), axis=0)
+    return [
+        ("range", part, part.any & there, times)
+        for observations, there, times in (
+            (trajectories.observations, trajectories.valid, trajectories.times),
+            (trajectories.cut_observations, used, trajectories.cut_times),
+        )
+        for part in outside(space, observations, batch=2)
+        if part is not None
+    ]

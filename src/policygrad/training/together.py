@@ -44,7 +44,7 @@ class Group:
         """`count` updates of every seed; their reports, on the host."""
         first = self.trainings[0].assembly
         self.carried, reports = run_updates(
-            first.learner, self.program, first.action_space, first.sharing, self.keys,
+            first.learner, self.program, first.spaces, first.sharing, self.keys,
             self.carried, jnp.asarray(count, jnp.int32), first.config.monitor_every,
         )  # fmt: skip
         return jax.device_get(reports)
