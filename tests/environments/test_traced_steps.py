@@ -455,3 +455,61 @@ def test_classes_of_gymnasium_are_not_taken_for_jax_native_ones():
         warnings.simplefilter("ignore")
         policygrad.train(Odd, total_steps=0)
     assert "JAX-native" not in str(caught.value)
+
+
+# ----- actions
+
+
+class Acting:
+    """Tells in its info whether the action is one of its space."""
+
+    observation_space = spaces.Box(-1, 1, (1,))
+    time_limit = 3
+
+    def __init__(self, action_space):
+        self.action_space = action_space
+
+    def reset(self, key):
+        return jnp.int32(0), jnp.zeros(1)
+
+    def step(self, key, state, action):
+        parts = [self.action_space]
+        if isinstance(self.action_space, spaces.Dict):
+            parts = [self.action_space[name] for name in sorted(action)]
+        inside = jnp.bool_(True)
+        for space, part in zip(parts, jax.tree.leaves(action), strict=True):
+            assert part.shape == (space.shape or ())
+            low, high = limits(space)
+            inside &= jnp.all((part >= low) & (part <= high))
+        return state + 1, jnp.zeros(1), 0.0, False, False, {"inside": inside}
+
+
+def limits(space):
+    if isinstance(space, spaces.Discrete):
+        return int(space.start), int(space.start + space.n - 1)
+    if isinstance(space, spaces.MultiDiscrete):
+        return np.int32(space.start), np.int32(space.start + space.nvec - 1)
+    return getattr(space, "low", 0), getattr(space, "high", 1)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(30, 40, (1,)),
+        spaces.Box(np.float32([-3, 5]), np.float32([-2, 9])),
+        spaces.Box(100, 200, (2, 2)),
+        spaces.Discrete(3, start=5),
+        spaces.MultiDiscrete([2, 3], start=[4, -7]),
+        spaces.MultiDiscrete([[2, 3], [4, 5]]),
+        spaces.MultiBinary((2, 2)),
+        spaces.Dict(a=spaces.Discrete(2, start=9), b=spaces.Box(7, 8, (3,))),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("batch", [{}, {"batch_steps": None, "batch_episodes": 4}])
+def test_further_actions_are_those_of_the_space_as_on_the_host(space, batch):
+    settings = {**TINY, **batch, "total_steps": 32}
+    run = policygrad.train(Acting(space), **settings)
+    assert run.metrics[-1]["info/inside"] == 1.0
+    found = policygrad.evaluate(run, episodes=4)
+    assert found.stochastic.infos["inside"].mean == 1.0

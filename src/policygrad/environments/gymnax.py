@@ -155,7 +155,7 @@ class GymnaxEnvironment:
         )
         self.action_space = to_gymnasium(_call_with_params(environment.action_space, self.params))
         observation_space_of(self.observation_space)  # raises if no policy supports it
-        self._actions = action_space_of(self.action_space)
+        action_space_of(self.action_space)
         self._raw = all(
             callable(getattr(environment, name, None))
             for name in ("step_env", "reset_env", "is_truncated")
@@ -207,7 +207,6 @@ class GymnaxEnvironment:
 
     def step(self, key: PRNGKeyArray, state: PyTree, action: PyTree) -> Step:
         with self._precision():
-            action = self._actions.to_environment(action, jnp)
             if self._raw:
                 observation, state, reward, terminated, info = self.environment.step_env(
                     key, state, action, self.params

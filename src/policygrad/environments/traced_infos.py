@@ -30,7 +30,7 @@ def _names(environment: ById[CompiledEnvironment]) -> tuple[str, ...]:
     env, key = environment.value, jax.random.key(0)
 
     def probe(key: PRNGKeyArray, state: PyTree) -> tuple[PyTree, dict[str, Array]]:
-        action = jax.tree.map(jnp.asarray, action_space_of(env.action_space).example())
+        action = jax.tree.map(jnp.asarray, action_space_of(env.action_space).example_action())
         step = step_of(env, key, state, action)
         return step.observation, traced_numbers(step.info)
 

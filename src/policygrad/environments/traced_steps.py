@@ -13,6 +13,7 @@ from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserErro
 from policygrad.core.modules import in_types_of, is_array
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.environments.reading import reader
+from policygrad.spaces import action_space_of
 from policygrad.spaces.reading import NotOfSpace, short
 from policygrad.spaces.traced import is_real, read_traced
 
@@ -75,10 +76,17 @@ def step_of(
 ) -> TracedStep:
     """One step, read. The key is consumed.
 
+    Args:
+        environment: takes actions of its space.
+        key: of the step.
+        state: before it.
+        action: as a policy draws it; converted as `ActionSpace.to_environment` does.
+
     Raises:
         UserError: other than five values, or six of which the last is a dict.
         EnvironmentFailure: it raised, or returned values of other types.
     """
+    action = action_space_of(environment.action_space).to_environment(action, jnp)
     returned = _called(environment, "step", key, state, action)
     info = returned[5] if isinstance(returned, (tuple, list)) and len(returned) == 6 else {}
     counted = isinstance(returned, (tuple, list)) and len(returned) in (5, 6)

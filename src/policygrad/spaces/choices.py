@@ -169,6 +169,9 @@ class MultiDiscrete(ActionSpace):
     def parameters(self) -> int:
         return int(self.sizes.sum())
 
+    def example_action(self) -> np.ndarray:
+        return self.example().reshape(-1)
+
     def to_environment(self, actions: Any, xp: Any = np) -> Any:
         batch = actions.shape[: actions.ndim - 1]
         shaped = actions.reshape(*batch, *self.sizes.shape)
@@ -244,6 +247,9 @@ class MultiBinary(ActionSpace):
     @property
     def parameters(self) -> int:
         return math.prod(self.shape)
+
+    def example_action(self) -> np.ndarray:
+        return self.example().reshape(-1)
 
     def to_environment(self, actions: Any, xp: Any = np) -> Any:
         batch = actions.shape[: actions.ndim - 1]

@@ -76,6 +76,9 @@ class Nested(ActionSpace):
     def deviations(self) -> int:
         return sum(part.deviations for _, part in self.acted_in)
 
+    def example_action(self) -> PyTree:
+        return self.like(part.example_action() for _, part in self.acted_in)
+
     def to_environment(self, actions: Any, xp: Any = np) -> PyTree:
         return self.like(part.to_environment(actions[key], xp) for key, part in self.acted_in)
 

@@ -83,6 +83,10 @@ class ActionSpace(Space):
         """`[...]`: whether masks `[..., n]` permit no action of this space."""
         return ~(mask > 0).any(axis=-1)
 
+    def example_action(self) -> PyTree:
+        """An action in the form in which `Distribution.sample` gives it, `[k]`."""
+        return self.example()
+
     @abstractmethod
     def to_environment(self, actions: Any, xp: Any = np) -> Any:
         """Sampled actions `[..., k]` -> what the environment's `step` takes, `[..., *shape]`.
