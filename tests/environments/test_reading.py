@@ -306,7 +306,7 @@ SLIPS = {
     "constructor": (Raising, EnvironmentFailure, "environment 0 raised OSError: no such simulator"),
     "sys.exit": (Exiting, EnvironmentFailure, "environment 0 raised SystemExit at step 1"),
     "int": (int, UserError, "int made 0, which is not an environment; it has no reset"),
-    "None": (None, UserError, "None is not an environment; pass an id"),
+    "None": (None, UserError, "no environment to train in; name one, such as CartPole-v1"),
     "a function of None": (lambda: None, UserError, "made None, .* does it lack a return"),
     "a function of a vector": (
         lambda: SyncVectorEnv([Chain]), UserError, "made a vector environment of 1, SyncVectorEnv",

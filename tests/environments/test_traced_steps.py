@@ -506,10 +506,8 @@ def limits(space):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("batch", [{}, {"batch_steps": None, "batch_episodes": 4}])
-def test_further_actions_are_those_of_the_space_as_on_the_host(space, batch):
-    settings = {**TINY, **batch, "total_steps": 32}
-    run = policygrad.train(Acting(space), **settings)
+def test_further_actions_are_those_of_the_space_as_on_the_host(space):
+    run = policygrad.train(Acting(space), **TINY | {"total_steps": 32})
     assert run.metrics[-1]["info/inside"] == 1.0
     found = policygrad.evaluate(run, episodes=4)
     assert found.stochastic.infos["inside"].mean == 1.0

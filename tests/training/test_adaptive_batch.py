@@ -194,6 +194,7 @@ def test_resumed_run_equals_uninterrupted(env, tmp_path):
     assert_bitwise(whole, resumed)
 
 
+@pytest.mark.slow
 def test_command_trains_seeds_and_the_doctor_reads_them(tmp_path, capsys):
     flags = ["--batch-episodes", "adaptive", "--estimator", "reward-to-go", "--num-envs", "4"]
     flags += ["--total-steps", "1500", "--hidden", "8", "--out", str(tmp_path / "a"), "--json"]

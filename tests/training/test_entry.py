@@ -238,7 +238,9 @@ def test_case_12_another_environment_is_refused_with_the_way_to_it(copy):
 
 
 @pytest.mark.filterwarnings("ignore:.*steps shrink to zero over")
-@pytest.mark.parametrize("algorithm", ["vanilla", "natural", "trpo", "ppo"])
+@pytest.mark.parametrize(
+    "algorithm", ["vanilla", "natural", pytest.param("trpo", marks=pytest.mark.slow), "ppo"]
+)
 def test_every_number_that_may_change_changes(algorithm, tmp_path):
     path = tmp_path / "a"
     run = policygrad.train("gymnax/CartPole-v1", algorithm=algorithm, out=path, **TINY)

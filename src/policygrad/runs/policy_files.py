@@ -83,7 +83,7 @@ def load(path: str | Path, *, network: Any = None, like: Any = None) -> Agent:
     stem = find(user_path(path))
     tensors, description = storage.pair(stem)
     arrays, data = storage.load(stem)
-    if like is not None:
+    if like is not None and network is None:  # both together are refused below
         check_class(like, data, description)
     with storage.rebuilding(description, "describes no policy"):
         _check_sizes(data, sum(x.size for x in arrays.values()), description)
