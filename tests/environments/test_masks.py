@@ -159,7 +159,8 @@ def test_case_11_and_further_masks_are_applied_in_training_and_evaluation(make):
 
 @pytest.mark.slow
 def test_case_11_masks_cross_from_workers():
-    policygrad.train(Given, processes=True, **TINY)
+    run = policygrad.train(Given, processes=True, **TINY)  # a forbidden action is an error
+    assert "action_mask" in run.agent.observation_space.spaces
 
 
 @pytest.mark.parametrize("mode", AutoresetMode, ids=lambda m: m.name)
@@ -434,7 +435,8 @@ def test_masks_that_differ_are_refused_in_a_vector_environment():
     ids=["info and method", "observation and info", "observation and method", "it fails"],
 )
 def test_masks_that_agree_are_taken(make):
-    policygrad.train(make, **TINY)
+    run = policygrad.train(make, **TINY)  # a forbidden action is an error
+    assert "action_mask" in run.agent.observation_space.spaces
 
 
 class Forgets(ByMethod):
@@ -500,7 +502,8 @@ def test_further_masks_of_several_actions_are_applied(make):
 
 @pytest.mark.slow
 def test_masks_of_several_actions_cross_from_workers():
-    policygrad.train(HybridByMethod, processes=True, **TINY)
+    run = policygrad.train(HybridByMethod, processes=True, **TINY)  # a forbidden action is an error
+    assert "action_mask" in run.agent.observation_space.spaces
 
 
 WHOLE = r"put the masks into the observation, as an entry 'action_mask' of the space "

@@ -218,7 +218,10 @@ def test_further_states_of_another_type_are_refused(given, found):
 
 
 def test_whole_numbers_are_taken_into_a_state_of_floats():
-    open_source(Handing(begins=jnp.float32(0), state=lambda s: jnp.int32(1)), 2)
+    env = Handing(begins=jnp.float32(0), state=lambda s: jnp.int32(1))
+    open_source(env, 2)
+    state = stepped(env).state
+    assert (state.dtype, float(state)) == (jnp.float32, 1.0)
 
 
 class Slips(Handing):

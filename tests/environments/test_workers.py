@@ -150,6 +150,7 @@ def test_looking_for_masks_leaves_an_object_that_is_returned_again_open(monkeypa
 def test_looking_for_masks_needs_no_second_environment():
     left = [Chain()]
     environments.make(lambda: left.pop(), 1).start(0)
+    assert not left
 
 
 def test_an_environment_that_is_refused_is_closed(monkeypatch):

@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from policygrad.environments.sharing import refuse_shared
 Take = Callable[[int, Any], None]  # is called with a lane and with what it returned
 
 
-class OwnVector(VectorEnv):
+class OwnVector(VectorEnv, ABC):
     """B environments that never reset themselves; every lane is reset alone, with its own seed.
 
     What `step` returns is valid until the next step.
@@ -63,13 +64,13 @@ class OwnVector(VectorEnv):
         self._step_lanes(iterate(self.action_space, actions), take)
         return rows, rewards, terminated, truncated, together(numbers, self.num_envs)
 
+    @abstractmethod
     def _reset_lanes(self, seeds: dict[int, int | None], take: Take) -> None:
         """Reset these lanes, and hand on what `Lane.reset` returned."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _step_lanes(self, actions: Iterable[Any], take: Take) -> None:
         """Step every lane, and hand on what `Lane.step` returned."""
-        raise NotImplementedError
 
 
 class Copies(OwnVector):
