@@ -19,6 +19,8 @@ from policygrad.gradients import baselines as baselines
 from policygrad.gradients import estimators as estimators
 from policygrad.gradients import scores as scores
 from policygrad.gradients.estimators import Estimator as Estimator
+from policygrad.machines.remote import Remote as Remote
+from policygrad.machines.remote import remote as remote
 from policygrad.maths import advantages as advantages
 from policygrad.maths import distributions as distributions
 from policygrad.maths import returns as returns

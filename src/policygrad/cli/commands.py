@@ -14,6 +14,48 @@ Json = Annotated[bool, arg(help="Print only the result, as JSON, on stdout.")]
 RunPath = Annotated[Path, arg(help="Run directory.", metavar="RUN")]
 
 
+WORKERS_HELP = (
+    "Collect with this many worker processes of Ray's (extra: ray). No number depends on how many."
+)
+RAY_HELP = (
+    "With --workers: address of a Ray cluster, host:port. Default: RAY_ADDRESS, or this machine."
+)
+TIMEOUT_HELP = (
+    "With --workers: seconds after which a worker that has not answered counts as dead, its "
+    "compilation included. Default: no limit."
+)
+CPUS_HELP = (
+    "With --workers: CPUs that each asks for. Less than 1 lets them share one, where environments "
+    "wait more than they compute. Default: 1."
+)
+
+
+def worker_arguments() -> list[tuple[str, Any, Any]]:
+    """The flags of workers elsewhere: name, kind, default; for `cli.options.Argument`."""
+    return [
+        ("workers", Annotated[int | None, arg(help=WORKERS_HELP)], None),
+        ("ray", Annotated[str | None, arg(metavar="ADDRESS", help=RAY_HELP)], None),
+        ("worker_timeout", Annotated[float | None, arg(help=TIMEOUT_HELP)], None),
+        ("cpus_per_worker", Annotated[float | None, arg(help=CPUS_HELP)], None),
+    ]
+
+
+def take_workers(given: dict[str, Any]) -> Any:
+    """The workers that the flags ask for, which are taken out of `given`; None without any."""
+    from policygrad.core.settings import flag
+
+    values = {name: given.pop(name) for name, *_ in worker_arguments()}
+    workers = values.pop("workers")
+    asked = {name: value for name, value in values.items() if value is not None}
+    if workers is None:
+        for name, value in asked.items():
+            raise UserError(f"{flag(name)} {value} is for --workers only; add --workers N")
+        return None
+    from policygrad.machines.remote import remote
+
+    return remote(workers, **{"address" if k == "ray" else k: v for k, v in asked.items()})
+
+
 def train() -> int:
     """Train a policy, and write a run directory."""
     raise AssertionError("cli.train.main parses it")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from policygrad.cli.commands import Json, report_run
+from policygrad.cli.commands import Json, report_run, take_workers, worker_arguments
 from policygrad.core.errors import UserError
 from policygrad.core.shell import user_path
 from policygrad.devices.starting import prepare_jax
@@ -46,12 +46,13 @@ def main(argv: Sequence[str]) -> int:
     own = {
         "": [Argument("path", Annotated[Positional[Path], arg(metavar="RUN", help=RUN_HELP)])],
         "settings": [setting_argument(s, getattr(config, s.name)) for s in allowed.values()],
+        "workers": [Argument(*each) for each in worker_arguments()],
         "output": [Argument("json", Json, False)],
     }
     refuse_translated(flags, allowed)
     values = parse_arguments(argv, own, prog="policygrad resume", description=DESCRIPTION)
     changed = {name: values[name] for name in flags.keys() & allowed.keys()}
-    return _resume(run, config, changed, values["json"])
+    return _resume(run, config, changed, take_workers(values), values["json"])
 
 
 def _run_in(argv: Sequence[str]) -> str | None:
@@ -81,11 +82,11 @@ def _without_run(run: Annotated[Positional[Path], arg(metavar="RUN", help=RUN_HE
     raise UserError(f"{run} is an option, not a run; name the run first")
 
 
-def _resume(run: str, config: Any, changed: dict[str, Any], json: bool) -> int:
+def _resume(run: str, config: Any, changed: dict[str, Any], workers: Any, json: bool) -> int:
     from policygrad.cli.progress import Progress
     from policygrad.training import entry
 
     total_steps = changed.get("total_steps", config.total_steps)
     with Progress(f"resuming {run}", total_steps) as progress:
-        result = entry.resume(run, on_update=progress.update, **changed)
+        result = entry.resume(run, collector=workers, on_update=progress.update, **changed)
     return report_run(result, json)

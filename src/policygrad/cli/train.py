@@ -9,7 +9,15 @@ from typing import Annotated, Any, NamedTuple
 
 from tyro.conf import Positional, arg
 
-from policygrad.cli.commands import Json, parse_kwargs, parse_seeds, print_json, report_run
+from policygrad.cli.commands import (
+    Json,
+    parse_kwargs,
+    parse_seeds,
+    print_json,
+    report_run,
+    take_workers,
+    worker_arguments,
+)
 from policygrad.core.errors import UserError
 from policygrad.core.shell import command
 from policygrad.devices.starting import prepare_jax
@@ -60,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
             Argument("jobs", Annotated[int | None, arg(help=JOBS_HELP)], None),
         ],
         "environment": [Argument("env_kwargs", Annotated[str | None, arg(help=KWARGS_HELP)], None)],
+        "workers": [Argument(*each) for each in worker_arguments()],
         "files": [
             Argument("out", Annotated[Path | None, arg(help=OUT_HELP)], None),
             Argument("json", Json, False),
@@ -69,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     file = flags.get("config")  # read first: it decides which flags there are
     plan = None if file is None else read_config(file)
     given, config = parse(argv, own, prog="policygrad train", description=DESCRIPTION, plan=plan)
-    task = _task(given, plan)
+    task, workers = _task(given, plan), take_workers(given)
     if plan is not None and plan.changed:
         print(
             f"policygrad: {plan.source} is of a run that was resumed with another "
@@ -86,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(
                 f"--jobs {given['jobs']} is for --seeds only; add --seeds 0..4, or omit it"
             )
-        return _train(task, config, given["out"], given["json"])
+        return _train(task, config, workers, given["out"], given["json"])
 
 
 def _task(given: dict[str, Any], plan: Any) -> Task:
@@ -107,7 +116,7 @@ def _task(given: dict[str, Any], plan: Any) -> Task:
     return Task(*place(env, kwargs, trained), start)
 
 
-def _train(task: Task, config: Any, out: Path | None, json: bool) -> int:
+def _train(task: Task, config: Any, workers: Any, out: Path | None, json: bool) -> int:
     from policygrad.cli.progress import Progress
     from policygrad.figures.curves import preload
     from policygrad.runs import fresh_directory
@@ -117,7 +126,9 @@ def _train(task: Task, config: Any, out: Path | None, json: bool) -> int:
     if out is None:
         out = fresh_directory(Path("runs"), f"{_as_folder(task.env)}-seed{config.seed}")
     with Progress(f"{task.env}, seed {config.seed}", config.total_steps) as progress:
-        result = entry.train(**task._asdict(), out=out, config=config, on_update=progress.update)
+        result = entry.train(
+            **task._asdict(), out=out, config=config, collector=workers, on_update=progress.update
+        )
     return report_run(result, json)
 
 

@@ -27,10 +27,13 @@ class Collector(Protocol):
         whole_episodes: whether batches hold whole episodes.
         lanes: the states of the environments, for code that steps them by `program()` and must put
             them back; the empty tuple if there is no program.
+        exact: False once environments had to begin fresh episodes in place of those that they were
+            in, so that the batches are not those of a run that nothing has disturbed.
     """
 
     whole_episodes: bool = False
     lanes: PyTree = ()
+    exact: bool = True
 
     def collect(
         self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None
@@ -60,6 +63,10 @@ class Collector(Protocol):
     def infos(self) -> dict[str, float]:
         """Metrics of the numbers in the environments' infos, by name: means over the episodes that
         ended last."""
+        return {}
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of how the newest batch was collected, by name."""
         return {}
 
     def infos_state(self) -> dict[str, Any]:

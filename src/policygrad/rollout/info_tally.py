@@ -1,7 +1,8 @@
 """The numbers in environments' infos, over the episodes that ended last."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -109,3 +110,17 @@ class InfoTally:
         self._names = Names(self.last)
         episodes = ({n: (float(a), float(b)) for n, (a, b) in e.items()} for e in state["ended"])
         self.ended = deque(episodes, maxlen=RECENT)
+
+
+def means_over(states: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The means, as of `InfoTally.means`, over the newest episodes of several tallies alike.
+
+    Args:
+        states: what `InfoTally.state` returned; empty for one without infos.
+    """
+    states, tally = [state for state in states if state], InfoTally(0)
+    newest_first = zip_longest(*(reversed(state["ended"]) for state in states))
+    episodes = (e for e in chain.from_iterable(newest_first) if e is not None)
+    tally.ended.extend(islice(episodes, RECENT))
+    tally.repeated.update(*(state["repeated"] for state in states))
+    return tally.means()

@@ -21,6 +21,7 @@ from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.devices.sharing import Sharing, parts_for, sharing_of
 from policygrad.devices.starting import show_processors
 from policygrad.policies.meeting import Policy
+from policygrad.rollout.blocks import BlockSource, Elsewhere, Lanes, usual_lanes
 from policygrad.rollout.collectors import Collector
 from policygrad.rollout.engines import Engine, open_source
 from policygrad.rollout.source import Source
@@ -51,12 +52,28 @@ class Task:
         env_kwargs: arguments of the environment.
         engine: what opens the environment; None for the library's own engines.
         collector: (source, policy, key, config) -> a collector; None for the source's own.
+        elsewhere: where blocks of lanes are collected, which no record depends on; None for this
+            process.
     """
 
     env: Any
     env_kwargs: dict[str, Any]
     engine: Engine | None = None
     collector: CollectorMaker | None = None
+    elsewhere: Elsewhere | None = None
+
+    @classmethod
+    def of(
+        cls,
+        env: Any,
+        env_kwargs: dict[str, Any],
+        engine: Engine | None = None,
+        collector: CollectorMaker | Elsewhere | None = None,
+    ) -> "Task":
+        """The environment, and what collects from it, as `train` takes them."""
+        if isinstance(collector, Elsewhere):
+            return cls(env, env_kwargs, engine, None, collector)
+        return cls(env, env_kwargs, engine, collector)
 
     @property
     def names(self) -> list[str]:
@@ -184,20 +201,38 @@ def assemble(
     history = history or History()
     if history.asked is None:
         history = replace(history, asked=asked_settings(config, given))
-    resolved, given = resolve(config, given)
+    resolved, given = resolve(_in_blocks(config, task), given)
     config = resolved.config
     sinks.check(tensorboard=config.tensorboard, wandb=config.wandb)
-    source = open_source(
-        task.env,
-        config.num_envs,
-        engine=task.engine,
-        processes=config.processes,
-        kwargs=task.env_kwargs,
-        step_timeout=config.step_timeout,
-    )
+    source = _opened(task, config)
     opened = source is not task.env
     with closing_on_failure(source) if opened else contextlib.nullcontext():
         return _around(source, task, resolved, given, asked, history or History())
+
+
+def _in_blocks(config: TrainConfig, task: Task) -> TrainConfig:
+    """The configuration with blocks of lanes, if they are collected elsewhere."""
+    if task.elsewhere is None or config.lanes_per_block is not None:
+        return config
+    return replace(config, lanes_per_block=usual_lanes(config.num_envs))
+
+
+def _opened(task: Task, config: TrainConfig) -> Source:
+    """The environments of a run."""
+    env, kwargs, step_timeout = task.env, task.env_kwargs, config.step_timeout
+    lanes = config.lanes_per_block
+    if lanes is None:
+        return open_source(
+            env, config.num_envs, engine=task.engine, processes=config.processes, kwargs=kwargs,
+            step_timeout=step_timeout,
+        )  # fmt: skip
+    if task.engine is not None:
+        raise UserError(
+            f"engine={type(task.engine).__name__} opens all environments at once, and blocks of "
+            f"{lanes} of them are opened one by one; leave lanes_per_block and workers out"
+        )
+    places = None if task.elsewhere is None else task.elsewhere.places()
+    return BlockSource(Lanes(env, config.num_envs, lanes, kwargs, step_timeout), places)
 
 
 def _around(

@@ -33,6 +33,7 @@ class Progress:
         resumed_exactly: whether the environments came back to where they were; None for a run that
             was never resumed.
         numbers: those of the algorithm and the estimator that callbacks have set, by name.
+        exact: whether the run so far is the one that nothing would have interrupted.
     """
 
     state: TrainState
@@ -41,6 +42,7 @@ class Progress:
     seconds: float = 0.0
     resumed_exactly: bool | None = None
     numbers: dict[str, float] = field(default_factory=dict)
+    exact: bool = True
 
     @classmethod
     def fresh(cls, assembly: Assembly) -> "Progress":
@@ -63,10 +65,12 @@ def save(assembly: Assembly, progress: Progress, directory: RunDirectory) -> Non
     """Write a checkpoint."""
     learner = progress.state.learner
     arrays, data = policy_files(assembly, learner.policy)
-    for prefix, tree in _trees(progress, assembly.collector.snapshot()).items():
+    environments = assembly.collector.snapshot()
+    progress.exact = progress.exact and assembly.collector.exact
+    for prefix, tree in _trees(progress, environments).items():
         arrays |= storage.to_arrays(tree, prefix)
     data |= {"env_steps": progress.env_steps, "seconds": progress.seconds}
-    data["numbers"] = progress.numbers
+    data["numbers"], data["exact"] = progress.numbers, progress.exact
     data["infos"] = assembly.collector.infos_state()
     if assembly.info_names:
         data["info_names"] = list(assembly.info_names)
@@ -194,7 +198,9 @@ def _restored(
     since = assembly.history.since(env_steps)
     state = begin_anew(state, since)
     numbers = {k: float(x) for k, x in data.get("numbers", {}).items() if k not in since}
-    return Progress(state, found["batch"], env_steps, float(data["seconds"]), exactly, numbers)
+    exact = exactly and data.get("exact", True) is True
+    seconds = float(data["seconds"])
+    return Progress(state, found["batch"], env_steps, seconds, exactly, numbers, exact)
 
 
 def _count(data: dict[str, Any], name: str, path: Path) -> int:

@@ -70,6 +70,10 @@ class BatchSettings:
     step_timeout: Timeout | None = None
     """Seconds that a step or a reset of a Gymnasium environment may take; a longer one ends the run
     with an error that names the environment. Default: no limit."""
+    lanes_per_block: Count | None = None
+    """Collect the environments in blocks of this many, each by itself; it must divide num-envs.
+    With another number, results round differently. Default: none; with workers, an eighth of
+    num-envs."""
     processors: Count | None = None
     """Number of parts that a batch is cut into, one for each processor. With another number,
     results round differently. Default: as many as there are processors, fewer for small batches."""
@@ -167,6 +171,8 @@ class _Asked(RunSettings, BatchSettings, FileSettings, Choices):
                 f"--batch-steps {self.steps_per_batch} is not a multiple of --num-envs "
                 f"{self.num_envs}; every environment makes the same number of steps"
             )
+        if self.lanes_per_block is not None:
+            self._check_blocks(self.lanes_per_block)
         if self.max_episode_steps is not None and self.batch_episodes is None:
             raise UserError(
                 f"--max-episode-steps {self.max_episode_steps} is read only with --batch-episodes; "
@@ -177,6 +183,16 @@ class _Asked(RunSettings, BatchSettings, FileSettings, Choices):
             raise UserError(
                 f"--monitor-every {self.monitor_every} compares the gradients of a batch's parts, "
                 f"and --{what} 1 leaves only one; give at least 2"
+            )
+
+    def _check_blocks(self, lanes: int) -> None:
+        if self.num_envs % lanes:
+            raise UserError(f"--lanes-per-block {lanes} must divide --num-envs {self.num_envs}")
+        if self.processes:
+            raise UserError(
+                f"--processes steps all environments together, and --lanes-per-block {lanes} each "
+                "block by itself; leave --processes out. --workers N collects the blocks in N "
+                "processes"
             )
 
     @property

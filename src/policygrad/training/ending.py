@@ -47,8 +47,17 @@ def summary_of(training: "Training", interrupted: bool) -> Metrics:
         "interrupted": interrupted,
         "stopped_by": training.stop.by if interrupted else None,
         "resumed_exactly": progress.resumed_exactly,
+        "exact": progress.exact and training.assembly.collector.exact,
+        **_of_workers(training),
         "path": None if training.directory is None else str(training.directory.path),
     }
+
+
+def _of_workers(training: "Training") -> Metrics:
+    """What only a run that was collected elsewhere has: its workers' restarts since it began, or
+    was resumed."""
+    metrics = training.assembly.collector.metrics()
+    return {name: value for name, value in metrics.items() if name.endswith("_restarts")}
 
 
 def write(training: "Training", summary: Metrics) -> None:

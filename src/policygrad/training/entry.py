@@ -18,6 +18,7 @@ from policygrad.core.shell import command, user_path
 from policygrad.gradients.weights import Estimator
 from policygrad.policies.architectures import Architecture
 from policygrad.policies.meeting import Policy
+from policygrad.rollout.blocks import Elsewhere
 from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import CONFIG
@@ -57,7 +58,7 @@ def train(
     optimiser: optax.GradientTransformation | str | None = None,
     network: Architecture | None = None,
     engine: Engine | None = None,
-    collector: CollectorMaker | None = None,
+    collector: CollectorMaker | Elsewhere | None = None,
     env_kwargs: dict[str, Any] | None = None,
     on_update: OnUpdate | None = None,
     config: TrainConfig | None = None,
@@ -80,7 +81,8 @@ def train(
             taken, or as `optax.scale_by_adam()`, whose direction `step_size` multiplies; or a name.
         network: an architecture of policy and critic; None for tanh layers of the sizes `hidden`.
         engine: what opens `env` as a source of steps; None for the library's own engines.
-        collector: (source, policy, key, config) -> a collector, which fills batches; None for the
+        collector: `policygrad.remote(workers=4)`, which collects in worker processes, here or on a
+            cluster; or (source, policy, key, config) -> a collector of your own; None for the
             source's own.
         env_kwargs: passed to the environment if it is made from an id, a class or a function. None
             takes those of the run that `start` names, if the environment is the same.
@@ -124,7 +126,7 @@ def train(
         raise UserError(NO_DIRECTORY)
     if engine is None:
         env = environments.choose_engine(env, processes=config.processes, kwargs=env_kwargs)
-    assembly = assemble(Task(env, env_kwargs, engine, collector), config, given, history)
+    assembly = assemble(Task.of(env, env_kwargs, engine, collector), config, given, history)
     with closing_on_failure(assembly):
         check_schedules(callbacks, assembly)
     # only now, so that an error above leaves no directory behind
@@ -147,7 +149,8 @@ def resume(
         total_steps: new total number of steps; None for the run's own.
         on_update: as of `train`.
         more: env, engine, collector, policy, algorithm, estimator, optimiser, network: those that
-            were passed to `train` as objects. No file holds them, so they must be passed again. Or
+            were passed to `train` as objects. No file holds them, so they must be passed again.
+            Workers (`collector=policygrad.remote(…)`) are no part of a run, and may be others. Or
             settings by name, which hold from here on: how much and how often is written, and the
             numbers of the algorithm, the estimator and the critic (`training.changes`).
 
@@ -182,7 +185,16 @@ def _resume(
     """Continue a run that this process holds."""
     saved = directory.read_config()
     old = saved_config(directory, saved)
+    elsewhere = (
+        objects.pop("collector") if isinstance(objects.get("collector"), Elsewhere) else None
+    )
     check_objects(directory, saved, objects)
+    if elsewhere is not None and old.lanes_per_block is None:
+        raise UserError(
+            f"{directory.path} was not collected in blocks of lanes, which {elsewhere} would take; "
+            "resume it without workers. For workers later on, begin a run with --workers N or "
+            "--lanes-per-block N"
+        )
     _check_schedules(directory, saved.get("schedules", []), schedules_of(callbacks))
     config, changed = change(old, _given(objects), settings)
     told = other_schedule(old, config, _given(objects))
@@ -193,6 +205,7 @@ def _resume(
         saved["env_kwargs"],
         objects.pop("engine", None),
         objects.pop("collector", None),
+        elsewhere,
     )
     if saved.get("begins_from_a_policy"):
         checkpoint = at or directory.newest_checkpoint()

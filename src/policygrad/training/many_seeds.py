@@ -25,6 +25,7 @@ from policygrad.devices.compiled_code import for_another_thread
 from policygrad.gradients.weights import Estimator
 from policygrad.policies.architectures import Architecture
 from policygrad.policies.meeting import Policy
+from policygrad.rollout.blocks import Elsewhere
 from policygrad.rollout.collectors import SegmentProgram
 from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory
@@ -102,7 +103,7 @@ def train_seeds(
     optimiser: optax.GradientTransformation | str | None = None,
     network: Architecture | None = None,
     engine: Engine | None = None,
-    collector: CollectorMaker | None = None,
+    collector: CollectorMaker | Elsewhere | None = None,
     env_kwargs: dict[str, Any] | None = None,
     on_update: OnSeedUpdate | None = None,
     map: SeedMap | None = None,  # noqa: A002
@@ -157,7 +158,7 @@ def train_seeds(
         RunDirectory.check_free(result.path)
         for seed in seeds:
             RunDirectory.check_free(result.path / f"seed-{seed}")
-    task = Task(env, env_kwargs, engine, collector)
+    task = Task.of(env, env_kwargs, engine, collector)
     if map is not None:
         train_one = partial(_train_one, task, given, history, result.path)
         runs = dict(zip(seeds, map(train_one, configs), strict=True))

@@ -26,8 +26,8 @@ class PendingUpdate(NamedTuple):
         refit: the refit that is running.
         collected: seconds that its batch took.
         since: when the batch was there, by `time.perf_counter`.
-        infos: metrics of the infos that the collector has tallied, as they were when the batch was
-            collected.
+        infos: metrics of the collector, and of the infos that it has tallied, as they were when the
+            batch was collected.
     """
 
     report: UpdateReport
@@ -84,7 +84,8 @@ def _step(
     refit = for_another_thread(
         lambda: jax.block_until_ready(refit_once(learner, state.learner.estimator, request))
     )
-    infos = training.assembly.collector.infos()
+    collector = training.assembly.collector
+    infos = collector.infos() | collector.metrics()
     training.pending = PendingUpdate(report, worker.submit(refit), collected, started, infos)
     training.time_spent(update=time.perf_counter() - started)
 

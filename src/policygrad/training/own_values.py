@@ -18,6 +18,7 @@ from policygrad.gradients.baselines import Baseline
 from policygrad.gradients.estimators import checked
 from policygrad.gradients.forms import Form
 from policygrad.gradients.weights import Estimator
+from policygrad.rollout.blocks import Elsewhere
 
 DESCRIBED = ("algorithm", "estimator", "network")  # what a run's file describes
 REGISTER = "decorate its class with @jax.tree_util.register_dataclass and @dataclass(frozen=True)"
@@ -45,7 +46,10 @@ _WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "an architecture, such as policygrad.networks.FullyConnected(hidden=(64, 64))",
         lambda value: not isinstance(value, str),
     ),
-    "collector": ("a function (source, policy, key, config) -> a collector", callable),
+    "collector": (
+        "a function (source, policy, key, config) -> a collector, or policygrad.remote(workers=N)",
+        lambda value: callable(value) or isinstance(value, Elsewhere),
+    ),
     "env_kwargs": ("a dict of arguments by name", lambda value: isinstance(value, Mapping)),
     "config": (
         "a policygrad.TrainConfig; give a dict's items by name: train(env, **settings)",

@@ -1,0 +1,118 @@
+"""A connection to Ray: a cluster that is there, or workers on this machine for as long as it is
+open."""
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from policygrad.core.errors import UserError
+from policygrad.environments.names import require_extra
+
+STORE_BYTES = 512 * 2**20  # of Ray's object store on this machine
+EXAMPLE = "--ray 10.0.0.1:6379"
+
+
+class Cluster:
+    """Ray, joined or started.
+
+    Ray that is started here has a folder of its own for its files, and no dashboard; both end with
+    `close`. A cluster that was there goes on, and so does Ray where the caller had started it.
+
+    Args:
+        address: of a cluster, `host:port`; None for the environment variable RAY_ADDRESS, or else
+            for workers on this machine.
+
+    Raises:
+        UserError: Ray is not installed, or there is no cluster of the same versions at the address.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self.ray: Any = require_extra("ray", "collecting with workers")
+        self.address = address or os.environ.get("RAY_ADDRESS") or None
+        self._folder: str | None = None
+        self._open = not self.ray.is_initialized()
+        if self._open:
+            with _signals_kept():
+                self._join() if self.address else self._start()
+            atexit.register(self.close)
+
+    def _start(self) -> None:
+        # the paths of Ray's sockets must be short, so that TMPDIR may be too long
+        folder = "/tmp" if os.path.isdir("/tmp") and os.access("/tmp", os.W_OK) else None
+        self._folder = tempfile.mkdtemp(prefix="policygrad-", dir=folder)
+        try:
+            self.ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=STORE_BYTES,
+                logging_level="error",
+                _temp_dir=self._folder,
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def _join(self) -> None:
+        try:
+            self.ray.init(address=self.address, logging_level="error")
+        except Exception as error:
+            self.close()
+            told = " ".join(str(error).split())
+            raise UserError(
+                f"cannot join the Ray cluster at {self.address} (--ray, or RAY_ADDRESS): {told}. "
+                f"Start one with `ray start --head`, and name its address: {EXAMPLE}"
+            ) from error
+
+    def require(self, workers: int, cpus: float) -> None:
+        """UserError at once where the cluster has fewer CPUs than the workers ask for.
+
+        Args:
+            workers: their number.
+            cpus: that each asks for.
+        """
+        there = float(self.ray.cluster_resources().get("CPU", 0))
+        if workers * cpus <= there + 1e-9:
+            return
+        where = f"the cluster at {self.address}" if self.address else "this machine"
+        raise UserError(
+            f"--workers {workers} ask for {workers * cpus:g} CPUs, and {where} has {there:g}; ask "
+            f"for at most {int(there / cpus)} workers, or let some share a CPU: "
+            f"--cpus-per-worker {_share(there / workers)}"
+        )
+
+    def close(self) -> None:
+        """End what was started here; nothing of it is left."""
+        atexit.unregister(self.close)
+        if self._open:
+            self._open = False
+            with _signals_kept(), contextlib.suppress(Exception):
+                self.ray.shutdown()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def _share(cpus: float) -> str:
+    """So many CPUs rounded down to Ray's unit, a ten-thousandth."""
+    return f"{int(cpus * 10_000) / 10_000:g}"
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray sets handlers of its own; those of this process stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            if handler is not None:
+                signal.signal(each, handler)

@@ -1,0 +1,256 @@
+"""A crew of workers: what each was given to do comes back, and a worker that dies is replaced."""
+
+import contextlib
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from policygrad.core.errors import EnvironmentFailure, PolicygradError
+from policygrad.machines.cluster import Cluster
+from policygrad.machines.remote import Remote
+from policygrad.machines.versions import Versions
+from policygrad.machines.worker import ONE_THREAD, Place, Raised, Worker
+
+START_SECONDS = 60.0  # for a worker to begin, on a machine that may have to wake up
+DEATHS = 3  # of workers at the same request, after which it is the request's own doing
+
+
+class InAWorker(Exception):
+    """The traceback of what a worker raised, as text."""
+
+
+class Lost(Exception):
+    """A worker died, or did not answer in time."""
+
+
+@dataclass(eq=False)
+class Hand:
+    """A worker.
+
+    Attributes:
+        actor: Ray's handle.
+        place: where it is.
+        rank: its number among the workers on its machine.
+        duties: what it was given, such as numbers of blocks.
+    """
+
+    actor: Any
+    place: Place
+    rank: int
+    duties: list[int] = field(default_factory=list)
+
+
+Request = tuple[Callable[..., Any], Sequence[Any]]
+
+
+class Crew:
+    """Workers, each with duties.
+
+    Args:
+        cluster: where they are started.
+        remote: how many, and what each asks for.
+
+    Attributes:
+        restarts: how many workers were replaced.
+        brought: duty -> what bringing it back came to, where the newest request did.
+    """
+
+    def __init__(self, cluster: Cluster, remote: Remote) -> None:
+        workers, self._cpus = remote.workers, remote.cpus_per_worker
+        cluster.require(workers, self._cpus)
+        self._ray, self._timeout = cluster.ray, remote.worker_timeout
+        self.restarts = 0
+        self.brought: dict[int, Any] = {}
+        self.hands: list[Hand] = []
+        starting = [self._start() for _ in range(workers)]
+        for actor in starting:
+            hand = self._hired(actor)
+            if hand is None:
+                raise PolicygradError(
+                    f"{len(self.hands)} of {workers} workers began within {START_SECONDS:.0f} "
+                    "seconds; other programs may use the CPUs of the cluster: see `ray status`"
+                )
+            self.hands.append(hand)
+
+    def _start(self) -> Any:
+        actor = self._ray.remote(Worker).options(
+            num_cpus=self._cpus,
+            max_restarts=0,
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": ONE_THREAD},
+        )
+        return actor.remote()
+
+    def _hired(self, actor: Any) -> Hand | None:
+        """A worker that has begun; None where it does not in time."""
+        try:
+            place = self._ray.get(actor.place.remote(), timeout=START_SECONDS)
+            ranks = {hand.rank for hand in self.hands if hand.place.node == place.node}
+            rank = next(n for n in range(len(ranks) + 1) if n not in ranks)
+            x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+            versions = self._ray.get(actor.prepare.remote(rank, x64), timeout=START_SECONDS)
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.GetTimeoutError):
+            self._kill(actor)
+            return None
+        Versions.here().refuse_others(versions, place.host)
+        return Hand(actor, place, rank)
+
+    def ask(
+        self,
+        request: Callable[[Sequence[int]], Request],
+        again: Callable[[Sequence[int]], Request],
+    ) -> dict[int, Any]:
+        """What every duty comes to.
+
+        Args:
+            request: duties -> a function that returns an answer for each of them, and its
+                arguments.
+            again: duties -> what brings a worker to where a lost one was before the request.
+
+        Raises:
+            PolicygradError: what a worker raised; or several died of the same request.
+        """
+        answers: dict[int, Any] = {}
+        self.brought = {}
+        left = {duty for hand in self.hands for duty in hand.duties}
+        deaths: Counter[int] = Counter()
+        while left:
+            wanted = [(hand, [d for d in hand.duties if d in left]) for hand in self.hands]
+            asked = [(h, self._send(h, request(duties))) for h, duties in wanted if duties]
+            end = None if self._timeout is None else time.monotonic() + self._timeout
+            orphans: list[int] = []
+            for hand, reference in asked:
+                try:
+                    answers |= self._answer(reference, end)
+                except Lost as loss:
+                    orphans += self._lose(hand, loss, deaths)
+            moved = self._bring_back(orphans, again, deaths)
+            left = {duty for duty in left if duty not in answers} | moved
+            for duty in moved:  # of a worker that is lost, also where it had answered
+                answers.pop(duty, None)
+        return answers
+
+    def map(self, function: Callable[..., Any], items: Iterable[Sequence[Any]]) -> Iterator[Any]:
+        """`function(worker, *item)` of every item, in the order of the items.
+
+        Each worker is given one at a time; what a lost one was given, another one is. Few more
+        than there are workers are on their way, so that memory stays flat.
+
+        Args:
+            function: whose answer depends on the item alone.
+            items: arguments.
+        """
+        left, again = enumerate(items), list[tuple[int, Sequence[Any]]]()
+        running: dict[Any, tuple[Hand, int, Sequence[Any], float | None]] = {}
+        answers: dict[int, Any] = {}
+        following, deaths = 0, Counter[int]()
+        while True:
+            busy = [hand for hand, *_ in running.values()]
+            for hand in (hand for hand in self.hands if hand not in busy):
+                ahead = len(answers) + len(running) > 2 * len(self.hands)
+                todo = again.pop(0) if again else None if ahead else next(left, None)
+                if todo is None:
+                    break
+                end = None if self._timeout is None else time.monotonic() + self._timeout
+                running[self._send(hand, (function, todo[1]))] = (hand, *todo, end)
+            if not running:
+                return
+            ends = [end for *_, end in running.values() if end is not None]
+            wait = max(0.0, min(ends) - time.monotonic()) if ends else None
+            done, _ = self._ray.wait(list(running), num_returns=1, timeout=wait)
+            for reference in done or [r for r, (*_, end) in running.items() if end == min(ends)]:
+                hand, number, item, end = running.pop(reference)
+                try:
+                    answers[number] = self._answer(reference, end)
+                except Lost as loss:
+                    again.append((number, item))
+                    hand.duties = [number]
+                    self._lose(hand, loss, deaths)
+                    self._dealt([])
+            while following in answers:
+                yield answers.pop(following)
+                following += 1
+
+    def _lose(self, hand: Hand, loss: Lost, deaths: Counter[int]) -> list[int]:
+        """Give a worker up; returns its duties. Counts the deaths at each duty."""
+        self._kill(hand.actor)
+        self.hands.remove(hand)
+        self.restarts += 1
+        deaths.update(hand.duties)
+        told = f"the worker {hand.place.process} on {hand.place.host} is lost: {loss}"
+        if max(deaths[duty] for duty in hand.duties) == DEATHS:
+            raise EnvironmentFailure(f"{DEATHS} workers died of the same request. {told}")
+        warnings.warn(f"{told}. Another one goes on in its place", stacklevel=2)
+        return hand.duties
+
+    def _bring_back(
+        self,
+        orphans: list[int],
+        again: Callable[[Sequence[int]], Request],
+        deaths: Counter[int],
+    ) -> set[int]:
+        """Give duties to a new worker, or else to those that are left; returns all that moved."""
+        moved: set[int] = set()
+        while orphans:
+            moved.update(orphans)
+            parts, orphans = self._dealt(orphans), []
+            for hand, mine in parts:
+                hand.duties = [*hand.duties, *mine]
+                try:
+                    self.brought |= self._answer(self._send(hand, again(mine)), None)
+                except Lost as loss:
+                    orphans += self._lose(hand, loss, deaths)
+        return moved
+
+    def _dealt(self, duties: list[int]) -> list[tuple[Hand, list[int]]]:
+        new = self._hired(self._start())
+        if new is not None:
+            self.hands.append(new)
+            return [(new, duties)]
+        if not self.hands:
+            raise PolicygradError(
+                f"all workers are lost, and none could be started within {START_SECONDS:.0f} "
+                "seconds: see `ray status`"
+            )
+        dealt = [(hand, duties[i :: len(self.hands)]) for i, hand in enumerate(self.hands)]
+        return [(hand, mine) for hand, mine in dealt if mine]
+
+    def _send(self, hand: Hand, request: Request) -> Any:
+        function, args = request
+        return hand.actor.do.remote(function, *args)
+
+    def _answer(self, reference: Any, end: float | None) -> Any:
+        errors = self._ray.exceptions
+        left = None if end is None else max(0.0, end - time.monotonic())
+        try:
+            answer = self._ray.get(reference, timeout=left)
+        except errors.GetTimeoutError:
+            raise Lost(f"it did not answer within --worker-timeout {self._timeout:g}") from None
+        except errors.RayTaskError as error:  # not even begun, such as a module that is not there
+            raise PolicygradError(
+                f"a worker could not begin: {' '.join(str(error.cause).split())}. What the run "
+                "needs must be installed on every machine (docs/machines.md)"
+            ) from error
+        except (
+            errors.RayActorError, errors.WorkerCrashedError, errors.OutOfMemoryError,
+            errors.ObjectLostError, errors.RaySystemError,
+        ) as error:  # fmt: skip
+            raise Lost(" ".join(str(error).split())) from error
+        if isinstance(answer, Raised):
+            raise answer.error from InAWorker(answer.traceback)
+        return answer
+
+    def _kill(self, actor: Any) -> None:
+        with contextlib.suppress(Exception):
+            self._ray.kill(actor)
+
+    def close(self) -> None:
+        """End all workers."""
+        for hand in self.hands:
+            self._kill(hand.actor)
+        self.hands = []
