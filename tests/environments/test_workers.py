@@ -16,10 +16,11 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
+import policygrad
 from policygrad import environments
 from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.processes.scripts import GUARD
-from tests.worlds import Chain, environment_variables, python
+from tests.worlds import TINY, Chain, environment_variables, python
 
 
 class Bad(Chain):
@@ -250,6 +251,21 @@ def test_case_05_a_script_without_a_guard_is_told_so_once(tmp_path):
     done = python(str(tmp_path / "script.py"), timeout=200)
     assert done.returncode == 1
     assert done.stderr.count(GUARD) == 1
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.strip().endswith(GUARD + ", or leave --processes out")
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_that_resumes_is_told_so_once(tmp_path):
+    """Its worker would find the run held by its parent."""
+    policygrad.train(Chain, out=tmp_path / "run", processes=True, **TINY)
+    script = f"""
+import policygrad
+from tests.worlds import Chain
+policygrad.resume({str(tmp_path / "run")!r}, env=Chain, total_steps=128)
+"""
+    (tmp_path / "script.py").write_text(script)
+    done = python(str(tmp_path / "script.py"), timeout=200)
     assert done.stderr.count("Traceback") == 1
     assert done.stderr.strip().endswith(GUARD + ", or leave --processes out")
 

@@ -39,5 +39,13 @@ def test_a_worker_that_is_only_starting_ends(monkeypatch):
     assert codes == []
     process = multiprocessing.current_process()
     monkeypatch.setattr(process, "_inheriting", True, raising=False)
-    scripts.end_where_the_script_runs_again()
+    monkeypatch.setattr(process, "name", scripts.NAME)
+    with pytest.raises(UserError):  # as the process goes on here
+        scripts.end_where_the_script_runs_again()
     assert codes == [scripts.NO_GUARD]
+
+
+def test_a_process_of_another_library_is_told_what_its_script_lacks(monkeypatch):
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(UserError, match="and it would start them again"):
+        scripts.check_script()

@@ -6,6 +6,7 @@ import sys
 
 from policygrad.core.errors import UserError
 
+NAME = "policygrad worker"  # of every worker process
 NO_GUARD = 79  # what a worker exits with where its script would start workers again
 GUARD = (
     "worker processes run the script once more as they start, and it would start them again. Put "
@@ -14,9 +15,16 @@ GUARD = (
 
 
 def end_where_the_script_runs_again() -> None:
-    """End this process if it is a worker that is only starting; its parent says why."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        os._exit(NO_GUARD)
+    """End this process if it is a worker that is only starting; its parent says why.
+
+    Raises:
+        UserError: another library started the process.
+    """
+    process = multiprocessing.current_process()
+    if getattr(process, "_inheriting", False):
+        if process.name == NAME:
+            os._exit(NO_GUARD)
+        raise UserError(GUARD)
 
 
 def check_script(instead: str = "") -> None:

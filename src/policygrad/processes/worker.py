@@ -10,7 +10,7 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from policygrad.core.errors import PolicygradError, UserError
-from policygrad.processes.scripts import GUARD, NO_GUARD, check_script
+from policygrad.processes.scripts import GUARD, NAME, NO_GUARD, check_script
 from policygrad.processes.signals import signal_name, signals_wait
 
 LAST_SECONDS = 3.0  # in which a process is gone that was killed, or that closed its pipe
@@ -55,7 +55,9 @@ class Worker:
         self._instead = instead
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_enter, args=(work, theirs, arguments, grace))
+        self.process = context.Process(
+            target=_enter, args=(work, theirs, arguments, grace), name=NAME
+        )
         with signals_wait():
             try:
                 self.process.start()
