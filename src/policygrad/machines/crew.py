@@ -87,16 +87,28 @@ class Crew:
         return actor.remote()
 
     def _hired(self, actor: Any) -> Hand | None:
-        """A worker that has begun; None where it does not in time."""
-        try:
-            place = self._ray.get(actor.place.remote(), timeout=START_SECONDS)
-            ranks = {hand.rank for hand in self.hands if hand.place.node == place.node}
-            rank = next(n for n in range(len(ranks) + 1) if n not in ranks)
-            x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-            versions = self._ray.get(actor.prepare.remote(rank, x64), timeout=START_SECONDS)
-        except (self._ray.exceptions.RayActorError, self._ray.exceptions.GetTimeoutError):
-            self._kill(actor)
-            return None
+        """A worker that has begun, or another one where it dies; None where none begins in time."""
+        errors, told = self._ray.exceptions, ""
+        for _ in range(DEATHS):
+            try:
+                return self._introduced(actor)
+            except errors.GetTimeoutError:
+                self._kill(actor)
+                return None
+            except errors.RayActorError as error:
+                told = " ".join(str(error).split())
+                self.restarts += 1
+                actor = self._start()
+        self._kill(actor)
+        raise PolicygradError(f"{DEATHS} workers died as they began. The last one: {told}")
+
+    def _introduced(self, actor: Any) -> Hand:
+        """A worker that knows its processor, and has the versions of this process."""
+        place = self._ray.get(actor.place.remote(), timeout=START_SECONDS)
+        ranks = {hand.rank for hand in self.hands if hand.place.node == place.node}
+        rank = next(n for n in range(len(ranks) + 1) if n not in ranks)
+        x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+        versions = self._ray.get(actor.prepare.remote(rank, x64), timeout=START_SECONDS)
         Versions.here().refuse_others(versions, place.host)
         return Hand(actor, place, rank)
 

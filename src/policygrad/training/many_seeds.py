@@ -25,32 +25,28 @@ from policygrad.devices.compiled_code import for_another_thread
 from policygrad.gradients.weights import Estimator
 from policygrad.policies.architectures import Architecture
 from policygrad.policies.meeting import Policy
-from policygrad.rollout.blocks import Elsewhere
+from policygrad.processes.scripts import end_where_the_script_runs_again
 from policygrad.rollout.collectors import SegmentProgram
 from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
-from policygrad.training.assembly import Assembly, CollectorMaker, Task, assemble
+from policygrad.training.assembly import Assembly, CollectorMaker, Task
 from policygrad.training.beginning import place, trained_in
 from policygrad.training.config import TrainConfig
-from policygrad.training.history import History, begin_from
+from policygrad.training.history import begin_from
 from policygrad.training.loop import Training
 from policygrad.training.own_values import check_arguments
 from policygrad.training.pace import Pace
 from policygrad.training.programs import StateAndLanes
+from policygrad.training.recipe import Recipe
 from policygrad.training.report import UpdateReport
-from policygrad.training.resolve import Given, asked_settings
+from policygrad.training.resolve import asked_settings
 from policygrad.training.result import Run
+from policygrad.training.seed_callback import OnSeedUpdate, check_seed_callback, of_seed
 from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound
 from policygrad.training.together import Group, dealt
-from policygrad.training.workers import (
-    OnSeedUpdate,
-    SideBySide,
-    check_seed_callback,
-    of_seed,
-    refuse_in_a_worker,
-)
+from policygrad.training.workers import SideBySide
 
 SeedMap = Callable[[Callable[[TrainConfig], Run], Iterable[TrainConfig]], Iterable[Run]]
 
@@ -103,7 +99,7 @@ def train_seeds(
     optimiser: optax.GradientTransformation | str | None = None,
     network: Architecture | None = None,
     engine: Engine | None = None,
-    collector: CollectorMaker | Elsewhere | None = None,
+    collector: CollectorMaker | None = None,
     env_kwargs: dict[str, Any] | None = None,
     on_update: OnSeedUpdate | None = None,
     map: SeedMap | None = None,  # noqa: A002
@@ -136,7 +132,7 @@ def train_seeds(
     Bias: side by side, each seed's weights equal those of `train` bit for bit. Vmapped, batched
     matrix products may round differently, by a relative 1e-6 in length after one update.
     """
-    refuse_in_a_worker()
+    end_where_the_script_runs_again()
     check_arguments(
         out=out, network=network, collector=collector, env_kwargs=env_kwargs, config=config
     )
@@ -158,20 +154,18 @@ def train_seeds(
         RunDirectory.check_free(result.path)
         for seed in seeds:
             RunDirectory.check_free(result.path / f"seed-{seed}")
-    task = Task.of(env, env_kwargs, engine, collector)
+    recipe = Recipe(Task(env, env_kwargs, engine, collector), given, history)
     if map is not None:
-        train_one = partial(_train_one, task, given, history, result.path)
+        train_one = partial(_train_one, recipe, result.path)
         runs = dict(zip(seeds, map(train_one, configs), strict=True))
         return replace(result, runs=runs)
-    _train_at_once(task, given, history, configs, result, jobs, on_update)
+    _train_at_once(recipe, configs, result, jobs, on_update)
     order = {seed: result.runs[seed] for seed in seeds if seed in result.runs}
     return replace(result, runs=order)
 
 
 def _train_at_once(
-    task: Task,
-    given: Given,
-    history: History,
+    recipe: Recipe,
     configs: list[TrainConfig],
     result: SeedRuns,
     jobs: int | None,
@@ -180,31 +174,32 @@ def _train_at_once(
     """Train all seeds, vmapped where segments are compiled, else in worker processes; fill in the
     result."""
     # asks for as many processors as `train` would, and is refused where `train` would be
-    first = assemble(task, configs[0], given, history)
+    first = recipe.assemble(configs[0])
     program = first.collector.program()
     if program is None:
         first.close()
         at_once = jobs or os.cpu_count() or 1
-        workers = SideBySide(task, given, configs, result.path, at_once, on_update, history)
+        workers = SideBySide(recipe, configs, result.path, at_once, on_update)
         workers.run()
         result.runs.update(workers.runs)
         result.failures.update(workers.failures)
         return
     alone = []
     for config in configs:  # one processor each, which nobody asked for
-        own = replace(history, asked=asked_settings(config, given))
-        alone.append(assemble(task, replace(config, processors=1), given, own))
+        asked = asked_settings(config, recipe.given)
+        own = replace(recipe, history=replace(recipe.history, asked=asked))
+        alone.append(own.assemble(replace(config, processors=1)))
     _vmapped(alone, program, result, on_update)
 
 
-def _train_one(
-    task: Task, given: Given, history: History, out: Path | None, config: TrainConfig
-) -> Run:
+def _train_one(recipe: Recipe, out: Path | None, config: TrainConfig) -> Run:
     """One seed, as `train` trains it."""
-    path = None if out is None else out / f"seed-{config.seed}"
-    assembly = assemble(task, config, given, history)
-    with entry.begun_directory(path) as directory:
-        return Training.begin(assembly, directory).run()
+    return recipe.train(config, _path_of(config, out))
+
+
+def _path_of(config: TrainConfig, out: Path | None) -> Path | None:
+    """The directory of a seed's run."""
+    return None if out is None else out / f"seed-{config.seed}"
 
 
 def checked_seeds(seeds: Iterable[int]) -> list[int]:
@@ -290,7 +285,7 @@ def _train_together(
 
 
 def _begin(assembly: Assembly, out: Path | None, held: contextlib.ExitStack) -> Training:
-    path = None if out is None else out / f"seed-{assembly.config.seed}"
+    path = _path_of(assembly.config, out)
     return Training.begin(assembly, held.enter_context(entry.begun_directory(path)))
 
 
