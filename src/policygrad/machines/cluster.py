@@ -41,7 +41,7 @@ class Cluster:
         self._folder: str | None = None
         self._open = not self.ray.is_initialized()
         if self._open:
-            with _signals_kept():
+            with _signals_kept(), _no_fork_warnings():
                 self._join() if self.address else self._start()
             atexit.register(self.close)
 
@@ -56,6 +56,7 @@ class Cluster:
                 object_store_memory=STORE_BYTES,
                 logging_level="error",
                 _temp_dir=self._folder,
+                _system_config={"worker_niceness": 0},  # what they do is what is waited for
             )
         except BaseException:
             self.close()
@@ -130,8 +131,6 @@ def _share(cpus: float) -> str:
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
     """Ray sets handlers of its own; those of this process stay."""
-    # Ray forks, which JAX warns of; each fork runs another program at once
-    warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -142,3 +141,11 @@ def _signals_kept() -> Iterator[None]:
         for each, handler in before.items():
             if handler is not None:
                 signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def _no_fork_warnings() -> Iterator[None]:
+    """JAX warns of forks; those of Ray run another program at once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+        yield

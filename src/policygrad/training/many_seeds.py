@@ -23,9 +23,11 @@ from policygrad.core.errors import NonFiniteError, PolicygradError, UserError
 from policygrad.core.shell import user_path
 from policygrad.devices.compiled_code import for_another_thread
 from policygrad.gradients.weights import Estimator
+from policygrad.machines.remote import Remote
 from policygrad.policies.architectures import Architecture
 from policygrad.policies.meeting import Policy
 from policygrad.processes.scripts import end_where_the_script_runs_again
+from policygrad.rollout.blocks import Elsewhere
 from policygrad.rollout.collectors import SegmentProgram
 from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory
@@ -43,6 +45,7 @@ from policygrad.training.report import UpdateReport
 from policygrad.training.resolve import asked_settings
 from policygrad.training.result import Run
 from policygrad.training.seed_callback import OnSeedUpdate, check_seed_callback, of_seed
+from policygrad.training.seeds_elsewhere import SeedsElsewhere
 from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound
 from policygrad.training.together import Group, dealt
@@ -92,7 +95,7 @@ def train_seeds(
     seeds: Iterable[int] = range(5),
     *,
     out: str | Path | None = None,
-    jobs: int | None = None,
+    jobs: int | Remote | None = None,
     policy: Policy | None = None,
     algorithm: Algorithm | str | None = None,
     estimator: Estimator | str | None = None,
@@ -117,7 +120,9 @@ def train_seeds(
         seeds: distinct.
         out: directory that holds one directory for each seed, `seed-0` and so on.
         jobs: number of worker processes; None for as many as there are processors. Vmapped seeds
-            use none.
+            use none. Or `policygrad.remote(workers=4)`: each seed is trained by one of Ray's
+            workers, here or on a cluster that shares the file system, and is trained on by another
+            one where its own dies.
         on_update: called with a seed and the metrics of every update of it, in this process. It
             sees no policy and stops no seed. Where it raises, all seeds are saved and end.
         map: (function, configurations) -> results in order. It is used in place of worker processes
@@ -138,8 +143,13 @@ def train_seeds(
     )
     check_seed_callback(on_update)
     seeds = checked_seeds(seeds)
-    if jobs is not None and jobs < 1:
+    if isinstance(jobs, int) and jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {jobs}")
+    if isinstance(collector, Elsewhere):
+        raise UserError(
+            f"collector={collector!r} would start workers for the lanes of every seed; give the "
+            "workers the seeds: jobs=policygrad.remote(…)"
+        )
     config, given = entry.asked_for(
         config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
         optimiser=optimiser, network=network,
@@ -168,7 +178,7 @@ def _train_at_once(
     recipe: Recipe,
     configs: list[TrainConfig],
     result: SeedRuns,
-    jobs: int | None,
+    jobs: int | Remote | None,
     on_update: OnSeedUpdate | None,
 ) -> None:
     """Train all seeds, vmapped where segments are compiled, else in worker processes; fill in the
@@ -176,20 +186,29 @@ def _train_at_once(
     # asks for as many processors as `train` would, and is refused where `train` would be
     first = recipe.assemble(configs[0])
     program = first.collector.program()
-    if program is None:
+    if program is None or isinstance(jobs, Remote):
         first.close()
-        at_once = jobs or os.cpu_count() or 1
-        workers = SideBySide(recipe, configs, result.path, at_once, on_update)
-        workers.run()
-        result.runs.update(workers.runs)
-        result.failures.update(workers.failures)
+        if isinstance(jobs, Remote):
+            if program is not None:  # a worker has fewer processors than this process
+                recipe, configs = _cut_into(first.config.processors, recipe, configs)
+            pool = SeedsElsewhere(recipe, configs, result.path, on_update, jobs)
+        else:
+            pool = SideBySide(recipe, configs, result.path, on_update, jobs or os.cpu_count() or 1)
+        pool.run()
+        result.runs.update(pool.runs)
+        result.failures.update(pool.failures)
         return
-    alone = []
-    for config in configs:  # one processor each, which nobody asked for
-        asked = asked_settings(config, recipe.given)
-        own = replace(recipe, history=replace(recipe.history, asked=asked))
-        alone.append(own.assemble(replace(config, processors=1)))
-    _vmapped(alone, program, result, on_update)
+    recipe, configs = _cut_into(1, recipe, configs)
+    _vmapped([recipe.assemble(config) for config in configs], program, result, on_update)
+
+
+def _cut_into(
+    parts: int | None, recipe: Recipe, configs: list[TrainConfig]
+) -> tuple[Recipe, list[TrainConfig]]:
+    """Runs whose batches are cut into so many parts, which nobody asked for."""
+    asked = asked_settings(configs[0], recipe.given)
+    recipe = replace(recipe, history=replace(recipe.history, asked=asked))
+    return recipe, [replace(config, processors=parts) for config in configs]
 
 
 def _train_one(recipe: Recipe, out: Path | None, config: TrainConfig) -> Run:

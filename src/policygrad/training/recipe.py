@@ -9,6 +9,7 @@ import jax
 
 from policygrad.processes.sending import Sent
 from policygrad.runs import RunDirectory
+from policygrad.runs.directory import CONFIG
 from policygrad.runs.policy_files import load
 from policygrad.training.assembly import Assembly, Task, assemble
 from policygrad.training.config import TrainConfig
@@ -64,6 +65,21 @@ class Recipe:
         assembly = self.assemble(config)
         with begun_directory(path) as directory:
             return Training.begin(assembly, directory).run(on_update, stop)
+
+    def train_on(
+        self, config: TrainConfig, path: Path, on_update: OnUpdate, stop: StopRequest
+    ) -> Run:
+        """Train one run, or go on with it where another process has begun it and is gone.
+
+        Args:
+            config, path, on_update, stop: as of `train`.
+        """
+        if not (path / CONFIG).exists():
+            return self.train(config, path, on_update, stop)
+        directory = RunDirectory.open(path)
+        with directory.held():
+            assembly = self.assemble(config)
+            return Training.resume(assembly, directory).run(on_update, stop)
 
     def read(self, path: Path) -> Run:
         """The run that another process trained into this directory."""

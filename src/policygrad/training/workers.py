@@ -2,30 +2,27 @@
 
 import contextlib
 import os
-import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from policygrad.core.errors import PolicygradError, UserError
+from policygrad.core.errors import PolicygradError
 from policygrad.processes.scripts import check_script
 from policygrad.processes.signals import let_signals_in
 from policygrad.processes.worker import Worker, WorkerEnded, ready
 from policygrad.training.config import TrainConfig
 from policygrad.training.metrics import Metrics
-from policygrad.training.recipe import Recipe, SentRecipe
-from policygrad.training.result import Run
-from policygrad.training.seed_callback import OnSeedUpdate, of_seed
+from policygrad.training.recipe import SentRecipe
+from policygrad.training.seed_pool import SeedPool
 from policygrad.training.signals import StopRequest, stop_requests
 
 GRACE_SECONDS = 10.0  # for a worker to save after its parent has gone
 
 
 @dataclass
-class SideBySide:
+class SideBySide(SeedPool):
     """Seeds in worker processes, a few at a time.
 
     Workers do not react to Ctrl-C in the terminal. This process passes on exactly one request to
@@ -33,23 +30,10 @@ class SideBySide:
     directory, and returns plain data only. It saves and ends where this process is gone.
 
     Attributes:
-        recipe: what the runs have in common.
-        configs: one a seed.
-        out: directory that holds one directory for each seed; None to keep none.
         jobs: greatest number of workers at a time.
-        on_update: called with a seed and the metrics of every update of it.
-        runs, failures: by seed, filled in by `run`.
-        raised: what `on_update` raised; the workers are then asked to stop.
     """
 
-    recipe: Recipe
-    configs: list[TrainConfig]
-    out: Path | None
     jobs: int
-    on_update: OnSeedUpdate | None
-    runs: dict[int, Run] = field(default_factory=dict)
-    failures: dict[int, PolicygradError] = field(default_factory=dict)
-    raised: BaseException | None = None
 
     def run(self) -> None:
         """Train all seeds; fill in runs and failures."""
@@ -57,7 +41,7 @@ class SideBySide:
         sent, waiting = self.recipe.sent(), list(reversed(self.configs))
         working: dict[Worker, TrainConfig] = {}
         stopping = False
-        with self._folder() as folder, stop_requests() as stop:
+        with self.folder() as folder, stop_requests() as stop:
             try:
                 while working or (waiting and not stopping):
                     while waiting and len(working) < self.jobs and not stopping:
@@ -65,7 +49,7 @@ class SideBySide:
                         at = folder / f"seed-{config.seed}"
                         working[Worker(_work, sent, config, at, grace=GRACE_SECONDS)] = config
                     for worker in ready(working, 0.1):
-                        if self._received(worker, working[worker], folder):
+                        if self._received(worker, working[worker].seed, folder):
                             worker.join()
                             del working[worker]
                             worker.close()
@@ -80,19 +64,7 @@ class SideBySide:
         if self.raised is not None:
             raise self.raised
 
-    @contextlib.contextmanager
-    def _folder(self) -> Iterator[Path]:
-        if self.out is not None:
-            try:
-                self.out.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"cannot write to --out {self.out}: {error.strerror}") from error
-            yield self.out
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                yield Path(folder)
-
-    def _received(self, worker: Worker, config: TrainConfig, folder: Path) -> bool:
+    def _received(self, worker: Worker, seed: int, folder: Path) -> bool:
         """Take one message of a worker; returns whether it was the last."""
         kind: str
         content: Any
@@ -100,26 +72,12 @@ class SideBySide:
             kind, content = worker.receive()
         except WorkerEnded as ended:
             early = "before its run was done; what it printed stands above"
-            kind, content = "failed", f"its worker process {ended.how} {early}"
+            kind, content = "ended", f"its worker process {ended.how} {early}"
         if kind == "update":
-            if self.on_update is not None and self.raised is None:
-                try:
-                    of_seed(self.on_update, config.seed)(content)
-                except BaseException as error:
-                    self.raised = error
+            self.tell(seed, content)
             return False
-        if kind == "failed":
-            self.failures[config.seed] = PolicygradError(content)
-        else:
-            self.runs[config.seed] = self._run(folder / f"seed-{config.seed}")
+        self.take(seed, folder, content)
         return True
-
-    def _run(self, path: Path) -> Run:
-        run = self.recipe.read(path)
-        if self.out is not None:
-            return run
-        summary = run.summary | {"path": None}
-        return replace(run, path=None, summary=summary, recorded=run.metrics)
 
 
 def _work(pipe: Any, sent: SentRecipe, config: TrainConfig, path: Path) -> None:
@@ -137,13 +95,13 @@ def _work(pipe: Any, sent: SentRecipe, config: TrainConfig, path: Path) -> None:
         report.needs_state = False  # pyright: ignore[reportFunctionMemberAccess]
         try:
             sent.read().train(config, path, report, stop)
-            last = "ended", None
+            failure = None
         except PolicygradError as error:
-            last = "failed", str(error)
+            failure = str(error)
         except BaseException:
-            last = "failed", traceback.format_exc()
+            failure = traceback.format_exc()
         with contextlib.suppress(ConnectionError):
-            pipe.send(last)
+            pipe.send(("ended", failure))
 
 
 def _listen(pipe: Any, stop: StopRequest) -> None:
