@@ -72,7 +72,8 @@ class Cluster:
             told = " ".join(str(error).split())
             raise UserError(
                 f"cannot join the Ray cluster at {self.address} (--ray, or RAY_ADDRESS): {told}. "
-                f"Start one with `ray start --head`, and name its address: {EXAMPLE}"
+                "Where the cluster asks for a token, set RAY_AUTH_MODE=token here as on its "
+                "machines; see docs/machines.md"
             ) from error
 
     def require(self, workers: int, cpus: float) -> None:
