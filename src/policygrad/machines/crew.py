@@ -29,6 +29,10 @@ class Lost(Exception):
     """A worker died, or did not answer in time."""
 
 
+class Late(Lost):
+    """A worker did not answer in time."""
+
+
 @dataclass(eq=False)
 class Hand:
     """A worker.
@@ -72,21 +76,23 @@ class Crew:
     """
 
     def __init__(self, cluster: Cluster, remote: Remote, workers: int | None = None) -> None:
-        workers, self._cpus = workers or remote.workers, remote.cpus_per_worker
-        cluster.require(workers, self._cpus)
+        self._workers, self._cpus = workers or remote.workers, remote.cpus_per_worker
+        cluster.require(self._workers, self._cpus)
         self._ray, self._timeout = cluster.ray, remote.worker_timeout
         self.restarts = 0
         self.brought: dict[int, Any] = {}
         self.hands: list[Hand] = []
-        starting = [self._start() for _ in range(workers)]
-        for actor in starting:
-            hand = self._hired(actor)
-            if hand is None:
+        self._actors: list[Any] = []  # all that were started and not ended
+        try:
+            begun = len(self._hire())
+            if begun < self._workers:
                 raise PolicygradError(
-                    f"{len(self.hands)} of {workers} workers began within {START_SECONDS:.0f} "
+                    f"{begun} of {self._workers} workers began within {START_SECONDS:.0f} "
                     "seconds; other programs may use the CPUs of the cluster: see `ray status`"
                 )
-            self.hands.append(hand)
+        except BaseException:
+            self.close()
+            raise
 
     def _start(self) -> Any:
         actor = self._ray.remote(Worker).options(
@@ -95,38 +101,54 @@ class Crew:
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": ONE_THREAD},
         )
-        return actor.remote()
+        self._actors.append(actor.remote())
+        return self._actors[-1]
 
-    def _hired(self, actor: Any) -> Hand | None:
-        """A worker that has begun, or another one where it dies; None where none begins in time."""
-        errors, told = self._ray.exceptions, ""
+    def _hire(self) -> list[Hand]:
+        """The workers that are missing, as far as the cluster has room for them."""
+        new, missing = list[Hand](), self._workers - len(self.hands)
         for _ in range(DEATHS):
-            try:
-                return self._introduced(actor)
-            except errors.GetTimeoutError:
-                self._kill(actor)
-                return None
-            except errors.RayActorError as error:
-                told = " ".join(str(error).split())
-                self.restarts += 1
-                actor = self._start()
-        self._kill(actor)
-        raise PolicygradError(f"{DEATHS} workers died as they began. The last one: {told}")
+            begun, deaths = self._introduced([self._start() for _ in range(missing)])
+            new += begun
+            missing = len(deaths)
+            self.restarts += missing
+            if not deaths:
+                return new
+        raise PolicygradError(f"workers die as they begin, {DEATHS} times in a row: {deaths[-1]}")
 
-    def _introduced(self, actor: Any) -> Hand:
-        """A worker that knows its processor, and has the versions of this process."""
-        place = self._ray.get(actor.place.remote(), timeout=START_SECONDS)
-        ranks = {hand.rank for hand in self.hands if hand.place.node == place.node}
-        rank = next(n for n in range(len(ranks) + 1) if n not in ranks)
+    def _introduced(self, actors: Sequence[Any]) -> tuple[list[Hand], list[Lost]]:
+        """Those that know their processor and have the versions of this process, and the deaths of
+        others. What does not begin in time has no room, and is given up."""
+        found, deaths = list[Hand](), list[Lost]()
+
+        def answers(asked: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+            end = time.monotonic() + START_SECONDS
+            for actor, reference in asked:
+                try:
+                    yield actor, self._answer(reference, end)
+                except Lost as loss:
+                    self._kill(actor)
+                    if not isinstance(loss, Late):
+                        deaths.append(loss)
+
+        for actor, place in answers([(actor, actor.place.remote()) for actor in actors]):
+            ranks = {hand.rank for hand in (*self.hands, *found) if hand.place.node == place.node}
+            rank = next(n for n in range(len(ranks) + 1) if n not in ranks)
+            found.append(Hand(actor, place, rank))
         x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-        versions = self._ray.get(actor.prepare.remote(rank, x64), timeout=START_SECONDS)
-        Versions.here().refuse_others(versions, place.host)
-        return Hand(actor, place, rank)
+        asked = [(hand.actor, hand.actor.prepare.remote(hand.rank, x64)) for hand in found]
+        prepared = dict(answers(asked))
+        found = [hand for hand in found if hand.actor in prepared]
+        for hand in found:
+            Versions.here().refuse_others(prepared[hand.actor], hand.place.host)
+        self.hands += found
+        return found, deaths
 
     def ask(
         self,
         request: Callable[[Sequence[int]], Request],
         again: Callable[[Sequence[int]], Request],
+        repeats: int = 0,
     ) -> dict[int, Any]:
         """What every duty comes to.
 
@@ -134,6 +156,7 @@ class Crew:
             request: duties -> a function that returns an answer for each of them, and its
                 arguments.
             again: duties -> what brings a worker to where a lost one was before the request.
+            repeats: how many requests `again` repeats; it may take their time too.
 
         Raises:
             PolicygradError: what a worker raised; or several died of the same request.
@@ -145,14 +168,14 @@ class Crew:
         while left:
             wanted = [(hand, [d for d in hand.duties if d in left]) for hand in self.hands]
             asked = [(h, self._send(h, request(duties))) for h, duties in wanted if duties]
-            end = None if self._timeout is None else time.monotonic() + self._timeout
+            end = self._end_of(1)
             orphans: list[int] = []
             for hand, reference in asked:
                 try:
                     answers |= self._answer(reference, end)
                 except Lost as loss:
                     orphans += self._lose(hand, loss, deaths)
-            moved = self._bring_back(orphans, again, deaths)
+            moved = self._bring_back(orphans, again, repeats, deaths)
             left = {duty for duty in left if duty not in answers} | moved
             for duty in moved:  # of a worker that is lost, also where it had answered
                 answers.pop(duty, None)
@@ -238,33 +261,38 @@ class Crew:
         self,
         orphans: list[int],
         again: Callable[[Sequence[int]], Request],
+        repeats: int,
         deaths: Counter[int],
     ) -> set[int]:
-        """Give duties to a new worker, or else to those that are left; returns all that moved."""
+        """Give duties to new workers, or else to those that are left; returns all that moved."""
         moved: set[int] = set()
         while orphans:
             moved.update(orphans)
             parts, orphans = self._dealt(orphans), []
+            asked = [(hand, self._send(hand, again(mine))) for hand, mine in parts]
             for hand, mine in parts:
                 hand.duties = [*hand.duties, *mine]
+            end = self._end_of(2 + repeats)  # opened, compiled and repeated
+            for hand, reference in asked:
                 try:
-                    self.brought |= self._answer(self._send(hand, again(mine)), None)
+                    self.brought |= self._answer(reference, end)
                 except Lost as loss:
                     orphans += self._lose(hand, loss, deaths)
         return moved
 
     def _dealt(self, duties: list[int]) -> list[tuple[Hand, list[int]]]:
-        new = self._hired(self._start())
-        if new is not None:
-            self.hands.append(new)
-            return [(new, duties)]
-        if not self.hands:
+        hands = self._hire() or self.hands
+        if not hands:
             raise PolicygradError(
                 f"all workers are lost, and none could be started within {START_SECONDS:.0f} "
                 "seconds: see `ray status`"
             )
-        dealt = [(hand, duties[i :: len(self.hands)]) for i, hand in enumerate(self.hands)]
+        dealt = [(hand, duties[i :: len(hands)]) for i, hand in enumerate(hands)]
         return [(hand, mine) for hand, mine in dealt if mine]
+
+    def _end_of(self, requests: int) -> float | None:
+        """When so many requests must have been answered; None without a limit."""
+        return None if self._timeout is None else time.monotonic() + requests * self._timeout
 
     def _send(self, hand: Hand, request: Request) -> Any:
         function, args = request
@@ -272,31 +300,31 @@ class Crew:
 
     def _answer(self, reference: Any, end: float | None) -> Any:
         errors = self._ray.exceptions
-        left = None if end is None else max(0.0, end - time.monotonic())
+        if end is not None:  # what is done may still have to be fetched, and there is time for that
+            left = max(0.0, end - time.monotonic())
+            if not self._ray.wait([reference], timeout=left, fetch_local=False)[0]:
+                limit = f"{self._timeout or START_SECONDS:g}"
+                raise Late(f"it did not answer within --worker-timeout {limit}")
         try:
-            answer = self._ray.get(reference, timeout=left)
-        except errors.GetTimeoutError:
-            raise Lost(f"it did not answer within --worker-timeout {self._timeout:g}") from None
+            answer = self._ray.get(reference)
         except errors.RayTaskError as error:  # not even begun, such as a module that is not there
             raise PolicygradError(
                 f"a worker could not begin: {' '.join(str(error.cause).split())}. What the run "
                 "needs must be installed on every machine (docs/machines.md)"
             ) from error
-        except (
-            errors.RayActorError, errors.WorkerCrashedError, errors.OutOfMemoryError,
-            errors.ObjectLostError, errors.RaySystemError,
-        ) as error:  # fmt: skip
+        except errors.RayError as error:  # of its process, its machine, or the way of its answer
             raise Lost(" ".join(str(error).split())) from error
         if isinstance(answer, Raised):
             raise answer.error from InAWorker(answer.traceback)
         return answer
 
     def _kill(self, actor: Any) -> None:
+        self._actors.remove(actor)
         with contextlib.suppress(Exception):
             self._ray.kill(actor)
 
     def close(self) -> None:
         """End all workers."""
-        for hand in self.hands:
-            self._kill(hand.actor)
         self.hands = []
+        while self._actors:
+            self._kill(self._actors[-1])

@@ -22,7 +22,8 @@ from policygrad.machines.cluster import Cluster
 from policygrad.machines.crew import Crew, Request
 from policygrad.machines.remote import Remote
 from policygrad.machines.worker import Worker
-from policygrad.rollout.blocks import Block, Call, Plan
+from policygrad.processes.sending import Sent
+from policygrad.rollout.blocks import Block, Call, Plan, refuse_one_object
 
 STATE_EVERY = 16  # batches from one state that comes back to the next
 
@@ -81,6 +82,7 @@ def begin(
     """Open blocks, and bring them to where they were."""
     for number in memories:
         worker.held[number] = plan.begin(number)
+    refuse_one_object(worker.held[number] for number in sorted(worker.held))
     return bring_back(worker, memories, since)
 
 
@@ -163,6 +165,12 @@ class RayPlaces:
                 f"(--num-envs {lanes.num_envs} in blocks of --lanes-per-block {lanes.lanes}); ask "
                 f"for at most {lanes.blocks} workers, or for smaller blocks"
             )
+        for name, value in (
+            ("env", lanes.env),
+            ("env_kwargs", lanes.kwargs),
+            ("policy", plan.policy),
+        ):
+            Sent.by_content(name, value)  # alone, so that the error names it
         self._plan = plan
         self._memories = {number: Memory() for number in range(lanes.blocks)}
         self._tallies = [{} for _ in self._memories]
@@ -183,7 +191,7 @@ class RayPlaces:
 
     def _ask(self, request: Callable[[Sequence[int]], Request]) -> dict[int, Any]:
         """What every block answers; those of a lost worker are brought back first."""
-        answers = self._crew.ask(request, self._opening)
+        answers = self._crew.ask(request, self._opening, repeats=len(self._since))
         inexact = [number for number, back in self._crew.brought.items() if not back.exact]
         if inexact:
             self._inexact += len(inexact)

@@ -28,8 +28,8 @@ def _sample(
     return act(policy, carry, jax.random.wrap_key_data(keys), observations)
 
 
-@partial(compiled, static_argnums=(2, 3))
-def _keys(key: PRNGKeyArray, first_row: Any, lanes: int, first_lane: int) -> Any:
+@partial(compiled, static_argnums=2)
+def _keys(key: PRNGKeyArray, first_row: Any, lanes: int, first_lane: Any) -> Any:
     rows = first_row + np.arange(KEYS_AT_ONCE, dtype=np.int32)
     return jax.random.key_data(jax.vmap(lambda row: lane_keys(key, row, lanes, first_lane))(rows))
 
@@ -55,7 +55,8 @@ class Actor:
     """
 
     def __init__(self, policy: Policy, lanes: int, first_lane: int = 0) -> None:
-        self._shape, self._lanes, self._first_lane = PolicyShape.of(policy), lanes, first_lane
+        self._shape, self._lanes = PolicyShape.of(policy), lanes
+        self._first_lane = np.int32(first_lane)  # no static argument: blocks share one program
         self.carry = initial_carry(policy, lanes)
 
     def sampler(self, policy: Policy, key: PRNGKeyArray) -> Draw:

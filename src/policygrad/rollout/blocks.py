@@ -6,7 +6,7 @@ other in this process, or by any number of workers. Records are put side by side
 blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ from policygrad.core.errors import UserError
 from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories, join_lanes
 from policygrad.environments.lanes import LaneMethods
+from policygrad.environments.sharing import refuse_shared
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.collectors import Collector, require_no_episodes
 from policygrad.rollout.engines import open_source
@@ -27,7 +28,8 @@ from policygrad.rollout.info_tally import means_over
 from policygrad.rollout.play import Played
 from policygrad.rollout.source import Source
 
-EPISODES_APART = 2**20  # numbers of lanes between two blocks of whole episodes
+EPISODES_APART = 2**20  # numbers of lanes between two blocks of whole episodes, if they are few
+MOST_LANES = 2**31 - 1
 USUAL_BLOCKS = 8
 
 
@@ -72,7 +74,7 @@ class Lanes:
 
     def open(self, block: int, *, whole_episodes: bool = False) -> Source:
         """The environments of a block."""
-        apart = EPISODES_APART if whole_episodes else self.lanes
+        apart = min(EPISODES_APART, MOST_LANES // self.blocks) if whole_episodes else self.lanes
         return open_source(
             self.env, self.lanes, kwargs=self.kwargs, first_lane=block * apart,
             step_timeout=self.step_timeout,
@@ -133,6 +135,12 @@ class Block:
     def __init__(self, shape: PolicyShape, source: Source, collector: Collector) -> None:
         self._shape, self._source, self._collector = shape, source, collector
 
+    @property
+    def environments(self) -> list[Any]:
+        """The environments that are objects of this process."""
+        vector = getattr(getattr(self._source, "lanes", None), "vector", None)
+        return list(getattr(vector, "envs", ()))
+
     def collect(self, call: Call, number: int) -> Trajectories | None:
         """The block's part of a batch, as NumPy arrays; None for no episodes."""
         policy, key = (
@@ -164,6 +172,11 @@ class Block:
         """Release the environments."""
         self._collector.close()
         self._source.close()
+
+
+def refuse_one_object(blocks: Iterable[Block]) -> None:
+    """UserError where blocks in one process step one object."""
+    refuse_shared([env for block in blocks for env in block.environments])
 
 
 class Places(Protocol):
@@ -223,7 +236,9 @@ class Here:
         self._blocks: list[Block] = []
 
     def begin(self, plan: Plan) -> None:
-        self._blocks = [plan.begin(number) for number in range(plan.lanes.blocks)]
+        for number in range(plan.lanes.blocks):  # one by one: all that are open can be closed
+            self._blocks.append(plan.begin(number))
+        refuse_one_object(self._blocks)
 
     def collect(self, call: Call) -> list[Trajectories | None]:
         return [block.collect(call, number) for number, block in enumerate(self._blocks)]
@@ -278,7 +293,7 @@ class BlockSource:
 
     def segments(self, policy: Policy, key: PRNGKeyArray, steps: int) -> "BlockCollector":
         """Segments of T steps of the lanes. The key is consumed."""
-        return BlockCollector(self._places, self._plan(policy, key, steps=steps))
+        return BlockCollector(self._places, self._plan(policy, key, steps=steps), self._one)
 
     def episodes(
         self,
@@ -291,7 +306,7 @@ class BlockSource:
     ) -> "BlockCollector":
         """Whole episodes, dealt out evenly to the blocks and begun afresh for every batch."""
         plan = self._plan(policy, key, max_steps=max_steps, keep_unfinished=keep_unfinished)
-        return BlockCollector(self._places, plan, episodes)
+        return BlockCollector(self._places, plan, self._one, episodes)
 
     def _plan(self, policy: Policy, key: PRNGKeyArray, **batch: Any) -> Plan:
         return Plan(self.lanes, jax.device_get(policy), key_data(key), **batch)
@@ -320,13 +335,16 @@ class BlockCollector(Collector):
     Args:
         places: where the blocks are.
         plan: what each collects.
+        beside: environments that are open beside the blocks, and closed with them.
         episodes: of a batch; None for segments.
     """
 
-    def __init__(self, places: Places, plan: Plan, episodes: int | None = None) -> None:
+    def __init__(
+        self, places: Places, plan: Plan, beside: Source, episodes: int | None = None
+    ) -> None:
         self.whole_episodes = episodes is not None
-        self._places, self._plan, self._episodes = places, plan, episodes
-        self._shape = PolicyShape.of(plan.policy)
+        self._places, self._plan, self._beside = places, plan, beside
+        self._episodes, self._shape = episodes, PolicyShape.of(plan.policy)
         places.begin(plan)
 
     def collect(
@@ -365,6 +383,7 @@ class BlockCollector(Collector):
             self._places.restore_infos(state["blocks"])
 
     def close(self) -> None:
+        self._beside.close()
         self._places.close()
 
 

@@ -1,5 +1,6 @@
 """JAX-native environments as a source: everything in compiled programs."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from policygrad.environments.traced_steps import check_time_limit, class_of
 from policygrad.policies.meeting import Policy
 from policygrad.rollout import episodes as episodes_
 from policygrad.rollout import segments
+from policygrad.rollout.acting import Lane
 from policygrad.rollout.collectors import (
     Collector,
     SegmentProgram,
@@ -27,24 +29,30 @@ from policygrad.rollout.play import Outcome, Played, play_episodes
 from policygrad.spaces import observation_space_of
 from policygrad.spaces.traced import leaves_of, stray
 
-# At module level, so that a second run of the same shape in a process compiles nothing.
+# At module level, so that a second run of the same shape in a process compiles nothing. The number
+# of the first lane is traced, so that all blocks of a run share one program.
 
 
-@partial(compiled, static_argnums=(0, 1, 4, 5))
+@partial(compiled, static_argnums=(0, 1, 4))
 def _start(
-    env: ById, shape: PolicyShape, arrays: tuple, key: PRNGKeyArray, lanes: int, first_lane: int
+    env: ById, shape: PolicyShape, arrays: tuple, key: PRNGKeyArray, lanes: int, first_lane: Lane
 ) -> segments.LaneState:
     return segments.start_lanes(env.value, shape.policy(arrays), key, lanes, first_lane)
 
 
 @partial(compiled, static_argnums=(0, 1))
 def _collect_segment(
-    program: SegmentProgram, shape: PolicyShape, arrays: tuple, lanes: Any, key: PRNGKeyArray
+    program: SegmentProgram,
+    shape: PolicyShape,
+    arrays: tuple,
+    lanes: Any,
+    key: PRNGKeyArray,
+    first_lane: Lane,
 ) -> tuple[segments.LaneState, Trajectories]:
-    return program.collect(shape.policy(arrays), lanes, key)
+    return program.collect(shape.policy(arrays), lanes, key, first_lane)
 
 
-@partial(compiled, static_argnums=(0, 1, 4, 5, 6))
+@partial(compiled, static_argnums=(0, 1, 4, 5))
 def _collect_episodes(
     env: ById,
     shape: PolicyShape,
@@ -52,7 +60,7 @@ def _collect_episodes(
     key: PRNGKeyArray,
     episodes: int,
     max_steps: int,
-    first_lane: int,
+    first_lane: Lane,
 ) -> episodes_.EpisodeBatch:
     return episodes_.collect_episodes(
         env.value,
@@ -181,11 +189,13 @@ class CompiledSegments(Collector):
         steps: int,
         first_lane: int = 0,
     ) -> None:
-        self._program = SegmentProgram(ById(environment), steps, first_lane)
+        self._of_all = SegmentProgram(ById(environment), steps)
+        self._program = replace(self._of_all, first_lane=first_lane)
+        self._first_lane = np.int32(first_lane)
         shape = PolicyShape.of(policy)
         arrays = shape.arrays(policy)
         self.lanes: Any = _start(
-            self._program.environment, shape, arrays, key, num_envs, first_lane
+            self._of_all.environment, shape, arrays, key, num_envs, self._first_lane
         )
 
     def collect(
@@ -194,7 +204,7 @@ class CompiledSegments(Collector):
         require_no_episodes(episodes)
         shape = PolicyShape.of(policy)
         self.lanes, record = _collect_segment(
-            self._program, shape, shape.arrays(policy), self.lanes, key
+            self._of_all, shape, shape.arrays(policy), self.lanes, key, self._first_lane
         )
         return record
 
@@ -223,7 +233,7 @@ class CompiledEpisodes(Collector):
         keep_unfinished: bool = False,
         first_lane: int = 0,
     ) -> None:
-        self._environment, self._first_lane = ById(environment), first_lane
+        self._environment, self._first_lane = ById(environment), np.int32(first_lane)
         self._episodes, self._max_steps = episodes, max_steps
         self._keep_unfinished = keep_unfinished
 

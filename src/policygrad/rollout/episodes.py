@@ -13,6 +13,7 @@ from policygrad.core.trajectories import Trajectories
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.environments.traced_infos import info_names
 from policygrad.policies.meeting import Policy
+from policygrad.rollout.acting import Lane
 from policygrad.rollout.play import EpisodeStep, run_episodes
 from policygrad.rollout.segments import LaneState, act_in_lanes, choose, start_lanes
 
@@ -109,7 +110,7 @@ def collect_episodes(
     max_steps: int,
     greedy: bool = False,
     start: tuple[LaneState, PyTree] | None = None,
-    first_lane: int = 0,
+    first_lane: Lane = 0,
 ) -> EpisodeBatch:
     """N episodes started together, all run to their end. Pure; the key is consumed.
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from policygrad.core.errors import PolicygradError, UserError
+from policygrad.core.errors import PolicygradError, RunError, UserError
 from policygrad.machines.channel import open_channel
 from policygrad.machines.cluster import Cluster
 from policygrad.machines.crew import Crew
 from policygrad.machines.remote import Remote
 from policygrad.machines.worker import Worker
+from policygrad.runs import RunDirectory
 from policygrad.training.config import TrainConfig
 from policygrad.training.metrics import Metrics
 from policygrad.training.recipe import SentRecipe
@@ -50,9 +51,10 @@ class SeedsElsewhere(SeedPool):
             crew = Crew(cluster, self.remote, workers)
             stack.callback(crew.close)
             channel = open_channel(cluster.ray)
+            stack.callback(cluster.ray.kill, channel)
 
             def meanwhile() -> None:
-                self._look(cluster.ray, channel, stop)
+                self._look(cluster.ray, channel, stop, folder)
 
             def items() -> Iterator[tuple[Any, ...]]:
                 for config in self.configs:
@@ -62,12 +64,13 @@ class SeedsElsewhere(SeedPool):
 
             answers = crew.map(train_one, items(), meanwhile=meanwhile, heard=self._heard_of)
             for config, failure in zip(self.configs, answers, strict=False):
+                self._catch_up(config.seed, folder)
                 self.take(config.seed, folder, failure)
             meanwhile()
         if self.raised is not None:
             raise self.raised
 
-    def _look(self, ray: Any, channel: Any, stop: StopRequest) -> None:
+    def _look(self, ray: Any, channel: Any, stop: StopRequest, folder: Path) -> None:
         """Take what the workers have reported, and pass on a request to stop."""
         with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             if stop.is_set() or self.raised is not None:
@@ -75,10 +78,22 @@ class SeedsElsewhere(SeedPool):
             for seed, rows in ray.get(channel.take.remote(), timeout=10):
                 self._heard[seed] = time.monotonic()
                 for metrics in rows:
-                    # a seed that went on elsewhere makes its newest updates once more
-                    if metrics["update"] > self._updates.get(seed, 0):
-                        self._updates[seed] = metrics["update"]
-                        self.tell(seed, metrics)
+                    self._catch_up(seed, folder, metrics["update"] - 1)
+                    self._tell_once(seed, metrics)
+
+    def _tell_once(self, seed: int, metrics: Metrics) -> None:
+        """Call the callback; a seed that went on elsewhere makes its newest updates once more."""
+        if metrics["update"] > self._updates.get(seed, 0):
+            self._updates[seed] = metrics["update"]
+            self.tell(seed, metrics)
+
+    def _catch_up(self, seed: int, folder: Path, up_to: int | None = None) -> None:
+        """Tell the updates that a worker has recorded, and could not report before it died."""
+        if self.on_update is None or (up_to is not None and up_to <= self._updates.get(seed, 0)):
+            return
+        with contextlib.suppress(RunError):  # none yet, or the seed fails with this error itself
+            for metrics in RunDirectory.open(folder / f"seed-{seed}").read_metrics(up_to):
+                self._tell_once(seed, metrics)
 
     def _heard_of(self, number: int) -> float:
         """When the seed of this number in the order has last reported; 0 where it never has."""
