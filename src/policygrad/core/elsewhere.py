@@ -86,6 +86,11 @@ EVALUATED = (
     "20,000 steps; after the run there is policygrad evaluate RUN"
 )
 
+WORKERS = (
+    "num_envs environments are stepped together; the command's --workers N, or "
+    "collector=policygrad.remote(workers=N), collects them in N processes"
+)
+
 UNLIKE = {
     "n_steps": PER_ENVIRONMENT,
     "num_steps": PER_ENVIRONMENT,
@@ -100,8 +105,10 @@ UNLIKE = {
     "sgd_minibatch_size": OF_A_MINIBATCH,
     "train_pi_iters": "ppo_epochs counts passes over a batch, each of ppo_minibatches steps",
     "train_v_iters": "critic_epochs counts passes over a batch, each of many steps",
-    "num_workers": "num_envs environments are stepped together; processes steps each one of "
-    "Gymnasium's in a worker process of its own",
+    "num_workers": WORKERS,
+    "n_workers": WORKERS,
+    "num_env_runners": WORKERS,
+    "num_rollout_workers": WORKERS,
     "vf_coef": APART,
     "value_coef": APART,
     "clip_range_vf": NOT_CLIPPED,

@@ -116,6 +116,9 @@ class PolicyShape:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> Any:
+        raise TypeError("the shape of a policy holds for one process: send the policy")
+
     def arrays(self, policy: Callable) -> tuple[Any, ...]:
         """The arrays of a policy of this structure, as one flat tuple.
 

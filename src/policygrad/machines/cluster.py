@@ -11,11 +11,13 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from policygrad.core.errors import UserError
 from policygrad.environments.names import require_extra
 
+PREFIX = "policygrad-"  # of the folder for Ray's files, before the number of the process
 CONNECT_SECONDS = 10.0
 STORE_BYTES = 512 * 2**20  # of Ray's object store on this machine
 EXAMPLE = "--ray 10.0.0.1:6379"
@@ -48,7 +50,8 @@ class Cluster:
     def _start(self) -> None:
         # the paths of Ray's sockets must be short, so that TMPDIR may be too long
         folder = "/tmp" if os.path.isdir("/tmp") and os.access("/tmp", os.W_OK) else None
-        self._folder = tempfile.mkdtemp(prefix="policygrad-", dir=folder)
+        _sweep(folder or tempfile.gettempdir())
+        self._folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder)
         try:
             self.ray.init(
                 address="local",
@@ -72,7 +75,8 @@ class Cluster:
             told = " ".join(str(error).split())
             raise UserError(
                 f"cannot join the Ray cluster at {self.address} (--ray, or RAY_ADDRESS): {told}. "
-                f"Start one with `ray start --head`, and name its address: {EXAMPLE}"
+                "Where the cluster asks for a token, set RAY_AUTH_MODE=token here as on its "
+                "machines; see docs/machines.md"
             ) from error
 
     def require(self, workers: int, cpus: float) -> None:
@@ -102,6 +106,24 @@ class Cluster:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+
+def _sweep(folder: str) -> None:
+    """Remove what processes have left that were killed: Ray itself ends with them."""
+    for left in Path(folder).glob(f"{PREFIX}*-*"):
+        owner = left.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not _runs(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _check_answers(address: str) -> None:

@@ -18,7 +18,7 @@ from policygrad.machines.worker import ONE_THREAD, Place, Raised, Worker
 
 START_SECONDS = 60.0  # for a worker to begin, on a machine that may have to wake up
 TICK_SECONDS = 0.2
-DEATHS = 3  # of workers at the same request, after which it is the request's own doing
+DEATHS = 10  # of workers at the same request, after which it is the request's own doing
 
 
 class InAWorker(Exception):

@@ -8,7 +8,6 @@ blocks.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -102,21 +101,17 @@ class Plan:
     max_steps: int = 0
     keep_unfinished: bool = False
 
-    @cached_property
-    def shape(self) -> PolicyShape:
-        """Of the policy."""
-        return PolicyShape.of(self.policy)
-
     def begin(self, block: int) -> "Block":
         """A block, with its environments open."""
         source = self.lanes.open(block, whole_episodes=self.steps is None)
         key = jax.random.wrap_key_data(jnp.asarray(self.key))
+        shape = PolicyShape.of(self.policy)
         if self.steps is not None:
-            return Block(self.shape, source, source.segments(self.policy, key, self.steps))
+            return Block(shape, source, source.segments(self.policy, key, self.steps))
         collector = source.episodes(
             self.policy, key, 1, self.max_steps, keep_unfinished=self.keep_unfinished
         )
-        return Block(self.shape, source, collector)
+        return Block(shape, source, collector)
 
 
 @dataclass(frozen=True)
@@ -349,13 +344,13 @@ class BlockCollector(Collector):
     ) -> None:
         self.whole_episodes = episodes is not None
         self._places, self._plan, self._beside = places, plan, beside
-        self._episodes = episodes
+        self._episodes, self._shape = episodes, PolicyShape.of(plan.policy)
         places.begin(plan)
 
     def collect(
         self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None
     ) -> Trajectories:
-        arrays, dealt = plain(self._plan.shape.arrays(policy)), None
+        arrays, dealt = plain(self._shape.arrays(policy)), None
         if self._episodes is None:
             require_no_episodes(episodes)
         else:
