@@ -69,10 +69,10 @@ class Counting:
         assert held == sorted(self.counts)  # each has one owner
 
 
-FATES = st.lists(st.sampled_from(["lives"] * 5 + ["dies", "dies after"]), max_size=40)
+FATES = st.lists(st.sampled_from(["lives"] * 5 + ["dies", "dies after"]), max_size=60)
 WITH_HANGS = st.lists(
     st.sampled_from(["lives"] * 6 + ["dies", "dies after", "hangs", "slow", "slowslow"]),
-    max_size=40,
+    max_size=60,
 )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def test_no_room_for_all_at_the_start_is_an_error_after_a_while():
 
 def test_workers_that_never_begin_end_in_an_error():
     ray = FakeRay(fate=lambda name, actor: "dies" if name == "prepare" else "lives")
-    words = "die as they begin, 3 times in a row: the actor died"
+    words = f"die as they begin, {DEATHS} times in a row: the actor died"
     with pytest.raises(PolicygradError, match=words), hired(ray, 2):
         pass
     assert len(ray.started) == 2 * DEATHS
@@ -212,7 +212,7 @@ def test_a_request_that_kills_every_worker_is_no_endless_loop(fate):
     ray = FakeRay(fate=lambda name, actor: fate if name == "count" else "lives")
     with hired(ray, 1, timeout=5.0) as crew:
         run = Counting(crew, 2)
-        with pytest.raises(EnvironmentFailure, match="3 workers died of the same request"):
+        with pytest.raises(EnvironmentFailure, match=f"{DEATHS} workers died of the same request"):
             run.ask()
         assert crew.restarts == DEATHS
 
@@ -229,7 +229,7 @@ def test_bringing_back_that_kills_every_worker_is_no_endless_loop(fate):
     ray = FakeRay(fate=fates)
     with hired(ray, 1, timeout=5.0) as crew:
         run = Counting(crew, 2)
-        with pytest.raises(EnvironmentFailure, match="3 workers died of the same request"):
+        with pytest.raises(EnvironmentFailure, match=f"{DEATHS} workers died of the same request"):
             run.ask()
 
 
@@ -309,7 +309,7 @@ def test_memory_is_bounded_where_the_first_item_is_the_slowest():
 @pytest.mark.parametrize("fate", ["dies", "dies after", "hangs"])
 def test_an_item_that_kills_every_worker_is_no_endless_loop(fate):
     ray = FakeRay(fate=lambda name, actor: fate if name == "double" else "lives")
-    words = "3 workers died of the same request"
+    words = f"{DEATHS} workers died of the same request"
     with hired(ray, 2, timeout=5.0) as crew, pytest.raises(EnvironmentFailure, match=words):
         list(crew.map(double, [(1,)]))
 

@@ -13,7 +13,7 @@ import pytest
 
 import policygrad
 from policygrad.core.errors import EnvironmentFailure, UserError
-from policygrad.machines.crew import InAWorker
+from policygrad.machines.crew import DEATHS, InAWorker
 from policygrad.machines.places import STATE_EVERY
 from policygrad.runs import RunDirectory
 from tests.machines.troubles import Slow, Troubled, TroubledDrift
@@ -156,7 +156,7 @@ def test_an_environment_that_raises_is_a_failure_of_the_environment(what, tmp_pa
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the worker:UserWarning")
 def test_an_environment_that_always_kills_its_process_ends_the_run():
-    with pytest.raises(EnvironmentFailure, match="3 workers died of the same request"):
+    with pytest.raises(EnvironmentFailure, match=f"{DEATHS} workers died of the same request"):
         policygrad.train(
             Troubled, env_kwargs={"what": "kill"}, collector=policygrad.remote(1), **SEGMENTS
         )
