@@ -59,6 +59,12 @@ class _Running(NamedTuple):
     since: float
 
 
+def _why(error: Exception) -> str:
+    """What Ray tells of a loss, without its advice."""
+    told = " ".join(str(error).split()).partition(" Some common causes")[0]
+    return told.partition("The actor is dead because ")[2] or told
+
+
 Request = tuple[Callable[..., Any], Sequence[Any]]
 
 
@@ -313,7 +319,7 @@ class Crew:
                 "needs must be installed on every machine (docs/machines.md)"
             ) from error
         except errors.RayError as error:  # of its process, its machine, or the way of its answer
-            raise Lost(" ".join(str(error).split())) from error
+            raise Lost(_why(error)) from error
         if isinstance(answer, Raised):
             raise answer.error from InAWorker(answer.traceback)
         return answer
