@@ -3,8 +3,9 @@
 import os
 import signal
 import time
-from pathlib import Path
 from typing import Any
+
+import gymnasium
 
 from tests.rollout.test_infos import Telling
 from tests.worlds import Drift
@@ -68,10 +69,11 @@ class Slow(Drift):
         return row
 
 
-class Pids(Drift):
-    """Writes down in which process it is made, and what that process may use."""
+def usable(worker: Any, numbers: Any) -> dict[int, Any]:
+    """What a worker's process may use."""
+    names = ("OMP_NUM_THREADS", "XLA_FLAGS", "JAX_PLATFORMS")
+    allowed = sorted(os.sched_getaffinity(0))
+    return dict.fromkeys(numbers, (allowed, [os.environ.get(name) for name in names]))
 
-    def __init__(self, folder: str) -> None:
-        variables = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "XLA_FLAGS")}
-        cpus = len(os.sched_getaffinity(0))
-        (Path(folder) / f"{os.getpid()}").write_text(f"{cpus} {variables}")
+
+gymnasium.register("Troubled-v0", "tests.machines.troubles:Troubled")
