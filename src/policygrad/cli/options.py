@@ -43,7 +43,7 @@ CHOICES = {
     "step_size_schedule": get_args(Schedule),
 }
 POSITIONAL = get_args(Positional[str])[-1]  # what marks an annotation
-ENVIRONMENT = ("num_envs", "processes", "max_episode_steps")
+ENVIRONMENT = ("num_envs", "processes", "lanes_per_block", "max_episode_steps")
 
 
 class Argument(NamedTuple):

@@ -67,8 +67,10 @@ def main(argv: Sequence[str]) -> int:
             Argument("seeds", Annotated[str | None, arg(metavar="SEEDS", help=SEEDS_HELP)], None),
             Argument("jobs", Annotated[int | None, arg(help=JOBS_HELP)], None),
         ],
-        "environment": [Argument("env_kwargs", Annotated[str | None, arg(help=KWARGS_HELP)], None)],
-        "workers": [Argument(*each) for each in worker_arguments()],
+        "environment": [
+            Argument("env_kwargs", Annotated[str | None, arg(help=KWARGS_HELP)], None),
+            *(Argument(*each) for each in worker_arguments()),
+        ],
         "files": [
             Argument("out", Annotated[Path | None, arg(help=OUT_HELP)], None),
             Argument("json", Json, False),
