@@ -1,24 +1,30 @@
 """Runs on workers of Ray's that are killed, hang or fail: nothing of a run changes."""
 
 import contextlib
+import dataclasses
+import json
 import os
 import signal
 import threading
 import time
 import warnings
 
+import jax
 import numpy as np
 import psutil
 import pytest
 
 import policygrad
+from policygrad import cli
 from policygrad.core.errors import EnvironmentFailure, UserError
-from policygrad.machines.crew import DEATHS, InAWorker
+from policygrad.machines.cluster import Cluster
+from policygrad.machines.crew import DEATHS, Crew, InAWorker
 from policygrad.machines.places import STATE_EVERY
+from policygrad.machines.versions import Versions
 from policygrad.runs import RunDirectory
-from tests.machines.troubles import Slow, Troubled, TroubledDrift
+from tests.machines.troubles import Slow, Troubled, TroubledDrift, usable
 from tests.training.test_training import assert_bitwise, without_clock
-from tests.worlds import TINY, Drift
+from tests.worlds import TINY, TINY_FLAGS, Drift
 
 ray = pytest.importorskip("ray")
 SEGMENTS = TINY | {"lanes_per_block": 1, "total_steps": 32 * 20, "seed": 5}
@@ -35,7 +41,7 @@ def cluster():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
         ray.init(
-            address="local", num_cpus=4, include_dashboard=False, logging_level="error",
+            address="local", num_cpus=2, include_dashboard=False, logging_level="error",
             object_store_memory=100 * 2**20, log_to_driver=False,
         )  # fmt: skip
         yield
@@ -172,8 +178,8 @@ def test_envpool_goes_on_with_fresh_episodes_and_says_so(tmp_path):
         on_update=killing_at(3), **SEGMENTS | {"lanes_per_block": 2},
     )  # fmt: skip
     rows = RunDirectory(tmp_path / "a").read_metrics()
-    assert [row["update"] for row in rows] == list(range(1, 21))
-    assert [rows[i]["inexact_restarts"] for i in (0, 19)] == [0, 1]
+    assert [row["update"] for row in rows] == list(range(1, len(rows) + 1))
+    assert [rows[i]["inexact_restarts"] for i in (0, -1)] == [0, 1]
     assert run.summary["exact"] is False
     assert run.summary["worker_restarts"] == run.summary["inexact_restarts"] == 1
 
@@ -188,9 +194,55 @@ def test_a_run_is_resumed_on_another_number_of_workers_and_on_none(tmp_path):
     policygrad.train(Drift, out=out, collector=policygrad.remote(2), on_update=stop(4), **SEGMENTS)
     policygrad.resume(out, env=Drift, collector=policygrad.remote(1), on_update=stop(8))
     policygrad.resume(out, env=Drift, on_update=stop(12))
-    run = policygrad.resume(out, env=Drift, collector=policygrad.remote(3))
+    run = policygrad.resume(out, env=Drift, collector=policygrad.remote(4, cpus_per_worker=0.5))
     assert run.summary["resumed_exactly"] is True
     assert_same(run, whole)
+
+
+def test_a_worker_has_a_processor_and_a_thread_of_its_own():
+    cluster = Cluster()
+    crew = Crew(cluster, policygrad.remote(2))
+    for number, hand in enumerate(crew.hands):
+        hand.duties.append(number)
+    found = crew.ask(lambda numbers: (usable, (numbers,)), lambda numbers: (usable, (numbers,)))
+    crew.close()
+    allowed = sorted(os.sched_getaffinity(0))
+    assert [cpus for cpus, _ in found.values()] == [[allowed[n % len(allowed)]] for n in (0, 1)]
+    assert all(variables == ["1", os.environ.get("XLA_FLAGS", ""), "cpu"]
+               for _, variables in found.values())  # fmt: skip
+
+
+def test_versions_of_workers_that_differ_are_named(monkeypatch):
+    here = dataclasses.replace(Versions.here(), jax="0.1.2")
+    monkeypatch.setattr(Versions, "here", lambda: here)
+    with pytest.raises(UserError, match=r"has jax .*, and this process 0\.1\.2: install the same"):
+        policygrad.train(Drift, collector=policygrad.remote(1), **SEGMENTS)
+
+
+# ----- the command
+
+FLAGS = [*map(str, TINY_FLAGS), "--lanes-per-block", "1"]
+
+
+def test_the_command_trains_and_resumes_on_workers(tmp_path, capsys):
+    out, alone = str(tmp_path / "a"), str(tmp_path / "b")
+    env = "tests.machines.troubles:Troubled-v0"
+    workers = ["--workers", "1", "--worker-timeout", "300", "--cpus-per-worker", "0.5"]
+    assert cli.run(["train", env, *FLAGS, *workers, "--out", out, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["worker_restarts"] == 0
+    assert cli.run(["train", env, *FLAGS, "--total-steps", "128", "--out", alone]) == 0
+    assert cli.run(["resume", out, "--total-steps", "128", "--workers", "1"]) == 0
+    ours, theirs = (policygrad.load(path).policy for path in (out, alone))
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@pytest.mark.slow
+def test_the_command_trains_seeds_on_workers(tmp_path, capsys):
+    out = str(tmp_path / "a")
+    flags = ["--seeds", "0..2", "--workers", "2", "--out", out, "--json"]
+    assert cli.run(["train", "gymnasium/CartPole-v1", *map(str, TINY_FLAGS), *flags]) == 0
+    assert [each["seed"] for each in json.loads(capsys.readouterr().out)] == [0, 1, 2]
 
 
 UNSENDABLE = threading.Lock()

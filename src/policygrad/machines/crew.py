@@ -1,6 +1,7 @@
 """A crew of workers: what each was given to do comes back, and a worker that dies is replaced."""
 
 import contextlib
+import os
 import time
 import warnings
 from collections import Counter
@@ -105,7 +106,7 @@ class Crew:
             num_cpus=self._cpus,
             max_restarts=0,
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": ONE_THREAD},
+            runtime_env={"env_vars": ONE_THREAD | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}},
         )
         self._actors.append(actor.remote())
         return self._actors[-1]

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 from policygrad.core.errors import PolicygradError
 from policygrad.machines.versions import Versions
 
-# one thread computes a block, so that a worker takes no more than the processor that it asked for
+# One thread computes a block, so that a worker takes no more than the processor that it asked for.
+# XLA starts as many as there are processors, and a worker is pinned to one; its flags stay as they
+# are in the process that asks, since they change how programs round.
 ONE_THREAD = {
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
