@@ -422,7 +422,8 @@ def test_errors_leave_nothing(more, code, words, tmp_path):
     assert found == code, err
     assert words in err
     assert out == ""
-    assert "Traceback" not in err
+    assert err.count("Traceback") == (code == 1)  # of the environment, in the worker
+    assert ("troubles.py" in err) == (code == 1)
 
 
 @pytest.mark.slow
@@ -432,7 +433,7 @@ def test_what_is_killed_leaves_a_folder_that_the_next_run_removes(tmp_path):
     command.trains(path)
     command.process.kill()
     command.process.communicate()
-    _, left = psutil.wait_procs(command.started, 60)
+    _, left = psutil.wait_procs(command.started, 150)  # Ray's agents end a minute later
     assert not left
     cluster_._sweep("/tmp")
     assert not list(Path("/tmp").glob(f"policygrad-{command.process.pid}-*"))
