@@ -1,6 +1,7 @@
 """From units of fresh episodes, here or in workers, to what is measured of all of them."""
 
 import contextlib
+import copy
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
@@ -42,7 +43,8 @@ def elsewhere(remote: Remote, lanes: Lanes, work: Work, units: Sequence[Unit]) -
         crew = Crew(cluster, remote)
         opened.callback(crew.close)
         sent = cluster.ray.put((lanes, work))
-        yield from crew.map(reduce_in_worker, ((sent, unit) for unit in units))
+        for sums in crew.map(reduce_in_worker, ((sent, unit) for unit in units)):
+            yield copy.deepcopy(sums)  # what Ray returned are views of its store
 
 
 def reduce_in_worker(worker: Worker, job: tuple[Lanes, Work], unit: Unit) -> Sums:

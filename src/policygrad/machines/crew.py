@@ -163,10 +163,12 @@ class Crew:
             ends = [end for *_, end in running.values() if end is not None]
             wait = max(0.0, min(ends) - time.monotonic()) if ends else None
             done, _ = self._ray.wait(list(running), num_returns=1, timeout=wait)
-            for reference in done or [r for r, (*_, end) in running.items() if end == min(ends)]:
+            late = [r for r, (*_, end) in running.items() if ends and end == min(ends)]
+            for reference in done or late:
                 hand, number, item, end = running.pop(reference)
                 try:
-                    answers[number] = self._answer(reference, end)
+                    # what is done may still have to be fetched, for which there is time
+                    answers[number] = self._answer(reference, None if done else end)
                 except Lost as loss:
                     again.append((number, item))
                     hand.duties = [number]
