@@ -33,8 +33,8 @@ REPORT_HELP = (
     "pictures as PNG files, and every number as report.json."
 )
 WORKERS_HELP = (
-    "Collect the fresh episodes with this many worker processes of Ray's (extra: ray), which reduce "
-    "them to sums. No number depends on how many. A short run is trained without them."
+    "Collect the fresh episodes with this many worker processes of Ray's (extra: ray), each of "
+    "which reduces its own to sums. No number depends on how many. A short run is trained here."
 )
 Run = Annotated[Path | None, arg(help=RUN_HELP, metavar="[RUN]")]
 Report = Annotated[Path | None, arg(metavar="DIR", help=REPORT_HELP)]
