@@ -16,10 +16,11 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
+import policygrad
 from policygrad import environments
 from policygrad.core.errors import EnvironmentFailure, UserError
-from policygrad.environments.workers import GUARD
-from tests.worlds import Chain, environment_variables, python
+from policygrad.processes.scripts import GUARD
+from tests.worlds import TINY, Chain, environment_variables, python
 
 
 class Bad(Chain):
@@ -183,7 +184,7 @@ DEATHS = {
     "raise": "environment [01] raised ZeroDivisionError at step 2 of its episode 1: no",
     "sys.exit": "environment [01] raised SystemExit at step 2 of its episode 1",
     "os._exit": r"worker process of environment [01] ended with exit code 7 at step 2 of its episo",
-    "kill": r"worker process of environment [01] was ended by the signal SIGKILL at step 2",
+    "kill": r"process of environment [01] was killed by SIGKILL \(as the system .*\) at step 2",
 }
 
 
@@ -216,8 +217,12 @@ def test_fault_03_closing_neither_hangs_nor_raises(what):
         assert_closes(lanes)
 
 
+def processes_of(lanes):
+    return [worker.process for worker in lanes.vector._workers]
+
+
 def assert_closes(lanes):
-    processes, started = list(lanes.vector._processes), time.monotonic()
+    processes, started = processes_of(lanes), time.monotonic()
     lanes.close()
     assert time.monotonic() - started < 20
     assert all(process.exitcode is not None for process in processes)
@@ -229,7 +234,7 @@ def test_case_05_a_lambda_is_sent_to_workers_and_what_cannot_be_sent_is_named():
     play(lanes)
     lanes.close()
     lock = threading.Lock()
-    with pytest.raises(UserError, match=r"cannot be sent to worker processes .*lock"):
+    with pytest.raises(UserError, match=r"cannot be sent to a worker process .*lock"):
         environments.make(lambda: lock and Chain(3), 2, processes=True)
 
 
@@ -247,14 +252,30 @@ def test_case_05_a_script_without_a_guard_is_told_so_once(tmp_path):
     assert done.returncode == 1
     assert done.stderr.count(GUARD) == 1
     assert done.stderr.count("Traceback") == 1
-    assert done.stderr.strip().endswith(GUARD)
+    assert done.stderr.strip().endswith(GUARD + ", or leave --processes out")
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_that_resumes_is_told_so_once(tmp_path):
+    """Its worker would find the run held by its parent."""
+    policygrad.train(Chain, out=tmp_path / "run", processes=True, **TINY)
+    script = f"""
+import policygrad
+from tests.worlds import Chain
+policygrad.resume({str(tmp_path / "run")!r}, env=Chain, total_steps=128)
+"""
+    (tmp_path / "script.py").write_text(script)
+    done = python(str(tmp_path / "script.py"), timeout=200)
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.strip().endswith(GUARD + ", or leave --processes out")
 
 
 @pytest.mark.slow
 def test_case_05_a_script_from_a_pipe_is_told_what_to_do():
     done = python("-", input=SCRIPT, timeout=200)
     assert done.returncode == 1
-    assert "<stdin> is no file; save the script, or leave --processes out" in done.stderr
+    assert "<stdin> is no file; save the script to a file, and run that" in done.stderr
+    assert "or leave --processes out" in done.stderr
     assert done.stderr.count("Traceback") == 1
 
 
@@ -323,7 +344,7 @@ def test_workers_leave_signals_to_all_to_their_parent():
     lanes = opened("nothing", processes=True)
     lanes.start(0)
     for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
-        for process in lanes.vector._processes:
+        for process in processes_of(lanes):
             os.kill(process.pid, number)
     time.sleep(0.2)
     play(lanes)

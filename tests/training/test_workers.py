@@ -19,22 +19,8 @@ import pytest
 
 import policygrad
 from policygrad.core.errors import UserError
-from policygrad.training.assembly import Task
-from policygrad.training.resolve import Given
-from policygrad.training.workers import SideBySide
+from policygrad.processes.worker import Worker, WorkerEnded
 from tests.worlds import TINY, Chain, environment_variables, python
-
-
-def test_run_of_a_worker_remembers_the_arguments_of_its_environment(tmp_path):
-    kwargs = {"max_episode_steps": 9}
-    run = policygrad.train(
-        "Pendulum-v1", env_kwargs=kwargs, out=tmp_path / "seed-0", seed=0, **TINY
-    )
-    workers = SideBySide(
-        task=Task("Pendulum-v1", kwargs), given=Given(), configs=[run.config], out=tmp_path, jobs=1,
-        on_update=None,
-    )  # fmt: skip
-    assert workers._run(run.config, tmp_path / "seed-0").env_kwargs == kwargs
 
 
 class Hangs(gymnasium.Env):
@@ -79,7 +65,7 @@ SEEDS = TINY | {"total_steps": 10**9}
 
 @pytest.mark.parametrize(
     ("env", "message"),
-    [(Exits, "ended with exit code 7"), (Killed, "was killed by SIGKILL, as the system does")],
+    [(Exits, "ended with exit code 7"), (Killed, "was killed by SIGKILL (as the system does")],
 )
 def test_a_worker_that_dies_says_how(tmp_path, env, message):
     result = policygrad.train_seeds(env, range(1), jobs=1, out=tmp_path / "a", **SEEDS)
@@ -241,18 +227,18 @@ def test_fault_04_workers_save_and_do_not_outlive_their_parent(parent, signum):
 
 
 def test_a_worker_that_has_died_does_not_cost_the_others_their_end(monkeypatch, tmp_path):
-    sent, kill = [], os.kill
+    sent, send = [], Worker.send
 
-    def dead(pid, signum):
-        sent.append(pid)
-        kill(pid, signum)
+    def dead(worker, message):
+        sent.append(message)
+        send(worker, message)
         if len(sent) == 1:
-            raise ProcessLookupError
+            raise WorkerEnded("ended with exit code 1")
 
     def fail(seed, metrics):
         raise RuntimeError("mine")
 
-    monkeypatch.setattr("policygrad.training.workers.os.kill", dead)
+    monkeypatch.setattr(Worker, "send", dead)
     with pytest.raises(RuntimeError, match="mine"):
         policygrad.train_seeds(Chain, range(2), out=tmp_path / "a", jobs=2, on_update=fail, **SEEDS)
     assert len(sent) >= 1

@@ -90,7 +90,13 @@ def main(argv: Sequence[str]) -> int:
             if "seed" in flags:
                 raise UserError(f"--seed {config.seed} and --seeds exclude each other; give one")
             seeds = parse_seeds(given["seeds"])
-            return _train_seeds(task, config, seeds, given["jobs"], given["out"], given["json"])
+            jobs = given["jobs"] if workers is None else workers
+            if workers is not None and given["jobs"] is not None:
+                raise UserError(
+                    f"--jobs {given['jobs']} and --workers {workers.workers} exclude each other: "
+                    "both train the seeds in processes; give one"
+                )
+            return _train_seeds(task, config, seeds, jobs, given["out"], given["json"])
         if given["jobs"] is not None:
             raise UserError(
                 f"--jobs {given['jobs']} is for --seeds only; add --seeds 0..4, or omit it"
@@ -133,7 +139,7 @@ def _train(task: Task, config: Any, workers: Any, out: Path | None, json: bool) 
 
 
 def _train_seeds(
-    task: Task, config: Any, seeds: list[int], jobs: int | None, out: Path | None, json: bool
+    task: Task, config: Any, seeds: list[int], jobs: Any, out: Path | None, json: bool
 ) -> int:
     """Train many seeds at once; returns the exit code."""
     import policygrad

@@ -6,14 +6,17 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from policygrad.core.errors import UserError
 from policygrad.environments.names import require_extra
 
+CONNECT_SECONDS = 10.0
 STORE_BYTES = 512 * 2**20  # of Ray's object store on this machine
 EXAMPLE = "--ray 10.0.0.1:6379"
 
@@ -38,7 +41,7 @@ class Cluster:
         self._folder: str | None = None
         self._open = not self.ray.is_initialized()
         if self._open:
-            with _signals_kept():
+            with _signals_kept(), _no_fork_warnings():
                 self._join() if self.address else self._start()
             atexit.register(self.close)
 
@@ -53,12 +56,15 @@ class Cluster:
                 object_store_memory=STORE_BYTES,
                 logging_level="error",
                 _temp_dir=self._folder,
+                _system_config={"worker_niceness": 0},  # what they do is what is waited for
             )
         except BaseException:
             self.close()
             raise
 
     def _join(self) -> None:
+        assert self.address is not None
+        _check_answers(self.address)
         try:
             self.ray.init(address=self.address, logging_level="error")
         except Exception as error:
@@ -98,6 +104,25 @@ class Cluster:
             self._folder = None
 
 
+def _check_answers(address: str) -> None:
+    """UserError at once where nothing listens at `host:port`; Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        if address == "auto":
+            return
+        raise UserError(
+            f"--ray {address} (or RAY_ADDRESS) is no address of a Ray cluster, which is host:port, "
+            f"such as {EXAMPLE}"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"nothing answers at {address} (--ray, or RAY_ADDRESS): {error}. Start a cluster there "
+            f"with `ray start --head`, which prints its address; then: {EXAMPLE}"
+        ) from error
+
+
 def _share(cpus: float) -> str:
     """So many CPUs rounded down to Ray's unit, a ten-thousandth."""
     return f"{int(cpus * 10_000) / 10_000:g}"
@@ -116,3 +141,11 @@ def _signals_kept() -> Iterator[None]:
         for each, handler in before.items():
             if handler is not None:
                 signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def _no_fork_warnings() -> Iterator[None]:
+    """JAX warns of forks; those of Ray run another program at once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+        yield

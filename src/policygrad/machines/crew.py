@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -17,6 +17,7 @@ from policygrad.machines.versions import Versions
 from policygrad.machines.worker import ONE_THREAD, Place, Raised, Worker
 
 START_SECONDS = 60.0  # for a worker to begin, on a machine that may have to wake up
+TICK_SECONDS = 0.2
 DEATHS = 3  # of workers at the same request, after which it is the request's own doing
 
 
@@ -45,6 +46,15 @@ class Hand:
     duties: list[int] = field(default_factory=list)
 
 
+class _Running(NamedTuple):
+    """What a worker was given: the item, its number, and when."""
+
+    hand: Hand
+    number: int
+    item: Sequence[Any]
+    since: float
+
+
 Request = tuple[Callable[..., Any], Sequence[Any]]
 
 
@@ -54,14 +64,15 @@ class Crew:
     Args:
         cluster: where they are started.
         remote: how many, and what each asks for.
+        workers: how many, where fewer are needed.
 
     Attributes:
         restarts: how many workers were replaced.
         brought: duty -> what bringing it back came to, where the newest request did.
     """
 
-    def __init__(self, cluster: Cluster, remote: Remote) -> None:
-        workers, self._cpus = remote.workers, remote.cpus_per_worker
+    def __init__(self, cluster: Cluster, remote: Remote, workers: int | None = None) -> None:
+        workers, self._cpus = workers or remote.workers, remote.cpus_per_worker
         cluster.require(workers, self._cpus)
         self._ray, self._timeout = cluster.ray, remote.worker_timeout
         self.restarts = 0
@@ -87,16 +98,28 @@ class Crew:
         return actor.remote()
 
     def _hired(self, actor: Any) -> Hand | None:
-        """A worker that has begun; None where it does not in time."""
-        try:
-            place = self._ray.get(actor.place.remote(), timeout=START_SECONDS)
-            ranks = {hand.rank for hand in self.hands if hand.place.node == place.node}
-            rank = next(n for n in range(len(ranks) + 1) if n not in ranks)
-            x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-            versions = self._ray.get(actor.prepare.remote(rank, x64), timeout=START_SECONDS)
-        except (self._ray.exceptions.RayActorError, self._ray.exceptions.GetTimeoutError):
-            self._kill(actor)
-            return None
+        """A worker that has begun, or another one where it dies; None where none begins in time."""
+        errors, told = self._ray.exceptions, ""
+        for _ in range(DEATHS):
+            try:
+                return self._introduced(actor)
+            except errors.GetTimeoutError:
+                self._kill(actor)
+                return None
+            except errors.RayActorError as error:
+                told = " ".join(str(error).split())
+                self.restarts += 1
+                actor = self._start()
+        self._kill(actor)
+        raise PolicygradError(f"{DEATHS} workers died as they began. The last one: {told}")
+
+    def _introduced(self, actor: Any) -> Hand:
+        """A worker that knows its processor, and has the versions of this process."""
+        place = self._ray.get(actor.place.remote(), timeout=START_SECONDS)
+        ranks = {hand.rank for hand in self.hands if hand.place.node == place.node}
+        rank = next(n for n in range(len(ranks) + 1) if n not in ranks)
+        x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+        versions = self._ray.get(actor.prepare.remote(rank, x64), timeout=START_SECONDS)
         Versions.here().refuse_others(versions, place.host)
         return Hand(actor, place, rank)
 
@@ -135,7 +158,14 @@ class Crew:
                 answers.pop(duty, None)
         return answers
 
-    def map(self, function: Callable[..., Any], items: Iterable[Sequence[Any]]) -> Iterator[Any]:
+    def map(
+        self,
+        function: Callable[..., Any],
+        items: Iterable[Sequence[Any]],
+        *,
+        meanwhile: Callable[[], None] | None = None,
+        heard: Callable[[int], float] | None = None,
+    ) -> Iterator[Any]:
         """`function(worker, *item)` of every item, in the order of the items.
 
         Each worker is given one at a time; what a lost one was given, another one is. Few more
@@ -144,39 +174,56 @@ class Crew:
         Args:
             function: whose answer depends on the item alone.
             items: arguments.
+            meanwhile: called a few times a second, while workers work.
+            heard: number of an item -> when it has last shown that it goes on, by
+                `time.monotonic`, from when on the limit of time counts.
         """
         left, again = enumerate(items), list[tuple[int, Sequence[Any]]]()
-        running: dict[Any, tuple[Hand, int, Sequence[Any], float | None]] = {}
+        running: dict[Any, _Running] = {}
         answers: dict[int, Any] = {}
         following, deaths = 0, Counter[int]()
         while True:
-            busy = [hand for hand, *_ in running.values()]
+            busy = [one.hand for one in running.values()]
             for hand in (hand for hand in self.hands if hand not in busy):
                 ahead = len(answers) + len(running) > 2 * len(self.hands)
                 todo = again.pop(0) if again else None if ahead else next(left, None)
                 if todo is None:
                     break
-                end = None if self._timeout is None else time.monotonic() + self._timeout
-                running[self._send(hand, (function, todo[1]))] = (hand, *todo, end)
+                reference = self._send(hand, (function, todo[1]))
+                running[reference] = _Running(hand, *todo, time.monotonic())
             if not running:
                 return
-            ends = [end for *_, end in running.values() if end is not None]
-            wait = max(0.0, min(ends) - time.monotonic()) if ends else None
-            done, _ = self._ray.wait(list(running), num_returns=1, timeout=wait)
-            late = [r for r, (*_, end) in running.items() if ends and end == min(ends)]
-            for reference in done or late:
-                hand, number, item, end = running.pop(reference)
+            done, _ = self._ray.wait(list(running), num_returns=1, timeout=TICK_SECONDS)
+            for reference in done or self._late(running, heard):
+                one = running.pop(reference)
                 try:
-                    # what is done may still have to be fetched, for which there is time
-                    answers[number] = self._answer(reference, None if done else end)
+                    # what is done may still have to be fetched, and there is time for that
+                    answers[one.number] = self._answer(
+                        reference, None if done else time.monotonic()
+                    )
                 except Lost as loss:
-                    again.append((number, item))
-                    hand.duties = [number]
-                    self._lose(hand, loss, deaths)
+                    again.append((one.number, one.item))
+                    one.hand.duties = [one.number]
+                    self._lose(one.hand, loss, deaths)
                     self._dealt([])
+            if meanwhile is not None:
+                meanwhile()
             while following in answers:
                 yield answers.pop(following)
                 following += 1
+
+    def _late(
+        self, running: dict[Any, "_Running"], heard: Callable[[int], float] | None
+    ) -> list[Any]:
+        """What was not answered in time."""
+        if self._timeout is None:
+            return []
+        end = time.monotonic() - self._timeout
+        return [
+            reference
+            for reference, one in running.items()
+            if max(one.since, 0.0 if heard is None else heard(one.number)) < end
+        ]
 
     def _lose(self, hand: Hand, loss: Lost, deaths: Counter[int]) -> list[int]:
         """Give a worker up; returns its duties. Counts the deaths at each duty."""

@@ -18,6 +18,7 @@ from policygrad.core.shell import command, user_path
 from policygrad.gradients.weights import Estimator
 from policygrad.policies.architectures import Architecture
 from policygrad.policies.meeting import Policy
+from policygrad.processes.scripts import end_where_the_script_runs_again
 from policygrad.rollout.blocks import Elsewhere
 from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory, storage
@@ -163,6 +164,7 @@ def resume(
         UserError: an object that is needed was not passed, or another one was; a setting that may
             not change; or the run has all its steps already.
     """
+    end_where_the_script_runs_again()  # its parent holds the run
     objects = {name: value for name, value in more.items() if name in OBJECTS}
     settings = {name: value for name, value in more.items() if name not in OBJECTS}
     settings |= {name: objects.pop(name) for name in NAMED if isinstance(objects.get(name), str)}

@@ -23,34 +23,33 @@ from policygrad.core.errors import NonFiniteError, PolicygradError, UserError
 from policygrad.core.shell import user_path
 from policygrad.devices.compiled_code import for_another_thread
 from policygrad.gradients.weights import Estimator
+from policygrad.machines.remote import Remote
 from policygrad.policies.architectures import Architecture
 from policygrad.policies.meeting import Policy
+from policygrad.processes.scripts import end_where_the_script_runs_again
 from policygrad.rollout.blocks import Elsewhere
 from policygrad.rollout.collectors import SegmentProgram
 from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
-from policygrad.training.assembly import Assembly, CollectorMaker, Task, assemble
+from policygrad.training.assembly import Assembly, CollectorMaker, Task
 from policygrad.training.beginning import place, trained_in
 from policygrad.training.config import TrainConfig
-from policygrad.training.history import History, begin_from
+from policygrad.training.history import begin_from
 from policygrad.training.loop import Training
 from policygrad.training.own_values import check_arguments
 from policygrad.training.pace import Pace
 from policygrad.training.programs import StateAndLanes
+from policygrad.training.recipe import Recipe
 from policygrad.training.report import UpdateReport
-from policygrad.training.resolve import Given, asked_settings
+from policygrad.training.resolve import asked_settings
 from policygrad.training.result import Run
+from policygrad.training.seed_callback import OnSeedUpdate, check_seed_callback, of_seed
+from policygrad.training.seeds_elsewhere import SeedsElsewhere
 from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound
 from policygrad.training.together import Group, dealt
-from policygrad.training.workers import (
-    OnSeedUpdate,
-    SideBySide,
-    check_seed_callback,
-    of_seed,
-    refuse_in_a_worker,
-)
+from policygrad.training.workers import SideBySide
 
 SeedMap = Callable[[Callable[[TrainConfig], Run], Iterable[TrainConfig]], Iterable[Run]]
 
@@ -96,14 +95,14 @@ def train_seeds(
     seeds: Iterable[int] = range(5),
     *,
     out: str | Path | None = None,
-    jobs: int | None = None,
+    jobs: int | Remote | None = None,
     policy: Policy | None = None,
     algorithm: Algorithm | str | None = None,
     estimator: Estimator | str | None = None,
     optimiser: optax.GradientTransformation | str | None = None,
     network: Architecture | None = None,
     engine: Engine | None = None,
-    collector: CollectorMaker | Elsewhere | None = None,
+    collector: CollectorMaker | None = None,
     env_kwargs: dict[str, Any] | None = None,
     on_update: OnSeedUpdate | None = None,
     map: SeedMap | None = None,  # noqa: A002
@@ -121,7 +120,9 @@ def train_seeds(
         seeds: distinct.
         out: directory that holds one directory for each seed, `seed-0` and so on.
         jobs: number of worker processes; None for as many as there are processors. Vmapped seeds
-            use none.
+            use none. Or `policygrad.remote(workers=4)`: each seed is trained by one of Ray's
+            workers, here or on a cluster that shares the file system, and is trained on by another
+            one where its own dies.
         on_update: called with a seed and the metrics of every update of it, in this process. It
             sees no policy and stops no seed. Where it raises, all seeds are saved and end.
         map: (function, configurations) -> results in order. It is used in place of worker processes
@@ -136,14 +137,19 @@ def train_seeds(
     Bias: side by side, each seed's weights equal those of `train` bit for bit. Vmapped, batched
     matrix products may round differently, by a relative 1e-6 in length after one update.
     """
-    refuse_in_a_worker()
+    end_where_the_script_runs_again()
     check_arguments(
         out=out, network=network, collector=collector, env_kwargs=env_kwargs, config=config
     )
     check_seed_callback(on_update)
     seeds = checked_seeds(seeds)
-    if jobs is not None and jobs < 1:
+    if isinstance(jobs, int) and jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {jobs}")
+    if isinstance(collector, Elsewhere):
+        raise UserError(
+            f"collector={collector!r} would start workers for the lanes of every seed; give the "
+            "workers the seeds: jobs=policygrad.remote(…)"
+        )
     config, given = entry.asked_for(
         config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
         optimiser=optimiser, network=network,
@@ -158,53 +164,61 @@ def train_seeds(
         RunDirectory.check_free(result.path)
         for seed in seeds:
             RunDirectory.check_free(result.path / f"seed-{seed}")
-    task = Task.of(env, env_kwargs, engine, collector)
+    recipe = Recipe(Task(env, env_kwargs, engine, collector), given, history)
     if map is not None:
-        train_one = partial(_train_one, task, given, history, result.path)
+        train_one = partial(_train_one, recipe, result.path)
         runs = dict(zip(seeds, map(train_one, configs), strict=True))
         return replace(result, runs=runs)
-    _train_at_once(task, given, history, configs, result, jobs, on_update)
+    _train_at_once(recipe, configs, result, jobs, on_update)
     order = {seed: result.runs[seed] for seed in seeds if seed in result.runs}
     return replace(result, runs=order)
 
 
 def _train_at_once(
-    task: Task,
-    given: Given,
-    history: History,
+    recipe: Recipe,
     configs: list[TrainConfig],
     result: SeedRuns,
-    jobs: int | None,
+    jobs: int | Remote | None,
     on_update: OnSeedUpdate | None,
 ) -> None:
     """Train all seeds, vmapped where segments are compiled, else in worker processes; fill in the
     result."""
     # asks for as many processors as `train` would, and is refused where `train` would be
-    first = assemble(task, configs[0], given, history)
+    first = recipe.assemble(configs[0])
     program = first.collector.program()
-    if program is None:
+    if program is None or isinstance(jobs, Remote):
         first.close()
-        at_once = jobs or os.cpu_count() or 1
-        workers = SideBySide(task, given, configs, result.path, at_once, on_update, history)
-        workers.run()
-        result.runs.update(workers.runs)
-        result.failures.update(workers.failures)
+        if isinstance(jobs, Remote):
+            if program is not None:  # a worker has fewer processors than this process
+                recipe, configs = _cut_into(first.config.processors, recipe, configs)
+            pool = SeedsElsewhere(recipe, configs, result.path, on_update, jobs)
+        else:
+            pool = SideBySide(recipe, configs, result.path, on_update, jobs or os.cpu_count() or 1)
+        pool.run()
+        result.runs.update(pool.runs)
+        result.failures.update(pool.failures)
         return
-    alone = []
-    for config in configs:  # one processor each, which nobody asked for
-        own = replace(history, asked=asked_settings(config, given))
-        alone.append(assemble(task, replace(config, processors=1), given, own))
-    _vmapped(alone, program, result, on_update)
+    recipe, configs = _cut_into(1, recipe, configs)
+    _vmapped([recipe.assemble(config) for config in configs], program, result, on_update)
 
 
-def _train_one(
-    task: Task, given: Given, history: History, out: Path | None, config: TrainConfig
-) -> Run:
+def _cut_into(
+    parts: int | None, recipe: Recipe, configs: list[TrainConfig]
+) -> tuple[Recipe, list[TrainConfig]]:
+    """Runs whose batches are cut into so many parts, which nobody asked for."""
+    asked = asked_settings(configs[0], recipe.given)
+    recipe = replace(recipe, history=replace(recipe.history, asked=asked))
+    return recipe, [replace(config, processors=parts) for config in configs]
+
+
+def _train_one(recipe: Recipe, out: Path | None, config: TrainConfig) -> Run:
     """One seed, as `train` trains it."""
-    path = None if out is None else out / f"seed-{config.seed}"
-    assembly = assemble(task, config, given, history)
-    with entry.begun_directory(path) as directory:
-        return Training.begin(assembly, directory).run()
+    return recipe.train(config, _path_of(config, out))
+
+
+def _path_of(config: TrainConfig, out: Path | None) -> Path | None:
+    """The directory of a seed's run."""
+    return None if out is None else out / f"seed-{config.seed}"
 
 
 def checked_seeds(seeds: Iterable[int]) -> list[int]:
@@ -290,7 +304,7 @@ def _train_together(
 
 
 def _begin(assembly: Assembly, out: Path | None, held: contextlib.ExitStack) -> Training:
-    path = None if out is None else out / f"seed-{assembly.config.seed}"
+    path = _path_of(assembly.config, out)
     return Training.begin(assembly, held.enter_context(entry.begun_directory(path)))
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # a system may lack some
+from policygrad.processes.signals import SENT_TO_ALL
 
 
 class StopRequest(threading.Event):
@@ -60,7 +60,7 @@ def stop_requests(*, second_stops_at_once: bool = True) -> Iterator[StopRequest]
         stop.ask(signal.Signals(signum).name)
 
     with contextlib.ExitStack() as stack:
-        for signum in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
+        for signum in SENT_TO_ALL:
             handler = signal.getsignal(signum)
             own = handler != signal.SIG_DFL and signum != signal.SIGINT
             if handler != signal.SIG_IGN and not own:
