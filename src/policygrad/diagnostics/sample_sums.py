@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.compiled_code import compiled
+from policygrad.devices.compiled_code import SAME_EVERYWHERE, compiled
 from policygrad.diagnostics.sample import Sample
 from policygrad.diagnostics.spread import Moments, Spread
 from policygrad.maths.returns import returns_to_go
@@ -231,14 +231,14 @@ def measure(
         )
 
 
-@partial(compiled, static_argnums=1)
+@partial(compiled, static_argnums=1, **SAME_EVERYWHERE)
 def _to_go(rewards: Float[Array, "T B"], discount: float) -> Float[Array, "T B"]:
     no = jnp.zeros(rewards.shape[0], bool)
     zero = jnp.zeros(rewards.shape[0])
     return jax.vmap(lambda r: returns_to_go(r, zero, no, no, discount=discount), 1, 1)(rewards)
 
 
-@partial(compiled, static_argnums=0)
+@partial(compiled, static_argnums=0, **SAME_EVERYWHERE)
 def _entropy_and_mode(
     shape: PolicyShape, arrays: tuple[Any, ...], episodes: Trajectories
 ) -> tuple[Float[Array, "T B"], Any]:

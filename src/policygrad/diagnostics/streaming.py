@@ -9,6 +9,7 @@ once, as many as a fixed amount of memory can hold gradients of.
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -20,7 +21,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.core.modules import split
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.compiled_code import compiled_for_modules, for_another_thread
+from policygrad.devices.compiled_code import (
+    SAME_EVERYWHERE,
+    compiled_for_modules,
+    for_another_thread,
+)
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.diagnostics.lengths import CLASSES
 from policygrad.gradients.weights import Estimator, EstimatorState, Weights
@@ -253,7 +258,7 @@ def _begin(reduce: Reduce, groups: int, *known: Any) -> dict[str, Any]:
     return zeros_for(eqx.filter_eval_shape(reduce, *known), groups)
 
 
-@compiled_for_modules
+@partial(compiled_for_modules, **SAME_EVERYWHERE)
 def _accumulate(
     reduce: Reduce,
     at_once: bool,
@@ -328,7 +333,7 @@ def weights_of(estimator: Estimator, state: EstimatorState, trajectories: Trajec
     return _weights_of(numbers, state, trajectories)
 
 
-_weights_of = compiled_for_modules(Estimator.weights)
+_weights_of = compiled_for_modules(Estimator.weights, **SAME_EVERYWHERE)
 
 
 def is_number(x: Any) -> bool:
