@@ -16,7 +16,7 @@ class Mortal(gymnasium.Wrapper):
     """
 
     def __init__(self, file: str, spared: int) -> None:
-        super().__init__(gymnasium.make("CartPole-v1"))
+        super().__init__(gymnasium.make("CartPole-v1", max_episode_steps=12))
         self.file, self.spared = Path(file), spared
 
     def step(self, action):

@@ -3,6 +3,7 @@
 import os
 from functools import partial
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -20,22 +21,27 @@ def small_units():
         yield
 
 
-def found_with(run, workers, env=None):
+SHORT = partial(gymnasium.make, "CartPole-v1", max_episode_steps=12)
+
+
+def found_with(run, workers, env=None, *, episodes=EPISODES, pictures=True):
     elsewhere = None
     if workers is not None:
         elsewhere = policygrad.remote(workers=workers, cpus_per_worker=0.5)
-    return policygrad.diagnose(run.path, env, episodes=EPISODES, pictures=True, workers=elsewhere)
+    return policygrad.diagnose(
+        run.path, env, episodes=episodes, pictures=pictures, workers=elsewhere
+    )
 
 
 @pytest.fixture(scope="module")
 def local(trained, small_units):
-    return found_with(trained, None)
+    return found_with(trained, None, SHORT)
 
 
 @pytest.mark.usefixtures("cluster", "small_units")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_numbers_are_the_same_to_the_last_digit(trained, local, workers):
-    found = found_with(trained, workers)
+    found = found_with(trained, workers, SHORT)
     assert found.to_json() == local.to_json()
     for one, other in zip(
         found.examination.predicted_returns, local.examination.predicted_returns, strict=True
@@ -43,9 +49,19 @@ def test_numbers_are_the_same_to_the_last_digit(trained, local, workers):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_numbers_of_full_units_are_the_same(trained, monkeypatch):
+    """So many steps that gradients are summed in chunks, by two threads in this process."""
+    monkeypatch.setattr(units_module, "EPISODES", 512)
+    here, there = (found_with(trained, workers, episodes=1000) for workers in (None, 2))
+    assert here.to_json() == there.to_json()
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster", "small_units")
 def test_a_compiled_environment_too(trained_compiled):
-    here, there = (found_with(trained_compiled, workers) for workers in (None, 2))
+    here, there = (found_with(trained_compiled, workers, pictures=False) for workers in (None, 2))
     assert here.to_json() == there.to_json()
 
 

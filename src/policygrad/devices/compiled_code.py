@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 # the same digits on one processor and on many: products of matrices are then not cut by how many
 # threads there are, and are compiled alike in a worker that has one
-SAME_EVERYWHERE = {"compiler_options": {"xla_cpu_multi_thread_eigen": False}}
+SAME_EVERYWHERE = {"xla_cpu_multi_thread_eigen": False}
 
 MAPS = Path("/proc/self/maps")
 LIMIT = Path("/proc/sys/vm/max_map_count")

@@ -231,14 +231,14 @@ def measure(
         )
 
 
-@partial(compiled, static_argnums=1, **SAME_EVERYWHERE)
+@partial(compiled, static_argnums=1, compiler_options=SAME_EVERYWHERE)
 def _to_go(rewards: Float[Array, "T B"], discount: float) -> Float[Array, "T B"]:
     no = jnp.zeros(rewards.shape[0], bool)
     zero = jnp.zeros(rewards.shape[0])
     return jax.vmap(lambda r: returns_to_go(r, zero, no, no, discount=discount), 1, 1)(rewards)
 
 
-@partial(compiled, static_argnums=0, **SAME_EVERYWHERE)
+@partial(compiled, static_argnums=0, compiler_options=SAME_EVERYWHERE)
 def _entropy_and_mode(
     shape: PolicyShape, arrays: tuple[Any, ...], episodes: Trajectories
 ) -> tuple[Float[Array, "T B"], Any]:

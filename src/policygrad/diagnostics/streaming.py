@@ -258,7 +258,7 @@ def _begin(reduce: Reduce, groups: int, *known: Any) -> dict[str, Any]:
     return zeros_for(eqx.filter_eval_shape(reduce, *known), groups)
 
 
-@partial(compiled_for_modules, **SAME_EVERYWHERE)
+@partial(compiled_for_modules, compiler_options=SAME_EVERYWHERE)
 def _accumulate(
     reduce: Reduce,
     at_once: bool,
@@ -333,7 +333,7 @@ def weights_of(estimator: Estimator, state: EstimatorState, trajectories: Trajec
     return _weights_of(numbers, state, trajectories)
 
 
-_weights_of = compiled_for_modules(Estimator.weights, **SAME_EVERYWHERE)
+_weights_of = compiled_for_modules(Estimator.weights, compiler_options=SAME_EVERYWHERE)
 
 
 def is_number(x: Any) -> bool:
