@@ -226,7 +226,10 @@ class Crew:
             for reference in done or self._late(running, heard):
                 one = running.pop(reference)
                 try:
-                    answers[one.number] = self._answer(reference, time.monotonic())
+                    # what is done may still have to be fetched, and there is time for that
+                    answers[one.number] = self._answer(
+                        reference, None if done else time.monotonic()
+                    )
                 except Lost as loss:
                     again.append((one.number, one.item))
                     one.hand.duties = [one.number]
