@@ -14,7 +14,7 @@ from policygrad.core.errors import EnvironmentFailure, PolicygradError
 from policygrad.machines.cluster import Cluster
 from policygrad.machines.remote import Remote
 from policygrad.machines.versions import Versions
-from policygrad.machines.worker import ONE_THREAD, Place, Raised, Worker
+from policygrad.machines.worker import Place, Raised, Worker, environment
 
 START_SECONDS = 60.0  # for a worker to begin, on a machine that may have to wake up
 TICK_SECONDS = 0.2
@@ -105,7 +105,7 @@ class Crew:
             num_cpus=self._cpus,
             max_restarts=0,
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": ONE_THREAD},
+            runtime_env={"env_vars": environment()},
         )
         self._actors.append(actor.remote())
         return self._actors[-1]

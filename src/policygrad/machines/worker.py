@@ -15,15 +15,18 @@ from typing import Any, NamedTuple
 from policygrad.core.errors import PolicygradError
 from policygrad.machines.versions import Versions
 
-# one thread computes a block, so that a worker takes no more than the processor that it asked for
-ONE_THREAD = {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+def environment() -> dict[str, str]:
+    """The environment variables of a worker. One thread computes; XLA compiles as in this process,
+    so that programs round as they do here."""
+    return {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **ONE_THREAD,
+    }
 
 
 class Place(NamedTuple):
