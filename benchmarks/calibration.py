@@ -175,11 +175,13 @@ class Case:
 
         parts = streaming.parts_of(self.task.policy)
         x = noise.noise_of_sums(grouped("noise"), parts)
-        d = decomposition._decomposition(grouped("steps"), parts).total
+        d = decomposition.decomposition_of_sums(grouped("steps"), parts).total
         judged = baseline_quality._quality(grouped("judged"))
         bare = baseline_quality._quality(grouped("bare"))
         names = "plain", "based", "gae", "reference"
-        compared = comparison._comparison(grouped("compared"), names, "reference", BATCH).estimators
+        compared = comparison.comparison_of_sums(
+            grouped("compared"), names, "reference", BATCH
+        ).estimators
         gae = compared["gae"]
         return {
             "variance": x.total.variance,

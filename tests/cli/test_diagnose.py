@@ -122,3 +122,18 @@ def test_mistakes(refused, run_path):
     assert "it is a directory" in refused("diagnose", run_path, "--out", run_path)
     config = str(RunDirectory(run_path).path / "config.json")
     assert "cannot write --report" in refused("diagnose", run_path, "--report", config)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--ray", "10.0.0.1:6379"], "--ray 10.0.0.1:6379 is for --workers only"),
+        (["--worker-timeout", "5"], "--worker-timeout 5.0 is for --workers only"),
+        (["--workers", "0"], "workers"),
+        (["--workers", "2"], "--workers 2 are more than the 1 unit"),
+        (["--workers", "2", "--episodes", "600", "--processes"], "exclude each other"),
+        (["--workers", "1", "--cpus-per-worker", "-1"], "cpus"),
+    ],
+)
+def test_flags_of_workers_that_do_not_fit_are_refused(refused, run_path, flags, told):
+    assert told in refused("diagnose", run_path, *flags)

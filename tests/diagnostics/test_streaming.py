@@ -48,7 +48,7 @@ def test_sums_are_those_of_episodes_taken_one_by_one(sampled, name, monkeypatch)
             weights = streaming.weights_of(estimator, state, batch).psi
             return of(weights, baseline_quality._details(estimator, state, batch))
 
-        return streaming.stream(policy, episodes, weigh, reduce, rows=rows)
+        return streaming.stream(policy, episodes, streaming.Rows(weigh, reduce), rows=rows)
 
     with jax.enable_x64(True):
         whole, in_chunks = sums(rows=10**6), sums(rows=512)

@@ -32,10 +32,14 @@ CPUS_HELP = (
 )
 
 
-def worker_arguments() -> list[tuple[str, Any, Any]]:
-    """The flags of workers elsewhere: name, kind, default; for `cli.options.Argument`."""
+def worker_arguments(purpose: str = WORKERS_HELP) -> list[tuple[str, Any, Any]]:
+    """The flags of workers elsewhere: name, kind, default; for `cli.options.Argument`.
+
+    Args:
+        purpose: help of `--workers`.
+    """
     return [
-        ("workers", Annotated[int | None, arg(help=WORKERS_HELP)], None),
+        ("workers", Annotated[int | None, arg(help=purpose)], None),
         ("ray", Annotated[str | None, arg(metavar="ADDRESS", help=RAY_HELP)], None),
         ("worker_timeout", Annotated[float | None, arg(help=TIMEOUT_HELP)], None),
         ("cpus_per_worker", Annotated[float | None, arg(help=CPUS_HELP)], None),

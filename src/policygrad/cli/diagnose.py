@@ -8,7 +8,13 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from policygrad.cli.commands import Json, parse_kwargs, print_json
+from policygrad.cli.commands import (
+    Json,
+    parse_kwargs,
+    print_json,
+    take_workers,
+    worker_arguments,
+)
 from policygrad.core.errors import UserError
 from policygrad.core.settings import flag
 from policygrad.core.shell import user_path
@@ -25,6 +31,10 @@ ENV_HELP = (
 REPORT_HELP = (
     "Also write a report into this directory: report.html, one page of findings and pictures, the "
     "pictures as PNG files, and every number as report.json."
+)
+WORKERS_HELP = (
+    "Collect the fresh episodes with this many worker processes of Ray's (extra: ray), each of "
+    "which reduces its own to sums. No number depends on how many. A short run is trained here."
 )
 Run = Annotated[Path | None, arg(help=RUN_HELP, metavar="[RUN]")]
 Report = Annotated[Path | None, arg(metavar="DIR", help=REPORT_HELP)]
@@ -50,13 +60,14 @@ def main(argv: Sequence[str]) -> int:
             Argument("env", Annotated[str | None, arg(help=ENV_HELP)], None),
             Argument("env_kwargs", Annotated[str, arg(help=kwargs_help)], "{}"),
         ],
+        "workers": [Argument(*each) for each in worker_arguments(WORKERS_HELP)],
     }
     probe = {"total_steps": PROBE_STEPS}
     given, config = parse(
         argv, own, prog="policygrad diagnose", description=DESCRIPTION, defaults=probe
     )
     kwargs = parse_kwargs(given.pop("env_kwargs"))
-    given["run"] = given.pop("run_path")
+    given["run"], given["workers"] = given.pop("run_path"), take_workers(given)
     for name in ("run", "out", "report"):
         given[name] = None if given[name] is None else user_path(given[name])
     _check(given["run"], given["env"], config, kwargs, given["out"])
@@ -70,6 +81,7 @@ def diagnose(
     config: Any,
     *,
     episodes: int,
+    workers: Any,
     gradients: bool,
     out: Path | None,
     report: Path | None,
@@ -86,7 +98,7 @@ def diagnose(
 
     common: dict[str, Any] = {
         "episodes": episodes, "seed": config.seed, "gradients": gradients, "say": say,
-        "pictures": report is not None,
+        "pictures": report is not None, "workers": workers,
     }  # fmt: skip
     if run is None:
         with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
@@ -162,7 +174,7 @@ def show(result: Any, name: str) -> None:
     examination = result.examination
     seen = [f"{examination.env_steps:,} steps", f"{examination.updates} updates"]
     if examination.sample is not None:
-        seen.append(f"{examination.sample.episodes} fresh episodes")
+        seen.append(f"{examination.sample.episodes:,} fresh episodes")
     console.print(Text(f"{name}: looked at {', '.join(seen)}"))
     if result.healthy:
         console.print(Text("Healthy: nothing is wrong.", style="green"))

@@ -21,6 +21,10 @@ from policygrad.core.modules import PolicyShape
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# the same digits on one processor and on many: products of matrices are then not cut by how many
+# threads there are, and are compiled alike in a worker that has one
+SAME_EVERYWHERE = {"xla_cpu_multi_thread_eigen": False}
+
 MAPS = Path("/proc/self/maps")
 LIMIT = Path("/proc/sys/vm/max_map_count")
 _OURS: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -38,7 +42,7 @@ def compiled(function: Callable[P, T], **options: Any) -> Callable[P, T]:
     return program
 
 
-def compiled_for_modules(function: Callable[P, T]) -> Callable[P, T]:
+def compiled_for_modules(function: Callable[P, T], **options: Any) -> Callable[P, T]:
     """`compiled`, for arguments and results with leaves that are not arrays.
 
     A module may hold functions among its leaves. Every leaf that is not an array is static: it must
@@ -50,7 +54,7 @@ def compiled_for_modules(function: Callable[P, T]) -> Callable[P, T]:
         return _Result.of(cast(Any, function)(*args, **kwargs))
 
     on_arrays.__name__ = getattr(function, "__name__", "on_arrays")
-    program = compiled(on_arrays, static_argnums=0)
+    program = compiled(on_arrays, static_argnums=0, **options)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -19,7 +19,8 @@ from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.intervals import Measured
 from policygrad.diagnostics.noise import GradientNoise, Noise, gradient_noise, noise_of_gradients
 from policygrad.diagnostics.rules import RULES, Rule, diagnose
-from policygrad.diagnostics.sample import Sample, Spread
+from policygrad.diagnostics.sample import Sample
+from policygrad.diagnostics.spread import Spread
 from policygrad.diagnostics.steps import StepSplit, split_by_step
 from policygrad.diagnostics.usual_estimators import line_up
 

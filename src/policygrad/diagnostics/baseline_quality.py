@@ -25,7 +25,7 @@ from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import compiled
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, concentration
 from policygrad.diagnostics.noise import variance_and_norm
-from policygrad.diagnostics.streaming import Episodes, by_part, flatten, stream
+from policygrad.diagnostics.streaming import Episodes, Rows, by_part, flatten, stream
 from policygrad.gradients import scores
 from policygrad.gradients.baselines import linear_features
 from policygrad.gradients.baselines.base import StateBaseline
@@ -108,12 +108,12 @@ def judge_baseline(
         )
     if features is None:
         features = _with_one(linear_features().features)
-    reduce = _ReduceBaseline(features)
 
     def weigh(batch: Any) -> Any:
         return _details(estimator, state, batch)
 
-    return _quality(stream(policy, episodes, weigh, reduce, groups=groups))
+    summed = Rows(weigh, _ReduceBaseline(features))
+    return _quality(stream(policy, episodes, summed, groups=groups).folded())
 
 
 def _with_one(features: Features) -> Features:

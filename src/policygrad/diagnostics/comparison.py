@@ -29,6 +29,7 @@ from policygrad.diagnostics.noise import as_rows
 from policygrad.diagnostics.streaming import (
     ROWS,
     Episodes,
+    Rows,
     check_groups,
     flatten,
     stream,
@@ -139,14 +140,19 @@ def compare_estimators(
         reference = "reference"
         plain = reward_to_go()
         candidates.setdefault(reference, (plain, plain.init(jax.random.key(0), None)))
+    summed = comparison_rows(candidates, reference)
+    sums = stream(policy, episodes, summed, groups=groups, rows=rows)
+    return comparison_of_sums(sums, tuple(candidates), reference, batch_episodes)
+
+
+def comparison_rows(candidates: Candidates, reference: str) -> Rows:
+    """What `comparison_of_sums` needs to be summed; arguments as in `compare_estimators`."""
     _check(candidates, reference)
-    at = list(candidates).index(reference)
 
     def weigh(batch: Any) -> Any:
         return np.stack([weights_of(e, s, batch).psi for e, s in candidates.values()])
 
-    sums = stream(policy, episodes, weigh, _ReducePairs(at), groups=groups, rows=rows)
-    return _comparison(sums, tuple(candidates), reference, batch_episodes)
+    return Rows(weigh, _ReducePairs(list(candidates).index(reference)))
 
 
 def compare_gradients(
@@ -173,8 +179,8 @@ def compare_gradients(
     member = 1.0 * (np.arange(len(g)) % k == np.arange(k)[:, None])
     rows = {"gradient": g, "square": (g**2).sum(-1), "product": np.einsum("ned,nd->ne", g, base)}
     sums = {name: np.tensordot(member, x, 1) for name, x in rows.items()}
-    grouped = GroupSums(member.sum(axis=1), sums).folded()
-    return _comparison(grouped, tuple(gradients), reference, batch_episodes)
+    grouped = GroupSums(member.sum(axis=1), sums)
+    return comparison_of_sums(grouped, tuple(gradients), reference, batch_episodes)
 
 
 def _check_batch(episodes: int) -> None:
@@ -214,9 +220,11 @@ class _ReducePairs:
         return {"gradient": g, "square": jnp.sum(g**2, axis=2), "product": product}
 
 
-def _comparison(
+def comparison_of_sums(
     sums: GroupSums, names: tuple[str, ...], reference: str, batch_episodes: int
 ) -> Comparison:
+    """The result, from group sums of the rows of `_ReducePairs`; names are in its order."""
+    sums = sums.folded()
     at = names.index(reference)
     m = sums.means()
     n, g = m.n[:, None], m["gradient"]  # [R, E, d]

@@ -23,6 +23,7 @@ from policygrad.diagnostics.noise import products_of, variance_and_norm
 from policygrad.diagnostics.streaming import (
     Episodes,
     Part,
+    Rows,
     by_part,
     flatten,
     parts_of,
@@ -108,11 +109,17 @@ def decompose_variance(
     Source: the post, E8.
     """
 
+    sums = stream(policy, episodes, decomposition_rows(estimator, state), groups=groups)
+    return decomposition_of_sums(sums, parts_of(policy))
+
+
+def decomposition_rows(estimator: Estimator, state: EstimatorState) -> Rows:
+    """What `decomposition_of_sums` needs to be summed."""
+
     def weigh(batch: Any) -> Any:
         return weights_of(estimator, state, batch).psi
 
-    sums = stream(policy, episodes, weigh, reduce_steps, groups=groups)
-    return _decomposition(sums, parts_of(policy))
+    return Rows(weigh, reduce_steps)
 
 
 def reduce_steps(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Array]:
@@ -129,7 +136,9 @@ def reduce_steps(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, A
     }
 
 
-def _decomposition(sums: GroupSums, parts: tuple[Part, ...]) -> DecomposedVariance:
+def decomposition_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> DecomposedVariance:
+    """The result, from group sums of the rows of `reduce_steps`."""
+    sums = sums.folded()
     # the gradients are left out: their products suffice
     means = GroupSums(sums.counts, {k: v for k, v in sums.sums.items() if k != "gradient"}).means()
     products = products_of(sums.sums["gradient"], parts)

@@ -1,7 +1,7 @@
 """What the doctor looks at: settings, metrics, and measurements of fresh episodes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,10 @@ class Examination:
         if self.sample is None:
             return float("nan")
         return float(self.settings["batch_steps"]) / max(self.sample.lengths.mean, 1.0)
+
+    def noted(self, note: str) -> "Examination":
+        """The same with a note of what could not be examined."""
+        return replace(self, notes=(*self.notes, note))
 
     def metric(self, name: str) -> Float[np.ndarray, " U"]:
         """A metric, one number an update; empty if it was not recorded."""

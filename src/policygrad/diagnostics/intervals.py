@@ -83,6 +83,17 @@ class GroupSums:
         classes = {k: v + other.classes[k] for k, v in self.classes.items()}
         return GroupSums(self.counts + other.counts, sums, classes)
 
+    def placed(self, first: int, groups: int) -> "GroupSums":
+        """The same among so many groups, from number `first` on. The others are empty."""
+
+        def place(x: np.ndarray) -> np.ndarray:
+            among = np.zeros((groups, *x.shape[1:]), x.dtype)
+            among[first : first + len(x)] = x
+            return among
+
+        sums = {k: place(v) for k, v in self.sums.items()}
+        return GroupSums(place(self.counts), sums, self.classes)
+
     def folded(self) -> "GroupSums":
         """The groups that are not empty, merged in pairs while they are many and small.
 

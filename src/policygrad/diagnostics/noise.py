@@ -32,6 +32,7 @@ from policygrad.diagnostics.streaming import (
     Classed,
     Episodes,
     Part,
+    Rows,
     by_part,
     check_groups,
     flatten,
@@ -129,11 +130,18 @@ def gradient_noise(
     Source: McCandlish et al. 2018, with ‖G‖² less its own noise.
     """
 
+    summed = noise_rows(estimator, state)
+    sums = stream(policy, episodes, summed, groups=groups, rows=rows)
+    return noise_of_sums(sums, parts_of(policy))
+
+
+def noise_rows(estimator: Estimator, state: EstimatorState) -> Rows:
+    """What `noise_of_sums` needs to be summed."""
+
     def weigh(batch: Any) -> Any:
         return weights_of(estimator, state, batch).psi
 
-    sums = stream(policy, episodes, weigh, reduce_gradients, groups=groups, rows=rows)
-    return noise_of_sums(sums, parts_of(policy))
+    return Rows(weigh, reduce_gradients)
 
 
 def noise_of_gradients(
@@ -208,7 +216,7 @@ def _group(flat: np.ndarray, parts: tuple[Part, ...], groups: int) -> GroupSums:
             sums[name] = Classed(None, (x.of == np.arange(CLASSES)[:, None]) @ x.rows)
         else:
             sums[name] = member @ x
-    return grouped(member.sum(axis=1), sums).folded()
+    return grouped(member.sum(axis=1), sums)
 
 
 def reduce_gradients(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Any]:
@@ -235,6 +243,7 @@ def _rows(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
 
 def noise_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> GradientNoise:
     """The result, from group sums of `gradient`, `square`, `direction` and `directed`."""
+    sums = sums.folded()
     gradient, squares = sums.sums["gradient"], sums.sums["square"]
     products = with_total(products_of(gradient, parts))
     second = with_total(squares.T).T

@@ -9,6 +9,7 @@ once, as many as a fixed amount of memory can hold gradients of.
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -20,7 +21,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.core.modules import split
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.compiled_code import compiled_for_modules, for_another_thread
+from policygrad.devices.compiled_code import (
+    SAME_EVERYWHERE,
+    compiled_for_modules,
+    for_another_thread,
+)
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.diagnostics.lengths import CLASSES
 from policygrad.gradients.weights import Estimator, EstimatorState, Weights
@@ -61,23 +66,33 @@ class Chunk(NamedTuple):
     episodes: int
 
 
+class Rows(NamedTuple):
+    """What is summed over episodes.
+
+    Attributes:
+        weigh: batch -> pytree of `[..., T, B]`: the weights, which may depend on the whole batch.
+        reduce: `(policy, trajectories, weights) -> name -> [m, ...]`, one row an episode, or
+            `Classed` rows. It is compiled once for each value of `reduce`.
+    """
+
+    weigh: Callable[[Trajectories], PyTree]
+    reduce: Reduce
+
+
 def stream(
     policy: Any,
     episodes: Episodes,
-    weigh: Callable[[Trajectories], PyTree],
-    reduce: Reduce,
+    summed: Rows,
     *,
     groups: int = GROUPS,
     rows: int = ROWS,
 ) -> GroupSums:
-    """Sums over groups of the rows that `reduce` computes from every episode.
+    """Sums over groups of the rows of every episode.
 
     Args:
-        policy: passed on to `reduce`.
+        policy: passed on to `summed.reduce`.
         episodes: whole episodes, or an iterable of batches of them.
-        weigh: batch -> pytree of `[..., T, B]`: the weights, which may depend on the whole batch.
-        reduce: `(policy, trajectories, weights) -> name -> [m, ...]`, one row an episode, or
-            `Classed` rows. It is compiled once for each value of `reduce`.
+        summed: what is summed.
         groups: K.
         rows: T·m of a chunk, about. If a batch fits, only one shape is compiled.
 
@@ -97,14 +112,38 @@ def stream(
         columns = batch.rewards.shape[1]
         if not columns:
             continue
-        counts = np.bincount((seen + np.arange(columns)) % groups, minlength=groups)
-        sums = _sums(reduce, groups, policy, batch, weigh(batch), first=seen, rows=rows)
-        part = grouped(counts, sums)
+        part = sums_of_batch(policy, batch, summed, first=seen, groups=groups, rows=rows)
         total = part if total is None else total + part
         seen += columns
     if total is None or seen < 2:
         raise UserError(f"the diagnostics need at least 2 episodes, got {seen}")
-    return total.folded()
+    return total
+
+
+def sums_of_batch(
+    policy: Any,
+    batch: Trajectories,
+    summed: Rows,
+    *,
+    first: int = 0,
+    groups: int = GROUPS,
+    rows: int = ROWS,
+) -> GroupSums:
+    """Sums over groups of the rows of the episodes of one batch.
+
+    Args:
+        policy, summed, groups, rows: as in `stream`.
+        batch: whole episodes, one or more.
+        first: number of the first of them; episode i is of group i mod K.
+
+    Raises:
+        NonFiniteError: a gradient that is NaN or infinite.
+    """
+    numbers = first + np.arange(batch.rewards.shape[1])
+    counts = np.bincount(numbers % groups, minlength=groups)
+    weights = summed.weigh(batch)
+    sums = _sums(summed.reduce, groups, policy, batch, weights, first=first, rows=rows)
+    return grouped(counts, sums)
 
 
 def check_groups(groups: int) -> None:
@@ -219,7 +258,7 @@ def _begin(reduce: Reduce, groups: int, *known: Any) -> dict[str, Any]:
     return zeros_for(eqx.filter_eval_shape(reduce, *known), groups)
 
 
-@compiled_for_modules
+@partial(compiled_for_modules, compiler_options=SAME_EVERYWHERE)
 def _accumulate(
     reduce: Reduce,
     at_once: bool,
@@ -294,7 +333,7 @@ def weights_of(estimator: Estimator, state: EstimatorState, trajectories: Trajec
     return _weights_of(numbers, state, trajectories)
 
 
-_weights_of = compiled_for_modules(Estimator.weights)
+_weights_of = compiled_for_modules(Estimator.weights, compiler_options=SAME_EVERYWHERE)
 
 
 def is_number(x: Any) -> bool:

@@ -11,27 +11,43 @@ from policygrad.core.trajectories import Trajectories
 from policygrad.rollout.collectors import unfinished_episodes
 from policygrad.rollout.source import Source
 
+Collected = tuple[Trajectories, Bool[np.ndarray, " N"]]
 
-def collect(
-    source: Source, policy: Any, key: PRNGKeyArray, episodes: int, limit: int
-) -> tuple[Trajectories, Bool[np.ndarray, " N"]]:
-    """N whole episodes, as NumPy arrays; the source is closed.
+
+class FreshEpisodes:
+    """Batches of whole episodes; each begins afresh, and depends on its own key alone.
 
     Args:
         source: of the environment.
         policy: the policy that acts; actions are sampled.
-        key: consumed.
-        episodes: N.
+        key: of the environments; consumed.
+        episodes: of the largest batch.
         limit: steps after which an episode is stopped. Its last step is marked as truncated.
-
-    Returns:
-        The record, and which episodes were stopped.
     """
+
+    def __init__(
+        self, source: Source, policy: Any, key: PRNGKeyArray, episodes: int, limit: int
+    ) -> None:
+        self._policy = policy
+        self._collector = source.episodes(policy, key, episodes, limit, keep_unfinished=True)
+
+    def collect(self, key: PRNGKeyArray, episodes: int) -> Collected:
+        """N episodes as NumPy arrays, and which of them were stopped. The key is consumed."""
+        record = jax.device_get(self._collector.collect(self._policy, key, episodes))
+        unfinished = unfinished_episodes(record)
+        valid = np.asarray(record.valid)
+        last = valid & ~np.concatenate([valid[1:], np.zeros_like(valid[:1])])
+        return replace(record, truncated=record.truncated | (last & unfinished)), unfinished
+
+    def close(self) -> None:
+        """Release the environments."""
+        self._collector.close()
+
+
+def collect(source: Source, policy: Any, key: PRNGKeyArray, episodes: int, limit: int) -> Collected:
+    """N whole episodes; the source is closed. Arguments and result as of `FreshEpisodes`."""
     open_key, collect_key = jax.random.split(key)
-    collector = source.episodes(policy, open_key, episodes, limit, keep_unfinished=True)
-    record = jax.device_get(collector.collect(policy, collect_key))
-    collector.close()
-    unfinished = unfinished_episodes(record)
-    valid = np.asarray(record.valid)
-    last = valid & ~np.concatenate([valid[1:], np.zeros_like(valid[:1])])
-    return replace(record, truncated=record.truncated | (last & unfinished)), unfinished
+    fresh = FreshEpisodes(source, policy, open_key, episodes, limit)
+    found = fresh.collect(collect_key, episodes)
+    fresh.close()
+    return found

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.core.settings import Timeout, check_setting
 from policygrad.core.shell import user_path
@@ -16,11 +14,12 @@ from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.rules import diagnose as apply_rules
 from policygrad.diagnostics.rules.settings import USUAL_DISCOUNT
-from policygrad.diagnostics.sample import measure
-from policygrad.doctor.collecting import collect
 from policygrad.doctor.fitted_estimator import FittedEstimator
-from policygrad.doctor.measuring import Say, with_gradients, with_pictures
+from policygrad.doctor.measuring import add_up, elsewhere, examined, here
 from policygrad.doctor.subject import Subject
+from policygrad.doctor.units import EPISODES as UNIT
+from policygrad.doctor.units import Say, Work, silent, units_of
+from policygrad.machines.remote import Remote
 from policygrad.policies.agent import check_spaces
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
@@ -69,6 +68,7 @@ def diagnose(
     seed: int = 0,
     processes: bool = False,
     step_timeout: float | None = None,
+    workers: Remote | None = None,
     gradients: bool = True,
     pictures: bool = False,
     say: Say | None = None,
@@ -87,6 +87,9 @@ def diagnose(
         processes: step Gymnasium environments in spawned worker processes.
         step_timeout: seconds that a step or a reset of a Gymnasium environment may take. None takes
             the run's own where a limit can be kept.
+        workers: `policygrad.remote(workers=4)`, which collect the fresh episodes and reduce them to
+            sums, here or on a cluster. No number depends on them. The short run is trained in this
+            process.
         gradients: whether to measure the gradient on them too, which takes longest.
         pictures: also measure what the pictures of a report show; it takes a few times as long.
         say: called with a few words about what is being done.
@@ -102,10 +105,10 @@ def diagnose(
         RunError: a run that is missing or damaged.
         EnvironmentFailure: the environment raised, or a step took longer than the limit.
     """
-    _check(episodes, seed, processes, step_timeout, objects)
+    _check(episodes, seed, processes, step_timeout, workers, objects)
     look: dict[str, Any] = {
         "episodes": episodes, "seed": seed, "processes": processes, "step_timeout": step_timeout,
-        "gradients": gradients, "pictures": pictures, "say": say, **objects,
+        "workers": workers, "gradients": gradients, "pictures": pictures, "say": say, **objects,
     }  # fmt: skip
     if run is not None:
         if config is not None:
@@ -114,6 +117,7 @@ def diagnose(
     elif env is not None:
         config = config or TrainConfig(total_steps=PROBE_STEPS)
         look["processes"] = processes = processes or config.processes
+        _check_workers(workers, episodes, processes)
         limit = config.step_timeout if step_timeout is None else step_timeout
         config = replace(config, processes=processes, step_timeout=limit)
         with tempfile.TemporaryDirectory() as folder:
@@ -133,7 +137,12 @@ def diagnose(
 
 
 def _check(
-    episodes: int, seed: int, processes: bool, step_timeout: float | None, objects: dict[str, Any]
+    episodes: int,
+    seed: int,
+    processes: bool,
+    step_timeout: float | None,
+    workers: Remote | None,
+    objects: dict[str, Any],
 ) -> None:
     if episodes < 8:
         raise UserError(f"--episodes must be at least 8, got {episodes}")
@@ -144,6 +153,31 @@ def _check(
     unknown = sorted(set(objects) - set(entry.OBJECTS))
     if unknown:
         raise UserError(f"diagnose takes no {unknown[0]!r}; it takes {', '.join(entry.OBJECTS)}")
+    _check_workers(workers, episodes, processes)
+
+
+def _check_workers(workers: Any, episodes: int, processes: bool) -> None:
+    """Raise UserError for workers that cannot be used."""
+    if workers is None:
+        return
+    if not isinstance(workers, Remote):
+        raise UserError(
+            f"workers must be policygrad.remote(workers=N), or None for this process, got "
+            f"{workers!r}"
+        )
+    if processes:
+        raise UserError(
+            f"--processes and --workers {workers.workers} exclude each other: a worker steps its "
+            "environments by itself; leave --processes out"
+        )
+    units = len(units_of(episodes))
+    if workers.workers > units:
+        most = f"ask for at most {units} workers" if units > 1 else "leave --workers out"
+        raise UserError(
+            f"--workers {workers.workers} are more than the {units} "
+            f"{'unit' if units == 1 else 'units'} that --episodes {episodes} are collected in, "
+            f"each of up to {UNIT}; {most}, or ask for more episodes"
+        )
 
 
 def examine(
@@ -154,6 +188,7 @@ def examine(
     seed: int = 0,
     processes: bool = False,
     step_timeout: float | None = None,
+    workers: Remote | None = None,
     gradients: bool = True,
     pictures: bool = False,
     say: Say | None = None,
@@ -163,47 +198,42 @@ def examine(
 
     Args and Raises as for `diagnose`. `notes` names what could not be examined.
     """
-    _check(episodes, seed, processes, step_timeout, objects)
+    _check(episodes, seed, processes, step_timeout, workers, objects)
     free_compiled_code()
-    say = say or _silent
+    say = say or silent
     subject = Subject.of(user_path(run), {**objects, "env": env})
     found, agent = subject.recorded(), subject.agent()
     if isinstance(agent, str):
-        return noted(found, agent)
-    lanes = min(32, episodes)
-    source = subject.source(lanes, processes=processes, step_timeout=step_timeout)
+        return found.noted(agent)
+    units = units_of(episodes)
+    num_envs = min(32, units[0].episodes)
+    lanes = None if workers is None else subject.lanes(num_envs, step_timeout=step_timeout)
+    source = subject.source(
+        num_envs if lanes is None else 1, processes=processes, step_timeout=step_timeout
+    )
     with closing_on_failure(source):
         check_spaces(agent, source)
-        say(f"running {episodes} episodes")
-        key = jax.random.fold_in(jax.random.key(seed), 0xD0C)
-        limit = subject.resolved.config.max_episode_steps or source.time_limit or LONGEST
-        spaces = source.observation_space, source.action_space
-        record, unfinished = collect(source, agent.policy, key, episodes, limit)
-
-    fitted, predicted = None, None
-    missing = subject.missing_estimator()
-    if missing is None:
-        fitted = FittedEstimator.of(subject, agent, source)
-        predicted = fitted.predicted_returns(record)
-    discount = USUAL_DISCOUNT if fitted is None else float(fitted.estimator.discount)
-    sample = measure(agent.policy, *spaces, record, unfinished, discount=discount, judged=predicted)
-    found = replace(found, time_limit=source.time_limit, sample=sample)
-    if fitted is None:
-        return noted(found, str(missing))
-    if gradients:
-        try:
-            found = with_gradients(found, fitted, agent.policy, record, say, wide=pictures)
-        except NonFiniteError as error:
-            found = noted(found, f"gradients: {error}")
-    if pictures:
-        found = with_pictures(found, fitted, agent.policy, record, predicted, say)
-    return found
-
-
-def noted(found: Examination, note: str) -> Examination:
-    """The examination with a note of what could not be examined."""
-    return replace(found, notes=(*found.notes, note))
-
-
-def _silent(_: str) -> None:
-    pass
+        missing = subject.missing_estimator()
+        fitted = None if missing else FittedEstimator.of(subject, agent, source)
+        work = Work(
+            policy=agent.policy,
+            spaces=(source.observation_space, source.action_space),
+            fitted=fitted,
+            seed=seed,
+            episodes=units[0].episodes,
+            limit=subject.resolved.config.max_episode_steps or source.time_limit or LONGEST,
+            discount=USUAL_DISCOUNT if fitted is None else float(fitted.estimator.discount),
+            gradients=gradients,
+            pictures=pictures,
+        )
+        found = replace(found, time_limit=source.time_limit)
+        say(f"running {episodes:,} episodes")
+        if workers is None or lanes is None:
+            opened = work.begin(source)
+            sums = add_up(units, here(opened, units, say), say)
+            opened.fresh.close()
+        else:
+            source.close()
+            sums = add_up(units, elsewhere(workers, lanes, work, units), say)
+    found = examined(found, work, units, sums)
+    return found if missing is None else found.noted(missing)

@@ -27,6 +27,15 @@ STEPS = (1, 5, 20)  # n of n-step estimators
 Candidates = dict[str, tuple[Estimator, EstimatorState]]
 
 
+def reference_among(candidates: Candidates) -> str:
+    """The candidate that every bias is measured against.
+
+    Rewards to go are unbiased with a baseline and without; the one with less noise measures every
+    bias more exactly.
+    """
+    return WITH if WITH in candidates else WITHOUT
+
+
 @dataclass(frozen=True)
 class FittedEstimator:
     """An estimator and its state.

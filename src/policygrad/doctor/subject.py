@@ -10,6 +10,7 @@ from policygrad import environments
 from policygrad.core.errors import RunError, UserError
 from policygrad.diagnostics.examination import Examination, series_of
 from policygrad.policies import Agent, NetworkPolicy
+from policygrad.rollout.blocks import Lanes
 from policygrad.rollout.engines import limit_kept, open_source
 from policygrad.rollout.source import Source
 from policygrad.runs import RunDirectory
@@ -123,20 +124,39 @@ class Subject:
             step_timeout: seconds that a step may take; None takes the run's own where a limit can
                 be kept.
         """
-        env, name = self.objects.get("env"), self.saved.get("values", {}).get("env")
-        own = env is None or environments.is_that_of(env, self.saved["env"], name)
-        env, engine = self.saved["env"] if env is None else env, self.objects.get("engine")
+        engine = self.objects.get("engine")
+        env, kwargs = self._environment()
         if step_timeout is None:
             limit = self.resolved.config.step_timeout
             step_timeout = limit_kept(limit, env, engine=engine, processes=processes)
         return open_source(
-            env,
-            num_envs,
-            engine=engine,
-            processes=processes,
-            kwargs=self.saved["env_kwargs"] if own else {},
+            env, num_envs, engine=engine, processes=processes, kwargs=kwargs,
             step_timeout=step_timeout,
-        )
+        )  # fmt: skip
+
+    def lanes(self, num_envs: int, *, step_timeout: float | None = None) -> Lanes:
+        """What opens the same environment in every worker; arguments as in `source`.
+
+        Raises:
+            UserError: an engine, or an environment that is open already.
+        """
+        engine = self.objects.get("engine")
+        if engine is not None:
+            raise UserError(
+                f"engine={type(engine).__name__} opens environments in this process alone; leave "
+                "workers out"
+            )
+        env, kwargs = self._environment()
+        if step_timeout is None:
+            limit = self.resolved.config.step_timeout
+            step_timeout = limit_kept(limit, env, engine=None, processes=False)
+        return Lanes(env, num_envs, num_envs, kwargs, step_timeout)
+
+    def _environment(self) -> tuple[Any, dict[str, Any]]:
+        """The environment, and its arguments."""
+        env, name = self.objects.get("env"), self.saved.get("values", {}).get("env")
+        own = env is None or environments.is_that_of(env, self.saved["env"], name)
+        return self.saved["env"] if env is None else env, self.saved["env_kwargs"] if own else {}
 
     def _pass_again(self, *names: str) -> str:
         call = f"policygrad.diagnose({str(self.directory.path)!r}"

@@ -1,7 +1,6 @@
 """A crew of workers: what each was given to do comes back, and a worker that dies is replaced."""
 
 import contextlib
-import os
 import time
 import warnings
 from collections import Counter
@@ -15,7 +14,7 @@ from policygrad.core.errors import EnvironmentFailure, PolicygradError
 from policygrad.machines.cluster import Cluster
 from policygrad.machines.remote import Remote
 from policygrad.machines.versions import Versions
-from policygrad.machines.worker import ONE_THREAD, Place, Raised, Worker
+from policygrad.machines.worker import Place, Raised, Worker, environment
 
 START_SECONDS = 60.0  # for a worker to begin, on a machine that may have to wake up
 TICK_SECONDS = 0.2
@@ -106,7 +105,7 @@ class Crew:
             num_cpus=self._cpus,
             max_restarts=0,
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": ONE_THREAD | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}},
+            runtime_env={"env_vars": environment()},
         )
         self._actors.append(actor.remote())
         return self._actors[-1]
@@ -228,7 +227,10 @@ class Crew:
             for reference in done or self._late(running, heard):
                 one = running.pop(reference)
                 try:
-                    answers[one.number] = self._answer(reference, time.monotonic())
+                    # what is done may still have to be fetched, and there is time for that
+                    answers[one.number] = self._answer(
+                        reference, None if done else time.monotonic()
+                    )
                 except Lost as loss:
                     again.append((one.number, one.item))
                     one.hand.duties = [one.number]

@@ -15,16 +15,18 @@ from typing import Any, NamedTuple
 from policygrad.core.errors import PolicygradError
 from policygrad.machines.versions import Versions
 
-# One thread computes a block, so that a worker takes no more than the processor that it asked for.
-# XLA starts as many as there are processors, and a worker is pinned to one; its flags stay as they
-# are in the process that asks, since they change how programs round.
-ONE_THREAD = {
-    "JAX_PLATFORMS": "cpu",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def environment() -> dict[str, str]:
+    """The environment variables of a worker. One thread computes; XLA compiles as in this process,
+    so that programs round as they do here."""
+    return {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **ONE_THREAD,
+    }
 
 
 class Place(NamedTuple):
