@@ -55,7 +55,7 @@ class Counting:
         self.crew, self.counts = crew, dict.fromkeys(range(duties), 0)
         for duty in self.counts:
             crew.hands[duty % len(crew.hands)].duties.append(duty)
-        begun = crew.ask(self.again, lambda duties: (begin, ({d: 0 for d in duties},)))
+        begun = crew.ask(self.again, lambda duties: (begin, (dict.fromkeys(duties, 0),)))
         assert begun == self.counts
 
     def again(self, duties):
@@ -69,10 +69,10 @@ class Counting:
         assert held == sorted(self.counts)  # each has one owner
 
 
-FATES = st.lists(st.sampled_from(["lives"] * 5 + ["dies", "dies after"]), max_size=40)
+FATES = st.lists(st.sampled_from(["lives"] * 5 + ["dies", "dies after"]), max_size=60)
 WITH_HANGS = st.lists(
     st.sampled_from(["lives"] * 6 + ["dies", "dies after", "hangs", "slow", "slowslow"]),
-    max_size=40,
+    max_size=60,
 )  # fmt: skip
 
 
@@ -178,9 +178,9 @@ def test_no_room_for_all_at_the_start_is_an_error_after_a_while():
 
 def test_workers_that_never_begin_end_in_an_error():
     ray = FakeRay(fate=lambda name, actor: "dies" if name == "prepare" else "lives")
-    with pytest.raises(PolicygradError, match="die as they begin, 3 times in a row: the actor di"):
-        with hired(ray, 2):
-            pass
+    words = f"die as they begin, {DEATHS} times in a row: the actor died"
+    with pytest.raises(PolicygradError, match=words), hired(ray, 2):
+        pass
     assert len(ray.started) == 2 * DEATHS
     assert not ray.alive
 
@@ -202,7 +202,7 @@ def test_what_is_not_installed_on_a_machine_is_named():
     ray = FakeRay(fate=lambda name, actor: "cannot begin" if name == "count" else "lives")
     with hired(ray, 2) as crew:
         run = Counting(crew, 2)
-        with pytest.raises(PolicygradError, match="could not begin: No module named 'mine'. What"):
+        with pytest.raises(PolicygradError, match="could not begin: No module named 'mine'"):
             run.ask()
         assert crew.restarts == 0
 
@@ -212,7 +212,7 @@ def test_a_request_that_kills_every_worker_is_no_endless_loop(fate):
     ray = FakeRay(fate=lambda name, actor: fate if name == "count" else "lives")
     with hired(ray, 1, timeout=5.0) as crew:
         run = Counting(crew, 2)
-        with pytest.raises(EnvironmentFailure, match="3 workers died of the same request. the wo"):
+        with pytest.raises(EnvironmentFailure, match=f"{DEATHS} workers died of the same request"):
             run.ask()
         assert crew.restarts == DEATHS
 
@@ -229,7 +229,7 @@ def test_bringing_back_that_kills_every_worker_is_no_endless_loop(fate):
     ray = FakeRay(fate=fates)
     with hired(ray, 1, timeout=5.0) as crew:
         run = Counting(crew, 2)
-        with pytest.raises(EnvironmentFailure, match="3 workers died of the same request"):
+        with pytest.raises(EnvironmentFailure, match=f"{DEATHS} workers died of the same request"):
             run.ask()
 
 
@@ -309,26 +309,21 @@ def test_memory_is_bounded_where_the_first_item_is_the_slowest():
 @pytest.mark.parametrize("fate", ["dies", "dies after", "hangs"])
 def test_an_item_that_kills_every_worker_is_no_endless_loop(fate):
     ray = FakeRay(fate=lambda name, actor: fate if name == "double" else "lives")
-    with hired(ray, 2, timeout=5.0) as crew:
-        with pytest.raises(EnvironmentFailure, match="3 workers died of the same request"):
-            list(crew.map(double, [(1,)]))
+    words = f"{DEATHS} workers died of the same request"
+    with hired(ray, 2, timeout=5.0) as crew, pytest.raises(EnvironmentFailure, match=words):
+        list(crew.map(double, [(1,)]))
 
 
 def test_what_is_heard_of_an_item_extends_its_time():
-    def fates(name, actor):
-        return "slow" * 300 if name == "double" else "lives"
-
-    for hears, restarts in ((True, 0), (False, 1)):
-        ray = FakeRay(fate=fates)
-        with hired(ray, 1, timeout=10.0) as crew:
-            heard = (lambda number, ray=ray: ray.now) if hears else None
-            if hears:
-                assert list(crew.map(double, [(1,)], heard=heard)) == [2]
-                assert ray.now > 1050
-            else:
-                with pytest.raises(EnvironmentFailure):
-                    list(crew.map(double, [(1,)]))
-            assert (crew.restarts > 0) == bool(restarts)
+    """It takes 60 seconds; without a word it would be given up after 10."""
+    ray = FakeRay(fate=lambda name, actor: "slow" * 300 if name == "double" else "lives")
+    with hired(ray, 1, timeout=10.0) as crew:
+        began = ray.now
+        assert list(crew.map(double, [(1,)], heard=lambda number: ray.now)) == [2]
+        assert ray.now - began > 50
+        assert crew.restarts == 0
+        with pytest.raises(EnvironmentFailure):
+            list(crew.map(double, [(1,)], heard=lambda number: began))
 
 
 def test_meanwhile_is_called_as_workers_work():

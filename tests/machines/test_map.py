@@ -4,7 +4,7 @@ import pytest
 
 import policygrad
 from policygrad.core.errors import EnvironmentFailure
-from policygrad.machines.crew import Crew
+from policygrad.machines.crew import DEATHS, Crew
 from tests.machines import work
 
 
@@ -69,6 +69,6 @@ def test_a_worker_that_hangs_counts_as_dead(cluster, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*is lost")
 def test_an_item_that_kills_every_worker_is_named(cluster):
     crew = crew_of(cluster, 1)
-    with pytest.raises(EnvironmentFailure, match="3 workers died of the same request"):
+    with pytest.raises(EnvironmentFailure, match=f"{DEATHS} workers died of the same request"):
         list(crew.map(work.die, [(0,)]))
     crew.close()

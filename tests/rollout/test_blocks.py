@@ -150,7 +150,7 @@ def test_a_run_in_blocks_that_is_killed_and_resumed_equals_uninterrupted(
         assert value.tobytes() == states[1][name].tobytes(), name
 
 
-@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "gymnax/CartPole-v1"])
+@pytest.mark.parametrize("env", ["CartPole-v1", "gymnasium/Pendulum-v1", "gymnax/CartPole-v1"])
 def test_an_id_in_blocks_is_stopped_and_resumed(env, tmp_path):
     whole = policygrad.train(env, **SEGMENTS)
     stopped = policygrad.train(env, out=tmp_path / "a", on_update=stopping_at(2), **SEGMENTS)

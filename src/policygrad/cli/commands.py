@@ -1,7 +1,9 @@
 """The subcommands: their arguments and what they print. Heavy imports wait inside."""
 
+import contextlib
 import json as json_module
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,6 +128,14 @@ def report_run(run: Any, as_json: bool) -> int:
             f"interrupted and saved; continue with: {command('resume', run.path)}", file=sys.stderr
         )
     return run.exit_code
+
+
+@contextlib.contextmanager
+def only_json(as_json: bool) -> Iterator[None]:
+    """Where stdout is to hold JSON alone, send what is printed meanwhile to stderr: environments
+    print, and so does Ray."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield
 
 
 def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from policygrad.cli.commands import (
     Json,
+    only_json,
     parse_kwargs,
     print_json,
     take_workers,
@@ -100,16 +101,17 @@ def diagnose(
         "episodes": episodes, "seed": config.seed, "gradients": gradients, "say": say,
         "pictures": report is not None, "workers": workers,
     }  # fmt: skip
-    if run is None:
-        with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
+    with only_json(json):
+        if run is None:
+            with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
+                result = doctor.diagnose(
+                    env=env, config=config, env_kwargs=kwargs or None, on_update=progress.update,
+                    **common,
+                )  # fmt: skip
+        else:
             result = doctor.diagnose(
-                env=env, config=config, env_kwargs=kwargs or None, on_update=progress.update,
-                **common,
-            )  # fmt: skip
-    else:
-        result = doctor.diagnose(
-            run, env, processes=config.processes, step_timeout=config.step_timeout, **common
-        )
+                run, env, processes=config.processes, step_timeout=config.step_timeout, **common
+            )
     data = result.to_json()
     if out is not None:
         _write(out, data)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from policygrad.cli.commands import Json, report_run, take_workers, worker_arguments
+from policygrad.cli.commands import Json, only_json, report_run, take_workers, worker_arguments
 from policygrad.core.errors import UserError
 from policygrad.core.shell import user_path
 from policygrad.devices.starting import prepare_jax
@@ -87,6 +87,6 @@ def _resume(run: str, config: Any, changed: dict[str, Any], workers: Any, json: 
     from policygrad.training import entry
 
     total_steps = changed.get("total_steps", config.total_steps)
-    with Progress(f"resuming {run}", total_steps) as progress:
+    with only_json(json), Progress(f"resuming {run}", total_steps) as progress:
         result = entry.resume(run, collector=workers, on_update=progress.update, **changed)
     return report_run(result, json)

@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from policygrad.cli.commands import (
     Json,
+    only_json,
     parse_kwargs,
     parse_seeds,
     print_json,
@@ -133,7 +134,8 @@ def _train(task: Task, config: Any, workers: Any, out: Path | None, json: bool) 
     threading.Thread(target=preload, daemon=True).start()
     if out is None:
         out = fresh_directory(Path("runs"), f"{_as_folder(task.env)}-seed{config.seed}")
-    with Progress(f"{task.env}, seed {config.seed}", config.total_steps) as progress:
+    name = f"{task.env}, seed {config.seed}"
+    with only_json(json), Progress(name, config.total_steps) as progress:
         result = entry.train(
             **task._asdict(), out=out, config=config, collector=workers, on_update=progress.update
         )
@@ -150,7 +152,7 @@ def _train_seeds(
 
     if out is None:
         out = fresh_directory(Path("runs"), f"{_as_folder(task.env)}-seeds{seeds[0]}-{seeds[-1]}")
-    with SeedsProgress(task.env, seeds, config.total_steps) as progress:
+    with only_json(json), SeedsProgress(task.env, seeds, config.total_steps) as progress:
         result = policygrad.train_seeds(
             **task._asdict(), seeds=seeds, out=out, jobs=jobs, config=config,
             on_update=progress.update,

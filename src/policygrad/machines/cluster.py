@@ -39,12 +39,13 @@ class Cluster:
 
     def __init__(self, address: str | None = None) -> None:
         self.ray: Any = require_extra("ray", "collecting with workers")
-        self.address = address or os.environ.get("RAY_ADDRESS") or None
+        # an address that was given is never left out, also where it is empty
+        self.address = os.environ.get("RAY_ADDRESS") or None if address is None else address
         self._folder: str | None = None
         self._open = not self.ray.is_initialized()
         if self._open:
             with _signals_kept(), _no_fork_warnings():
-                self._join() if self.address else self._start()
+                self._start() if self.address is None else self._join()
             atexit.register(self.close)
 
     def _start(self) -> None:
@@ -80,20 +81,24 @@ class Cluster:
             ) from error
 
     def require(self, workers: int, cpus: float) -> None:
-        """UserError at once where the cluster has fewer CPUs than the workers ask for.
+        """UserError at once where the cluster has no room for the workers, each on one machine.
 
         Args:
             workers: their number.
             cpus: that each asks for.
         """
-        there = float(self.ray.cluster_resources().get("CPU", 0))
-        if workers * cpus <= there + 1e-9:
+        nodes = [node["Resources"].get("CPU", 0.0) for node in self.ray.nodes() if node["Alive"]]
+        fits = _room(nodes, cpus)
+        if workers <= fits:
             return
         where = f"the cluster at {self.address}" if self.address else "this machine"
+        apart = f" on {len(nodes)} machines, and a worker is on one" if len(nodes) > 1 else ""
+        some = f"ask for at most {fits} workers, or let" if fits else "let"
+        shares = (cpu / n for cpu in nodes for n in range(1, workers + 1) if cpu)
+        share = max((s for s in shares if _room(nodes, s) >= workers), default=0.0)
         raise UserError(
-            f"--workers {workers} ask for {workers * cpus:g} CPUs, and {where} has {there:g}; ask "
-            f"for at most {int(there / cpus)} workers, or let some share a CPU: "
-            f"--cpus-per-worker {_share(there / workers)}"
+            f"--workers {workers} ask for {workers * cpus:g} CPUs, and {where} has {sum(nodes):g}"
+            f"{apart}; {some} some share a CPU: --cpus-per-worker {_share(share)}"
         )
 
     def close(self) -> None:
@@ -143,6 +148,11 @@ def _check_answers(address: str) -> None:
             f"nothing answers at {address} (--ray, or RAY_ADDRESS): {error}. Start a cluster there "
             f"with `ray start --head`, which prints its address; then: {EXAMPLE}"
         ) from error
+
+
+def _room(nodes: list[float], cpus: float) -> int:
+    """How many workers that ask for so many CPUs find room on machines with so many."""
+    return sum(int(cpu / cpus + 1e-9) for cpu in nodes)
 
 
 def _share(cpus: float) -> str:

@@ -112,7 +112,8 @@ class Crew:
 
     def _hire(self) -> list[Hand]:
         """The workers that are missing, as far as the cluster has room for them."""
-        new, missing = list[Hand](), self._workers - len(self.hands)
+        new, deaths = list[Hand](), list[Lost]()
+        missing = self._workers - len(self.hands)
         for _ in range(DEATHS):
             begun, deaths = self._introduced([self._start() for _ in range(missing)])
             new += begun

@@ -1,7 +1,6 @@
 """What a user passed, as it is sent to other processes."""
 
 import pickle
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Self
@@ -45,7 +44,7 @@ class Sent:
             ) from error
 
     @classmethod
-    def by_content(cls, name: str, value: Callable[..., Any], instead: str = "") -> Self:
+    def by_content(cls, name: str, value: Any, instead: str = "") -> Self:
         """What no module names, such as a lambda or a class of the script, goes by its content.
 
         Args, Raises: of `by_name`.

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
-Lane = int | Int[Array, ""]
+Lane = int | np.integer | Int[Array, ""]
 
 
 def lane_keys(

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.environments.traced_infos import info_names
 from policygrad.policies.meeting import Policy, act_greedily, begin_anew
-from policygrad.rollout.acting import lane_keys
+from policygrad.rollout.acting import Lane, lane_keys
 from policygrad.rollout.segments import LaneState, act_in_lanes, advance, choose
 from policygrad.spaces import ActionSpace, action_space_of, observation_space_of, permits_nothing
 from policygrad.spaces.traced import Outside, outside
@@ -88,7 +88,7 @@ def run_episodes(
     max_steps: int,
     greedy: bool = False,
     first_actions: PyTree = None,
-    first_lane: int = 0,
+    first_lane: Lane = 0,
 ) -> tuple[Kept, Bool[Array, " N"]]:
     """N episodes started together, one a lane, all run to their end or to the cap. Pure.
 
