@@ -422,7 +422,7 @@ def test_errors_leave_nothing(more, code, words, tmp_path):
     assert found == code, err
     assert words in err
     assert out == ""
-    assert err.count("Traceback") == (code == 1)  # of the environment, in the worker
+    assert ("Traceback" in err) == (code == 1)  # of the environment, in the worker
     assert ("troubles.py" in err) == (code == 1)
 
 
