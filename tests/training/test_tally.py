@@ -94,10 +94,20 @@ def test_more_episodes_than_the_window_in_one_batch():
 
 def test_tally_forgets_what_is_running():
     records = [random_segments(seed) for seed in range(2)]
-    tally = tallied(records).forget_running()
+    tally = tallied(records)
+    tally = tally.forget_running(jnp.ones(tally.running_returns.shape, bool))
     assert not tally.running_returns.any()
     assert not tally.running_lengths.any()
     assert int(tally.episodes) == int(tallied(records).episodes)
+
+
+def test_tally_forgets_what_is_running_in_some_lanes_alone():
+    tally = tallied([random_segments(seed) for seed in range(2)])
+    lanes = jnp.arange(tally.running_lengths.size) == 1
+    after = tally.forget_running(lanes)
+    np.testing.assert_array_equal(after.running_lengths[~lanes], tally.running_lengths[~lanes])
+    assert tally.running_lengths.any()
+    assert not after.running_lengths[lanes].any()
 
 
 # ----- numbers of infos, with the tally of lanes on the host as the reference
@@ -158,7 +168,7 @@ def test_infos_of_whole_episodes(lengths):
 def test_infos_of_running_episodes_are_forgotten_or_not_known():
     records = [with_infos(random_segments(seed), seed) for seed in range(2)]
     tally = tallied(records[:1], EpisodeTally.init(4, 3))
-    forgotten = tally.forget_running().infos
+    forgotten = tally.forget_running(jnp.ones(tally.running_returns.shape, bool)).infos
     assert np.isnan(forgotten.last).all()
     assert not forgotten.sums.any()
     late = tallied(records[1:], tally._replace(infos=tally.infos.begun_before())).infos

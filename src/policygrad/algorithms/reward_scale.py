@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from policygrad.core.trajectories import Trajectories
 from policygrad.maths.returns import Scalar
@@ -54,6 +54,10 @@ class RewardScale(NamedTuple):
             (1 - share) * self.mean_square + share * mean_square,
             self.running if trajectories.whole_episodes else running,
         )
+
+    def forget_running(self, lanes: Bool[Array, " B"]) -> "RewardScale":
+        """Without the running episodes of some lanes, whose place fresh ones have taken."""
+        return self._replace(running=jnp.where(lanes, 0, self.running))
 
     def known_by(self, updated: "RewardScale") -> "RewardScale":
         """The scale that a batch is weighed with: this one, which does not contain the batch.

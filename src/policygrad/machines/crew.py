@@ -1,6 +1,7 @@
 """A crew of workers: what each was given to do comes back, and a worker that dies is replaced."""
 
 import contextlib
+import os
 import time
 import warnings
 from collections import Counter
@@ -142,8 +143,9 @@ class Crew:
             ranks = {hand.rank for hand in (*self.hands, *found) if hand.place.node == place.node}
             rank = next(n for n in range(len(ranks) + 1) if n not in ranks)
             found.append(Hand(actor, place, rank))
+        first = os.getpid()  # so that runs beside one another begin at different processors
         x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-        asked = [(hand.actor, hand.actor.prepare.remote(hand.rank, x64)) for hand in found]
+        asked = [(h.actor, h.actor.prepare.remote(first + h.rank, x64)) for h in found]
         prepared = dict(answers(asked))
         found = [hand for hand in found if hand.actor in prepared]
         for hand in found:

@@ -83,11 +83,11 @@ def begin(
     for number in memories:
         worker.held[number] = plan.begin(number)
     refuse_one_object(worker.held[number] for number in sorted(worker.held))
-    return bring_back(worker, memories, since)
+    return bring_back(worker, plan, memories, since)
 
 
 def bring_back(
-    worker: Worker, memories: dict[int, Memory], since: Sequence[Call]
+    worker: Worker, plan: Plan, memories: dict[int, Memory], since: Sequence[Call]
 ) -> dict[int, Back]:
     """Bring blocks to what is remembered, and repeat the batches since."""
     found = {}
@@ -99,6 +99,9 @@ def bring_back(
         if exact:  # a fresh episode is no place to repeat a batch from
             digests = [digest_of(block.collect(call, number)) for call in since]
             exact = digests == memory.digests
+            if not exact:  # nor do the lanes go on in the middle of other episodes
+                block.close()
+                block = worker.held[number] = plan.begin(number)
         found[number] = Back(exact, _memory_of(block))
     return found
 
@@ -155,6 +158,7 @@ class RayPlaces:
         self._since: list[Call] = []
         self._tallies: list[dict[str, Any]] = []
         self._inexact, self._transport = 0, 0.0
+        self._afresh: set[int] = set()
 
     def begin(self, plan: Plan) -> None:
         """Start the workers, and open every block in one of them."""
@@ -195,6 +199,7 @@ class RayPlaces:
         inexact = [number for number, back in self._crew.brought.items() if not back.exact]
         if inexact:
             self._inexact += len(inexact)
+            self._afresh.update(inexact)
             warnings.warn(
                 f"the environments of {len(inexact)} blocks could not be brought back to where "
                 "they were, and began fresh episodes; this run differs from one that lost no "
@@ -243,8 +248,8 @@ class RayPlaces:
         """Bring every block back; False if any begins fresh episodes."""
         given = zip(self._memories, snapshots, self._tallies, strict=True)
         self._remember({number: Memory(state, tally) for number, state, tally in given})
-        wanted = self._memories
-        found = self._ask(lambda numbers: (bring_back, ({n: wanted[n] for n in numbers}, ())))
+        wanted, plan = self._memories, self._plan
+        found = self._ask(lambda numbers: (bring_back, (plan, {n: wanted[n] for n in numbers}, ())))
         self._remember({number: back.memory for number, back in found.items()})
         return all(back.exact for back in found.values())
 
@@ -260,6 +265,11 @@ class RayPlaces:
     def exact(self) -> bool:
         """Whether no lost worker has changed the run."""
         return self._inexact == 0
+
+    def take_afresh(self) -> set[int]:
+        """The blocks that have begun fresh episodes by themselves since this was last called."""
+        blocks, self._afresh = self._afresh, set()
+        return blocks
 
     def metrics(self) -> dict[str, float]:
         """How many workers were replaced, how many blocks began afresh with them, and the seconds

@@ -65,7 +65,7 @@ class Worker:
         """Pin this process to one processor of its machine, and then start JAX.
 
         Args:
-            rank: the number of this worker among those of the run on its machine.
+            rank: chooses the processor; those of a run's workers on a machine follow one another.
             x64: the flag `jax_enable_x64`.
         """
         if hasattr(os, "sched_setaffinity"):

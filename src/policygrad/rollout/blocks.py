@@ -211,6 +211,10 @@ class Places(Protocol):
         """Whether every block was always brought back to where it was."""
         ...
 
+    def take_afresh(self) -> set[int]:
+        """The blocks that have begun fresh episodes by themselves since this was last called."""
+        ...
+
     def metrics(self) -> dict[str, float]:
         """Of the places themselves, at the newest batch."""
         ...
@@ -259,6 +263,9 @@ class Here:
             block.restore_infos(state)
 
     exact = True
+
+    def take_afresh(self) -> set[int]:
+        return set()
 
     def metrics(self) -> dict[str, float]:
         return {}
@@ -381,6 +388,12 @@ class BlockCollector(Collector):
     def restore_infos(self, state: dict[str, Any]) -> None:
         if state:
             self._places.restore_infos(state["blocks"])
+
+    def take_afresh(self) -> np.ndarray | None:
+        blocks, lanes = self._places.take_afresh(), self._plan.lanes
+        if self.whole_episodes or not blocks:
+            return None
+        return np.isin(np.arange(lanes.num_envs) // lanes.lanes, list(blocks))
 
     def close(self) -> None:
         self._beside.close()

@@ -76,6 +76,11 @@ class Collector(Protocol):
     def restore_infos(self, state: dict[str, Any]) -> None:
         """Go on from what `infos_state` returned; called before `restore`."""
 
+    def take_afresh(self) -> Bool[np.ndarray, " B"] | None:
+        """Lanes that have begun fresh episodes in place of those that they were in, since this was
+        last called; None for none."""
+        return None
+
     def close(self) -> None:
         """Release the environments."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import jax.numpy as jnp
 
 from policygrad.algorithms.learner import LearnerState
 from policygrad.algorithms.reward_scale import RewardScale
@@ -189,12 +189,9 @@ def _restored(
     if data.get("infos"):  # checkpoints of earlier versions have none
         assembly.collector.restore_infos(data["infos"])
     exactly = assembly.collector.restore(found["environments"])
-    if not exactly:  # fresh episodes must not continue the sums of old ones
-        tally = tally.forget_running()
-        scale = learner.reward_scale
-        scale = scale._replace(running=np.zeros_like(scale.running))
-        learner = learner._replace(reward_scale=scale)
     state = TrainState(learner, tally, found.get("last_gradient", fresh.state.last_gradient))
+    if not exactly:
+        state = state.forget_running(jnp.ones(assembly.config.columns, bool))
     since = assembly.history.since(env_steps)
     state = begin_anew(state, since)
     numbers = {k: float(x) for k, x in data.get("numbers", {}).items() if k not in since}

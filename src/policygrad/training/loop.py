@@ -225,7 +225,11 @@ class Training:
         """The next batch. The key is consumed."""
         started, progress = time.perf_counter(), self.progress
         episodes = None if progress.batch is None else int(progress.batch.episodes)
-        trajectories = self.assembly.collector.collect(progress.state.learner.policy, key, episodes)
+        collector = self.assembly.collector
+        trajectories = collector.collect(progress.state.learner.policy, key, episodes)
+        afresh = collector.take_afresh()
+        if afresh is not None:
+            progress.state = progress.state.forget_running(jnp.asarray(afresh))
         if self.assembly.task.collector is not None:
             config = self.assembly.config
             columns = config.columns if episodes is None else episodes

@@ -53,6 +53,13 @@ class TrainState(NamedTuple):
         """The learner with this state of critic and baseline."""
         return self._replace(learner=self.learner._replace(estimator=estimator))
 
+    def forget_running(self, lanes: Bool[Array, " B"]) -> "TrainState":
+        """The state where lanes have begun fresh episodes, which must not continue the sums of old
+        ones."""
+        scale = self.learner.reward_scale.forget_running(lanes)
+        learner = self.learner._replace(reward_scale=scale)
+        return self._replace(learner=learner, tally=self.tally.forget_running(lanes))
+
 
 class StateAndLanes(NamedTuple):
     """A state of training, and the lanes of a compiled environment that it learns from."""

@@ -77,10 +77,13 @@ class EpisodeInfos(NamedTuple):
         means = jnp.stack([_finite_mean(self.recent_last), _finite_mean(self.recent_sums)])
         return means.at[1].set(jnp.where(self.repeated, means[1], jnp.nan))
 
-    def forget_running(self) -> "EpisodeInfos":
-        """Without the numbers of the running episodes."""
+    def forget_running(self, lanes: Bool[Array, " B"]) -> "EpisodeInfos":
+        """Without the numbers of the running episodes of some lanes."""
         last, sums = _begun(*self.last.shape)
-        return self._replace(last=last, sums=sums)
+        which = lanes[:, None]
+        return self._replace(
+            last=jnp.where(which, last, self.last), sums=jnp.where(which, sums, self.sums)
+        )
 
     def begun_before(self) -> "EpisodeInfos":
         """With running episodes whose beginnings are not known."""
@@ -160,12 +163,12 @@ class EpisodeTally(NamedTuple):
             infos,
         )
 
-    def forget_running(self) -> "EpisodeTally":
-        """Reset the sums of the running episodes, without counting these episodes."""
+    def forget_running(self, lanes: Bool[Array, " B"]) -> "EpisodeTally":
+        """Reset the sums of the running episodes of some lanes, without counting these episodes."""
         return self._replace(
-            running_returns=jnp.zeros_like(self.running_returns),
-            running_lengths=jnp.zeros_like(self.running_lengths),
-            infos=None if self.infos is None else self.infos.forget_running(),
+            running_returns=jnp.where(lanes, 0, self.running_returns),
+            running_lengths=jnp.where(lanes, 0, self.running_lengths),
+            infos=None if self.infos is None else self.infos.forget_running(lanes),
         )
 
 
