@@ -59,9 +59,14 @@ def trained(env: Any, updates: int, batch: int, **settings: Any) -> dict[str, fl
 
     keep.needs_state = False  # pyright: ignore[reportFunctionMemberAccess]
     run = policygrad.train(
-        env, total_steps=(SKIPPED + updates) * batch, batch_steps=batch, on_update=keep, **settings
+        env,
+        total_steps=(SKIPPED + updates + 1) * batch,
+        batch_steps=batch,
+        on_update=keep,
+        **settings,
     )
-    timed, timings = rows[SKIPPED:], run.summary["timings"]
+    # the last update is recorded at once, all others while the next batch is collected
+    timed, timings = rows[SKIPPED:-1], run.summary["timings"]
     seconds = timed[-1]["at"] - rows[SKIPPED - 1]["at"]
     alone = timings["update"] + timings["wait_for_refit"]
     return {

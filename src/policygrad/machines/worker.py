@@ -75,6 +75,8 @@ class Worker:
         import jax
 
         jax.config.update("jax_enable_x64", x64)
+        # each result is waited for at once, and another thread would have to be woken for it
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
         return versions
 
     def do(self, function: Callable[..., Any], *args: Any) -> Any:

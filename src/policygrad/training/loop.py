@@ -307,9 +307,9 @@ class Training:
 
     @property
     def save_is_due(self) -> bool:
-        """Whether the newest checkpoint is old enough for another one."""
+        """Whether the newest checkpoint is old enough for another one, if any is written."""
         since = time.perf_counter() - self.last_save
-        return since >= self.assembly.config.checkpoint_seconds
+        return self.directory is not None and since >= self.assembly.config.checkpoint_seconds
 
     def save_if_due(self) -> None:
         """Save a checkpoint if one is due."""
