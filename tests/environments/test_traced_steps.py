@@ -16,11 +16,13 @@ from policygrad.environments.traced_steps import reset_of, step_of
 from policygrad.rollout import open_source
 from policygrad.spaces import observation_space_of
 from policygrad.training.soundness import check_finite, is_sound
+from tests.slow import params, slow
 from tests.worlds import TINY, DuckChain, GymnaxChain, MLPPolicy
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 EPISODES = TINY | {"batch_steps": None, "batch_episodes": 4}
-KINDS = pytest.mark.parametrize("settings", [TINY, EPISODES], ids=["segments", "episodes"])
+BATCHES = {"segments": TINY, "episodes": EPISODES}
+KINDS = pytest.mark.parametrize("settings", params(BATCHES, ()))
 
 
 class Handing:
@@ -116,7 +118,7 @@ def test_further_floats_and_arrays_are_no_flags(flag, name):
         open_source(Handing(**{name: flag}), 2)
 
 
-@KINDS
+@pytest.mark.parametrize("settings", params(BATCHES, {"episodes"}))
 def test_rewards_and_flags_of_one_entry_train(settings):
     over = jnp.zeros(1, jnp.int32)
     run = policygrad.train(Handing(reward=jnp.ones(1, int), truncated=over), **settings)
@@ -350,7 +352,7 @@ def test_a_cut_successor_out_of_range_ends_a_run():
         policygrad.train(env, **TINY)
 
 
-@KINDS
+@pytest.mark.parametrize("settings", params(BATCHES, {"segments"}))
 def test_choices_in_range_train_also_where_records_hold_unused_rows(settings):
     """A Discrete that starts above 0: the rows that are not used hold zeros."""
     env = Counting(spaces.Discrete(6, start=5), lambda t: t + 5, limit=4)
@@ -373,9 +375,18 @@ class Unlimited(Handing):
         return state + 1, self.observe(state), 1.0, state + 1 >= self.ends, False
 
 
-@KINDS
-@pytest.mark.parametrize(("limit", "ends", "length"), [(5, 2**30, 5), (5, 3, 3), (5, 5, 5)])
-def test_episodes_are_truncated_at_the_declared_limit(limit, ends, length, settings):
+@pytest.mark.parametrize(
+    ("settings", "limit", "ends", "length"),
+    [
+        pytest.param(TINY, 5, 2**30, 5, id="segments-never ends"),
+        pytest.param(TINY, 5, 3, 3, id="segments-ends before", marks=slow),
+        pytest.param(TINY, 5, 5, 5, id="segments-ends there", marks=slow),
+        pytest.param(EPISODES, 5, 2**30, 5, id="episodes-never ends", marks=slow),
+        pytest.param(EPISODES, 5, 3, 3, id="episodes-ends before"),
+        pytest.param(EPISODES, 5, 5, 5, id="episodes-ends there"),
+    ],
+)
+def test_episodes_are_truncated_at_the_declared_limit(settings, limit, ends, length):
     env = Unlimited(limit, ends)
     run = policygrad.train(env, **settings)
     assert run.metrics[-1]["return_mean"] == run.metrics[-1]["length_mean"] == length
@@ -498,12 +509,12 @@ def limits(space):
 @pytest.mark.parametrize(
     "space",
     [
-        spaces.Box(30, 40, (1,)),
+        pytest.param(spaces.Box(30, 40, (1,)), marks=slow),
         spaces.Box(np.float32([-3, 5]), np.float32([-2, 9])),
-        spaces.Box(100, 200, (2, 2)),
+        pytest.param(spaces.Box(100, 200, (2, 2)), marks=slow),
         spaces.Discrete(3, start=5),
         spaces.MultiDiscrete([2, 3], start=[4, -7]),
-        spaces.MultiDiscrete([[2, 3], [4, 5]]),
+        pytest.param(spaces.MultiDiscrete([[2, 3], [4, 5]]), marks=slow),
         spaces.MultiBinary((2, 2)),
         spaces.Dict(a=spaces.Discrete(2, start=9), b=spaces.Box(7, 8, (3,))),
     ],

@@ -15,6 +15,7 @@ from policygrad.maths.distributions import Categorical
 from policygrad.runs import RunDirectory
 from policygrad.training.changes import changeable
 from policygrad.training.resolve import Given
+from tests.slow import params
 from tests.training.test_own_values import OwnPPO
 from tests.training.test_training import assert_bitwise
 from tests.worlds import PLAIN, TINY, Chain, DuckChain
@@ -239,7 +240,7 @@ def test_case_12_another_environment_is_refused_with_the_way_to_it(copy):
 
 @pytest.mark.filterwarnings("ignore:.*steps shrink to zero over")
 @pytest.mark.parametrize(
-    "algorithm", ["vanilla", "natural", pytest.param("trpo", marks=pytest.mark.slow), "ppo"]
+    "algorithm", params(["vanilla", "natural", "trpo", "ppo"], {"vanilla", "natural", "trpo"})
 )
 def test_every_number_that_may_change_changes(algorithm, tmp_path):
     path = tmp_path / "a"

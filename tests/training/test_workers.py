@@ -22,6 +22,7 @@ from policygrad.core.errors import UserError
 from policygrad.training.assembly import Task
 from policygrad.training.resolve import Given
 from policygrad.training.workers import SideBySide
+from tests.slow import params
 from tests.worlds import TINY, Chain, environment_variables, python
 
 
@@ -104,7 +105,13 @@ def test_case_05_what_cannot_be_sent_is_named_with_the_remedy(name, value):
         policygrad.train_seeds(given.pop("env"), range(2), jobs=2, **SEEDS, **given)
 
 
-@pytest.mark.parametrize("kind", ["a lambda", "a local function", "a local class", "a partial"])
+@pytest.mark.parametrize(
+    "kind",
+    params(
+        ["a lambda", "a local function", "a local class", "a partial"],
+        {"a local function", "a partial"},
+    ),
+)
 def test_what_makes_the_environment_need_stand_in_no_module(kind):
     length = 3
 
