@@ -29,7 +29,7 @@ ADAPTIVE = TINY | {
     "batch_steps": None, "batch_episodes": "adaptive", "estimator": "reward-to-go",
     "total_steps": 3000,
 }  # fmt: skip
-SHORT = ADAPTIVE | {"total_steps": 1200, "seed": 3}  # batches of 32, 16 and 8 episodes
+SHORT = ADAPTIVE | {"total_steps": 1000, "seed": 3}  # a batch of 32 episodes, and one of 16
 every_env = pytest.mark.parametrize("env", ["gymnax/CartPole-v1", "CartPole-v1"])
 
 
