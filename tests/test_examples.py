@@ -1,6 +1,7 @@
 """The examples run, and do what they say."""
 
 import importlib.util
+import runpy
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import policygrad
-from tests.worlds import python
+from tests.worlds import TINY, python
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -87,11 +88,34 @@ def test_pruning_with_optuna():
     assert "step_size" in run_example("pruning", 4_096)
 
 
+def test_hybrid_actions_are_trained_and_masked():
+    run = policygrad.train(load("hybrid_actions").Workshop, algorithm="ppo", **TINY)
+    found = policygrad.evaluate(run, episodes=50).stochastic
+    assert found.infos.keys() == {"right", "near"}
+    assert found.infos["right"].mean > 0.3  # of two tools that are not masked one is right
+
+
+@pytest.mark.slow
 def test_hybrid_actions_are_learned():
     told = run_example("hybrid_actions")
     assert float(told.split("'near': InfoMean(mean=")[1].split(",")[0]) > 0.8
 
 
+def test_two_algorithms_are_compared_in_one_picture(monkeypatch, tmp_path):
+    """The example itself, with two seeds in place of five, and small networks."""
+
+    def few(env, seeds, *, total_steps, **given):
+        assert (len(seeds), total_steps) == (5, 4_096)
+        return train_seeds(env, seeds[:2], **given, **TINY)
+
+    train_seeds = policygrad.train_seeds
+    monkeypatch.setattr(policygrad, "train_seeds", few)
+    monkeypatch.setattr(sys, "argv", ["plot_seeds.py", "4096", str(tmp_path)])
+    runpy.run_path(str(EXAMPLES / "plot_seeds.py"), run_name="__main__")
+    assert (tmp_path / "compared.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_seeds_are_plotted(tmp_path):
     run_example("plot_seeds", 4_096, tmp_path)
     assert (tmp_path / "compared.png").stat().st_size > 10_000

@@ -48,9 +48,10 @@ def test_a_batch_is_weighed_in_the_scale_that_the_critic_was_fitted_in():
     record = record_of()
     loud = replace(record, rewards=100 * record.rewards)
     ours = learner(Vanilla(), ESTIMATOR)
-    first, info, _ = ours.update(start(ours, record), record, KEY)
+    update = jax.jit(ours.update)
+    first, info, _ = update(start(ours, record), record, KEY)
     assert float(info.reward_scale) == pytest.approx(float(first.reward_scale.factor))
-    second, info, _ = ours.update(first, loud, KEY)
+    second, info, _ = update(first, loud, KEY)
     # rewards a hundred times as large are taken in after they were used
     assert float(info.reward_scale) == float(first.reward_scale.factor)
     assert float(second.reward_scale.factor) < float(first.reward_scale.factor) / 5
@@ -60,7 +61,7 @@ def test_what_nothing_refits_explains_as_much_before_as_after():
     """Steps are weighed alike in both, also where each episode counts once."""
     record = random_episodes(lengths=(1, 9, 2, 5))
     ours = learner(Vanilla(), estimators.total_return(baseline=FirstFeature()), scale_rewards=False)
-    _, info, refitted = ours.update(start(ours, record), record, KEY)
+    _, info, refitted = jax.jit(ours.update)(start(ours, record), record, KEY)
     before, after = info.explained_variance_before, refitted.explained_variance
     np.testing.assert_allclose(before, after, rtol=1e-5)
 
@@ -84,7 +85,7 @@ def test_the_critic_is_fitted_in_the_scale_that_it_is_used_in_next():
 
 def test_steps_shrink_over_more_steps_than_32_bits_hold():
     ours = learner(Vanilla(step_size_schedule="linear"), ESTIMATOR, total_steps=10**10)
-    record = record_of()
+    record, update = record_of(), jax.jit(ours.update)
     for steps, share in (
         (0, 1.0),
         (2_500_000_000, 0.75),
@@ -93,7 +94,7 @@ def test_steps_shrink_over_more_steps_than_32_bits_hold():
         (2 * 10**10, 0.0),
     ):
         state = start(ours, record)._replace(steps=LongCount.of(steps))
-        after, info, _ = ours.update(state, record, KEY)
+        after, info, _ = update(state, record, KEY)
         np.testing.assert_allclose(float(info.step_size), 1e-3 * share, rtol=1e-5, atol=1e-12)
         assert int(after.steps) == steps + int(np.sum(record.valid))
 
@@ -148,7 +149,7 @@ def test_another_number_compiles_nothing_anew(one, other):
             algorithm, estimators.gae(critic=CRITIC, discount=discount, gae_lambda=discount),
             total_steps=total,
         )  # fmt: skip
-        update(ours, start(ours, record), record)
+        update.trace(ours, start(ours, record), record)
     assert len(traces) == 1
 
 

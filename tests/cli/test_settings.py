@@ -59,7 +59,12 @@ def test_case_28_flags_override(command, toml, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--algorithm", "ppo"], ["--batch-episodes", "4"], ["--estimator", "td"]]
+    "flags",
+    [
+        ["--algorithm", "ppo"],
+        pytest.param(["--batch-episodes", "4"], marks=pytest.mark.slow),
+        ["--estimator", "td"],
+    ],
 )
 def test_beside_another_choice_only_what_was_asked_for_is_taken(command, tmp_path, flags):
     asked = [x for x in TINY_FLAGS if x not in ("--batch-steps", "32")]

@@ -16,11 +16,13 @@ from policygrad.environments.traced_steps import reset_of, step_of
 from policygrad.rollout import open_source
 from policygrad.spaces import observation_space_of
 from policygrad.training.soundness import check_finite, is_sound
+from tests.slow import params, slow
 from tests.worlds import TINY, DuckChain, GymnaxChain, MLPPolicy
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 EPISODES = TINY | {"batch_steps": None, "batch_episodes": 4}
-KINDS = pytest.mark.parametrize("settings", [TINY, EPISODES], ids=["segments", "episodes"])
+BATCHES = {"segments": TINY, "episodes": EPISODES}
+KINDS = pytest.mark.parametrize("settings", params(BATCHES, ()))
 
 
 class Handing:
@@ -116,7 +118,7 @@ def test_further_floats_and_arrays_are_no_flags(flag, name):
         open_source(Handing(**{name: flag}), 2)
 
 
-@KINDS
+@pytest.mark.parametrize("settings", params(BATCHES, {"episodes"}))
 def test_rewards_and_flags_of_one_entry_train(settings):
     over = jnp.zeros(1, jnp.int32)
     run = policygrad.train(Handing(reward=jnp.ones(1, int), truncated=over), **settings)
@@ -350,7 +352,7 @@ def test_a_cut_successor_out_of_range_ends_a_run():
         policygrad.train(env, **TINY)
 
 
-@KINDS
+@pytest.mark.parametrize("settings", params(BATCHES, {"segments"}))
 def test_choices_in_range_train_also_where_records_hold_unused_rows(settings):
     """A Discrete that starts above 0: the rows that are not used hold zeros."""
     env = Counting(spaces.Discrete(6, start=5), lambda t: t + 5, limit=4)
@@ -373,9 +375,18 @@ class Unlimited(Handing):
         return state + 1, self.observe(state), 1.0, state + 1 >= self.ends, False
 
 
-@KINDS
-@pytest.mark.parametrize(("limit", "ends", "length"), [(5, 2**30, 5), (5, 3, 3), (5, 5, 5)])
-def test_episodes_are_truncated_at_the_declared_limit(limit, ends, length, settings):
+@pytest.mark.parametrize(
+    ("settings", "limit", "ends", "length"),
+    [
+        pytest.param(TINY, 5, 2**30, 5, id="segments-never ends"),
+        pytest.param(TINY, 5, 3, 3, id="segments-ends before", marks=slow),
+        pytest.param(TINY, 5, 5, 5, id="segments-ends there", marks=slow),
+        pytest.param(EPISODES, 5, 2**30, 5, id="episodes-never ends", marks=slow),
+        pytest.param(EPISODES, 5, 3, 3, id="episodes-ends before"),
+        pytest.param(EPISODES, 5, 5, 5, id="episodes-ends there"),
+    ],
+)
+def test_episodes_are_truncated_at_the_declared_limit(settings, limit, ends, length):
     env = Unlimited(limit, ends)
     run = policygrad.train(env, **settings)
     assert run.metrics[-1]["return_mean"] == run.metrics[-1]["length_mean"] == length
@@ -495,21 +506,34 @@ def limits(space):
     return getattr(space, "low", 0), getattr(space, "high", 1)
 
 
+ACTED = [
+    spaces.Box(30, 40, (1,)),
+    spaces.Box(np.float32([-3, 5]), np.float32([-2, 9])),
+    spaces.Box(100, 200, (2, 2)),
+    spaces.Discrete(3, start=5),
+    spaces.MultiDiscrete([2, 3], start=[4, -7]),
+    spaces.MultiDiscrete([[2, 3], [4, 5]]),
+    spaces.MultiBinary((2, 2)),
+    spaces.Dict(a=spaces.Discrete(2, start=9), b=spaces.Box(7, 8, (3,))),
+]
+
+
+@pytest.mark.parametrize("space", ACTED, ids=str)
+def test_further_actions_are_drawn_from_the_space_as_on_the_host(space):
+    env, key = Acting(space), jax.random.key(0)
+    source = open_source(env, 2)
+    policy = policygrad.policies.network_policy(key, env.observation_space, space, hidden=(4,))
+    record = source.segments(policy, key, 8).collect(policy, key)
+    assert source.info_names == ("inside",)
+    assert np.all(record.infos == 1)
+    played = source.play(policy, key, episodes=2, max_steps=9, greedy=True)
+    assert played.infos["inside"].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(
-    "space",
-    [
-        spaces.Box(30, 40, (1,)),
-        spaces.Box(np.float32([-3, 5]), np.float32([-2, 9])),
-        spaces.Box(100, 200, (2, 2)),
-        spaces.Discrete(3, start=5),
-        spaces.MultiDiscrete([2, 3], start=[4, -7]),
-        spaces.MultiDiscrete([[2, 3], [4, 5]]),
-        spaces.MultiBinary((2, 2)),
-        spaces.Dict(a=spaces.Discrete(2, start=9), b=spaces.Box(7, 8, (3,))),
-    ],
-    ids=str,
+    "space", [*(pytest.param(x, marks=slow) for x in ACTED[:-1]), ACTED[-1]], ids=str
 )
-def test_further_actions_are_those_of_the_space_as_on_the_host(space):
+def test_further_actions_are_those_of_the_space_in_training(space):
     run = policygrad.train(Acting(space), **TINY | {"total_steps": 32})
     assert run.metrics[-1]["info/inside"] == 1.0
     found = policygrad.evaluate(run, episodes=4)

@@ -12,8 +12,15 @@ import policygrad
 from policygrad.maths.distributions import Bernoulli, Categorical, Joint, MultiCategorical
 from policygrad.spaces import space_of
 from tests.exporting.worlds import WORLDS, agent_of, load, observations_of, row
+from tests.slow import params
 
 N = 1000
+SLOW = {
+    "sees box of several axes", "sees float64 box", "sees float16 box", "sees int32 box",
+    "sees discrete from -3", "sees multi-discrete", "sees multi-binary", "sees tuple",
+    "acts discrete", "acts multi-discrete", "acts multi-binary", "acts box of one number",
+    "acts shaped box", "acts wide box", "hybrid tuple", "flat mask of parts", "one layer",
+}  # fmt: skip
 
 
 def parameters_of(d: Any) -> Any:
@@ -76,7 +83,7 @@ def assert_close(mine: Any, theirs: Any) -> None:
     np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.fixture(scope="module", params=WORLDS)
+@pytest.fixture(scope="module", params=params(WORLDS.keys(), SLOW))
 def case(request) -> Any:
     """An agent, observations `[1000, ...]`, its actions there, and their parameters."""
     world = WORLDS[request.param]

@@ -19,18 +19,13 @@ from tests.exporting.worlds import FOUR, WORLDS, agent_of, load
 FORMATS = ("numpy", "onnx")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "run"
-    return policygrad.train("CartPole-v1", total_steps=256, num_envs=2, out=path)
-
-
 @pytest.fixture
 def agent():
     return agent_of(WORLDS["acts box"])
 
 
-def test_runs_agents_and_files_are_exported_alike(run, tmp_path):
+def test_runs_agents_and_files_are_exported_alike(trained, tmp_path):
+    run = trained
     checkpoint = sorted((run.path / "checkpoints").iterdir())[-1]
     sources = (run, run.agent, run.path, str(run.path), checkpoint, run.path / "policy.json")
     observation = np.ones(4, np.float32)

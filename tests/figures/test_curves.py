@@ -8,6 +8,7 @@ from policygrad.core.errors import RunError
 from policygrad.figures.curves import learning_curve, save_figure, series
 from policygrad.figures.style import steps_label
 from policygrad.runs import RunDirectory
+from tests.slow import params
 from tests.worlds import python
 
 
@@ -93,7 +94,17 @@ def test_steps_are_labelled_shortly(x, text):
 
 @pytest.mark.parametrize(
     "backend",
-    ["nonsense", "module://no.such.package", "TkAgg", "", "Agg", "module://matplotlib_inline.x"],
+    params(
+        [
+            "nonsense",
+            "module://no.such.package",
+            "TkAgg",
+            "",
+            "Agg",
+            "module://matplotlib_inline.x",
+        ],
+        {"nonsense", "Agg", "module://matplotlib_inline.x"},
+    ),
 )
 def test_case_04_an_inherited_backend_that_does_not_exist_is_no_hindrance(
     tmp_path, monkeypatch, backend

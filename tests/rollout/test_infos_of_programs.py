@@ -20,6 +20,7 @@ from policygrad.rollout.host_source import HostSegments
 from policygrad.runs import storage
 from policygrad.training.tally import EpisodeTally
 from tests.rollout.test_infos import NAMES, SUMS, check
+from tests.slow import params, slow
 from tests.worlds import (
     TINY,
     ChainState,
@@ -88,7 +89,7 @@ def row_of(env, **settings):
     return policygrad.train(env, **{**TINY, **settings}).metrics[-1]
 
 
-@pytest.mark.parametrize("env", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("env", params(KINDS, {"gymnax"}))
 def test_numbers_of_infos_are_logged(env):
     check(row_of(env()), LENGTH)
 
@@ -124,7 +125,9 @@ class Silent(Rounded):
         return *super().step_env(key, state, action, params)[:4], {}
 
 
-@pytest.mark.parametrize("episodes", [None, 6], ids=["segments", "episodes"])
+@pytest.mark.parametrize(
+    "episodes", [pytest.param(None, id="segments"), pytest.param(6, id="episodes", marks=slow)]
+)
 def test_infos_do_not_change_what_is_trained(episodes):
     batch = {"batch_steps": None, "batch_episodes": episodes} if episodes else {}
     runs = [policygrad.train(env(), **{**TINY, **batch}) for env in (Rounded, Silent)]

@@ -304,7 +304,9 @@ def test_actions_are_sampled_where_nothing_else_is_said():
     assert unfinished.all()
 
 
-@pytest.mark.parametrize(("length", "rows"), [(3, 16), (20, 24), (38, 40)])
+@pytest.mark.parametrize(
+    ("length", "rows"), [(3, 16), pytest.param(20, 24, marks=pytest.mark.slow), (38, 40)]
+)
 def test_trim_keeps_every_transition(length, rows):
     environment = make(DuckChain(length=length), N)
     batch = episodes_.collect_episodes(environment, POLICY, KEY, episodes=N, max_steps=40)

@@ -29,6 +29,7 @@ ADAPTIVE = TINY | {
     "batch_steps": None, "batch_episodes": "adaptive", "estimator": "reward-to-go",
     "total_steps": 3000,
 }  # fmt: skip
+SHORT = ADAPTIVE | {"total_steps": 1000, "seed": 3}  # a batch of 32 episodes, and one of 16
 every_env = pytest.mark.parametrize("env", ["gymnax/CartPole-v1", "CartPole-v1"])
 
 
@@ -88,13 +89,13 @@ def test_averages_are_of_norm_and_variance_and_not_of_their_ratio():
 
 @every_env
 def test_run_follows_its_own_rule_and_counts_its_steps(env):
-    run = policygrad.train(env, **ADAPTIVE)
+    run = policygrad.train(env, **SHORT)
     assert_finite(run)
     found = [m["batch_episodes"] for m in run.metrics]
     assert found[0] == FIRST_EPISODES
     assert len(set(found)) > 1
     assert run.metrics[-1]["episodes"] == sum(found)
-    assert run.metrics[-2]["env_steps"] < 3000 <= run.summary["env_steps"]
+    assert run.metrics[-2]["env_steps"] < SHORT["total_steps"] <= run.summary["env_steps"]
     assert all(m.keys() >= {"noise_scale", "noise_scale_smoothed"} for m in run.metrics)
     first = run.metrics[0]  # of one measurement the average is itself
     scale, smoothed = first["noise_scale"], first["noise_scale_smoothed"]
@@ -184,10 +185,11 @@ def test_heights_stay_powers_of_two_where_the_lengths_of_episodes_change(monkeyp
 
 @every_env
 def test_resumed_run_equals_uninterrupted(env, tmp_path):
-    whole = policygrad.train(env, **ADAPTIVE)
-    part = policygrad.train(env, out=tmp_path / "a", **(ADAPTIVE | {"total_steps": 1000}))
+    whole = policygrad.train(env, **SHORT)
+    total = SHORT["total_steps"]
+    part = policygrad.train(env, out=tmp_path / "a", **(SHORT | {"total_steps": total // 3}))
     before, rows = part.metrics, []
-    resumed = policygrad.resume(tmp_path / "a", total_steps=3000, on_update=rows.append)
+    resumed = policygrad.resume(tmp_path / "a", total_steps=total, on_update=rows.append)
     assert rows
     assert without_clock(whole.metrics) == without_clock([*before, *rows])
     assert without_clock(whole.metrics) == without_clock(resumed.metrics)

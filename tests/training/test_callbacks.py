@@ -13,6 +13,7 @@ import policygrad
 from policygrad import algorithms, callbacks
 from policygrad.core.errors import RunError, UserError
 from policygrad.runs import RunDirectory, storage
+from tests.slow import slow
 from tests.worlds import TINY, Chain, DuckChain
 
 DUCK = DuckChain()  # one object, so that its programs are compiled once
@@ -488,7 +489,7 @@ def test_a_schedule_that_cannot_be_is_refused_before_training(tmp_path, name, va
         ({"algorithm": "ppo"}, "step_size"),
         ({"algorithm": "ppo"}, "target_kl"),
         ({"algorithm": "natural"}, "target_kl"),
-        ({"algorithm": "trpo"}, "target_kl"),
+        pytest.param({"algorithm": "trpo"}, "target_kl", marks=slow),
         ({"step_size_schedule": "linear"}, "target_kl"),
         ({"step_size_schedule": "linear", "target_kl": 0.0}, "step_size"),
     ],

@@ -29,12 +29,14 @@ def test_fault_02_a_run_holds_no_memory_of_the_steps_that_it_made(make, tmp_path
         buffers.append(len(jax.live_arrays()))
 
     measure.needs_state = False
+    gc.freeze()  # what earlier tests left behind is not looked through at every update
     tracemalloc.start()
     try:
         settings = TINY | {"total_steps": 120 * 32, "out": tmp_path / "a"}
         policygrad.train(make(), on_update=measure, **settings)
     finally:
         tracemalloc.stop()
+        gc.unfreeze()
     assert len(held) >= 120
     # the least of many: some are those of a refit that may or may not have ended
     assert min(buffers[90:]) <= min(buffers[30:60])

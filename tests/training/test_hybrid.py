@@ -18,6 +18,7 @@ from policygrad.maths.distributions import ClippedGaussian, Joint, TanhGaussian
 from policygrad.policies import Agent, network_policy
 from policygrad.rollout import make_collector
 from policygrad.spaces import action_space_of, clipped_fraction
+from tests.slow import params, slow
 from tests.worlds import TINY
 
 GEAR, MOVE = spaces.Discrete(3, start=1), spaces.Box(-2.0, 2.0, (2,))
@@ -65,7 +66,12 @@ def policy_of(kind, **kwargs):
 
 @pytest.mark.parametrize(
     ("kind", "algorithm"),
-    [("Dict", "vanilla"), ("Tuple", "ppo"), ("Tuple", "natural"), ("Dict", "trpo")],
+    [
+        ("Dict", "vanilla"),
+        ("Tuple", "ppo"),
+        pytest.param("Tuple", "natural", marks=slow),
+        pytest.param("Dict", "trpo", marks=slow),
+    ],
 )
 def test_case_23_every_algorithm_trains_in_hybrid_actions(kind, algorithm):
     run = policygrad.train(lambda: Hybrid(kind), algorithm=algorithm, **TINY)
@@ -81,7 +87,12 @@ def test_case_23_every_algorithm_trains_in_hybrid_actions(kind, algorithm):
 
 
 @pytest.mark.parametrize(
-    "batch", [{"batch_episodes": 4}, {"tanh_gaussian": True}, {"entropy_coefficient": 0.01}]
+    "batch",
+    [
+        {"batch_episodes": 4},
+        {"tanh_gaussian": True},
+        pytest.param({"entropy_coefficient": 0.01}, marks=slow),
+    ],
 )
 def test_hybrid_actions_with_other_settings(batch):
     settings = {
@@ -222,7 +233,7 @@ class Aim:
         return spaces.Dict({"gear": GEAR, "move": MOVE})
 
 
-@pytest.mark.parametrize("algorithm", ["vanilla", "natural"])
+@pytest.mark.parametrize("algorithm", params(["vanilla", "natural"], {"vanilla"}))
 def test_compiled_environments_take_hybrid_actions(algorithm):
     run = policygrad.train(GymnaxEnvironment(Aim()), algorithm=algorithm, **TINY)
     assert run.metrics[-1]["gradient_norm"] > 0

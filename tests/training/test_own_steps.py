@@ -8,6 +8,7 @@ import pytest
 import policygrad
 from policygrad.algorithms import PPO, SGD, Adam, Vanilla
 from policygrad.core.errors import UserError
+from tests.slow import slow
 from tests.worlds import TINY, Chain, DuckChain
 
 NONE = {"step_size": None, "target_kl": None, "step_size_schedule": None}
@@ -35,20 +36,27 @@ def test_case_02_an_optimiser_that_descends_learns(optimiser, algorithm):
     assert settings_of(run) == NONE
 
 
-@pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
-def test_a_step_of_sgd_is_the_gradient_times_its_learning_rate(env):
+@pytest.mark.parametrize(
+    ("env", "algorithm"),
+    [
+        pytest.param(Chain, Vanilla, id="host-vanilla"),
+        pytest.param(Chain, PPO, id="host-ppo", marks=slow),
+        pytest.param(DuckChain(), Vanilla, id="compiled-vanilla", marks=slow),
+        pytest.param(DuckChain(), PPO, id="compiled-ppo"),
+    ],
+)
+def test_a_step_of_sgd_is_the_gradient_times_its_learning_rate(env, algorithm):
     """The record SGD with a fixed step size trains the same policy, to the last bit."""
     same = TINY | {"seed": 3}
-    for algorithm in (Vanilla, PPO):
-        own = policygrad.train(env, algorithm=algorithm(optimiser=optax.sgd(0.25)), **same)
-        record = algorithm(
-            optimiser=SGD(), step_size=0.25, target_kl=0.0, step_size_schedule="constant"
-        )
-        named = policygrad.train(env, algorithm=record, **same)
-        for a, b in zip(jax.tree.leaves(own.policy), jax.tree.leaves(named.policy), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
-        sizes = [m["step_size"] for m in own.metrics if m["gradient_norm"] > 0]
-        np.testing.assert_allclose(sizes, 0.25, rtol=1e-5)
+    own = policygrad.train(env, algorithm=algorithm(optimiser=optax.sgd(0.25)), **same)
+    record = algorithm(
+        optimiser=SGD(), step_size=0.25, target_kl=0.0, step_size_schedule="constant"
+    )
+    named = policygrad.train(env, algorithm=record, **same)
+    for a, b in zip(jax.tree.leaves(own.policy), jax.tree.leaves(named.policy), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    sizes = [m["step_size"] for m in own.metrics if m["gradient_norm"] > 0]
+    np.testing.assert_allclose(sizes, 0.25, rtol=1e-5)
 
 
 def test_a_schedule_of_the_optimiser_is_followed_and_logged():
@@ -97,16 +105,14 @@ def test_a_record_of_an_optimiser_becomes_settings():
     assert (run.config.optimiser, run.config.adam_epsilon) == ("adam", 1e-3)
 
 
-def test_a_run_with_an_optimiser_of_its_own_resumes(tmp_path):
-    for name, algorithm in (("v", "vanilla"), ("p", "ppo")):
-        path = tmp_path / name
-        more = TINY | {"total_steps": 2 * TINY["total_steps"]}
-        whole = policygrad.train(DuckChain(), optimiser=CLIPPED, algorithm=algorithm, **more)
-        policygrad.train(DuckChain(), optimiser=CLIPPED, algorithm=algorithm, out=path, **TINY)
-        resumed = policygrad.resume(
-            path, env=DuckChain(), optimiser=CLIPPED, total_steps=more["total_steps"]
-        )
-        for a, b in zip(
-            jax.tree.leaves(whole.policy), jax.tree.leaves(resumed.policy), strict=True
-        ):
-            np.testing.assert_array_equal(a, b)
+@pytest.mark.parametrize("algorithm", ["vanilla", pytest.param("ppo", marks=slow)])
+def test_a_run_with_an_optimiser_of_its_own_resumes(algorithm, tmp_path):
+    env = DuckChain()  # one object, so that its programs are compiled once
+    more = TINY | {"total_steps": 2 * TINY["total_steps"]}
+    whole = policygrad.train(env, optimiser=CLIPPED, algorithm=algorithm, **more)
+    policygrad.train(env, optimiser=CLIPPED, algorithm=algorithm, out=tmp_path / "a", **TINY)
+    resumed = policygrad.resume(
+        tmp_path / "a", env=env, optimiser=CLIPPED, total_steps=more["total_steps"]
+    )
+    for a, b in zip(jax.tree.leaves(whole.policy), jax.tree.leaves(resumed.policy), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -17,6 +17,7 @@ from policygrad.training.loop import Training
 from policygrad.training.pace import Pace
 from policygrad.training.programs import MOST_UPDATES
 from policygrad.training.resolve import Given
+from tests.slow import slow
 from tests.training.test_training import assert_bitwise, without_clock
 from tests.worlds import TINY, DuckChain, GymnaxChain
 
@@ -87,7 +88,9 @@ class Breaks(DuckChain):
         return tuple(out)
 
 
-@pytest.mark.parametrize("update", [1, 2, 7, 12])
+@pytest.mark.parametrize(
+    "update", [1, pytest.param(2, marks=slow), 7, pytest.param(12, marks=slow)]
+)
 def test_first_update_that_breaks_is_named_and_those_before_it_stand(update, tmp_path):
     rows = 32 // TINY["num_envs"]
     env = Breaks(at=rows * (update - 1) + 2)
@@ -165,7 +168,7 @@ def test_no_two_draws_of_a_run_have_the_same_key(seed):
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("algorithm", ["vanilla", "ppo"])
+@pytest.mark.parametrize("algorithm", ["vanilla", pytest.param("ppo", marks=slow)])
 def test_no_key_is_used_twice_in_a_program_of_updates(algorithm):
     with jax.debug_key_reuse(True):
         _, _, reports = advance(GymnaxChain(), [2], algorithm=algorithm, num_envs=2)

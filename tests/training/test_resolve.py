@@ -54,8 +54,10 @@ def test_a_run_trains_with_what_its_file_says(tmp_path):
          {"batch_episodes", "max_episode_steps", "step_timeout"}),
         ({"estimator": "reward-to-go", "batch_episodes": 8},
          {"time_limit": "terminates"}, {"batch_steps", "max_episode_steps", "step_timeout"}),
-        ({"estimator": "total-return", "batch_episodes": 8, "max_episode_steps": 600},
-         {"max_episode_steps": 600}, {"batch_steps", "step_timeout"}),
+        pytest.param(
+            {"estimator": "total-return", "batch_episodes": 8, "max_episode_steps": 600},
+            {"max_episode_steps": 600}, {"batch_steps", "step_timeout"}, marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_a_runs_file_holds_a_value_for_each_setting_that_is_read(

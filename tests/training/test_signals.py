@@ -13,6 +13,7 @@ import pytest
 import policygrad
 from policygrad.runs import RunDirectory
 from policygrad.training.signals import Terminated, stop_requests
+from tests.slow import params
 from tests.worlds import ROOT, TINY, DuckChain, environment_variables
 
 DUCK = DuckChain()  # one object, so that its programs are compiled once
@@ -96,7 +97,7 @@ def test_other_threads_handle_no_signal():
     assert found == [False]
 
 
-@pytest.mark.parametrize("signum", SIGNALS[1:], ids=lambda s: s.name)
+@pytest.mark.parametrize("signum", params({s.name: s for s in SIGNALS[1:]}, {"SIGHUP"}))
 def test_fault_05_the_command_saves_and_exits_with_the_signal(tmp_path, signum):
     out = tmp_path / "a"
     flags = ["--num-envs", "4", "--batch-steps", "32", "--total-steps", "100000000"]

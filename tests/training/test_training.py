@@ -24,6 +24,7 @@ from policygrad.training.built_in import BASELINES, ESTIMATORS, OPTIMISERS
 from policygrad.training.config import TrainConfig
 from policygrad.training.resolve import Given, resolve
 from policygrad.training.signals import stop_requests
+from tests.slow import params, slow
 from tests.worlds import (
     PLAIN,
     ROOT,
@@ -48,6 +49,14 @@ ENVS = {
     "SyncVectorEnv": ("Pendulum-v1", {"max_episode_steps": 11}),
 }
 every_env = pytest.mark.parametrize(("env", "kwargs"), ENVS.values(), ids=ENVS)
+
+
+def some_pairs(*quick):
+    """Environments of `ENVS` with batches of `KINDS`; the others than these run on demand."""
+    pairs = {f"{e}-{k}": (*ENVS[e], KINDS[k]) for e in ENVS for k in KINDS}
+    return pytest.mark.parametrize(
+        ("env", "kwargs", "settings"), params(pairs, pairs.keys() - set(quick))
+    )
 
 
 def arrays_of(run):
@@ -106,8 +115,7 @@ policygrad.train(env, out=out, env_kwargs=kwargs, **settings)
 """
 
 
-@every_kind
-@every_env
+@some_pairs("gymnax-segments", "vector entry point-episodes", "SyncVectorEnv-segments")
 def test_killed_and_resumed_equals_uninterrupted(env, kwargs, settings, tmp_path):
     """Killed before the third update was saved."""
     settings = settings | {"seed": 5, "checkpoint_seconds": 0.0, "total_steps": 600}
@@ -184,16 +192,22 @@ def test_environment_with_arguments_is_resumed_as_it_was(tmp_path):
 MONITORED = {"signal_to_noise", "noise_scale", "gradient_cosine"}
 
 
+MONITORED_RUNS = {
+    "compiled": ("gymnax/CartPole-v1", TINY),
+    "compiled ppo": (
+        "gymnax/CartPole-v1", TINY | {"algorithm": "ppo", "ppo_epochs": 1, "ppo_minibatches": 2},
+    ),
+    "compiled episodes": ("gymnax/CartPole-v1", EPISODES | {"estimator": "reward-to-go"}),
+    "host natural": ("CartPole-v1", TINY | {"algorithm": "natural"}),
+    "host episodes trpo": (
+        "CartPole-v1", EPISODES | {"algorithm": "trpo", "entropy_coefficient": 0.1},
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("env", "settings"),
-    [
-        ("gymnax/CartPole-v1", TINY),
-        ("gymnax/CartPole-v1", TINY | {"algorithm": "ppo", "ppo_epochs": 1, "ppo_minibatches": 2}),
-        ("gymnax/CartPole-v1", EPISODES | {"estimator": "reward-to-go"}),
-        ("CartPole-v1", TINY | {"algorithm": "natural"}),
-        ("CartPole-v1", EPISODES | {"algorithm": "trpo", "entropy_coefficient": 0.1}),
-    ],
-    ids=["compiled", "compiled ppo", "compiled episodes", "host natural", "host episodes trpo"],
+    params(MONITORED_RUNS, {"compiled ppo", "compiled episodes", "host natural"}),
 )
 def test_monitor_changes_no_bit_and_reports_every_second_update(env, settings):
     settings = settings | {"total_steps": 160}
@@ -208,8 +222,15 @@ def test_monitor_changes_no_bit_and_reports_every_second_update(env, settings):
         assert metrics.keys() >= MONITORED or not metrics.keys() & MONITORED
 
 
-@every_kind
-@pytest.mark.parametrize("env", ["gymnax/CartPole-v1", "CartPole-v1"])
+@pytest.mark.parametrize(
+    ("env", "settings"),
+    [
+        pytest.param("gymnax/CartPole-v1", TINY, id="compiled-segments", marks=slow),
+        pytest.param("gymnax/CartPole-v1", EPISODES, id="compiled-episodes"),
+        pytest.param("CartPole-v1", TINY, id="host-segments"),
+        pytest.param("CartPole-v1", EPISODES, id="host-episodes", marks=slow),
+    ],
+)
 def test_monitored_run_that_is_resumed_equals_uninterrupted(env, settings, tmp_path):
     """The gradient of the last monitored update comes back from the checkpoint."""
     settings = settings | {"monitor_every": 2, "num_envs": 2}
@@ -268,12 +289,12 @@ def test_every_estimator_and_baseline_that_is_accepted_trains(settings):
         ("total-return", "leave-one-out", True),
         ("reward-indexed", "time-dependent", True),
         ("reward-to-go", "linear-features", True),
-        ("reward-to-go", None, False),
+        pytest.param("reward-to-go", None, False, marks=slow),
         ("n-step", "constant", False),
         ("td", "none", False),
-        ("gae", "linear-features", False),
-        ("gae", "leave-one-out", True),
-        ("reward-to-go", "variance-optimal", True),
+        pytest.param("gae", "linear-features", False, marks=slow),
+        pytest.param("gae", "leave-one-out", True, marks=slow),
+        pytest.param("reward-to-go", "variance-optimal", True, marks=slow),
         ("gae", "variance-optimal", False),
     ],
 )
@@ -287,7 +308,10 @@ def test_some_of_what_is_accepted_is_tried():
 
 
 @pytest.mark.parametrize(
-    "optimiser", [*OPTIMISERS, optax.scale_by_lion()], ids=[*OPTIMISERS, "of the user"]
+    "optimiser",
+    params(
+        {**{name: name for name in OPTIMISERS}, "of the user": optax.scale_by_lion()}, {"rmsprop"}
+    ),
 )
 def test_optimisers_train(optimiser):
     assert_finite(policygrad.train(Chain, optimiser=optimiser, **TINY))
@@ -297,12 +321,12 @@ def test_optimisers_train(optimiser):
     "settings",
     [
         {"step_size_schedule": "linear", "target_kl": 0.0},
-        {"entropy_coefficient": 0.01, "max_global_norm": 0.5},
+        pytest.param({"entropy_coefficient": 0.01, "max_global_norm": 0.5}, marks=slow),
         {"normalise_observations": False, "scale_rewards": False, "normalise_advantages": False},
         {"discounted_states": True, "time_limit": "terminates"},
         {"hidden": ()},
         {"num_envs": 1, "batch_steps": 8},
-        {"num_envs": 8, "batch_steps": 8},
+        pytest.param({"num_envs": 8, "batch_steps": 8}, marks=slow),
     ],
     ids=str,
 )
@@ -340,13 +364,24 @@ OBSERVATIONS = spaces.Dict(
 )
 
 
-@pytest.mark.parametrize("actions", ACTIONS.values(), ids=ACTIONS)
+@pytest.mark.parametrize(
+    "actions", params(ACTIONS, {"discrete", "multidiscrete", "box", "one number"})
+)
 def test_every_action_space_trains(actions):
     assert_finite(policygrad.train(lambda: Echo(OBSERVATIONS, actions), **TINY))
 
 
-@pytest.mark.parametrize("gaussian", ["tanh_gaussian", "clipped_gaussian"])
-@pytest.mark.parametrize("algorithm", ["vanilla", "trpo", "ppo"])
+@pytest.mark.parametrize(
+    ("algorithm", "gaussian"),
+    [
+        pytest.param("vanilla", "tanh_gaussian", marks=slow),
+        pytest.param("vanilla", "clipped_gaussian", marks=slow),
+        ("trpo", "tanh_gaussian"),
+        pytest.param("trpo", "clipped_gaussian", marks=slow),
+        pytest.param("ppo", "tanh_gaussian", marks=slow),
+        ("ppo", "clipped_gaussian"),
+    ],
+)
 def test_squashed_and_clipped_actions_train(gaussian, algorithm):
     settings = {**TINY, "algorithm": algorithm, gaussian: True}
     assert_finite(policygrad.train(lambda: Echo(OBSERVATIONS, ACTIONS["box"]), **settings))
@@ -363,7 +398,10 @@ class FunctionalEcho(DuckChain):
         return super().step(key, state, (jnp.sum(action) > 0).astype(jnp.int32), params)
 
 
-@pytest.mark.parametrize("actions", ACTIONS.values(), ids=ACTIONS)
+@pytest.mark.parametrize(
+    "actions",
+    params(ACTIONS, {"multidiscrete", "multidiscrete matrix", "multibinary", "box", "one number"}),
+)
 def test_every_action_space_trains_compiled(actions):
     assert_finite(policygrad.train(FunctionalEcho(actions), **TINY))
 
@@ -398,7 +436,7 @@ class Custom(eqx.Module):
         return Categorical(self.network(observation))
 
 
-@pytest.mark.parametrize("env", [Chain, GymnaxChain()], ids=["host", "compiled"])
+@pytest.mark.parametrize("env", params({"host": Chain, "compiled": GymnaxChain()}, {"compiled"}))
 def test_custom_policy_trains_and_resumes(env, tmp_path):
     policy = Custom(eqx.nn.MLP(2, 2, 8, 1, key=jax.random.key(0)))
     run = policygrad.train(env, policy=policy, out=tmp_path / "a", **TINY)
@@ -482,13 +520,15 @@ def test_equal_rewards_give_finite_numbers(reward, settings):
     )
 
 
-@pytest.mark.parametrize("estimator", ["reward-to-go", "total-return", "gae"])
+@pytest.mark.parametrize(
+    "estimator", params(["reward-to-go", "total-return", "gae"], {"total-return"})
+)
 def test_one_episode_gives_finite_numbers(estimator):
     settings = EPISODES | {"batch_episodes": 1, "num_envs": 1, "total_steps": 9}
     assert_finite(policygrad.train(Chain, estimator=estimator, **settings))
 
 
-@every_kind
+@pytest.mark.parametrize("settings", params(KINDS, {"episodes"}))
 def test_constant_batch_gives_finite_numbers(settings):
     class Still(Endless):
         def step(self, action):

@@ -20,6 +20,7 @@ import pytest
 import policygrad
 from policygrad.core.errors import UserError
 from policygrad.processes.worker import Worker, WorkerEnded
+from tests.slow import params
 from tests.worlds import TINY, Chain, environment_variables, python
 
 
@@ -90,7 +91,13 @@ def test_case_05_what_cannot_be_sent_is_named_with_the_remedy(name, value):
         policygrad.train_seeds(given.pop("env"), range(2), jobs=2, **SEEDS, **given)
 
 
-@pytest.mark.parametrize("kind", ["a lambda", "a local function", "a local class", "a partial"])
+@pytest.mark.parametrize(
+    "kind",
+    params(
+        ["a lambda", "a local function", "a local class", "a partial"],
+        {"a local function", "a partial"},
+    ),
+)
 def test_what_makes_the_environment_need_stand_in_no_module(kind):
     length = 3
 

@@ -13,6 +13,7 @@ from gymnasium import spaces
 import policygrad
 from policygrad.core.errors import RunError
 from policygrad.runs import storage
+from tests.slow import params
 from tests.worlds import TINY, Chain, DuckChain
 
 
@@ -62,13 +63,11 @@ CASES = {
     "an optimiser of its own": (DuckChain(), {"optimiser": optax.adam(1e-2)}),
 }
 
-SLOW = {"states of no fixed type", "whole episodes", "ppo", "monitored"}
+QUICK = {"host", "compiled", "states of 64 bits"}
 
 
 @pytest.mark.filterwarnings("ignore:.*steps shrink to zero over")
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in CASES]
-)
+@pytest.mark.parametrize("name", params(CASES.keys(), CASES.keys() - QUICK))
 def test_case_20_the_same_types_and_numbers_with_x64(name, tmp_path):
     """And it goes on in 32 bits, and in 64 again."""
     env, settings = CASES[name]

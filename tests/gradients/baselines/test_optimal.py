@@ -92,10 +92,11 @@ def test_a_fit_forgets_what_the_last_one_got_wrong(make):
     episodes = sampler(task, 64)(jax.random.key(0))
     fresh = estimator.init(jax.random.key(1), jnp.int32(0))
     wrong = fresh._replace(baseline=fresh.baseline._replace(intercept=jnp.asarray(1e9)))
-    fitted = []
-    for state in (fresh, wrong):
+
+    @jax.jit
+    def fitted(state):
         returns = estimator.weights(state, episodes).returns
-        found, _ = estimator.fit(state, jax.random.key(2), task.policy, episodes, returns)
-        fitted.append(found.baseline)
-    for a, b in zip(*map(jax.tree.leaves, fitted), strict=True):
+        return estimator.fit(state, jax.random.key(2), task.policy, episodes, returns)[0].baseline
+
+    for a, b in zip(*(jax.tree.leaves(fitted(state)) for state in (fresh, wrong)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9)
