@@ -153,6 +153,10 @@ class DuckChain:
         return jnp.where(over, first, successor), state, reward, *ends, info
 
 
+# one object of each in all tests, so that their programs are traced and compiled once
+DUCK, GYMNAX_CHAIN = DuckChain(), GymnaxChain()
+
+
 def chain_vector(
     mode: AutoresetMode, num_envs: int = 2, *, copy: bool = True, **kwargs: Any
 ) -> SyncVectorEnv:

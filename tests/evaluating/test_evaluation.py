@@ -17,7 +17,7 @@ from policygrad.maths.distributions import Categorical
 from policygrad.policies.agent import Agent
 from policygrad.rollout import open_source
 from policygrad.runs import RunDirectory
-from tests.worlds import TINY, Chain, DuckChain, DuckEndless, Echo, Endless, Lottery
+from tests.worlds import DUCK, TINY, Chain, DuckChain, DuckEndless, Echo, Endless, Lottery
 
 
 def always(action, actions=2, observations=None):
@@ -27,7 +27,7 @@ def always(action, actions=2, observations=None):
     return Agent(lambda observation: Categorical(logits), space, spaces.Discrete(actions))
 
 
-@pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+@pytest.mark.parametrize("env", [Chain, DUCK], ids=["host", "compiled"])
 def test_returns_by_hand(env):
     result = policygrad.evaluate(always(1), env, episodes=7, num_envs=3)
     # x: 1, 1.5, 1.75; rewards: x + t/4
@@ -39,7 +39,7 @@ def test_returns_by_hand(env):
 
 
 def test_host_and_compiled_agree_on_the_greedy_policy():
-    ours, theirs = (policygrad.evaluate(always(0), e, episodes=4) for e in (Chain, DuckChain()))
+    ours, theirs = (policygrad.evaluate(always(0), e, episodes=4) for e in (Chain, DUCK))
     assert ours.deterministic == theirs.deterministic
 
 
@@ -197,7 +197,7 @@ def test_wrappers_are_put_around_in_order():
 @pytest.mark.parametrize(
     ("env", "wrappers", "words"),
     [
-        (DuckChain(), [Slow], "one environment at a time"),
+        (DUCK, [Slow], "one environment at a time"),
         ("gymnax/CartPole-v1", [Slow], "such as gymnasium/CartPole-v1"),
         (Chain, ["Slow"], "functions or classes"),
         (Chain, [lambda env: 1 / 0], "cannot be put around"),
@@ -211,7 +211,7 @@ def test_wrappers_that_do_not_fit_are_named(env, wrappers, words):
         policygrad.evaluate(agent, env, episodes=2, wrappers=wrappers)
 
 
-@pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+@pytest.mark.parametrize("env", [Chain, DUCK], ids=["host", "compiled"])
 def test_observation_noise_changes_what_is_seen_alone(env):
     agent = always(1)
     noisy = policygrad.evaluate(agent, env, episodes=3, observation_noise=5.0)
@@ -363,7 +363,7 @@ def test_case_32_videos_of_the_first_episodes_of_each_way(recorded, tmp_path):
     [
         (Chain, "cannot be made with render_mode"),
         (partial(Drawn, picture=(8, 8)), r"must return a picture \[height, width, 3\]"),
-        (DuckChain(), "wrappers and videos are for one environment at a time"),
+        (DUCK, "wrappers and videos are for one environment at a time"),
         ("gymnax/CartPole-v1", "wrappers and videos are for Gymnasium's"),
     ],
 )

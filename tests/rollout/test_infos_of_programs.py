@@ -77,11 +77,13 @@ class TellingOwn:
         return state, observation, reward, over, jnp.bool_(False), info
 
 
+# one object of each, so that their programs are traced and compiled once
+GYMNAX, SIX_VALUES, OWN = TellingGymnax(), TellingDuck(), TellingOwn()
 KINDS = {
-    "gymnax": TellingGymnax,
-    "gymnax, truncated": lambda: TellingGymnax(terminates=False),
-    "six values": TellingDuck,
-    "protocol": TellingOwn,
+    "gymnax": GYMNAX,
+    "gymnax, truncated": TellingGymnax(terminates=False),
+    "six values": SIX_VALUES,
+    "protocol": OWN,
 }
 
 
@@ -91,20 +93,20 @@ def row_of(env, **settings):
 
 @pytest.mark.parametrize("env", params(KINDS, {"gymnax"}))
 def test_numbers_of_infos_are_logged(env):
-    check(row_of(env()), LENGTH)
+    check(row_of(env), LENGTH)
 
 
-@pytest.mark.parametrize("env", [TellingGymnax, TellingDuck])
+@pytest.mark.parametrize("env", [GYMNAX, SIX_VALUES], ids=["gymnax", "six values"])
 def test_numbers_of_whole_episodes_are_logged(env):
-    check(row_of(env(), batch_steps=None, batch_episodes=6), LENGTH)
+    check(row_of(env, batch_steps=None, batch_episodes=6), LENGTH)
 
 
 def test_parts_of_a_batch_are_tallied_together():
-    check(row_of(TellingGymnax(), processors=2), LENGTH)
+    check(row_of(GYMNAX, processors=2), LENGTH)
 
 
 def test_many_seeds_are_tallied_each():
-    runs = policygrad.train_seeds(TellingGymnax(), [0, 1], **TINY).runs
+    runs = policygrad.train_seeds(GYMNAX, [0, 1], **TINY).runs
     for run in runs.values():
         check(run.metrics[-1], LENGTH)
     assert runs[0].metrics[-1]["info/success"] != runs[1].metrics[-1]["info/success"]
@@ -162,9 +164,9 @@ def test_environments_without_numbers_leave_no_trace(tmp_path):
     assert "info_names" not in data
 
 
-@pytest.mark.parametrize("env", [TellingDuck, TellingOwn])
+@pytest.mark.parametrize("env", [SIX_VALUES, OWN], ids=["six values", "protocol"])
 def test_evaluation_has_the_last_number_of_each_episode(env):
-    source, policy, key = open_source(env(), 2), MLPPolicy(2, 2), jax.random.key(0)
+    source, policy, key = open_source(env, 2), MLPPolicy(2, 2), jax.random.key(0)
     played = source.play(policy, key, episodes=5, max_steps=10, greedy=False)
     assert played.infos["parts/time"].tolist() == [LENGTH] * 5
     assert np.isin(played.infos["success"], (0, 1)).all()
@@ -172,7 +174,7 @@ def test_evaluation_has_the_last_number_of_each_episode(env):
     assert np.isnan(played.infos["success"]).all()
     agent = Agent(policy, source.observation_space, source.action_space)
     for noise in (0.0, 0.1):
-        found = policygrad.evaluate(agent, env(), episodes=4, observation_noise=noise).stochastic
+        found = policygrad.evaluate(agent, env, episodes=4, observation_noise=noise).stochastic
         assert found.infos.keys() == {"parts/alive", "parts/time", "success"}
         assert found.infos["parts/time"] == (LENGTH, 4)
 
@@ -197,8 +199,8 @@ def cut_run(path, env, episodes=None):
 
 @pytest.mark.parametrize("episodes", [None, 6], ids=["segments", "episodes"])
 def test_a_resumed_run_logs_what_an_uninterrupted_one_logs(tmp_path, episodes):
-    path = cut_run(tmp_path / "cut", TellingGymnax(), episodes)  # segments end within episodes
-    policygrad.resume(path, env=TellingGymnax())
+    path = cut_run(tmp_path / "cut", GYMNAX, episodes)  # segments end within episodes
+    policygrad.resume(path, env=GYMNAX)
     assert infos_of(path) == infos_of(tmp_path / "whole")
     assert infos_of(path)[-1].keys() == {*NAMES, *SUMS}
 
@@ -212,14 +214,14 @@ def resigned(path, change):
 
 
 def test_a_checkpoint_of_an_earlier_version_begins_a_tally(tmp_path):
-    path = cut_run(tmp_path / "cut", TellingGymnax())
+    path = cut_run(tmp_path / "cut", GYMNAX)
 
     def earlier(arrays, data):
         del data["info_names"]
         return {k: x for k, x in arrays.items() if not k.startswith("infos/")}
 
     resigned(path, earlier)
-    run = policygrad.resume(path, env=TellingGymnax())
+    run = policygrad.resume(path, env=GYMNAX)
     assert run.summary["resumed_exactly"]
     # no sum of an episode whose beginning was not seen is among the means
     assert [row["info_sum/parts/alive"] for row in infos_of(path)] == [1.5] * 10
@@ -227,7 +229,7 @@ def test_a_checkpoint_of_an_earlier_version_begins_a_tally(tmp_path):
 
 
 def test_other_names_begin_a_tally(tmp_path):
-    path = cut_run(tmp_path / "cut", TellingGymnax())
+    path = cut_run(tmp_path / "cut", GYMNAX)
 
     class Other(StockGymnaxChain):
         def step_env(self, key, state, action, params):
@@ -292,9 +294,9 @@ def test_a_step_of_other_than_five_values_and_an_info_is_an_error(more):
 def test_a_callback_that_reads_a_name_which_no_info_has_is_an_error():
     with pytest.raises(UserError, match="which no row holds"):
         keep = callbacks.keep_best("info/sucess", write=False)
-        policygrad.train(TellingGymnax(), on_update=keep, **TINY)
+        policygrad.train(GYMNAX, on_update=keep, **TINY)
     keep = callbacks.keep_best("info/success", write=False)
-    policygrad.train(TellingGymnax(), on_update=keep, **TINY)
+    policygrad.train(GYMNAX, on_update=keep, **TINY)
     assert keep.value is not None
 
 
@@ -314,11 +316,11 @@ class Passing(Collector):
 
 
 def test_a_collector_of_ones_own_may_pass_infos_on():
-    check(row_of(TellingGymnax(), collector=Passing(lambda record: record)), LENGTH)
-    row = row_of(TellingGymnax(), collector=Passing(lambda r: replace(r, infos=None)))
+    check(row_of(GYMNAX, collector=Passing(lambda record: record)), LENGTH)
+    row = row_of(GYMNAX, collector=Passing(lambda r: replace(r, infos=None)))
     assert not [name for name in row if name.startswith("info")]
     with pytest.raises(UserError, match=r"infos must have the shape \[T, 4, 4\].*'success'"):
-        row_of(TellingGymnax(), collector=Passing(lambda r: replace(r, infos=r.infos[..., :2])))
+        row_of(GYMNAX, collector=Passing(lambda r: replace(r, infos=r.infos[..., :2])))
 
 
 # ----- EnvPool

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from policygrad.core.errors import UserError
 from policygrad.rollout.engines import open_source
 from policygrad.rollout.noise import NoisyEnvironment, NoisyLanes, deviations, with_noise
-from tests.worlds import Chain, DuckChain
+from tests.worlds import DUCK, Chain
 
 
 def test_noise_is_what_the_policy_sees_and_not_what_the_environment_goes_on_from():
@@ -27,7 +27,7 @@ def test_noise_is_what_the_policy_sees_and_not_what_the_environment_goes_on_from
 
 
 def test_noise_of_a_compiled_environment():
-    source = open_source(DuckChain(), 4)
+    source = open_source(DUCK, 4)
     clean = source.pure
     noisy = NoisyEnvironment(clean, np.array([0.5, 0], np.float32))
     key = jax.random.key(0)

@@ -12,11 +12,11 @@ from policygrad.environments.lanes import LaneStep, Restorable
 from policygrad.policies.agent import Agent
 from policygrad.rollout import ENGINES, HostSource, Source, open_source
 from policygrad.rollout.collectors import unfinished_episodes
-from tests.worlds import Chain, DuckChain, MLPPolicy, chain_step
+from tests.worlds import DUCK, Chain, MLPPolicy, chain_step
 
 KEY = jax.random.key(3)
 POLICY = MLPPolicy(2, 2)
-both_rollouts = pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+both_rollouts = pytest.mark.parametrize("env", [Chain, DUCK], ids=["host", "compiled"])
 
 
 class NumPyChain:
@@ -108,7 +108,7 @@ def test_an_engine_of_somebodys_own_is_evaluated_with():
 
 
 def test_a_source_and_lanes_are_taken_as_they_are():
-    source, lanes = open_source(DuckChain(), 2), NumPyChain(3)
+    source, lanes = open_source(DUCK, 2), NumPyChain(3)
     assert open_source(source, 8) is source
     source = open_source(lanes, 8)
     assert isinstance(source, HostSource)

@@ -13,9 +13,8 @@ from policygrad.core.errors import WriteError
 from policygrad.runs import MetricsFile, RunDirectory, storage
 from policygrad.runs.directory import STATE
 from policygrad.training import ending
-from tests.worlds import TINY, DuckChain, python
+from tests.worlds import DUCK, TINY, python
 
-DUCK = DuckChain()  # one object, so that its programs are compiled once
 LONG = TINY | {"total_steps": 320, "checkpoint_seconds": 0}
 
 

@@ -11,9 +11,8 @@ import policygrad
 from policygrad.core.errors import RunError, UserError
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import STATE
-from tests.worlds import TINY, DuckChain
+from tests.worlds import DUCK, TINY
 
-DUCK = DuckChain()  # one object, so that its programs are compiled once
 LONG = TINY | {"total_steps": 160, "checkpoint_seconds": 0}
 
 

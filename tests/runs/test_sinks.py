@@ -7,11 +7,10 @@ import pytest
 import policygrad
 from policygrad.core.errors import UserError, WriteError
 from policygrad.runs import RunDirectory
-from tests.worlds import TINY, DuckChain
+from tests.worlds import DUCK, TINY
 
 pytest.importorskip("tensorboardX")
 
-DUCK = DuckChain()  # one object, so that its programs are compiled once
 LONG = TINY | {"total_steps": 320, "tensorboard": True}
 
 

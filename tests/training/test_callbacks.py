@@ -14,9 +14,8 @@ from policygrad import algorithms, callbacks
 from policygrad.core.errors import RunError, UserError
 from policygrad.runs import RunDirectory, storage
 from tests.slow import slow
-from tests.worlds import TINY, Chain, DuckChain
+from tests.worlds import DUCK, TINY, Chain
 
-DUCK = DuckChain()  # one object, so that its programs are compiled once
 both = pytest.mark.parametrize("env", [Chain, DUCK], ids=["host", "compiled"])
 LONG = TINY | {"total_steps": 320}
 

@@ -18,7 +18,7 @@ from policygrad.training.resolve import Given
 from tests.slow import params
 from tests.training.test_own_values import OwnPPO
 from tests.training.test_training import assert_bitwise
-from tests.worlds import PLAIN, TINY, Chain, DuckChain
+from tests.worlds import DUCK, PLAIN, TINY, Chain
 
 LONGER = TINY | {"total_steps": 128}
 
@@ -268,15 +268,15 @@ def warned(path, **changes):
 
 
 def test_steps_that_shrink_over_another_length_are_said(tmp_path):
-    path, env = tmp_path / "a", DuckChain()  # one object, so that its programs are compiled once
-    policygrad.train(env, algorithm="ppo", out=path, **TINY)
-    (told,) = warned(path, total_steps=96, env=env)
+    path = tmp_path / "a"
+    policygrad.train(DUCK, algorithm="ppo", out=path, **TINY)
+    (told,) = warned(path, total_steps=96, env=DUCK)
     assert "steps shrink to zero over 96 steps now, not over 64" in told
-    policygrad.train(env, algorithm=OwnPPO(), out=tmp_path / "own", **TINY)
-    objects = {"env": env, "algorithm": OwnPPO()}
+    policygrad.train(DUCK, algorithm=OwnPPO(), out=tmp_path / "own", **TINY)
+    objects = {"env": DUCK, "algorithm": OwnPPO()}
     assert len(warned(tmp_path / "own", total_steps=96, **objects)) == 1
-    policygrad.train(env, out=tmp_path / "constant", **TINY)
-    assert warned(tmp_path / "constant", total_steps=96, env=env) == []
+    policygrad.train(DUCK, out=tmp_path / "constant", **TINY)
+    assert warned(tmp_path / "constant", total_steps=96, env=DUCK) == []
 
 
 # ----- environments that were opened for a run that does not begin

@@ -19,9 +19,9 @@ from policygrad.training.assembly import Task, assemble
 from policygrad.training.loop import Training
 from policygrad.training.resolve import Given
 from tests.training.test_training import assert_bitwise
-from tests.worlds import PLAIN, TINY, Chain, DuckChain
+from tests.worlds import DUCK, PLAIN, TINY, Chain
 
-both = pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+both = pytest.mark.parametrize("env", [Chain, DUCK], ids=["host", "compiled"])
 
 
 def begun(env, path=None, given=None, **settings):

@@ -16,7 +16,7 @@ from policygrad.training.pace import Pace
 from policygrad.training.soundness import first_unsound
 from tests.training.test_programs import Breaks
 from tests.training.test_training import arrays_of, assert_bitwise, without_clock
-from tests.worlds import TINY, TINY_FLAGS, DuckChain
+from tests.worlds import DUCK, TINY, TINY_FLAGS
 
 
 def largest_difference(ours, theirs):
@@ -153,7 +153,7 @@ def test_a_seed_that_fails_beside_others_alone_trains_no_further(tmp_path, monke
     monkeypatch.setattr(many_seeds, "first_unsound", unsound_once)
     monkeypatch.setattr(Pace, "count", lambda self, wanted: wanted)
     settings = TINY | {"total_steps": 32 * 12, "checkpoint_seconds": 1000.0}
-    result = policygrad.train_seeds(DuckChain(), [0, 1], out=tmp_path / "a", **settings)
+    result = policygrad.train_seeds(DUCK, [0, 1], out=tmp_path / "a", **settings)
     assert list(result.runs) == [1]
     assert "update 4 when seeds are trained together" in str(result.failures[0])
     assert "not when this seed is trained alone" in str(result.failures[0])
@@ -163,8 +163,8 @@ def test_a_seed_that_fails_beside_others_alone_trains_no_further(tmp_path, monke
     assert failure.message in str(result.failures[0])
     rows = RunDirectory(path).read_metrics()
     assert [row["update"] for row in rows] == [1, 2, 3, 4]
-    resumed = policygrad.resume(path, env=DuckChain())
-    assert_bitwise(resumed, policygrad.train(DuckChain(), seed=0, **settings))
+    resumed = policygrad.resume(path, env=DUCK)
+    assert_bitwise(resumed, policygrad.train(DUCK, seed=0, **settings))
 
 
 def test_seed_that_fails_in_a_worker_does_not_lose_the_others():
@@ -178,7 +178,7 @@ def test_seed_that_fails_in_a_worker_does_not_lose_the_others():
     assert "ZeroDivisionError" in str(result.failures[0])
 
 
-@pytest.mark.parametrize("env", [DuckChain(), "CartPole-v1"], ids=["vmapped", "side by side"])
+@pytest.mark.parametrize("env", [DUCK, "CartPole-v1"], ids=["vmapped", "side by side"])
 def test_ctrl_c_stops_and_saves_all(env, tmp_path):
     pressed = []
 

@@ -9,7 +9,7 @@ import policygrad
 from policygrad.algorithms import PPO, SGD, Adam, Vanilla
 from policygrad.core.errors import UserError
 from tests.slow import slow
-from tests.worlds import TINY, Chain, DuckChain
+from tests.worlds import DUCK, TINY, Chain
 
 NONE = {"step_size": None, "target_kl": None, "step_size_schedule": None}
 CLIPPED = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2))
@@ -41,8 +41,8 @@ def test_case_02_an_optimiser_that_descends_learns(optimiser, algorithm):
     [
         pytest.param(Chain, Vanilla, id="host-vanilla"),
         pytest.param(Chain, PPO, id="host-ppo", marks=slow),
-        pytest.param(DuckChain(), Vanilla, id="compiled-vanilla", marks=slow),
-        pytest.param(DuckChain(), PPO, id="compiled-ppo"),
+        pytest.param(DUCK, Vanilla, id="compiled-vanilla", marks=slow),
+        pytest.param(DUCK, PPO, id="compiled-ppo"),
     ],
 )
 def test_a_step_of_sgd_is_the_gradient_times_its_learning_rate(env, algorithm):
@@ -60,7 +60,7 @@ def test_a_step_of_sgd_is_the_gradient_times_its_learning_rate(env, algorithm):
 
 
 def test_a_schedule_of_the_optimiser_is_followed_and_logged():
-    run = policygrad.train(DuckChain(), optimiser=INJECTED, **TINY | {"total_steps": 128})
+    run = policygrad.train(DUCK, optimiser=INJECTED, **TINY | {"total_steps": 128})
     expected = [max(0.0, 0.5 - 0.125 * i) for i in range(len(run.metrics))]
     np.testing.assert_allclose([m["step_size"] for m in run.metrics], expected, atol=1e-6)
 
@@ -88,31 +88,30 @@ def test_a_schedule_of_the_optimiser_is_followed_and_logged():
 )
 def test_case_02_what_nothing_reads_is_refused(values, words, tmp_path):
     with pytest.raises(UserError, match=words):
-        policygrad.train(DuckChain(), **values, out=tmp_path / "a", **TINY)
+        policygrad.train(DUCK, **values, out=tmp_path / "a", **TINY)
     assert not (tmp_path / "a").exists()
 
 
 def test_a_direction_is_multiplied_by_the_step_size():
     run = policygrad.train(
-        DuckChain(), optimiser=optax.scale_by_adam(), step_size=0.125, target_kl=0.0, **TINY
+        DUCK, optimiser=optax.scale_by_adam(), step_size=0.125, target_kl=0.0, **TINY
     )
     assert {m["step_size"] for m in run.metrics} == {0.125}
     assert run.config.step_size == 0.125
 
 
 def test_a_record_of_an_optimiser_becomes_settings():
-    run = policygrad.train(DuckChain(), optimiser=Adam(epsilon=1e-3, log_std_step=2.0), **TINY)
+    run = policygrad.train(DUCK, optimiser=Adam(epsilon=1e-3, log_std_step=2.0), **TINY)
     assert (run.config.optimiser, run.config.adam_epsilon) == ("adam", 1e-3)
 
 
 @pytest.mark.parametrize("algorithm", ["vanilla", pytest.param("ppo", marks=slow)])
 def test_a_run_with_an_optimiser_of_its_own_resumes(algorithm, tmp_path):
-    env = DuckChain()  # one object, so that its programs are compiled once
     more = TINY | {"total_steps": 2 * TINY["total_steps"]}
-    whole = policygrad.train(env, optimiser=CLIPPED, algorithm=algorithm, **more)
-    policygrad.train(env, optimiser=CLIPPED, algorithm=algorithm, out=tmp_path / "a", **TINY)
+    whole = policygrad.train(DUCK, optimiser=CLIPPED, algorithm=algorithm, **more)
+    policygrad.train(DUCK, optimiser=CLIPPED, algorithm=algorithm, out=tmp_path / "a", **TINY)
     resumed = policygrad.resume(
-        tmp_path / "a", env=env, optimiser=CLIPPED, total_steps=more["total_steps"]
+        tmp_path / "a", env=DUCK, optimiser=CLIPPED, total_steps=more["total_steps"]
     )
     for a, b in zip(jax.tree.leaves(whole.policy), jax.tree.leaves(resumed.policy), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -19,7 +19,7 @@ from policygrad.gradients.baselines import Baseline
 from policygrad.gradients.forms import Form, LambdaReturn
 from policygrad.rollout import Collector
 from policygrad.spaces import flat
-from tests.worlds import TINY, Chain, DuckChain
+from tests.worlds import DUCK, TINY, Chain
 
 OWN = {k: v for k, v in TINY.items() if k != "critic_epochs"}
 
@@ -115,7 +115,7 @@ def test_a_record_that_cannot_be_used_is_refused(algorithm, words):
         (lambda found: found._replace(more={"env_steps": jnp.float32(9)}), "as 'env_steps'"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("env", [Chain, DuckChain()], ids=["host", "compiled"])
+@pytest.mark.parametrize("env", [Chain, DUCK], ids=["host", "compiled"])
 def test_an_improvement_that_nothing_can_go_on_from_is_refused(change, words, env):
     with pytest.raises(UserError) as error:
         policygrad.train(env, algorithm=returning(change), **OWN)
@@ -304,7 +304,7 @@ class OfFunctions:
 
 def test_networks_that_hold_functions_train_as_seeds_and_are_diagnosed(tmp_path):
     settings = {k: v for k, v in TINY.items() if k != "hidden"} | {"network": OfFunctions()}
-    runs = policygrad.train_seeds(DuckChain(), [0, 1], **settings)
+    runs = policygrad.train_seeds(DUCK, [0, 1], **settings)
     assert sorted(runs.runs) == [0, 1]
     policygrad.train(Chain, out=tmp_path / "a", **settings)
     found = policygrad.diagnose(tmp_path / "a", Chain, network=OfFunctions(), episodes=8)

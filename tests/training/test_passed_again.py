@@ -18,9 +18,8 @@ from policygrad.maths.distributions import Categorical
 from policygrad.runs import storage
 from policygrad.training.checkpoint import owner_of
 from tests.slow import slow
-from tests.worlds import PLAIN, TINY, Chain, DuckChain
+from tests.worlds import DUCK, PLAIN, TINY, Chain
 
-DUCK = DuckChain()
 LONGER = {"total_steps": 96}
 
 

@@ -19,7 +19,7 @@ from policygrad.training.programs import MOST_UPDATES
 from policygrad.training.resolve import Given
 from tests.slow import slow
 from tests.training.test_training import assert_bitwise, without_clock
-from tests.worlds import TINY, DuckChain, GymnaxChain
+from tests.worlds import GYMNAX_CHAIN, TINY, DuckChain
 
 
 def advance(env, counts, **settings):
@@ -45,7 +45,7 @@ def eqx_array(x):
     return hasattr(x, "dtype") and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-@pytest.mark.parametrize("env", [GymnaxChain(), "gymnax/CartPole-v1"], ids=["chain", "CartPole"])
+@pytest.mark.parametrize("env", [GYMNAX_CHAIN, "gymnax/CartPole-v1"], ids=["chain", "CartPole"])
 def test_how_many_updates_a_program_makes_changes_no_bit(env):
     one_by_one = advance(env, [1] * 8)
     same_bits(one_by_one, advance(env, [8]))
@@ -68,10 +68,10 @@ def test_program_of_many_updates_equals_collecting_and_updating_by_hand(monkeypa
 def test_every_update_has_its_line(updates, tmp_path):
     settings = TINY | {"total_steps": 32 * updates, "checkpoint_seconds": 1000.0}
     rows = []
-    run = policygrad.train(GymnaxChain(), out=tmp_path / "a", on_update=rows.append, **settings)
+    run = policygrad.train(GYMNAX_CHAIN, out=tmp_path / "a", on_update=rows.append, **settings)
     assert [row["update"] for row in rows] == list(range(1, updates + 1))
     assert rows == RunDirectory(tmp_path / "a").read_metrics() == run.metrics
-    in_memory = policygrad.train(GymnaxChain(), **settings)
+    in_memory = policygrad.train(GYMNAX_CHAIN, **settings)
     assert without_clock(in_memory.metrics) == without_clock(rows)
 
 
@@ -171,5 +171,5 @@ def test_no_two_draws_of_a_run_have_the_same_key(seed):
 @pytest.mark.parametrize("algorithm", ["vanilla", pytest.param("ppo", marks=slow)])
 def test_no_key_is_used_twice_in_a_program_of_updates(algorithm):
     with jax.debug_key_reuse(True):
-        _, _, reports = advance(GymnaxChain(), [2], algorithm=algorithm, num_envs=2)
+        _, _, reports = advance(GYMNAX_CHAIN, [2], algorithm=algorithm, num_envs=2)
     assert len(reports) == 2

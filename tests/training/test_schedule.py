@@ -4,7 +4,7 @@ import warnings
 
 import policygrad
 from policygrad.training.schedule import little_left
-from tests.worlds import TINY, DuckChain
+from tests.worlds import DUCK, TINY
 
 
 def test_little_is_left_of_a_linear_schedule_alone():
@@ -17,14 +17,14 @@ def test_little_is_left_of_a_linear_schedule_alone():
 
 
 def test_a_resume_at_the_end_of_a_linear_schedule_says_so(tmp_path):
-    settings, env = {**TINY, "algorithm": "natural", "total_steps": 320}, DuckChain()
-    policygrad.train(env, out=tmp_path / "a", **settings)
+    settings = {**TINY, "algorithm": "natural", "total_steps": 320}
+    policygrad.train(DUCK, out=tmp_path / "a", **settings)
     hardly = "hardly anything is left to train; raise --total-steps"
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        policygrad.resume(tmp_path / "a", env=env, total_steps=322)
+        policygrad.resume(tmp_path / "a", env=DUCK, total_steps=322)
         assert any(hardly in str(w.message) for w in told)
         told.clear()
-        policygrad.resume(tmp_path / "a", env=env, total_steps=704)
+        policygrad.resume(tmp_path / "a", env=DUCK, total_steps=704)
         (only,) = told
         assert "steps shrink to zero over 704 steps now, not over 322" in str(only.message)

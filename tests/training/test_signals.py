@@ -14,9 +14,8 @@ import policygrad
 from policygrad.runs import RunDirectory
 from policygrad.training.signals import Terminated, stop_requests
 from tests.slow import params
-from tests.worlds import ROOT, TINY, DuckChain, environment_variables
+from tests.worlds import DUCK, ROOT, TINY, environment_variables
 
-DUCK = DuckChain()  # one object, so that its programs are compiled once
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 named = pytest.mark.parametrize("signum", SIGNALS, ids=lambda s: s.name)
 

@@ -26,6 +26,8 @@ from policygrad.training.resolve import Given, resolve
 from policygrad.training.signals import stop_requests
 from tests.slow import params, slow
 from tests.worlds import (
+    DUCK,
+    GYMNAX_CHAIN,
     PLAIN,
     ROOT,
     TINY,
@@ -34,7 +36,6 @@ from tests.worlds import (
     DuckChain,
     Echo,
     Endless,
-    GymnaxChain,
     Masked,
     environment_variables,
     python,
@@ -248,7 +249,7 @@ def test_monitored_run_that_is_resumed_equals_uninterrupted(env, settings, tmp_p
 
 
 @every_kind
-@pytest.mark.parametrize("env", [Chain, GymnaxChain(), DuckChain()], ids=["gym", "gymnax", "duck"])
+@pytest.mark.parametrize("env", [Chain, GYMNAX_CHAIN, DUCK], ids=["gym", "gymnax", "duck"])
 def test_total_steps_is_overshot_by_less_than_a_batch(env, settings):
     for total in (1, 32, 33, 65):
         run = policygrad.train(env, **(settings | {"total_steps": total}))
@@ -280,7 +281,7 @@ ACCEPTED = list(accepted())
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", ACCEPTED)
 def test_every_estimator_and_baseline_that_is_accepted_trains(settings):
-    assert_finite(policygrad.train(GymnaxChain(), **settings))
+    assert_finite(policygrad.train(GYMNAX_CHAIN, **settings))
 
 
 @pytest.mark.parametrize(
@@ -436,7 +437,7 @@ class Custom(eqx.Module):
         return Categorical(self.network(observation))
 
 
-@pytest.mark.parametrize("env", params({"host": Chain, "compiled": GymnaxChain()}, {"compiled"}))
+@pytest.mark.parametrize("env", params({"host": Chain, "compiled": GYMNAX_CHAIN}, {"compiled"}))
 def test_custom_policy_trains_and_resumes(env, tmp_path):
     policy = Custom(eqx.nn.MLP(2, 2, 8, 1, key=jax.random.key(0)))
     run = policygrad.train(env, policy=policy, out=tmp_path / "a", **TINY)

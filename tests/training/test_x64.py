@@ -14,7 +14,7 @@ import policygrad
 from policygrad.core.errors import RunError
 from policygrad.runs import storage
 from tests.slow import params
-from tests.worlds import TINY, Chain, DuckChain
+from tests.worlds import DUCK, TINY, Chain
 
 
 class Wide:
@@ -53,14 +53,14 @@ def arrays_of(path):
 
 CASES = {
     "host": (Chain, {}),
-    "compiled": (DuckChain(), {}),
+    "compiled": (DUCK, {}),
     "states of 64 bits": (Wide(), {}),
     "states of no fixed type": (Loose(), {}),
-    "whole episodes": (DuckChain(), {"batch_episodes": 4}),
-    "ppo": (DuckChain(), {"algorithm": "ppo", "ppo_epochs": 1, "ppo_minibatches": 2}),
-    "natural": (DuckChain(), {"algorithm": "natural"}),
-    "monitored": (DuckChain(), {"monitor_every": 1}),
-    "an optimiser of its own": (DuckChain(), {"optimiser": optax.adam(1e-2)}),
+    "whole episodes": (DUCK, {"batch_episodes": 4}),
+    "ppo": (DUCK, {"algorithm": "ppo", "ppo_epochs": 1, "ppo_minibatches": 2}),
+    "natural": (DUCK, {"algorithm": "natural"}),
+    "monitored": (DUCK, {"monitor_every": 1}),
+    "an optimiser of its own": (DUCK, {"optimiser": optax.adam(1e-2)}),
 }
 
 QUICK = {"host", "compiled", "states of 64 bits"}
