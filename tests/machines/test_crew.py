@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from policygrad.core.errors import EnvironmentFailure, NonFiniteError, PolicygradError, UserError
 from policygrad.machines import crew as crew_
-from policygrad.machines.crew import DEATHS, START_SECONDS, Crew, InAWorker
+from policygrad.machines import staff as staff_
+from policygrad.machines.crew import Crew
 from policygrad.machines.remote import Remote
+from policygrad.machines.staff import DEATHS, START_SECONDS, InAWorker
 from policygrad.machines.versions import Versions
 from tests.machines.fake_ray import FakeRay, Present
 
@@ -27,6 +29,7 @@ def hired(ray, workers=2, timeout=None):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setattr(crew_, "time", ray)
+        patch.setattr(staff_, "time", ray)
         crew = Crew(cluster, Remote(workers, worker_timeout=timeout))  # type: ignore[arg-type]
         try:
             yield crew

@@ -4,7 +4,8 @@ import pytest
 
 import policygrad
 from policygrad.core.errors import EnvironmentFailure
-from policygrad.machines.crew import DEATHS, Crew
+from policygrad.machines.crew import Crew
+from policygrad.machines.staff import DEATHS
 from tests.machines import work
 
 

@@ -18,8 +18,9 @@ import policygrad
 from policygrad import cli
 from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.machines.cluster import Cluster
-from policygrad.machines.crew import DEATHS, Crew, InAWorker
+from policygrad.machines.crew import Crew
 from policygrad.machines.places import STATE_EVERY
+from policygrad.machines.staff import DEATHS, InAWorker
 from policygrad.machines.versions import Versions
 from policygrad.runs import RunDirectory
 from tests.machines.troubles import Slow, Troubled, TroubledDrift, usable

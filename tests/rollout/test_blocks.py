@@ -15,7 +15,8 @@ import policygrad
 from policygrad import environments
 from policygrad.core.errors import PolicygradError, UserError
 from policygrad.rollout import open_source
-from policygrad.rollout.blocks import BlockSource, Lanes, shares, usual_lanes
+from policygrad.rollout.block_source import BlockSource
+from policygrad.rollout.blocks import Lanes, shares, usual_lanes
 from policygrad.rollout.engines import NamedEngine
 from policygrad.rollout.info_tally import RECENT, InfoTally, means_over
 from policygrad.runs import RunDirectory, storage

@@ -21,7 +21,8 @@ from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.devices.sharing import Sharing, parts_for, sharing_of
 from policygrad.devices.starting import show_processors
 from policygrad.policies.meeting import Policy
-from policygrad.rollout.blocks import BlockSource, Elsewhere, Lanes, usual_lanes
+from policygrad.rollout.block_source import BlockSource
+from policygrad.rollout.blocks import Elsewhere, Lanes, usual_lanes
 from policygrad.rollout.collectors import Collector
 from policygrad.rollout.engines import Engine, open_source
 from policygrad.rollout.source import Source
