@@ -11,6 +11,7 @@ import pytest
 import policygrad
 from policygrad import baselines, diagnostics, estimators, tabular
 from policygrad.rollout import Collector, open_source
+from tests.slow import params
 
 FOLDER = Path(__file__).parents[1] / "examples" / "extend"
 FILES = sorted(FOLDER.glob("*.py"))
@@ -32,7 +33,9 @@ def test_there_is_one_of_each_kind_and_each_is_short():
         assert len(file.read_text().splitlines()) <= 60, file.name
 
 
-@pytest.mark.parametrize("kind", ["algorithm", "baseline", "form", "network"])
+@pytest.mark.parametrize(
+    "kind", params(["algorithm", "baseline", "form", "network"], {"baseline", "form"})
+)
 def test_cartpole_is_learned(extend, kind):
     assert extend(kind).main(24_576) > 60  # chance is 22
 

@@ -16,6 +16,7 @@ from policygrad.training.config import TrainConfig
 from policygrad.training.resolve import Given, resolve
 from tests.environments.test_make import without
 from tests.runs.test_storage import HOSTILE
+from tests.slow import params
 from tests.worlds import ROOT, TINY_FLAGS, Chained, environment_variables, python
 
 TRAIN = ["train", "CartPole-v1", *TINY_FLAGS]
@@ -657,7 +658,7 @@ def test_root_is_on_the_path_of_subprocesses():
     assert str(ROOT) in environment_variables()["PYTHONPATH"]
 
 
-@pytest.mark.parametrize("algorithm", ["vanilla", "natural", "ppo"])
+@pytest.mark.parametrize("algorithm", params(["vanilla", "natural", "ppo"], {"natural"}))
 def test_defaults_are_those_of_the_algorithm(command, algorithm):
     flags = ["--total-steps", "32", "--batch-steps", "32", "--critic-epochs", "1"]
     code, _, err = command("train", "CartPole-v1", "--algorithm", algorithm, *flags, "--out", "run")

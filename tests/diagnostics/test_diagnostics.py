@@ -258,7 +258,9 @@ def test_an_estimator_without_noise_has_the_cosine_of_its_mean():
     assert found["noisy"].cosine.low < found["noisy"].cosine.value < 1
 
 
-@pytest.mark.parametrize(("states", "batch"), [(1024, 32), (8, 8), (24, 256)])
+@pytest.mark.parametrize(
+    ("states", "batch"), [pytest.param(1024, 32, marks=pytest.mark.slow), (8, 8), (24, 256)]
+)
 def test_a_split_by_step_from_few_states_at_a_time(sampled, states, batch):
     policy, estimator, state, _ = sampled
     found = diagnostics.split_by_step(

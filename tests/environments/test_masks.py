@@ -10,6 +10,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 import policygrad
 from policygrad import environments
 from policygrad.core.errors import EnvironmentFailure, UserError
+from tests.slow import params
 from tests.worlds import TINY, GymnaxChain
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
@@ -493,7 +494,7 @@ HYBRIDS = {
 }
 
 
-@pytest.mark.parametrize("make", HYBRIDS.values(), ids=HYBRIDS)
+@pytest.mark.parametrize("make", params(HYBRIDS, {"of choices in a row"}))
 def test_further_masks_of_several_actions_are_applied(make):
     run = policygrad.train(make, **TINY)  # an action that is not permitted is an error
     assert "action_mask" in run.agent.observation_space.spaces

@@ -57,7 +57,7 @@ def remembering():
         spaces.MultiDiscrete([[2, 3], [2, 2]]),
         spaces.MultiBinary([2, 2]),
         spaces.Box(-2.0, 2.0, (2,)),
-        HYBRID,
+        pytest.param(HYBRID, marks=pytest.mark.slow),
         spaces.Tuple([spaces.Discrete(2), HYBRID]),
     ],
     ids=str,

@@ -78,10 +78,11 @@ class TellingOwn:
 
 
 # one object of each, so that their programs are traced and compiled once
-GYMNAX, SIX_VALUES, OWN = TellingGymnax(), TellingDuck(), TellingOwn()
+GYMNAX, TRUNCATED = TellingGymnax(), TellingGymnax(terminates=False)
+SIX_VALUES, OWN = TellingDuck(), TellingOwn()
 KINDS = {
     "gymnax": GYMNAX,
-    "gymnax, truncated": TellingGymnax(terminates=False),
+    "gymnax, truncated": TRUNCATED,
     "six values": SIX_VALUES,
     "protocol": OWN,
 }
@@ -164,7 +165,7 @@ def test_environments_without_numbers_leave_no_trace(tmp_path):
     assert "info_names" not in data
 
 
-@pytest.mark.parametrize("env", [SIX_VALUES, OWN], ids=["six values", "protocol"])
+@pytest.mark.parametrize("env", params({"six values": SIX_VALUES, "protocol": OWN}, {"protocol"}))
 def test_evaluation_has_the_last_number_of_each_episode(env):
     source, policy, key = open_source(env, 2), MLPPolicy(2, 2), jax.random.key(0)
     played = source.play(policy, key, episodes=5, max_steps=10, greedy=False)
@@ -294,9 +295,9 @@ def test_a_step_of_other_than_five_values_and_an_info_is_an_error(more):
 def test_a_callback_that_reads_a_name_which_no_info_has_is_an_error():
     with pytest.raises(UserError, match="which no row holds"):
         keep = callbacks.keep_best("info/sucess", write=False)
-        policygrad.train(GYMNAX, on_update=keep, **TINY)
+        policygrad.train(TRUNCATED, on_update=keep, **TINY)
     keep = callbacks.keep_best("info/success", write=False)
-    policygrad.train(GYMNAX, on_update=keep, **TINY)
+    policygrad.train(TRUNCATED, on_update=keep, **TINY)
     assert keep.value is not None
 
 
@@ -360,7 +361,9 @@ class TestPool:
             np.testing.assert_allclose(means[0, i], found[f"info/{name}"], rtol=1e-4)
             np.testing.assert_allclose(means[1, i], found[f"info_sum/{name}"], rtol=1e-4)
 
-    @pytest.mark.parametrize("episodes", [None, 4], ids=["segments", "episodes"])
+    @pytest.mark.parametrize(
+        "episodes", [pytest.param(None, id="segments"), pytest.param(4, id="episodes", marks=slow)]
+    )
     def test_runs_log_them_and_evaluations_have_them(self, episodes):
         batch = {"batch_steps": None, "batch_episodes": episodes} if episodes else {}
         settings = {**TINY, **batch, "env_kwargs": {"max_episode_steps": 5}}

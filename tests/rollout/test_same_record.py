@@ -23,13 +23,19 @@ from policygrad.rollout import host, segments
 from policygrad.rollout.actor import Actor
 from policygrad.rollout.play import run_episodes
 from policygrad.training.tally import EpisodeTally
+from tests.slow import params
 from tests.worlds import Chain, DuckChain, GymnaxChain, StockGymnaxChain
 
 KEY = jax.random.key(7)
 FUNCTIONAL = {"gymnax": GymnaxChain, "gymnax's limit": StockGymnaxChain, "duck-typed": DuckChain}
-every_form = pytest.mark.parametrize("functional", FUNCTIONAL.values(), ids=FUNCTIONAL)
-every_world = pytest.mark.parametrize(
-    "world", [{"length": 3}, {"length": 5, "terminates": False}], ids=["terminates", "truncates"]
+WORLDS = {"terminates": {"length": 3}, "truncates": {"length": 5, "terminates": False}}
+every_world = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+some_forms_and_worlds = pytest.mark.parametrize(
+    ("functional", "world"),
+    params(
+        {f"{w}-{f}": (FUNCTIONAL[f], WORLDS[w]) for w in WORLDS for f in FUNCTIONAL},
+        {"truncates-gymnax", "terminates-gymnax's limit", "truncates-duck-typed"},
+    ),
 )
 B, T, N = 4, 17, 6
 
@@ -133,8 +139,7 @@ def ended(records):
     return sum(int(np.sum(r.valid)) for r in records), count, list(recent)[:count]
 
 
-@every_form
-@every_world
+@some_forms_and_worlds
 def test_segments_are_the_same(functional, world):
     ours = segments_on_host(world, 2)
     theirs = segments_compiled(make(functional(**world), B), 2)
@@ -146,8 +151,7 @@ def test_segments_are_the_same(functional, world):
     assert lengths == {world["length"]}
 
 
-@every_form
-@every_world
+@some_forms_and_worlds
 def test_whole_episodes_are_the_same(functional, world):
     ours = episodes_on_host(world)
     theirs = episodes_compiled(make(functional(**world), N))

@@ -424,7 +424,7 @@ def test_a_scheduled_run_that_is_resumed_equals_one_that_was_not(env, tmp_path):
     [
         ("entropy_coefficient", 0.05),
         ("discount", 0.5),
-        ("gae_lambda", 0.2),
+        pytest.param("gae_lambda", 0.2, marks=slow),
         ("max_global_norm", 1e-3),
         ("target_kl", 1e-4),
         ("target_kl", 0),
@@ -487,7 +487,7 @@ def test_a_schedule_that_cannot_be_is_refused_before_training(tmp_path, name, va
     [
         ({"algorithm": "ppo"}, "step_size"),
         ({"algorithm": "ppo"}, "target_kl"),
-        ({"algorithm": "natural"}, "target_kl"),
+        pytest.param({"algorithm": "natural"}, "target_kl", marks=slow),
         pytest.param({"algorithm": "trpo"}, "target_kl", marks=slow),
         ({"step_size_schedule": "linear"}, "target_kl"),
         ({"step_size_schedule": "linear", "target_kl": 0.0}, "step_size"),

@@ -90,7 +90,7 @@ def test_case_23_every_algorithm_trains_in_hybrid_actions(kind, algorithm):
     "batch",
     [
         {"batch_episodes": 4},
-        {"tanh_gaussian": True},
+        pytest.param({"tanh_gaussian": True}, marks=slow),
         pytest.param({"entropy_coefficient": 0.01}, marks=slow),
     ],
 )

@@ -149,7 +149,7 @@ def test_a_policy_of_an_earlier_version_tells_no_settings(own, tmp_path):
     ("was", "now", "differs"),
     [
         (optax.adam(1e-3), optax.adam(1e-3), False),
-        (optax.adam(1e-3), optax.adam(3e-3), True),
+        pytest.param(optax.adam(1e-3), optax.adam(3e-3), True, marks=slow),
         (
             optax.inject_hyperparams(optax.adam)(learning_rate=1e-3),
             optax.inject_hyperparams(optax.adam)(learning_rate=1e-4),

@@ -17,7 +17,7 @@ from policygrad.training.loop import Training
 from policygrad.training.pace import Pace
 from policygrad.training.programs import MOST_UPDATES
 from policygrad.training.resolve import Given
-from tests.slow import slow
+from tests.slow import params, slow
 from tests.training.test_training import assert_bitwise, without_clock
 from tests.worlds import GYMNAX_CHAIN, TINY, DuckChain
 
@@ -45,7 +45,9 @@ def eqx_array(x):
     return hasattr(x, "dtype") and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-@pytest.mark.parametrize("env", [GYMNAX_CHAIN, "gymnax/CartPole-v1"], ids=["chain", "CartPole"])
+@pytest.mark.parametrize(
+    "env", params({"chain": GYMNAX_CHAIN, "CartPole": "gymnax/CartPole-v1"}, {"CartPole"})
+)
 def test_how_many_updates_a_program_makes_changes_no_bit(env):
     one_by_one = advance(env, [1] * 8)
     same_bits(one_by_one, advance(env, [8]))

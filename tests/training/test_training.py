@@ -87,8 +87,7 @@ def without_clock(metrics):
 # ----- the same again
 
 
-@every_kind
-@every_env
+@some_pairs("gymnax-segments", "vector entry point-episodes", "SyncVectorEnv-segments")
 def test_same_seed_gives_the_same_bits(env, kwargs, settings):
     one, two, other = (
         policygrad.train(env, env_kwargs=kwargs, seed=seed, **settings) for seed in (3, 3, 4)
@@ -248,8 +247,17 @@ def test_monitored_run_that_is_resumed_equals_uninterrupted(env, settings, tmp_p
 # ----- what is trained
 
 
-@every_kind
-@pytest.mark.parametrize("env", [Chain, GYMNAX_CHAIN, DUCK], ids=["gym", "gymnax", "duck"])
+@pytest.mark.parametrize(
+    ("env", "settings"),
+    [
+        pytest.param(Chain, TINY, id="gym-segments"),
+        pytest.param(Chain, EPISODES, id="gym-episodes", marks=slow),
+        pytest.param(GYMNAX_CHAIN, TINY, id="gymnax-segments", marks=slow),
+        pytest.param(GYMNAX_CHAIN, EPISODES, id="gymnax-episodes"),
+        pytest.param(DUCK, TINY, id="duck-segments"),
+        pytest.param(DUCK, EPISODES, id="duck-episodes", marks=slow),
+    ],
+)
 def test_total_steps_is_overshot_by_less_than_a_batch(env, settings):
     for total in (1, 32, 33, 65):
         run = policygrad.train(env, **(settings | {"total_steps": total}))
@@ -311,7 +319,8 @@ def test_some_of_what_is_accepted_is_tried():
 @pytest.mark.parametrize(
     "optimiser",
     params(
-        {**{name: name for name in OPTIMISERS}, "of the user": optax.scale_by_lion()}, {"rmsprop"}
+        {**{name: name for name in OPTIMISERS}, "of the user": optax.scale_by_lion()},
+        {"rmsprop", "of the user"},
     ),
 )
 def test_optimisers_train(optimiser):
@@ -375,9 +384,9 @@ def test_every_action_space_trains(actions):
 @pytest.mark.parametrize(
     ("algorithm", "gaussian"),
     [
-        pytest.param("vanilla", "tanh_gaussian", marks=slow),
+        ("vanilla", "tanh_gaussian"),
         pytest.param("vanilla", "clipped_gaussian", marks=slow),
-        ("trpo", "tanh_gaussian"),
+        pytest.param("trpo", "tanh_gaussian", marks=slow),
         pytest.param("trpo", "clipped_gaussian", marks=slow),
         pytest.param("ppo", "tanh_gaussian", marks=slow),
         ("ppo", "clipped_gaussian"),
@@ -522,7 +531,7 @@ def test_equal_rewards_give_finite_numbers(reward, settings):
 
 
 @pytest.mark.parametrize(
-    "estimator", params(["reward-to-go", "total-return", "gae"], {"total-return"})
+    "estimator", params(["reward-to-go", "total-return", "gae"], {"total-return", "gae"})
 )
 def test_one_episode_gives_finite_numbers(estimator):
     settings = EPISODES | {"batch_episodes": 1, "num_envs": 1, "total_steps": 9}
