@@ -33,7 +33,7 @@ def test_the_size_of_a_minibatch_is_no_size_of_a_batch(name):
     ("name", "told"),
     [
         ("rollout_length", "rollout_length times num_envs"),
-        ("num_workers", "collector=policygrad.remote(workers=N)"),
+        ("num_workers", r"collector=policygrad\.remote\(workers=N\)"),
         ("log_std_init", "in units of half the range"),
         ("max_ep_len", "a time limit is the environment's"),
         ("save_freq", "in seconds"),
