@@ -70,7 +70,7 @@ def test_a_worker_that_is_killed_changes_nothing(trained, local, tmp_path):
     file = tmp_path / "kill"
     file.touch()
     env = partial(Mortal, str(file), os.getpid())
-    with pytest.warns(UserWarning, match="is lost.*Another one goes on in its place"):
+    with pytest.warns(UserWarning, match="is lost.*go on in its place"):
         found = found_with(trained, 2, env)
     assert not file.exists()
     for name in ("sample", "noise", "comparison", "decomposition"):

@@ -144,8 +144,9 @@ class Crew(Staff):
         deaths.update(hand.duties)
         told = f"the worker {hand.place.process} on {hand.place.host} is lost: {loss}"
         if max(deaths[duty] for duty in hand.duties) == DEATHS:
-            raise EnvironmentFailure(f"{DEATHS} workers died of the same request. {told}")
-        warnings.warn(f"{told}. Another one goes on in its place", stacklevel=2)
+            raise EnvironmentFailure(f"{DEATHS} workers died of the same request; the last: {told}")
+        place = f"Within {START_SECONDS:.0f} seconds another one, or those that are left, go on"
+        warnings.warn(f"{told}. {place} in its place", stacklevel=2)
         return hand.duties
 
     def _bring_back(

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from policygrad.core.errors import PolicygradError
+from policygrad.core.errors import PolicygradError, UserError
 from policygrad.machines.cluster import Cluster
 from policygrad.machines.remote import Remote
 from policygrad.machines.versions import Versions
@@ -159,7 +159,10 @@ class Staff:
             left = max(0.0, end - time.monotonic())
             if not self._ray.wait([reference], timeout=left, fetch_local=False)[0]:
                 limit = f"{self.timeout or START_SECONDS:g}"
-                raise Late(f"it did not answer within --worker-timeout {limit}")
+                raise Late(
+                    f"it did not answer within --worker-timeout {limit}, which covers its "
+                    "compilation too"
+                )
         try:
             answer = self._ray.get(reference)
         except errors.RayTaskError as error:  # not even begun, such as a module that is not there
@@ -170,6 +173,11 @@ class Staff:
         except errors.RayError as error:  # of its process, its machine, or the way of its answer
             raise Lost(_why(error)) from error
         if isinstance(answer, Raised):
+            if isinstance(answer.error, UserError):
+                answer.error.add_note(
+                    f"so says the worker {answer.process} on {answer.host}: what a run needs must "
+                    "be there too, such as a module on the PYTHONPATH of `ray start`"
+                )
             raise answer.error from InAWorker(answer.traceback)
         return answer
 
@@ -189,4 +197,4 @@ class Staff:
 def _why(error: Exception) -> str:
     """What Ray tells of a loss, without its advice."""
     told = " ".join(str(error).split()).partition(" Some common causes")[0]
-    return told.partition("The actor is dead because ")[2] or told
+    return (told.partition("The actor is dead because ")[2] or told).rstrip(".")

@@ -38,10 +38,12 @@ class Place(NamedTuple):
 
 
 class Raised(NamedTuple):
-    """What a worker raised: the error, and its traceback as text."""
+    """What a worker raised: the error, its traceback as text, and which worker it was."""
 
     error: Exception
     traceback: str
+    host: str
+    process: int
 
 
 class Worker:
@@ -89,7 +91,8 @@ class Worker:
         try:
             return function(self, *args)
         except Exception as error:
-            return Raised(_sendable(error), traceback.format_exc())
+            told = traceback.format_exc()
+            return Raised(_sendable(error), told, socket.gethostname(), os.getpid())
 
 
 def _sendable(error: Exception) -> Exception:
