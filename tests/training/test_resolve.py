@@ -53,10 +53,12 @@ def test_a_run_trains_with_what_its_file_says(tmp_path):
         ({}, {"batch_steps": 2048, "time_limit": "bootstraps", "processors": 1},
          {"batch_episodes", "max_episode_steps", "lanes_per_block", "step_timeout"}),
         ({"estimator": "reward-to-go", "batch_episodes": 8},
-         {"time_limit": "terminates"}, {"batch_steps", "max_episode_steps", "lanes_per_block", "step_timeout"}),
+         {"time_limit": "terminates"},
+         {"batch_steps", "max_episode_steps", "lanes_per_block", "step_timeout"}),
         pytest.param(
             {"estimator": "total-return", "batch_episodes": 8, "max_episode_steps": 600},
-            {"max_episode_steps": 600}, {"batch_steps", "lanes_per_block", "step_timeout"}, marks=pytest.mark.slow,
+            {"max_episode_steps": 600}, {"batch_steps", "lanes_per_block", "step_timeout"},
+            marks=pytest.mark.slow,
         ),
     ],
 )  # fmt: skip
