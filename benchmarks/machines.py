@@ -2,16 +2,19 @@
 
     python benchmarks/machines.py overhead [--task gymnasium/HalfCheetah-v5] [--rounds 3]
     python benchmarks/machines.py scaling [--milliseconds 5] [--workers 1 2 4 8 16]
+    python benchmarks/machines.py parts
 
 `overhead` measures the same run in turns: in one process, in one process in blocks of lanes, with
 `--processes`, and with two workers. `scaling` trains in an environment whose step sleeps, which
 takes no processor, so that more workers than processors can be shown; the workers share the
-processors. Rates are after compilation.
+processors. `parts` measures what these consist of: the start of Ray and of a worker, a call, a
+megabyte that comes back, and the memory of a worker. Rates are after compilation.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
 import time
 import warnings
@@ -23,6 +26,9 @@ import numpy as np
 from common import in_turns, median_ratio, provenance, spread
 
 import policygrad
+from policygrad.machines.cluster import Cluster
+from policygrad.machines.crew import Crew
+from policygrad.machines.worker import Worker
 
 SKIPPED = 2  # updates at the start, which compile
 
@@ -131,10 +137,53 @@ def scaling(options: argparse.Namespace) -> dict[str, Any]:
     return {"milliseconds": options.milliseconds, "workers": found}
 
 
+def answer(worker: Worker, megabytes: int) -> dict[int, Any]:
+    """Numbers of so many megabytes, and the megabytes that the worker's process holds."""
+    held = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    return {0: (np.zeros(megabytes * 2**20, np.uint8), held)}
+
+
+def parts(options: argparse.Namespace) -> dict[str, Any]:
+    """What the time that Ray takes consists of."""
+    started = time.perf_counter()
+    cluster = Cluster()
+    joined = time.perf_counter()
+    crew = Crew(cluster, policygrad.remote(1))
+    crew.hands[0].duties.append(0)
+    held = asked(crew, 0)[1]
+    found = {
+        "Ray's start, s": joined - started,
+        "a worker's start, s": time.perf_counter() - joined,
+    }
+
+    def milliseconds(megabytes: int) -> float:
+        seconds = []
+        for _ in range(30):
+            begun = time.perf_counter()
+            asked(crew, megabytes)[0].copy()
+            seconds.append(time.perf_counter() - begun)
+        return 1e3 * statistics.median(seconds)
+
+    call, many = milliseconds(0), milliseconds(16)
+    crew.close()
+    cluster.close()
+    found |= {"a call, ms": call, "a megabyte back, ms": (many - call) / 16}
+    found["a worker's memory before any environment, MB"] = held
+    print("\n| | |\n|---|---|")
+    for name, value in found.items():
+        print(f"| {name} | {value:,.2f} |")
+    return found
+
+
+def asked(crew: Crew, megabytes: int) -> Any:
+    """What the worker answers."""
+    return crew.ask(lambda _: (answer, (megabytes,)), lambda _: (answer, (0,)))[0]
+
+
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["overhead", "scaling"])
+    parser.add_argument("what", choices=["overhead", "scaling", "parts"])
     parser.add_argument("--task", default="gymnasium/HalfCheetah-v5")
     parser.add_argument("--milliseconds", type=float, default=5.0)
     parser.add_argument("--workers", type=int, nargs="+")
@@ -147,7 +196,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     options.workers = options.workers or ([2] if options.what == "overhead" else [1, 2, 4, 8, 16])
-    results = (overhead if options.what == "overhead" else scaling)(options)
+    results = {"overhead": overhead, "scaling": scaling, "parts": parts}[options.what](options)
     if options.json:
         options.json.write_text(json.dumps(provenance() | {"results": results}, indent=1))
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,6 +81,18 @@ def test_ray_that_the_caller_has_started_is_left_as_it_is(started, monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     Cluster().close()
     assert started == []
+
+
+def test_an_address_beside_ray_that_runs_elsewhere_is_refused(started, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    joined = types.SimpleNamespace(gcs_address="10.0.0.1:6379")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: joined)
+    Cluster("10.0.0.1:6379").close()
+    with pytest.raises(
+        UserError, match=r"connected to 10\.0\.0\.1:6379 .*got the address 10\.0\.0\.2"
+    ):
+        Cluster("10.0.0.2:6379")
+    assert not started
 
 
 def test_handlers_of_signals_stay(started, monkeypatch):

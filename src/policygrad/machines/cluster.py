@@ -43,10 +43,21 @@ class Cluster:
         self.address = os.environ.get("RAY_ADDRESS") or None if address is None else address
         self._folder: str | None = None
         self._open = not self.ray.is_initialized()
+        if not self._open and address is not None:
+            self._check_joined(address)
         if self._open:
             with _signals_kept(), _no_fork_warnings():
                 self._start() if self.address is None else self._join()
             atexit.register(self.close)
+
+    def _check_joined(self, address: str) -> None:
+        """UserError where Ray runs in this process already, and is not at this address."""
+        joined = self.ray.get_runtime_context().gcs_address
+        if address != joined:
+            raise UserError(
+                f"Ray is connected to {joined} in this process already, got the address {address}; "
+                "leave it out, or call ray.shutdown() first"
+            )
 
     def _start(self) -> None:
         # the paths of Ray's sockets must be short, so that TMPDIR may be too long

@@ -42,12 +42,4 @@ class Remote:
         return RayPlaces(self)
 
 
-def remote(
-    workers: int,
-    *,
-    address: str | None = None,
-    worker_timeout: float | None = None,
-    cpus_per_worker: float = 1.0,
-) -> Remote:
-    """Workers for `train(..., collector=remote(workers=4))`; see `Remote`."""
-    return Remote(workers, address, worker_timeout, cpus_per_worker)
+remote = Remote

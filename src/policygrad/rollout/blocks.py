@@ -102,8 +102,7 @@ class Plan:
     def begin(self, block: int) -> "Block":
         """A block, with its environments open."""
         source = self.lanes.open(block, whole_episodes=self.steps is None)
-        key = jax.random.wrap_key_data(jnp.asarray(self.key))
-        shape = PolicyShape.of(self.policy)
+        key, shape = key_of(self.key), PolicyShape.of(self.policy)
         if self.steps is not None:
             return Block(shape, source, source.segments(self.policy, key, self.steps))
         collector = source.episodes(
@@ -141,10 +140,7 @@ class Block:
 
     def collect(self, call: Call, number: int) -> Trajectories | None:
         """The block's part of a batch, as NumPy arrays; None for no episodes."""
-        policy, key = (
-            self._shape.policy(call.arrays),
-            jax.random.wrap_key_data(jnp.asarray(call.key)),
-        )
+        policy, key = self._shape.policy(call.arrays), key_of(call.key)
         if call.episodes is None:
             return jax.device_get(self._collector.collect(policy, key))
         count = call.episodes[number]
@@ -281,6 +277,11 @@ def plain(arrays: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
 def key_data(key: PRNGKeyArray) -> np.ndarray:
     """The data of a key, which can be sent."""
     return np.asarray(jax.random.key_data(key))
+
+
+def key_of(data: np.ndarray) -> PRNGKeyArray:
+    """The key whose data was sent."""
+    return jax.random.wrap_key_data(jnp.asarray(data))
 
 
 def shares(count: int, parts: int) -> tuple[int, ...]:

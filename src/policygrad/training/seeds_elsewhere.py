@@ -142,7 +142,6 @@ def train_one(
         )
     stop = StopRequest()
     reporter = _Reporter(config.seed, channel, stop)
-    reporter.needs_state = False  # pyright: ignore[reportAttributeAccessIssue]
     try:
         sent.read().train_on(config, folder / f"seed-{config.seed}", reporter, stop)
     except PolicygradError as error:
