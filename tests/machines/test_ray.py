@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -141,6 +142,11 @@ def test_a_worker_that_hangs_is_replaced(tmp_path):
     assert run.summary["worker_restarts"] == 1
 
 
+def without_folders(error):
+    """The text of an error; a worker may have imported the same file from where it is installed."""
+    return re.sub(r'File ".*/', 'File "', str(error))
+
+
 @pytest.mark.parametrize("what", ["raise", pytest.param("sys.exit", marks=pytest.mark.slow)])
 def test_an_environment_that_raises_is_a_failure_of_the_environment(what, tmp_path):
     out = tmp_path / "run"
@@ -151,7 +157,7 @@ def test_an_environment_that_raises_is_a_failure_of_the_environment(what, tmp_pa
         policygrad.train(
             Troubled, env_kwargs=kwargs, out=out, collector=policygrad.remote(2), **SEGMENTS
         )
-    assert str(caught.value) == str(alone.value)
+    assert without_folders(caught.value) == without_folders(alone.value)
     assert isinstance(caught.value.__cause__, InAWorker)
     told = str(caught.value.__cause__)
     assert "troubles.py" in told
