@@ -348,6 +348,9 @@ class Command:
         _, left = psutil.wait_procs(self.started, 15)
         assert not left
         assert not list(Path("/tmp").glob(f"policygrad-{self.process.pid}-*"))
+        deadline = time.monotonic() + 10
+        while self.shared_memory_left() and time.monotonic() < deadline:
+            time.sleep(0.2)  # another program may be between closing its file and removing it
         assert not self.shared_memory_left()
         return self.process.returncode, out, err
 
