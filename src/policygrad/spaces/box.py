@@ -10,6 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from policygrad.spaces.pictures import (
+    LEAST_SIDE,
+    channels_of,
+    height_and_width,
+    shape_of_three_axes,
+    with_three_axes,
+)
 from policygrad.spaces.space import ActionSpace, Space, fits_32_bits, record_dtype
 
 # one number where all are equal, else nested tuples; Python's int where the space holds integers
@@ -72,12 +79,49 @@ class Box(ActionSpace):
             return np.dtype(np.uint32)
         return np.dtype(np.int32 if fits_32_bits(low, high) else np.float32)
 
+    @cached_property
+    def picture(self) -> tuple[int, int, int] | None:
+        """The shape of the picture as which it is read; None if it is read as plain numbers.
+
+        A picture holds bytes, or numbers from 0 to one finite bound, in three axes. Its height and
+        its width are at least 8 pixels. Bytes are a picture even where the shape does not tell
+        which axis holds the channels, and where an axis in front counts several pictures; bytes
+        from 0 to 255 also where there is no axis for channels. Other numbers are not.
+        """
+        shape = shape_of_three_axes(self.shape)
+        if shape is None or min(height_and_width(shape)) < LEAST_SIDE:
+            return None
+        least, most = self.low, self.high
+        if self.dtype == "uint8":
+            return shape if len(self.shape) > 2 or (least, most) == (0, 255) else None
+        if len(self.shape) != 3 or channels_of(shape) is None or isinstance(most, tuple):
+            return None
+        return shape if least == 0 and 0 < most < LARGEST_BOUND else None
+
+    @property
+    def unit(self) -> tuple[float, float]:
+        """What `features` maps to 0 and to 1: the darkest and the brightest number of a picture,
+        which are those of a byte if they differ among pixels; 0 and 1 of anything else."""
+        if self.picture is None:
+            return 0.0, 1.0
+        if isinstance(self.low, tuple) or isinstance(self.high, tuple) or self.low == self.high:
+            return 0.0, 255.0
+        return float(self.low), float(self.high)
+
     def features(self, observation: PyTree) -> Float[Array, "..."]:
-        return jnp.asarray(observation).reshape(self.shape).astype(jnp.float32)
+        numbers = jnp.asarray(observation).reshape(self.shape).astype(jnp.float32)
+        if self.picture is None:
+            return numbers
+        darkest, brightest = self.unit
+        return with_three_axes((numbers - darkest) * (1 / (brightest - darkest)))
 
     @property
     def measured(self) -> tuple[bool, ...]:
-        return (True,)
+        return (self.picture is None,)
+
+    @property
+    def pictures(self) -> tuple[tuple[int, ...], ...]:
+        return () if self.picture is None else (self.picture,)
 
     def parts(self, values: PyTree) -> list[Array]:
         return [values]

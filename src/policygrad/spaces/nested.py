@@ -48,6 +48,10 @@ class Nested(ActionSpace):
     def measured(self) -> tuple[bool, ...]:
         return tuple(flag for _, part in self.read for flag in part.measured)
 
+    @property
+    def pictures(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(shape for _, part in self.read for shape in part.pictures)
+
     def parts(self, values: PyTree) -> list[Array]:
         return [x for key, part in self.read for x in part.parts(values[key])]
 

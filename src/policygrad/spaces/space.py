@@ -49,6 +49,11 @@ class Space(ABC):
         Measurements are to be normalised; one-hot vectors and flags are not.
         """
 
+    @property
+    def pictures(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the pictures among the arrays of `features`."""
+        return ()
+
     @abstractmethod
     def parts(self, values: PyTree) -> list[Array]:
         """The arrays of observations `[..., *shape]` that describe the state.
