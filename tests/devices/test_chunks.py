@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from policygrad.devices import chunks
 from policygrad.devices.chunks import (
     chunk_rows,
     flat_rows,
@@ -66,3 +67,19 @@ def test_arrays_of_no_numbers_keep_their_rows(rows):
     assert mapped.shape == (rows, 0)
     of_each = map_in_chunks(lambda x: (jnp.sum(x), x), nothing[:, None])
     assert (of_each[0].shape, of_each[1].shape) == ((rows, 1), (rows, 1, 0))
+
+
+def test_rows_that_are_too_many_for_a_chunk_are_mapped_in_bounded_memory(monkeypatch):
+    rows = jnp.arange(40.0).reshape(10, 4)
+
+    def total(scale, rows):
+        return jnp.sum(chunks.map_rows(lambda x: jnp.sin(scale * x), rows) ** 2)
+
+    plain = jax.value_and_grad(total)(0.7, rows)
+    monkeypatch.setattr(chunks, "NUMBERS", {"cpu": 8, "gpu": 8})
+    assert chunks.chunk_rows(4) == 2
+    in_chunks = jax.value_and_grad(total)(0.7, rows)
+    np.testing.assert_allclose(in_chunks, plain, rtol=1e-6)
+    text = str(jax.make_jaxpr(jax.grad(total))(0.7, rows))
+    assert "scan" in text
+    assert "remat" in text or "checkpoint" in text

@@ -139,7 +139,7 @@ def test_parts_of_unequal_size_are_refused(parts):
 @pytest.fixture
 def two_parts(monkeypatch):
     """Small chunks, and what is computed within is computed in two parts."""
-    monkeypatch.setattr(chunks, "chunk_rows", lambda: 4)
+    monkeypatch.setattr(chunks, "chunk_rows", lambda *_: 4)
     with sharing_is(Sharing(2)):
         yield
 

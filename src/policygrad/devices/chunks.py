@@ -2,9 +2,11 @@
 
 On one core, a sum of gradients over 32,768 rows of a 64×64 network takes half as long in chunks as
 at once (docs/performance.md). If a batch is cut into parts, each part is cut into chunks. A GPU
-needs many rows at once; its chunks are large, and only limit memory.
+needs many rows at once; its chunks are large, and only limit memory. Chunks of pictures hold fewer
+rows, so that memory does not grow with their resolution.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,10 +18,27 @@ from jaxtyping import Array, PyTree
 from policygrad.devices.parts import sum_and_map_parts
 from policygrad.devices.sharing import current
 
+NUMBERS = {"cpu": 2**21, "gpu": 2**28}  # of a chunk at most, as floats: 8 MiB and 1 GiB
 
-def chunk_rows() -> int:
-    """Rows of a chunk on the machine that computes."""
-    return 256 if jax.default_backend() == "cpu" else 16_384
+
+def chunk_rows(numbers: int = 1) -> int:
+    """Rows of a chunk on the machine that computes.
+
+    Args:
+        numbers: how many numbers a row holds.
+    """
+    rows = 256 if _backend() == "cpu" else 16_384
+    fit = max(1, NUMBERS[_backend()] // max(1, numbers))
+    return min(rows, 2 ** (fit.bit_length() - 1))
+
+
+def _backend() -> str:
+    return "cpu" if jax.default_backend() == "cpu" else "gpu"
+
+
+def numbers_of_a_row(rows: PyTree, axes: int = 1) -> int:
+    """How many numbers each row of a pytree of `[N, ...]` holds; of `[T, B, ...]` with two axes."""
+    return sum(math.prod(jnp.shape(x)[axes:]) for x in jax.tree.leaves(rows))
 
 
 def flat_rows(tree: PyTree) -> PyTree:
@@ -35,7 +54,7 @@ def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int | None 
             with all rows if they are fewer than two chunks. Take derivatives inside of f: if rows
             are shared, reverse differentiation from outside would count them twice.
         rows: pytree of `[N, ...]`.
-        size: rows of a chunk; None for `chunk_rows()`.
+        size: rows of a chunk; None for as many as `chunk_rows` says.
     """
     return sum_and_map_in_chunks(lambda rows: (f(rows), ()), rows, size)[0]
 
@@ -49,7 +68,7 @@ def sum_and_map_in_chunks(
         f: pytree of `[n, ...]` -> sums over n, and pytree of `[n, ...]`; as in `sum_in_chunks`.
         rows, size: as there.
     """
-    in_chunks = partial(_sum_and_map, f, size=size or chunk_rows())
+    in_chunks = partial(_sum_and_map, f, size=size or chunk_rows(numbers_of_a_row(rows)))
     if _are_shared(jax.tree.leaves(rows)[0].shape[0]):
         return sum_and_map_parts(in_chunks, rows)
     return in_chunks(rows)
@@ -84,6 +103,18 @@ def map_in_chunks(f: Callable[[Any], PyTree], rows: PyTree) -> PyTree:
     steps, lanes = jax.tree.leaves(rows)[0].shape[:2]
     _, mapped = sum_and_map_in_chunks(lambda rows: ((), jax.vmap(f)(rows)), flat_rows(rows))
     return jax.tree.map(lambda x: x.reshape(steps, lanes, *x.shape[1:]), mapped)
+
+
+def map_rows(f: Callable[[Any], PyTree], rows: PyTree) -> PyTree:
+    """`vmap(f)` over rows `[N, ...]`, in bounded memory.
+
+    Rows that are too many for a chunk are taken chunk by chunk. Their derivatives compute f anew,
+    in place of keeping what it computed for every row.
+    """
+    count, numbers = jax.tree.leaves(rows)[0].shape[0], numbers_of_a_row(rows)
+    if count * numbers <= NUMBERS[_backend()]:
+        return jax.vmap(f)(rows)
+    return jax.lax.map(jax.checkpoint(f), rows, batch_size=chunk_rows(numbers))
 
 
 def _are_shared(rows: int) -> bool:
