@@ -1,11 +1,13 @@
 """What the named constructors make where nothing is said."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from policygrad import baselines, estimators
-from policygrad.gradients.estimators import LambdaReturn, NStep, TotalReturn
+from policygrad.gradients.estimators import LambdaReturn, NStep, ResetAtRewards, TotalReturn
 from policygrad.gradients.weights import Estimator, EstimatorState
 from tests.records import FirstFeature, random_episodes
 
@@ -24,6 +26,20 @@ MADE = {
 @pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)
 def test_defaults(make):
     assert make() == MADE[make]
+
+
+RESETS = (estimators.reward_to_go, estimators.n_step, estimators.td, estimators.gae)
+
+
+@pytest.mark.parametrize("make", RESETS, ids=lambda make: make.__name__)
+def test_returns_reset_at_rewards_where_it_is_asked_for(make):
+    usual = make(discount=0.9)
+    assert make(discount=0.9, resets_at_rewards=False) == usual
+    resets = replace(usual, form=ResetAtRewards(usual.form))
+    assert make(discount=0.9, resets_at_rewards=True) == resets
+    for value in (1, None, "yes"):
+        with pytest.raises(ValueError, match="resets_at_rewards must be True or False"):
+            make(resets_at_rewards=value)
 
 
 def test_a_critic_is_also_what_is_subtracted():

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from policygrad import baselines, estimators
-from policygrad.gradients.forms import LambdaReturn, NStep, TotalReturn
+from policygrad.gradients.forms import LambdaReturn, NStep, ResetAtRewards, TotalReturn
 from policygrad.gradients.weights import Estimator
 from policygrad.tabular import AllAction, FiniteMDP, SoftmaxPolicy, Sparse, all_action
 from tests.tabular.forms import RenormalisedLambda
@@ -66,6 +66,22 @@ def every_estimator(b, v, gamma, lam, *, constant=0.7):
         yield f"gae, b {kept}", estimators.gae(gae_lambda=lam, baseline=table, **both)
         yield f"all_action {kept}", all_action(**common)
         yield f"all_action, V {kept}", all_action(**both)
+
+
+def every_resetting_estimator(b, v, gamma, lam):
+    """(name, estimator): every form with one return a step, with a reset at every reward."""
+    table, critic = baselines.table(b), baselines.table(v)
+    for kept in (False, True):
+        common = {"discount": gamma, "discounted_states": kept, "resets_at_rewards": True}
+        both = {**common, "critic": critic}
+        yield f"reward_to_go {kept}", estimators.reward_to_go(**common)
+        yield f"reward_to_go, b {kept}", estimators.reward_to_go(baseline=table, **common)
+        yield f"reward_to_go, V {kept}", estimators.reward_to_go(**both)
+        yield f"n_step 2 {kept}", estimators.n_step(n=2, **both)
+        yield f"n_step 3, b {kept}", estimators.n_step(n=3, baseline=table, **both)
+        yield f"td {kept}", estimators.td(**both)
+        yield f"gae {kept}", estimators.gae(gae_lambda=lam, **both)
+        yield f"gae, b {kept}", estimators.gae(gae_lambda=lam, baseline=table, **both)
 
 
 def is_total(estimator):
@@ -129,6 +145,13 @@ def naive_return(form, r, v, gamma, t):
     match form:
         case TotalReturn():
             return sum(gamma**k * r[:, k] for k in range(r.shape[1]))
+        case ResetAtRewards(inner):  # what comes after the first reward from t on does not count
+            paid = np.cumsum(r[:, t:] != 0, axis=1)
+            before = np.concatenate([0 * paid[:, :1], paid], axis=1) == 0
+            r, v = r.copy(), v.copy()
+            r[:, t:] *= before[:, :-1]
+            v[:, t:] *= before
+            return naive_return(inner, r, v, gamma, t)
         case NStep(n):
             return n_step_return(r, v, gamma, t, n)
         case LambdaReturn(lam):  # (1 - λ) λ^(n-1) of each n; what is left over for the longest

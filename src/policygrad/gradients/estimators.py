@@ -8,12 +8,24 @@ Every estimator is ĝ = Σ_t Ψ_t z_t, and Ψ_t a return less a baseline:
     n_step            Ψ_t = r_t + … + γ^n V(s_{t+n}) − b(s_t)            E13
     td                Ψ_t = r_t + γ V(s_{t+1}) − V(s_t)                  E12, E13
     gae               Ψ_t = Σ_l (γλ)^l δ_{t+l}                           GAE
+
+The last four take `resets_at_rewards`, with which a return ends at the first reward that is not
+zero: `ResetAtRewards` says what is then followed.
 """
 
 from policygrad.core import checks
 from policygrad.gradients import baselines
-from policygrad.gradients.baselines.base import Baseline, StateBaseline
-from policygrad.gradients.forms import Coupling, Form, LambdaReturn, LaneSteps, NStep, TotalReturn
+from policygrad.gradients.baselines.base import Baseline, Critic
+from policygrad.gradients.forms import (
+    Coupling,
+    Form,
+    LambdaReturn,
+    LaneSteps,
+    NStep,
+    ResetAtRewards,
+    TotalReturn,
+    resetting,
+)
 from policygrad.gradients.weights import Estimator, EstimatorState, TimeLimit, Weights
 from policygrad.maths.returns import Scalar
 
@@ -25,6 +37,7 @@ __all__ = [
     "LambdaReturn",
     "LaneSteps",
     "NStep",
+    "ResetAtRewards",
     "TimeLimit",
     "TotalReturn",
     "Weights",
@@ -56,7 +69,7 @@ def checked(estimator: Estimator) -> Estimator:
             "critic=value_network(), or time_limit='terminates'"
         )
     if estimator.critic is not None and not (
-        isinstance(estimator.critic, StateBaseline) and estimator.critic.may_bootstrap
+        isinstance(estimator.critic, Critic) and estimator.critic.may_bootstrap
     ):
         raise ValueError(
             f"{type(estimator.critic).__name__} cannot bootstrap: it does not estimate the value "
@@ -144,9 +157,10 @@ def reward_to_go(
     *,
     discount: Scalar = 1.0,
     baseline: Baseline | None = None,
-    critic: StateBaseline | None = None,
+    critic: Critic | None = None,
     discounted_states: bool = False,
     time_limit: TimeLimit | None = None,
+    resets_at_rewards: bool = False,
     normalise_advantages: bool = False,
 ) -> Estimator:
     """Form (iii): every score times the rewards that follow it.
@@ -160,6 +174,8 @@ def reward_to_go(
             needs whole episodes.
         discounted_states: keep the factor γ^t.
         time_limit: None is "bootstraps" with a critic, else "terminates".
+        resets_at_rewards: end the return at the first reward that is not zero, as in games of
+            points. It changes the objective: see `ResetAtRewards`.
         normalise_advantages: centre and scale Ψ over the batch.
 
     Returns:
@@ -170,13 +186,13 @@ def reward_to_go(
 
     Bias: none for whole episodes with γ = 1, or with γ^t kept (then of J_γ). With γ < 1 and γ^t
     dropped it is the usual direction, which is not the gradient of any function (Nota & Thomas
-    2020).
+    2020). With `resets_at_rewards` it follows the points one by one, whatever γ.
 
     Source: the post, form (iii), baseline and discount; E5, E6, E10.
     """
     return checked(
         Estimator(
-            LambdaReturn(1.0),
+            resetting(LambdaReturn(1.0), resets_at_rewards),
             baselines.none() if baseline is None and critic is None else baseline,
             critic,
             discount,
@@ -191,10 +207,11 @@ def n_step(
     *,
     n: int = 5,
     discount: Scalar = 0.99,
-    critic: StateBaseline | None = None,
+    critic: Critic | None = None,
     baseline: Baseline | None = None,
     discounted_states: bool = False,
     time_limit: TimeLimit = "bootstraps",
+    resets_at_rewards: bool = False,
     normalise_advantages: bool = False,
 ) -> Estimator:
     """n rewards, then the critic.
@@ -205,7 +222,8 @@ def n_step(
         n: number of rewards, at least 1.
         critic: V; None makes a `value_network()`.
         baseline: what is subtracted; None stands for the critic.
-        discount, discounted_states, time_limit, normalise_advantages: as in `reward_to_go`.
+        discount, discounted_states, time_limit, resets_at_rewards, normalise_advantages: as in
+            `reward_to_go`.
 
     Returns:
         An estimator for segments or whole episodes.
@@ -220,7 +238,7 @@ def n_step(
     checks.whole("n", n)
     return checked(
         Estimator(
-            NStep(n),
+            resetting(NStep(n), resets_at_rewards),
             baseline,
             baselines.value_network() if critic is None else critic,
             discount,
@@ -234,10 +252,11 @@ def n_step(
 def td(
     *,
     discount: Scalar = 0.99,
-    critic: StateBaseline | None = None,
+    critic: Critic | None = None,
     baseline: Baseline | None = None,
     discounted_states: bool = False,
     time_limit: TimeLimit = "bootstraps",
+    resets_at_rewards: bool = False,
     normalise_advantages: bool = False,
 ) -> Estimator:
     """One reward, then the critic: the one-step actor-critic.
@@ -247,7 +266,8 @@ def td(
     Args:
         critic: V; None makes a `value_network()`.
         baseline: what is subtracted; None stands for the critic.
-        discount, discounted_states, time_limit, normalise_advantages: as in `reward_to_go`.
+        discount, discounted_states, time_limit, resets_at_rewards, normalise_advantages: as in
+            `reward_to_go`.
 
     Returns:
         An estimator for segments or whole episodes.
@@ -261,7 +281,7 @@ def td(
     """
     return checked(
         Estimator(
-            LambdaReturn(0.0),
+            resetting(LambdaReturn(0.0), resets_at_rewards),
             baseline,
             baselines.value_network() if critic is None else critic,
             discount,
@@ -276,10 +296,11 @@ def gae(
     *,
     discount: Scalar = 0.99,
     gae_lambda: Scalar = 0.95,
-    critic: StateBaseline | None = None,
+    critic: Critic | None = None,
     baseline: Baseline | None = None,
     discounted_states: bool = False,
     time_limit: TimeLimit = "bootstraps",
+    resets_at_rewards: bool = False,
     normalise_advantages: bool = False,
 ) -> Estimator:
     """Generalised advantage estimation.
@@ -290,7 +311,8 @@ def gae(
         gae_lambda: λ in [0, 1]; 0 is `td`, 1 is `reward_to_go` with the critic as baseline.
         critic: V; None makes a `value_network()`.
         baseline: what is subtracted from the λ-return; None stands for the critic, which is GAE.
-        discount, discounted_states, time_limit, normalise_advantages: as in `reward_to_go`.
+        discount, discounted_states, time_limit, resets_at_rewards, normalise_advantages: as in
+            `reward_to_go`.
 
     Returns:
         An estimator for segments or whole episodes.
@@ -309,7 +331,7 @@ def gae(
     checks.unit_interval("gae_lambda", gae_lambda)
     return checked(
         Estimator(
-            LambdaReturn(gae_lambda),
+            resetting(LambdaReturn(gae_lambda), resets_at_rewards),
             baseline,
             baselines.value_network() if critic is None else critic,
             discount,
@@ -320,7 +342,7 @@ def gae(
     )
 
 
-def _time_limit(given: TimeLimit | None, critic: StateBaseline | None) -> TimeLimit:
+def _time_limit(given: TimeLimit | None, critic: Critic | None) -> TimeLimit:
     if given is None:
         return "terminates" if critic is None else "bootstraps"
     return given

@@ -1,10 +1,11 @@
 """Return forms: the return that the weight of each score starts from.
 
-The library has three. With v'_t the value of the true successor of step t,
+The library has four. With v'_t the value of the true successor of step t,
 
     TotalReturn     G_t = R(τ) = Σ_t γ^t r_t, the same at every step            E3
     LambdaReturn    G_t = r_t + γ [(1 − λ) v'_t + λ G_{t+1}]                    E5, E10, E12, GAE
     NStep           G_t = r_t + γ r_{t+1} + … + γ^n v'_{t+n−1}                  E13
+    ResetAtRewards  G_t of another form, as if every non-zero reward ended the episode
 
 λ = 1 is the reward to go, λ = 0 one reward and the critic. A form of your own is a frozen dataclass
 that subclasses `Form`. It goes into an `Estimator` like these. If it defines `coupling`, the exact
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from policygrad.core import checks
 from policygrad.maths.returns import Scalar, discounted_return, lambda_returns, n_step_returns
 
 
@@ -42,15 +44,17 @@ class LaneSteps(NamedTuple):
 class Coupling(NamedTuple):
     """A form's return as the last of p coupled returns, for the exact laboratory.
 
-        G_t = u_t + Λ_t G_{t+1},   u_t[i] = r_t + ν_t[i] V(s_{t+1})
+        G_t = u_t + c_t Λ_t G_{t+1},   u_t[i] = r_t + c_t ν_t[i] V(s_{t+1})
 
     Attributes:
         trace: `[p, p]`, or `[T, p, p]` if it depends on the time: Λ/γ.
         bootstrap: `[p]`, or `[T, p]`: ν/γ.
+        resets_at_rewards: whether c_t is 1[r_t = 0], so that nothing follows a reward; else 1.
     """
 
     trace: Float[np.ndarray, "*T p p"]
     bootstrap: Float[np.ndarray, "*T p"]
+    resets_at_rewards: bool = False
 
 
 class Form(ABC):
@@ -148,3 +152,72 @@ class NStep(Form):
 
     def __str__(self) -> str:
         return "n_step"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ResetAtRewards(Form):
+    """The return of another form, which ends with the first reward that is not zero.
+
+        G_t = r_t + γ 1[r_t = 0] (…),   at λ = 1:  G_t = r_t + γ 1[r_t = 0] G_{t+1}
+
+    It is for games of points, such as Pong, where every reward ends a rally. What an action is
+    weighed by then holds its own point and none of the points after it.
+
+    It is a change of objective. Let Q°_t(s, a) be the action value of the task in which every
+    non-zero reward ends the episode. With rewards alone (λ = 1 and whole episodes),
+
+        E ĝ = Σ_t E[z_t Q°_t(s_t, a_t)],
+
+    with γ^t if it is kept, where the states are still those of the whole game, those after a point
+    included. It is the policy gradient of points that are episodes of their own, each begun where
+    the one before it left off, with that beginning held fixed. What is left out is how the actions
+    of a point change the points after it. So E ĝ is the gradient of the whole game's return,
+    Σ_t E[z_t Q_t], where nothing that is expected after a point depends on what was done in it: not
+    where the next point begins, not how many points are left, and with γ < 1 not how long the point
+    took either. In Pong the serve nearly is so.
+
+    A critic has to be fitted to these returns, as training does: it then estimates V°, the value
+    until the next reward.
+
+    Attributes:
+        form: with one return a step, such as `LambdaReturn`.
+    """
+
+    form: Form
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.form, Form):
+            raise ValueError(
+                f"ResetAtRewards takes a return form, such as LambdaReturn(), got {self.form!r}"
+            )
+        if self.form.whole_episodes:
+            raise ValueError(
+                f"{self.form} is one number an episode, and cannot end at a reward; pass a form "
+                "with one return a step, such as LambdaReturn()"
+            )
+
+    def returns(self, steps: LaneSteps, discount: Scalar) -> Float[Array, " T"]:
+        ends = jnp.asarray(steps.terminated, bool) | (steps.rewards != 0)
+        return self.form.returns(steps._replace(terminated=ends), discount)
+
+    def coupling(self, horizon: int | None) -> Coupling:
+        return Coupling(*self.form.coupling(horizon))._replace(resets_at_rewards=True)
+
+    def __str__(self) -> str:
+        return f"{self.form} that resets at rewards"
+
+
+def resetting(form: Form, resets_at_rewards: bool) -> Form:
+    """The form, or the same one with a reset at every reward.
+
+    Raises:
+        ValueError: the flag is neither True nor False.
+    """
+    checks.flag("resets_at_rewards", resets_at_rewards)
+    return ResetAtRewards(form) if resets_at_rewards else form
+
+
+def innermost(form: Form) -> Form:
+    """What stands in the forms that reset at rewards; any other form itself."""
+    return innermost(form.form) if isinstance(form, ResetAtRewards) else form

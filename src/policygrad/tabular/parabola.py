@@ -134,7 +134,7 @@ def _to_go_infinite(problem: Problem, *, by_parameter: bool) -> Parabola:
 
     past = nilpotent(past_once, jnp.zeros_like(x), x.shape[1])
     if x.shape[1] == 1:
-        past = fixed_point(omega**2 * trace[0, 0] * problem.chain.T, past)
+        past = fixed_point(omega**2 * trace[0, 0] * problem.coupled_chain.T, past)
     return _to_go_slope(problem, given, m, occupancy, past, by_parameter)
 
 

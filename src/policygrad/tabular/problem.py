@@ -2,10 +2,12 @@
 
 The return that Ψ_t starts from is the last of p coupled returns,
 
-    G_t = u_t + Λ_t G_{t+1},   u_t[i] = r_t + ν_t[i] V(s_{t+1}),
+    G_t = u_t + c_t Λ_t G_{t+1},   u_t[i] = r_t + c_t ν_t[i] V(s_{t+1}),
 
 which the return form gives as its `coupling`: p = 1, Λ = γλ and ν = γ(1−λ) for λ-returns, and
-p = n, Λ = γ·shift and ν = (γ, 0, …, 0) for n steps, where G[i] is the (i+1)-step return.
+p = n, Λ = γ·shift and ν = (γ, 0, …, 0) for n steps, where G[i] is the (i+1)-step return. c is 1,
+unless the form resets at rewards: then it is 0 on an edge with a reward. Scores are summed beyond
+such an edge all the same.
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from jaxtyping import Array, Float
 from policygrad.core import checks
 from policygrad.gradients.baselines.base import StateBaseline
 from policygrad.gradients.baselines.simple import LeaveOneOut
-from policygrad.gradients.forms import LambdaReturn, TotalReturn
+from policygrad.gradients.forms import Coupling, Form, LambdaReturn, TotalReturn
 from policygrad.gradients.weights import Estimator, EstimatorState
 from policygrad.maths.returns import Scalar
 from policygrad.tabular.couplings import coupling_of
@@ -64,12 +66,18 @@ class Tables(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Everything the recursions read: a pytree of float64 arrays."""
+    """Everything the recursions read: a pytree of float64 arrays.
+
+    Attributes:
+        edges, policy, targets, tables: of the MDP, the policy and the estimator.
+        unpaid: `[S, A, K]`, c: 1 on edges without a reward, 0 on others. None where c is 1.
+    """
 
     edges: Edges
     policy: Tabulated
     targets: Targets
     tables: Tables
+    unpaid: Float[Array, "S A K"] | None
 
     @property
     def finite(self) -> bool:
@@ -102,6 +110,17 @@ class Problem(NamedTuple):
     def chain(self) -> Float[Array, "S S"]:
         """P_π, with no transitions from absorbing states."""
         return between_states(self.edges, self.moves)
+
+    def coupling_edges(self, weights: Float[Array, "S A K *d"]) -> Float[Array, "S A K *d"]:
+        """Numbers on the edges, zero where the return of a step ends before the next one's."""
+        if self.unpaid is None:
+            return weights
+        return weights * self.unpaid.reshape(*self.unpaid.shape, *[1] * (weights.ndim - 3))
+
+    @property
+    def coupled_chain(self) -> Float[Array, "S S"]:
+        """P_π along the edges on which a return goes on."""
+        return between_states(self.edges, self.coupling_edges(self.moves))
 
 
 @dataclass(frozen=True)
@@ -166,11 +185,14 @@ def problem_of(
     """
     tabulated = policy.tabulate(mdp)
     check_exact(mdp, tabulated, estimator)
+    coupling = coupling_of(_form_of(estimator), mdp, float(estimator.discount))
+    resets = coupling.resets_at_rewards
     return Problem(
         jax.tree.map(jnp.asarray, mdp.edges),
         tabulated,
-        _targets(mdp, estimator),
+        _targets(estimator, coupling),
         _tables(mdp, estimator, state),
+        jnp.asarray(mdp.edges.rewards == 0, float) if resets else None,
     )
 
 
@@ -206,6 +228,11 @@ def _check_sampled(mdp: FiniteMDP, estimator: Estimator) -> None:
             f"the baseline {type(baseline).__name__} has no exact form: it is no function of state "
             "and time (a StateBaseline), nor leave_one_out"
         )
+    if estimator.critic is not None and not isinstance(estimator.critic, StateBaseline):
+        raise ValueError(
+            f"the critic {type(estimator.critic).__name__} has no exact form: it is no function of "
+            "state and time (a StateBaseline)"
+        )
     timed = isinstance(baseline, LeaveOneOut) and not is_total_return(estimator)
     if timed and mdp.horizon is None:
         raise ValueError(
@@ -225,14 +252,16 @@ def is_total_return(estimator: AnyEstimator) -> bool:
     return isinstance(estimator, Estimator) and type(estimator.form) is TotalReturn
 
 
-def _targets(mdp: FiniteMDP, estimator: AnyEstimator) -> Targets:
+def _form_of(estimator: AnyEstimator) -> Form:
+    if isinstance(estimator, AllAction):
+        return LambdaReturn(1.0 if estimator.critic is None else 0.0)
+    return estimator.form
+
+
+def _targets(estimator: AnyEstimator, coupling: Coupling) -> Targets:
     gamma = float(estimator.discount)
     omega = gamma if estimator.discounted_states else 1.0
-    if isinstance(estimator, AllAction):
-        form = LambdaReturn(1.0 if estimator.critic is None else 0.0)
-    else:
-        form = estimator.form
-    shape, bootstrap = coupling_of(form, mdp, gamma)
+    shape, bootstrap, _ = coupling
     trace = shape if estimator.discounted_states else gamma * shape
     numbers = (gamma, omega, gamma * shape, trace, gamma * bootstrap)
     return Targets(*(jnp.asarray(x, float) for x in numbers))
@@ -242,7 +271,9 @@ def _tables(mdp: FiniteMDP, estimator: AnyEstimator, state: EstimatorState | Non
     alive = np.asarray(mdp.edges.alive)
     given = EstimatorState(None, None) if state is None else state
     # one more row than steps: the last one holds the values of the final successors
-    values = alive * _tabulate("critic", estimator.critic, given.critic, mdp)
+    critic = estimator.critic
+    assert critic is None or isinstance(critic, StateBaseline)  # as check_exact has made sure
+    values = alive * _tabulate("critic", critic, given.critic, mdp)
     following = values if mdp.horizon is None else np.append(values[1:], 0 * values[:1], axis=0)
     if uses_leave_one_out(estimator):
         baseline = np.zeros_like(values)

@@ -7,7 +7,7 @@ fixed point is a linear system.
 
 For each state these are carried; primes are one step later, and E is over (a, s', r):
 
-    h  = E[G],   G = u + Λ G'               h2 = E[G Gᵀ]
+    h  = E[G],   G = u + c Λ G'             h2 = E[G Gᵀ]
     m  = E[z (G − b) + ω S']                x  = E[G z (G − b) + ω G S']
 
 and given (s, a): Hb = E[G], H2 = E[G Gᵀ], y = ω E[(G − b) S'].
@@ -54,8 +54,9 @@ Pair = tuple[Float[Array, "S A K"], Float[Array, "S d"]]
 
 def next_rewards(problem: Problem, next_values: Float[Array, " S"]) -> Float[Array, "S A K p"]:
     """Mean of u on every edge."""
-    values = on_successors(problem.edges, next_values)
-    return problem.edges.rewards[..., None] + problem.targets.bootstrap * values[..., None]
+    values = on_successors(problem.edges, next_values)[..., None]
+    ahead = problem.coupling_edges(problem.targets.bootstrap * values)
+    return problem.edges.rewards[..., None] + ahead
 
 
 def returns_given_action(
@@ -66,8 +67,9 @@ def returns_given_action(
     ahead = after.first @ coupling.T
     spread = jnp.einsum("ij,sjk,lk->sil", coupling, after.second, coupling)
     spread = spread - ahead[:, :, None] * ahead[:, None, :]
-    mean = next_rewards(problem, next_values) + on_successors(edges, ahead)
-    variance = edges.variances[..., None, None] + on_successors(edges, spread)
+    following, unknown = (problem.coupling_edges(on_successors(edges, x)) for x in (ahead, spread))
+    mean = next_rewards(problem, next_values) + following
+    variance = edges.variances[..., None, None] + unknown
     second = mean[..., :, None] * mean[..., None, :] + variance
     return Returns(
         jnp.einsum("sak,sakp->sap", edges.weights, mean),
@@ -105,7 +107,8 @@ def product_step(
     (pi, scores), edges, targets = problem.policy, problem.edges, problem.targets
     weights = problem.moves
     rewards = next_rewards(problem, next_values)
-    ahead = pull(edges, weights, jnp.einsum("ij,sjd->sid", targets.coupling, x))
+    coupled = problem.coupling_edges(weights)
+    ahead = pull(edges, coupled, jnp.einsum("ij,sjd->sid", targets.coupling, x))
     rows = []
     for i in range(x.shape[1]):
         weighted = given.second[..., i, -1] - baseline[:, None] * given.first[..., i]
@@ -122,11 +125,12 @@ def future_pairs(
     m: Float[Array, "S d"],
     x: Float[Array, "S p d"],
 ) -> list[Pair]:
-    """y, times occupancy and policy, as pairs: ω E[(u − b) S' + Λ G' S']."""
+    """y, times occupancy and policy, as pairs: ω E[(u − b) S' + c Λ G' S']."""
     targets = problem.targets
     weights = _visits(problem, occupancy) * targets.omega
     centred = next_rewards(problem, next_values)[..., -1] - baseline[:, None, None]
-    return [(weights * centred, m), (weights, jnp.einsum("j,sjd->sd", targets.coupling[-1], x))]
+    ahead = jnp.einsum("j,sjd->sd", targets.coupling[-1], x)
+    return [(weights * centred, m), (problem.coupling_edges(weights), ahead)]
 
 
 def squared_weight(
@@ -171,8 +175,9 @@ def past_scores_after(
 
     e_t(s)[i] = E[Σ_{k<t} (w_k/w_t) z_k ∂G_k/∂G_t[i] 1(s_t = s)]. Returned is e_{t+1}.
     """
-    moved = push_values(problem.edges, problem.moves, e)
-    moved = moved.at[:, -1].add(scores_into(problem, _visits(problem, p)))
+    moved = push_values(problem.edges, problem.coupling_edges(problem.moves), e)
+    own = problem.coupling_edges(_visits(problem, p))
+    moved = moved.at[:, -1].add(scores_into(problem, own))
     return jnp.einsum("sid,ij->sjd", moved, problem.targets.trace)
 
 

@@ -108,9 +108,10 @@ def stationary_returns(problem: Problem) -> tuple[Returns, Returns]:
     if p > 1:  # shifted, so that p applications are exact
         now = nilpotent(returns, zero, p)
     else:
-        first = fixed_point(kappa * problem.chain, returns(zero).first)
+        chain = problem.coupled_chain
+        first = fixed_point(kappa * chain, returns(zero).first)
         once = returns(zero._replace(first=first)).second
-        now = Returns(first, fixed_point(kappa**2 * problem.chain, once))
+        now = Returns(first, fixed_point(kappa**2 * chain, once))
     return now, recursions.returns_given_action(problem, next_values, now)
 
 
@@ -140,7 +141,7 @@ def stationary(problem: Problem) -> Stationary:
     empty = jnp.zeros((states, p, d))
     x = nilpotent(products, empty, p)
     if p == 1:
-        x = fixed_point(omega * targets.coupling[0, 0] * chain, x)
+        x = fixed_point(omega * targets.coupling[0, 0] * problem.coupled_chain, x)
     occupancy = fixed_point(omega**2 * chain.T, problem.edges.initial)
     return Stationary(given, m, x, occupancy)
 
