@@ -283,10 +283,11 @@ def test_the_loss_of_ppo_is_the_clipped_surrogate(entropy):
     rows = meeting.units(policy, record, record.actions, record.log_probs, psi, record.valid)
     params, rest = split(policy)
     ours = replace(traced(PPO(clip_ratio=0.25)), entropy_coefficient=entropy)
+    more, _ = ours.bonus(None) or (None, ())
     gains = np.minimum(ratios * psi, np.clip(ratios, 0.75, 1.25) * psi)
     bonus = 0.0 if entropy is None else entropy * float(mean_entropy(policy, record)) * valid.sum()
     np.testing.assert_allclose(
-        ours.loss(rest, params, rows), -np.sum(gains[valid]) - bonus, rtol=1e-4
+        ours.loss(rest, more, params, rows), -np.sum(gains[valid]) - bonus, rtol=1e-4
     )
     for low, high in ((0.3, 0.75), (0.75, 1.25), (1.25, 2.0)):
         for sign in (-1, 1):  # each kind of step is there
@@ -396,7 +397,7 @@ def improved_in_parts(monkeypatch, parts, chunk):
     policy = policy_of()
     batch = Batch(record, jnp.ones(record.rewards.shape), jnp.float32(1))
     for module in (chunks, meeting):
-        monkeypatch.setattr(module, "chunk_rows", lambda: chunk)
+        monkeypatch.setattr(module, "chunk_rows", lambda *_: chunk)
     with sharing_is(Sharing(parts)):
         return jax.make_jaxpr(ours.improve)(KEY, policy, ours.start(split(policy)[0]), batch)
 

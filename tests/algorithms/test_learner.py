@@ -12,11 +12,10 @@ from policygrad import estimators
 from policygrad.algorithms import PPO, TRPO, Natural, Vanilla, learner
 from policygrad.algorithms.base import traced
 from policygrad.algorithms.learner import all_finite
-from policygrad.algorithms.policy_change import entropy_gradient
 from policygrad.core.counting import BLOCK, LongCount
 from policygrad.gradients.baselines import constant, value_network
 from policygrad.gradients.scores import policy_gradient
-from tests.algorithms.test_vanilla import KEY, policy_of, record_of
+from tests.algorithms.test_vanilla import KEY, entropy_gradient, policy_of, record_of
 from tests.records import FirstFeature, random_episodes
 
 CRITIC = value_network((8,), epochs=2)

@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from policygrad import estimators
 from policygrad.algorithms import Vanilla, learner
-from policygrad.algorithms.policy_change import compare, entropy_gradient
+from policygrad.algorithms.policy_change import compare
 from policygrad.algorithms.step_size import StepSize, adapt_step_size
 from policygrad.core.modules import combine, split
 from policygrad.gradients.baselines import constant, linear_features, value_network
@@ -175,6 +175,13 @@ def test_clipping_by_global_norm_shortens_and_keeps_the_direction():
         length = np.linalg.norm(short)
         assert length == pytest.approx(min(limit, norm), rel=1e-4)
         assert short @ full / (length * np.linalg.norm(full)) == pytest.approx(1, abs=1e-6)
+
+
+def entropy_gradient(policy, record):
+    """The gradient of the entropy alone, as a bonus to weights of zero."""
+    bonus = (lambda p: p.entropy(), ())
+    nothing = jnp.zeros_like(record.rewards)
+    return gradient_and_distributions(policy, record, nothing, bonus)[0]
 
 
 @pytest.mark.parametrize("actions", [TWO, GAUSSIAN], ids=["categorical", "gaussian"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from policygrad import baselines, estimators
-from policygrad.gradients.forms import LambdaReturn
+from policygrad.gradients.forms import LambdaReturn, ResetAtRewards
 from policygrad.gradients.normalisation import explained_variance, normalise
 from policygrad.gradients.scores import episode_gradients, policy_gradient
 from tests.records import (
@@ -271,6 +271,28 @@ def test_padding_does_not_change_an_episode(estimator):
 
 
 @every_critical
+@pytest.mark.parametrize("flag", ["terminated", "truncated"])
+def test_returns_that_reset_leak_nothing_and_bootstrap_where_a_point_is_cut(estimator, flag):
+    resets = replace(estimator, form=ResetAtRewards(estimator.form))
+    no, ends = np.zeros((7, 1), bool), np.isin(np.arange(7), [2, 5])[:, None]
+    flags = {"terminated": no, "truncated": no} | {flag: ends}
+    rng = np.random.default_rng(0)
+    record = trajectories(rng, **flags, valid=~no, whole_episodes=False)
+    paid = np.isin(np.arange(7), [1, 5])[:, None]
+    record = replace(record, rewards=jnp.where(paid, record.rewards, 0.0))
+    widened = insert_reset_rows(record, rng, [2, 5])
+    psi, valid = psi_of(resets, widened), np.asarray(widened.valid)
+    np.testing.assert_allclose(psi[valid], psi_of(resets, record)[:, 0], rtol=1e-5)
+    # the points are steps 0–1, 2 and 3–5, as if each ended there; a record in which step 5 does has
+    # a cut less, so that its last step finds another successor
+    over = replace(record, terminated=record.terminated | paid)
+    np.testing.assert_array_equal(psi_of(resets, record)[:6], psi_of(estimator, over)[:6])
+    bootstraps = psi_of(resets, record) - psi_of(replace(resets, time_limit="terminates"), record)
+    assert (bootstraps[2] != 0) == (flag == "truncated")  # the limit cuts a point
+    np.testing.assert_array_equal(bootstraps[[0, 1, 5]], 0)  # a reward ended it
+
+
+@every_critical
 def test_time_limit_says_what_follows_a_truncation(estimator):
     record = random_episodes(lengths=(3, 3))  # the first terminates, the second is truncated
     bootstraps = psi_of(estimator, record)
@@ -492,14 +514,17 @@ def test_equal_advantages_become_zero(shape, value):
     np.testing.assert_array_equal(psi, 0)
 
 
+@pytest.mark.parametrize("resets", [False, True])
 @pytest.mark.parametrize("make", [random_segments, random_episodes])
-def test_rewards_on_rows_that_are_no_transitions_do_not_count(make):
+def test_rewards_on_rows_that_are_no_transitions_do_not_count(make, resets):
     """As a record of somebody's own collector may hold them."""
     record = make(1)
     valid = record.valid & (np.random.default_rng(1).random(record.valid.shape) < 0.8)
     record = replace(record, valid=jnp.asarray(valid), whole_episodes=False)
     loud = replace(record, rewards=jnp.where(valid, record.rewards, 1e3))
-    ours = estimators.gae(discount=0.9, gae_lambda=0.7, critic=FirstFeature())
+    ours = estimators.gae(
+        discount=0.9, gae_lambda=0.7, critic=FirstFeature(), resets_at_rewards=resets
+    )
     state = ours.init(KEY, record.observations[0, 0])
     quiet = replace(record, rewards=jnp.where(valid, record.rewards, 0.0))
     for found, expected in zip(ours.weights(state, loud), ours.weights(state, quiet), strict=True):

@@ -17,14 +17,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from policygrad.algorithms.policy_change import entropy_gradient
 from policygrad.core.settings import NonNegative
 from policygrad.core.trajectories import Trajectories
-from policygrad.gradients.scores import gradient_and_distributions
+from policygrad.gradients.scores import Bonus, gradient_and_distributions
 from policygrad.policies.meeting import Policy
 
 STATIC = {"static": True}
 Schedule = Literal["constant", "linear"]
+
+
+class ValueTargets(NamedTuple):
+    """What the values that a policy's own network gives are to be fitted to.
+
+    Attributes:
+        returns: `[T, B]`.
+        coefficient: `[]`, weight of the squared error.
+    """
+
+    returns: Float[Array, "T B"]
+    coefficient: Float[Array, ""]
 
 
 class Batch(NamedTuple):
@@ -34,11 +45,13 @@ class Batch(NamedTuple):
         trajectories: the batch.
         psi: `[T, B]`, the weight of every score.
         remaining: `[]`, in [0, 1]: if steps shrink, the share of the run that is left; else 1.
+        values: of a policy whose network gives a value too (`Valued`); None for any other.
     """
 
     trajectories: Trajectories
     psi: Float[Array, "T B"]
     remaining: Float[Array, ""]
+    values: ValueTargets | None = None
 
 
 class Improved(NamedTuple):
@@ -70,6 +83,8 @@ class Algorithm(ABC):
         step_size_schedule: constant, or linear: steps shrink to zero over the run.
         suggests: defaults for settings of other records (the discount, the critic's passes, …),
             used unless the user gives a value: name -> value.
+        suggests_for_pictures: the same, where an observation is a picture.
+        fits_values: whether `improve` fits the values of a policy whose network gives them.
         sized_by_kl: whether a KL target sets the length of a step; a step size is then not read.
     """
 
@@ -78,7 +93,9 @@ class Algorithm(ABC):
     step_size_schedule: Schedule = field(default="constant", metadata=STATIC)
     """constant, or linear: steps shrink to zero over the run."""
 
+    fits_values: ClassVar[bool] = False
     suggests: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    suggests_for_pictures: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     sized_by_kl: ClassVar[bool] = False
 
     @abstractmethod
@@ -114,17 +131,28 @@ class Algorithm(ABC):
         return improver
 
     def ascent(self, policy: Policy, batch: Batch) -> tuple[PyTree, PyTree]:
-        """The policy gradient, plus that of the entropy bonus if there is one.
+        """The policy gradient, plus those of the entropy bonus and of shared values, if any.
 
         Returns:
             pytree like the policy, pointing uphill; and the distributions of the policy that acted,
             in the units of `policies.meeting.units`.
         """
-        gradient, before = gradient_and_distributions(policy, batch.trajectories, batch.psi)
-        if self.entropy_coefficient is not None:
-            bonus = entropy_gradient(policy, batch.trajectories)
-            gradient = jax.tree.map(lambda g, b: g + self.entropy_coefficient * b, gradient, bonus)
-        return gradient, before
+        return gradient_and_distributions(
+            policy, batch.trajectories, batch.psi, self.bonus(batch.values)
+        )
+
+    def bonus(self, values: ValueTargets | None) -> Bonus | None:
+        """What is ascended beside the returns, of one step: the entropy, and less the error of the
+        value. None for nothing."""
+        entropy = self.entropy_coefficient
+        if values is None:
+            return None if entropy is None else (lambda p: entropy * p.entropy(), ())
+
+        def of_step(p: Any, target: Float[Array, ""]) -> Float[Array, ""]:
+            error = -0.5 * values.coefficient * (p.value - target) ** 2
+            return error if entropy is None else error + entropy * p.entropy()
+
+        return of_step, (values.returns,)
 
 
 def traced(algorithm: Algorithm) -> Algorithm:

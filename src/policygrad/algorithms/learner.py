@@ -16,13 +16,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved, traced
+from policygrad.algorithms.base import (
+    STATIC,
+    Algorithm,
+    Batch,
+    Improved,
+    ValueTargets,
+    traced,
+)
 from policygrad.algorithms.policy_change import compare
-from policygrad.algorithms.reward_scale import RewardScale
+from policygrad.algorithms.reward_scale import RewardScale, with_signs
 from policygrad.core.counting import LongCount
 from policygrad.core.errors import UserError
 from policygrad.core.modules import in_types_of, is_array, narrowed, split
 from policygrad.core.trajectories import Trajectories
+from policygrad.gradients.baselines.shared import SharedValue
 from policygrad.gradients.normalisation import explained_variance
 from policygrad.gradients.weights import Estimator, EstimatorState, Weights
 from policygrad.policies.meeting import Policy
@@ -57,12 +65,14 @@ class RefitRequest(NamedTuple):
         policy: the policy that acted.
         trajectories: the batch, its rewards in the scale that the next batch is weighed with.
         returns: `[T, B]`, of `Estimator.weights`, in the same scale.
+        improved: the policy after the update, if its network gives the values; else None.
     """
 
     key: PRNGKeyArray
     policy: Policy
     trajectories: Trajectories
     returns: Float[Array, "T B"]
+    improved: Policy | None
 
 
 class Refitted(NamedTuple):
@@ -114,12 +124,14 @@ class Learner:
         total_steps: `[]`, environment steps over which a linear schedule shrinks steps to zero;
             infinite if they do not shrink.
         scale_rewards: divide rewards by the running root mean square of the discounted return.
+        clip_rewards: learn from the sign of each reward alone.
     """
 
     algorithm: Algorithm
     estimator: Estimator
     total_steps: Float[Array, ""]
     scale_rewards: bool = field(metadata=STATIC)
+    clip_rewards: bool = field(default=False, metadata=STATIC)
 
     def init(
         self, key: PRNGKeyArray, policy: Policy, observation: PyTree, columns: int
@@ -136,7 +148,7 @@ class Learner:
         return LearnerState(
             policy,
             jax.tree.map(_as_array, self.algorithm.start(differentiated)),
-            narrowed(self.estimator.init(key, observation)),
+            narrowed(self.estimator.for_lanes(self.estimator.init(key, observation), columns)),
             RewardScale.init(columns),
             jnp.zeros((), jnp.int32),
             LongCount.of(0),
@@ -155,9 +167,13 @@ class Learner:
     ) -> tuple[LearnerState, RefitRequest, UpdateInfo]:
         """An update without its refit. Pure; the key is consumed."""
         improve_key, refit_key = jax.random.split(key)
+        trajectories = self._seen(trajectories)
         scale, next_scale, weights = self.weigh(state, trajectories)
         improver = state.improver
-        batch = Batch(trajectories, weights.psi, self._remaining(state.steps))
+        rescaled = weights.returns * (next_scale.factor / scale.factor)
+        batch = Batch(
+            trajectories, weights.psi, self._remaining(state.steps), self._values_to_fit(rescaled)
+        )
         improved = self.algorithm.improve(improve_key, state.policy, improver, batch)
         check_improved(self.algorithm, state.policy, improver, improved)
         kl, entropy = compare(improved.before, improved.policy, trajectories)
@@ -176,7 +192,8 @@ class Learner:
             refit_key,
             state.policy,
             next_scale.scaled(trajectories),
-            weights.returns * (next_scale.factor / scale.factor),
+            rescaled,
+            improved.policy if self.shares_values else None,
         )
         after = LearnerState(
             update_statistics(improved.policy, trajectories.observations, trajectories.valid),
@@ -190,8 +207,9 @@ class Learner:
 
     def refit(self, estimator: EstimatorState, request: RefitRequest) -> Refitted:
         """Critic and baseline fitted to a batch after its use (E9), and how well they fit. Pure."""
-        key, policy, trajectories, returns = request
-        fitted, explained = self.estimator.fit(estimator, key, policy, trajectories, returns)
+        key, policy, trajectories, returns, improved = request
+        read = self.estimator if improved is None else self.estimator.reading(improved)
+        fitted, explained = read.fit(estimator, key, policy, trajectories, returns)
         fitted = in_types_of(estimator, fitted)
         return Refitted(fitted, explained, all_finite(fitted))
 
@@ -203,12 +221,30 @@ class Learner:
         Returns:
             The scale of the batch's rewards, the scale for the next batch, and the weights.
         """
+        trajectories = self._seen(trajectories)
         next_scale = state.reward_scale
         if self.scale_rewards:
             next_scale = next_scale.update(trajectories, self.estimator.discount)
         scale = state.reward_scale.known_by(next_scale)
-        weights = self.estimator.weights(state.estimator, scale.scaled(trajectories))
+        estimator = self.estimator.reading(state.policy)
+        weights = estimator.weights(state.estimator, scale.scaled(trajectories))
         return scale, next_scale, weights
+
+    @property
+    def shares_values(self) -> bool:
+        """Whether the critic is an output of the policy's network."""
+        return isinstance(self.estimator.critic, SharedValue)
+
+    def _values_to_fit(self, returns: Float[Array, "T B"]) -> ValueTargets | None:
+        """What the algorithm fits the policy's values to; None if the critic is fitted apart."""
+        critic = self.estimator.critic
+        if not isinstance(critic, SharedValue):
+            return None
+        return ValueTargets(returns, jnp.asarray(critic.coefficient))
+
+    def _seen(self, trajectories: Trajectories) -> Trajectories:
+        """The batch as it is learned from."""
+        return with_signs(trajectories) if self.clip_rewards else trajectories
 
     def _remaining(self, steps: LongCount) -> Float[Array, ""]:
         if self.algorithm.step_size_schedule == "constant":
@@ -222,6 +258,7 @@ def learner(
     *,
     total_steps: float = float("inf"),
     scale_rewards: bool = True,
+    clip_rewards: bool = False,
 ) -> Learner:
     """A learner whose numbers are arrays, so that other numbers compile nothing.
 
@@ -230,12 +267,14 @@ def learner(
         estimator: what multiplies each score.
         total_steps: environment steps over which a linear schedule shrinks steps to zero.
         scale_rewards: divide rewards by the running root mean square of the discounted return.
+        clip_rewards: learn from the sign of each reward alone.
     """
     return Learner(
         algorithm=traced(algorithm),
         estimator=narrowed(jax.tree.map(jnp.asarray, estimator)),
         total_steps=jnp.asarray(total_steps, jnp.float32),
         scale_rewards=scale_rewards,
+        clip_rewards=clip_rewards,
     )
 
 

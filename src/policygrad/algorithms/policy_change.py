@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from policygrad.core.modules import combine, split
-from policygrad.core.trajectories import Trajectories, gradient_denominator
+from policygrad.core.trajectories import Trajectories
 from policygrad.devices.chunks import sum_in_chunks
 from policygrad.policies import meeting
 from policygrad.policies.meeting import Policy, Seen
@@ -72,28 +72,6 @@ def compare(
 
     sums = _sum(new, total, trajectories, before)
     return jax.tree.map(lambda x: x / _steps(trajectories), sums)
-
-
-def entropy_gradient(policy: Policy, trajectories: Trajectories) -> PyTree:
-    """The gradient of the summed entropy, divided by the denominator of a policy gradient.
-
-    So a coefficient weighs it against the gradient of the returns in the same way for segments
-    (means over steps) and for whole episodes (sums over steps, means over episodes).
-    """
-    differentiated, rest = split(policy)
-    entropy = meeting.over_steps(policy, lambda p: p.entropy())
-
-    def total(rows: PyTree) -> PyTree:
-        seen, valid = rows
-
-        def summed(differentiated: PyTree) -> Array:
-            found = meeting.distributions_of(combine(differentiated, rest), seen)
-            return jnp.sum(entropy(found), where=valid)
-
-        return jax.grad(summed)(differentiated)
-
-    denominator = gradient_denominator(trajectories)
-    return jax.tree.map(lambda g: g / denominator, _sum(policy, total, trajectories))
 
 
 def gradient_of_mean(

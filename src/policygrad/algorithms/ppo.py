@@ -1,7 +1,10 @@
 """Proximal policy optimisation: several passes of minibatch steps on the clipped surrogate."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +28,8 @@ from policygrad.devices.chunks import sum_in_chunks
 from policygrad.gradients.baselines.network import shuffled_minibatches
 from policygrad.policies import meeting
 from policygrad.policies.meeting import Policy
+
+VALID = 4  # its place among the rows of a minibatch
 
 
 @jax.tree_util.register_dataclass
@@ -69,6 +74,12 @@ class PPO(Algorithm):
     step_size_schedule: Schedule = field(default="linear", metadata=STATIC)
     """constant, or linear: steps shrink to zero over the run."""
 
+    fits_values: ClassVar[bool] = True
+    suggests_for_pictures: ClassVar[Mapping[str, Any]] = MappingProxyType({
+        "shared_trunk": True, "step_size": 5e-4, "ppo_epochs": 8, "ppo_minibatches": 4,
+        "entropy_coefficient": 0.01,
+    })  # fmt: skip
+
     def start(self, differentiated: PyTree) -> StepSize:
         return start_step_size(self.optimiser, self.step_size, differentiated)
 
@@ -77,8 +88,10 @@ class PPO(Algorithm):
     ) -> Improved:
         record = batch.trajectories
         size = meeting.unit_size(policy, record)
+        more, of_bonus = self.bonus(batch.values) or (None, ())
+        valid = jnp.asarray(record.valid)
         data = meeting.units(
-            policy, record, record.actions, record.log_probs, batch.psi, jnp.asarray(record.valid)
+            policy, record, record.actions, record.log_probs, batch.psi, valid, *of_bonus
         )
         differentiated, rest = split(policy)
         step_size = improver.now(batch.remaining)
@@ -86,9 +99,9 @@ class PPO(Algorithm):
         def minibatch(carry: PyTree, rows: Int[Array, " m"]) -> tuple[PyTree, tuple]:
             params, state = carry
             some = jax.tree.map(lambda x: x[rows], data)
-            loss = partial(self.loss, rest)
+            loss = partial(self.loss, rest, more)
             total = sum_in_chunks(lambda some: jax.grad(loss)(params, some), some, size)
-            steps = jnp.maximum(jnp.sum(some[-1]), 1)
+            steps = jnp.maximum(jnp.sum(some[VALID]), 1)
             gradient = jax.tree.map(lambda g: g / steps.astype(g.dtype), total)
             norm = optax.tree.norm(gradient)
             gradient = clip_by_global_norm(gradient, norm, self.max_global_norm)
@@ -113,18 +126,19 @@ class PPO(Algorithm):
             {},
         )
 
-    def loss(self, rest: PyTree, params: PyTree, rows: PyTree) -> Float[Array, ""]:
-        """The clipped surrogate, summed over some units; a loss, for descent."""
-        seen, actions, log_probs, psi, valid = rows
+    def loss(
+        self, rest: PyTree, more: Callable | None, params: PyTree, rows: PyTree
+    ) -> Float[Array, ""]:
+        """The clipped surrogate and the bonus, summed over some units; a loss, for descent."""
+        seen, actions, log_probs, psi, valid, *of_bonus = rows
         policy = combine(params, rest)
         found = meeting.distributions_of(policy, seen)
         new: Array = meeting.over_steps(policy, lambda p, a: p.log_prob(a))(found, actions)
         ratio = jnp.exp(jax.lax.select(valid, new - log_probs, jnp.zeros_like(new)))
         clipped = jnp.clip(ratio, 1 - self.clip_ratio, 1 + self.clip_ratio)
         gain = jnp.minimum(ratio * psi, clipped * psi)
-        if self.entropy_coefficient is not None:
-            entropy = meeting.over_steps(policy, lambda p: p.entropy())(found)
-            gain = gain + self.entropy_coefficient * entropy
+        if more is not None:
+            gain = gain + meeting.over_steps(policy, more)(found, *of_bonus)
         return -jnp.sum(jnp.where(valid, gain, 0.0))
 
     def adapt(

@@ -11,6 +11,14 @@ from policygrad.core.trajectories import Trajectories
 from policygrad.maths.returns import Scalar
 
 
+def with_signs(trajectories: Trajectories) -> Trajectories:
+    """The batch with −1, 0 or 1 in place of each reward (Mnih et al. 2015).
+
+    It changes the objective: what counts is how often something is paid, not how much.
+    """
+    return replace(trajectories, rewards=jnp.sign(trajectories.rewards))
+
+
 class RewardScale(NamedTuple):
     """Running mean square of the discounted sum of past rewards.
 

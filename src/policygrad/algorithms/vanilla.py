@@ -1,6 +1,9 @@
 """The vanilla policy gradient: one gradient step a batch, its size adapted to hold the KL."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +50,12 @@ class Vanilla(Algorithm):
     does not adapt."""
     max_global_norm: NonNegative = 0.0
     """The greatest length of the gradient; a longer one is shortened to it. 0: no limit."""
+
+    fits_values: ClassVar[bool] = True
+    # steps that grow until the KL is met are lost where a policy of rectifiers is nearly certain
+    suggests_for_pictures: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"target_kl": 0.0, "entropy_coefficient": 0.01}
+    )
 
     def start(self, differentiated: PyTree) -> StepSize:
         return start_step_size(self.optimiser, self.step_size, differentiated)

@@ -75,6 +75,18 @@ def lost_cuts(trajectories: Trajectories) -> Bool[Array, " B"]:
     return jnp.sum(cut_mask(trajectories), axis=0) > len(trajectories.cut_times)
 
 
+def cut_rows(trajectories: Trajectories) -> Int[Array, "K B"]:
+    """`[K, B]`: the row of the step that each row of `cut_observations` is the successor of; the
+    last row for those that are unused."""
+    cuts = cut_mask(trajectories)
+    steps, lanes = cuts.shape
+    order = jnp.argsort(~cuts, axis=0, stable=True)
+    used = jnp.arange(steps)[:, None] < jnp.sum(cuts, axis=0)
+    # a lane may have fewer steps than the padded successors have rows
+    unused = jnp.full((len(trajectories.cut_times), lanes), steps - 1)
+    return jnp.concatenate([jnp.where(used, order, steps - 1), unused])[: len(unused)]
+
+
 def successor_values(
     values: Float[Array, "T B"],
     cut_values: Float[Array, "K B"],

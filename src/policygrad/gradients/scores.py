@@ -14,10 +14,12 @@ from jaxtyping import Array, Float, PyTree
 
 from policygrad.core.modules import combine, split
 from policygrad.core.trajectories import Trajectories, gradient_denominator
-from policygrad.devices.chunks import chunk_rows, sum_and_map_in_chunks, sum_in_chunks
+from policygrad.devices.chunks import sum_and_map_in_chunks, sum_in_chunks
 from policygrad.policies import meeting
 
 Policy = Callable[..., Any]
+# (distribution, one step of each of the rows) -> a number; and the rows, pytrees of [T, B, ...]
+Bonus = tuple[Callable[..., Float[Array, ""]], tuple[PyTree, ...]]
 
 
 def score_function_gradient(
@@ -88,12 +90,18 @@ def policy_gradient(
 
 
 def gradient_and_distributions(
-    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T B"]
+    policy: Policy,
+    trajectories: Trajectories,
+    weights: Float[Array, "T B"],
+    bonus: Bonus | None = None,
 ) -> tuple[PyTree, PyTree]:
     """`policy_gradient`, and the policy's distributions, which it computes on the way.
 
     Args:
         policy, trajectories, weights: as there.
+        bonus: what else is ascended: a function (distribution, one step of each of its rows) -> a
+            number, and those rows, pytrees of `[T, B, ...]`. It is summed over the valid steps, and
+            divided by the same number as the scores.
 
     Returns:
         The gradient, and a pytree like one distribution, of the units of `meeting.units`:
@@ -101,29 +109,37 @@ def gradient_and_distributions(
 
     Bias: that of the weights.
     """
-    total, distributions = _weighted_scores(policy, trajectories, weights)
+    total, distributions = _weighted_scores(policy, trajectories, weights, bonus)
     gradient = jax.tree.map(lambda g: g / gradient_denominator(trajectories), total)
     return gradient, distributions
 
 
 def _weighted_scores(
-    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T B"]
+    policy: Policy,
+    trajectories: Trajectories,
+    weights: Float[Array, "T B"],
+    bonus: Bonus | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Σ Ψ z over a record, and the distributions of its units (see `policies.meeting`)."""
     differentiated, rest = split(policy)
     valid = jnp.asarray(trajectories.valid)
     weights = jax.lax.stop_gradient(jnp.where(valid, weights, 0.0))
-    rows = meeting.units(policy, trajectories, trajectories.actions, valid, weights)
+    more, more_rows = bonus or (None, ())
+    rows = meeting.units(policy, trajectories, trajectories.actions, valid, weights, *more_rows)
     log_prob = meeting.over_steps(policy, lambda p, a: p.log_prob(a))
 
     def gradient(rows: PyTree) -> tuple[PyTree, PyTree]:
-        seen, actions, valid, weights = rows
+        seen, actions, valid, weights, *of_bonus = rows
 
         def surrogate(differentiated: PyTree) -> tuple[Float[Array, ""], PyTree]:
             distributions = meeting.distributions_of(combine(differentiated, rest), seen)
             log_probs = log_prob(distributions, actions)
             log_probs = jax.lax.select(valid, log_probs, jnp.zeros_like(log_probs))
-            return jnp.sum(weights * log_probs), distributions
+            total = jnp.sum(weights * log_probs)
+            if more is not None:
+                found: Array = meeting.over_steps(policy, more)(distributions, *of_bonus)
+                total = total + jnp.sum(jnp.where(valid, found, 0.0))
+            return total, distributions
 
         return jax.grad(surrogate, has_aux=True)(differentiated)
 
@@ -152,7 +168,7 @@ def column_moments(
     """
     both = trajectories, weights
     columns = jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 1, 0), both)
-    steps, count = trajectories.rewards.shape
+    count = trajectories.rewards.shape[1]
     scale = count / gradient_denominator(trajectories)
 
     def one(column: PyTree) -> PyTree:
@@ -164,7 +180,7 @@ def column_moments(
         squares = sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients))
         return jax.tree.map(lambda g: jnp.sum(g, axis=0), gradients), squares
 
-    total = sum_in_chunks(sums, columns, max(1, chunk_rows() // steps))
+    total = sum_in_chunks(sums, columns, meeting.lanes_of_a_chunk(trajectories))
     return jax.tree.map(lambda x: x / count, total)
 
 

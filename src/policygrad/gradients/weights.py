@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from policygrad.core.trajectories import Trajectories, successor_values
-from policygrad.gradients.baselines.base import Baseline, FitBatch, StateBaseline
+from policygrad.core.trajectories import Trajectories
+from policygrad.gradients.baselines.base import Baseline, Critic, FitBatch, check_shape
 from policygrad.gradients.forms import Form, LaneSteps
 from policygrad.gradients.normalisation import explained_variance, normalise
 from policygrad.maths.returns import Scalar
@@ -66,7 +66,7 @@ class Estimator:
 
     form: Form
     baseline: Baseline | None
-    critic: StateBaseline | None
+    critic: Critic | None
     discount: Scalar
     discounted_states: bool = field(default=False, metadata=STATIC)
     time_limit: TimeLimit = field(default="terminates", metadata=STATIC)
@@ -123,7 +123,7 @@ class Estimator:
         baseline = values
         if self.baseline is not None:
             baseline = self.baseline.predict(state.baseline, trajectories, returns)
-            _check_shape(baseline, trajectories.rewards.shape, self.baseline, "predict")
+            check_shape(baseline, trajectories.rewards.shape, self.baseline, "predict")
         advantages = returns - baseline
         if self.normalise_advantages:
             advantages = normalise(advantages, trajectories.valid)
@@ -161,7 +161,8 @@ class Estimator:
             critic = self.critic.fit(critic, critic_key, batch)
         fitted = EstimatorState(baseline, critic)
         predicted = self._subtracted(fitted, trajectories, returns)
-        return fitted, explained_variance(returns, predicted, steps)
+        explained = explained_variance(returns, predicted, steps)
+        return self._each(fitted, "advance", trajectories), explained
 
     def step_weights(self, trajectories: Trajectories) -> Float[Array, "T B"]:
         """`[T, B]`, the weight of each step in a fit and in the explained variance.
@@ -181,6 +182,23 @@ class Estimator:
             return ones
         return jnp.asarray(self.discount) ** trajectories.times * ones
 
+    def reading(self, policy: Any) -> "Estimator":
+        """The estimator for the policy that acted; a critic may be an output of its network."""
+        baseline = None if self.baseline is None else self.baseline.reading(policy)
+        critic = None if self.critic is None else self.critic.reading(policy)
+        return replace(self, baseline=baseline, critic=critic)
+
+    def for_lanes(self, state: EstimatorState, lanes: int) -> EstimatorState:
+        """The state for records of B lanes."""
+        return self._each(state, "for_lanes", lanes)
+
+    def _each(self, state: EstimatorState, method: str, argument: Any) -> EstimatorState:
+        """The state, with a method of baseline and critic called on each one's own."""
+        both = zip((self.baseline, self.critic), state, strict=True)
+        return EstimatorState(
+            *(own if of is None else getattr(of, method)(own, argument) for of, own in both)
+        )
+
     def bind(self, encode: Any) -> "Estimator":
         """The estimator with `encode` in every regression that has no encoder of its own."""
         baseline = None if self.baseline is None else self.baseline.bind(encode)
@@ -196,7 +214,7 @@ class Estimator:
             found = self.critic.predict(state.critic, trajectories, returns)
         else:
             return jnp.zeros_like(returns)
-        _check_shape(found, returns.shape, self.baseline or self.critic, "predict")
+        check_shape(found, returns.shape, self.baseline or self.critic, "predict")
         return found
 
     def _require_whole_episodes(self, trajectories: Trajectories) -> None:
@@ -215,13 +233,10 @@ class Estimator:
         if self.critic is None:
             zeros = jnp.zeros_like(trajectories.rewards)
             return zeros, zeros
-        values = self.critic.values(state.critic, trajectories.observations, trajectories.times)
-        cut_values = self.critic.values(
-            state.critic, trajectories.cut_observations, trajectories.cut_times
-        )
-        _check_shape(values, trajectories.rewards.shape, self.critic, "values")
-        _check_shape(cut_values, trajectories.cut_times.shape, self.critic, "values")
-        return values, successor_values(values, cut_values, trajectories)
+        found = self.critic.values_and_successors(state.critic, trajectories)
+        for values in found:
+            check_shape(values, trajectories.rewards.shape, self.critic, "values_and_successors")
+        return found
 
     def _returns(
         self, trajectories: Trajectories, next_values: Float[Array, "T B"]
@@ -234,17 +249,8 @@ class Estimator:
         lanes = LaneSteps(rewards, next_values, terminated, truncated)
         of_lane = jax.vmap(self.form.returns, in_axes=(1, None), out_axes=1)
         returns = of_lane(lanes, self.discount)
-        _check_shape(returns, rewards.shape, self.form, "returns")
+        check_shape(returns, rewards.shape, self.form, "returns")
         if trajectories.whole_episodes and not self.form.whole_episodes:
             # no rewards follow the end of an episode
             returns = jnp.where(trajectories.valid, returns, 0.0)
         return returns
-
-
-def _check_shape(found: Any, shape: tuple[int, ...], owner: Any, method: str) -> None:
-    """Raise ValueError unless `[T, B]` came out: another shape would be broadcast."""
-    if jnp.shape(found) != shape:
-        raise ValueError(
-            f"{type(owner).__name__}.{method} must give one number a step, {list(shape)} in all, "
-            f"got the shape {list(jnp.shape(found))}"
-        )

@@ -13,7 +13,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from policygrad.core.elsewhere import METHODS, no_attribute
 from policygrad.core.errors import UserError
 from policygrad.devices.compiled_code import compiled_for_modules
-from policygrad.maths.distributions import Distribution
+from policygrad.maths.distributions import Distribution, over_actions
 from policygrad.policies import meeting
 from policygrad.policies.observations import NonFiniteObservation, Seen, seen
 from policygrad.spaces import (
@@ -31,7 +31,7 @@ OnNaN = Literal["refuse", "hold"]
 
 @compiled_for_modules
 def _distribution(policy: Any, carry: PyTree, observation: PyTree) -> Distribution:
-    return meeting.step(policy, carry, observation)[0]
+    return over_actions(meeting.step(policy, carry, observation)[0])
 
 
 @compiled_for_modules

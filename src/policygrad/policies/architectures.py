@@ -7,8 +7,8 @@ saved with a policy. An architecture of your own is any frozen dataclass with th
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,13 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from policygrad.core.checks import whole
 from policygrad.core.errors import RunError
+from policygrad.policies.memory import Memory, RecurrentNetwork
 from policygrad.policies.networks import MLP, mlp
+from policygrad.policies.pictures import Convolutional, Impala, minatar, small
+from policygrad.spaces import Space
+from policygrad.spaces.pictures import height_and_width
+
+ACTIVATIONS: dict[str, Callable] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 Network = Callable[[PyTree], Float[Array, " outputs"]]
 
@@ -52,16 +58,18 @@ class Architecture(Protocol):
 
 @dataclass(frozen=True)
 class FullyConnected:
-    """Tanh layers one after another, on the features read as one vector.
+    """Dense layers one after another, on the features read as one vector.
 
     Attributes:
-        hidden: sizes of the tanh layers; none makes the network linear.
+        hidden: sizes of the layers; none makes the network linear.
+        activation: tanh or relu.
 
     Raises:
-        ValueError: a size that is not a whole number of at least 1.
+        ValueError: a size that is not a whole number of at least 1, or another activation.
     """
 
     hidden: Sequence[int] = (64, 64)
+    activation: Literal["tanh", "relu"] = "tanh"
 
     def __post_init__(self) -> None:
         if isinstance(self.hidden, str) or np.ndim(self.hidden) != 1:
@@ -69,33 +77,74 @@ class FullyConnected:
         for size in self.hidden:
             whole("hidden", size)
         object.__setattr__(self, "hidden", tuple(int(size) for size in self.hidden))
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation must be {' or '.join(ACTIVATIONS)}, got activation={self.activation!r}"
+            )
 
     def build(
         self, key: PRNGKeyArray, example: PyTree, outputs: int, *, last_scale: float = 1.0
     ) -> MLP:
         inputs = sum(np.size(leaf) for leaf in jax.tree.leaves(example))
-        return mlp(key, inputs, outputs, self.hidden, last_scale=last_scale)
+        return mlp(
+            key,
+            inputs,
+            outputs,
+            self.hidden,
+            activation=ACTIVATIONS[self.activation],
+            last_scale=last_scale,
+        )
 
     def to_json(self) -> dict[str, Any]:
-        return {"hidden": list(self.hidden)}
+        other = {} if self.activation == "tanh" else {"activation": self.activation}
+        return {"hidden": list(self.hidden), **other}
 
 
-BUILT_IN: tuple[type, ...] = (FullyConnected,)
+BUILT_IN: tuple[type, ...] = (FullyConnected, Convolutional, Impala)
 
 
-def chosen(network: Architecture | None, hidden: Sequence[int] | None) -> Architecture:
-    """The architecture that was passed, or tanh layers of the sizes that were passed.
+def usual(space: Space, hidden: Sequence[int] | None = None) -> FullyConnected | Convolutional:
+    """The architecture for observations of a space: for pictures `small`, or `minatar` where they
+    are too small for it.
+
+    Args:
+        space: of the observations.
+        hidden: sizes of the dense layers; None for those of the architecture.
+    """
+    sides = [min(height_and_width(shape)) for shape in space.pictures]
+    fitting = (made for made in (small(), minatar()) if made.least_side <= min(sides))
+    made = next(fitting) if sides else FullyConnected()
+    return made if hidden is None else replace(made, hidden=hidden)
+
+
+def chosen(
+    network: Architecture | None, hidden: Sequence[int] | None, space: Space
+) -> Architecture:
+    """The architecture that was passed, or the usual one with layers of the sizes that were passed.
+
+    Args:
+        network: an architecture, or None.
+        hidden: sizes of its dense layers; None for its own.
+        space: of the observations.
 
     Raises:
         ValueError: both were passed, or something that is not an architecture.
     """
-    if network is None:
-        return FullyConnected() if hidden is None else FullyConnected(hidden)
-    if hidden is not None:
+    refuse_both(network, hidden)
+    return usual(space, hidden) if network is None else checked(network)
+
+
+def refuse_both(network: Any, hidden: Any) -> None:
+    """Raise ValueError if sizes were passed beside an architecture, which holds its own."""
+    if network is not None and hidden is not None:
         raise ValueError(
-            f"hidden={hidden} is short for network=FullyConnected({hidden}), got network={network} "
-            "too; give one"
+            f"hidden={hidden} sizes the layers of the default network, got network={network} too; "
+            "give one"
         )
+
+
+def checked(network: Any) -> Architecture:
+    """An architecture; ValueError if it is none."""
     if isinstance(network, type) or not isinstance(network, Architecture):
         raise ValueError(
             "network must be an architecture, such as FullyConnected(hidden=(64, 64)) or a frozen "
@@ -141,6 +190,22 @@ def build(
             f"{returned.dtype}, which has no gradient"
         )
     return network
+
+
+def build_recurrent(
+    architecture: Architecture,
+    memory: Memory,
+    key: PRNGKeyArray,
+    encode: Callable[[PyTree], PyTree],
+    observation: PyTree,
+    outputs: int,
+    *,
+    last_scale: float = 1.0,
+) -> RecurrentNetwork:
+    """A network with memory; the architecture makes its encoder. Else as `build`."""
+    encoder_key, memory_key = jax.random.split(key)
+    encoder = build(architecture, encoder_key, encode, observation, memory.size)
+    return RecurrentNetwork.of(memory_key, encoder, memory, outputs, last_scale=last_scale)
 
 
 def describe(architecture: Architecture) -> dict[str, Any]:

@@ -15,7 +15,13 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from policygrad.core.modules import narrowed
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.chunks import chunk_rows, flat_rows, map_in_chunks, sum_and_map_in_chunks
+from policygrad.devices.chunks import (
+    chunk_rows,
+    flat_rows,
+    map_in_chunks,
+    numbers_of_a_row,
+    sum_and_map_in_chunks,
+)
 
 Policy = Callable[..., Any]
 
@@ -30,6 +36,15 @@ class WithMemory(Protocol):
 
     def __call__(self, observation: PyTree, carry: PyTree) -> tuple[Any, PyTree]:
         """-> (distribution, carry after this step)."""
+        ...
+
+
+@runtime_checkable
+class Unrolls(Protocol):
+    """A policy with memory that knows a faster way through many steps than one after another."""
+
+    def unrolled(self, observations: PyTree, begins: Bool[Array, " T"], carry: PyTree) -> Any:
+        """The distributions at T steps of a lane, whose carry starts anew where episodes begin."""
         ...
 
 
@@ -137,15 +152,27 @@ def units(policy: Policy, trajectories: Trajectories, *more: PyTree) -> tuple[An
 
 def unit_size(policy: Policy, trajectories: Trajectories) -> int:
     """How many units fill a chunk."""
-    if not isinstance(policy, WithMemory):
-        return chunk_rows()
-    return max(1, chunk_rows() // trajectories.rewards.shape[0])
+    if isinstance(policy, WithMemory):
+        return lanes_of_a_chunk(trajectories)
+    return chunk_rows(numbers_of_a_row(trajectories.observations, 2))
+
+
+def lanes_of_a_chunk(trajectories: Trajectories) -> int:
+    """How many lanes fill a chunk."""
+    rows = chunk_rows(numbers_of_a_row(trajectories.observations, 2))
+    return max(1, rows // trajectories.rewards.shape[0])
 
 
 def distributions_of(policy: Policy, seen: Seen) -> Any:
     """The policy's distributions in some units: a pytree like one, of `[n]` or `[n, T]` each."""
     if not isinstance(policy, WithMemory):
         return jax.vmap(policy)(seen.observations)
+
+    if isinstance(policy, Unrolls):
+        unrolled: Any = policy.unrolled
+        return jax.vmap(lambda seen: unrolled(seen.observations, seen.begins, _first(seen.carry)))(
+            seen
+        )
 
     def lane(seen: Seen) -> Any:
         fresh = policy.initial_carry()
@@ -156,10 +183,14 @@ def distributions_of(policy: Policy, seen: Seen) -> Any:
             distribution, carry = policy(observation, carry)
             return carry, distribution
 
-        start = jax.tree.map(lambda x: x[0], seen.carry)
-        return jax.lax.scan(step, start, (seen.observations, seen.begins))[1]
+        return jax.lax.scan(step, _first(seen.carry), (seen.observations, seen.begins))[1]
 
     return jax.vmap(lane)(seen)
+
+
+def _first(carry: PyTree) -> PyTree:
+    """The carry of a lane, `[1, ...]`, without the axis of its one row."""
+    return jax.tree.map(lambda x: x[0], carry)
 
 
 def over_steps(policy: Policy, f: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,12 +5,14 @@ with a `__call__`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from policygrad.maths.distributions import (
     Bernoulli,
@@ -21,8 +23,10 @@ from policygrad.maths.distributions import (
     Joint,
     MultiCategorical,
     TanhGaussian,
+    Valued,
 )
-from policygrad.policies.architectures import Architecture, Network, build, chosen
+from policygrad.policies.architectures import Architecture, build, build_recurrent, chosen
+from policygrad.policies.memory import Memory
 from policygrad.policies.normaliser import ObservationNormaliser
 from policygrad.spaces import (
     ActionSpace,
@@ -39,31 +43,35 @@ from policygrad.spaces import (
 )
 
 
-class NetworkPolicy(eqx.Module):
-    """raw observation -> normaliser -> network -> distribution.
+class SpacePolicy(eqx.Module):
+    """What the policies of this library are made of; they differ in whether they remember.
 
     Attributes:
         normaliser: encodes and normalises observations; its statistics are carried.
-        network: the normaliser's output -> `[outputs]`.
+        network: what reads the normaliser's output.
         log_std: `[k]`, state-independent, of the Gaussians, one Box after the other; None where
             there are none.
         action_space: static.
-        architecture: of the network; static.
+        architecture: of the network, or of its encoder; static.
         squash: whether a Gaussian is squashed by tanh; static.
         clipped: whether a Gaussian scores actions as the environment's bounds clip them; static.
+        valued: whether the network's last output is the value of the state; static.
     """
 
     normaliser: ObservationNormaliser
-    network: Network
+    network: Any
     log_std: Float[Array, " k"] | None
     action_space: ActionSpace = eqx.field(static=True)
     architecture: Architecture = eqx.field(static=True)
     squash: bool = eqx.field(static=True, default=False)
     clipped: bool = eqx.field(static=True, default=False)
+    valued: bool = eqx.field(static=True, default=False)
 
-    def __call__(self, observation: PyTree) -> Distribution:
-        outputs = self.network(self.normaliser(observation))
-        return self._over(self.action_space, outputs, self.log_std, action_mask(observation))
+    def decided(self, outputs: Float[Array, " outputs"], observation: PyTree) -> Distribution:
+        """The distribution that the network's outputs at an observation stand for."""
+        of_actions, mask = outputs[:-1] if self.valued else outputs, action_mask(observation)
+        found = self._over(self.action_space, of_actions, self.log_std, mask)
+        return Valued(found, outputs[-1]) if self.valued else found
 
     def _over(
         self,
@@ -99,6 +107,38 @@ class NetworkPolicy(eqx.Module):
         return DiagonalGaussian(mean, log_std)
 
 
+class NetworkPolicy(SpacePolicy):
+    """raw observation -> normaliser -> network -> distribution."""
+
+    def __call__(self, observation: PyTree) -> Distribution:
+        return self.decided(self.network(self.normaliser(observation)), observation)
+
+
+class RecurrentPolicy(SpacePolicy):
+    """raw observation, carry -> normaliser -> recurrent network -> distribution, carry.
+
+    Attributes:
+        memory: of the network; static.
+    """
+
+    memory: Memory = eqx.field(static=True, default=Memory())
+
+    def initial_carry(self) -> PyTree:
+        """The carry at the start of an episode."""
+        return self.network.initial_carry()
+
+    def __call__(self, observation: PyTree, carry: PyTree) -> tuple[Distribution, PyTree]:
+        outputs, carry = self.network(self.normaliser(observation), carry)
+        return self.decided(outputs, observation), carry
+
+    def unrolled(
+        self, observations: PyTree, begins: Bool[Array, " T"], carry: PyTree
+    ) -> Distribution:
+        """The distributions at all steps of a lane, as `RecurrentNetwork.unrolled`."""
+        outputs, _ = self.network.unrolled(self.normaliser, observations, begins, carry)
+        return jax.vmap(self.decided)(outputs, observations)
+
+
 def network_policy(
     key: PRNGKeyArray,
     observation_space: spaces.Space,
@@ -106,11 +146,13 @@ def network_policy(
     *,
     hidden: Sequence[int] | None = None,
     network: Architecture | None = None,
+    memory: Memory | None = None,
     log_std: float = -0.5,
     squash: bool = False,
     clipped: bool = False,
+    valued: bool = False,
     normalise_observations: bool = True,
-) -> NetworkPolicy:
+) -> NetworkPolicy | RecurrentPolicy:
     """The default policy for a pair of spaces.
 
     Args:
@@ -118,36 +160,39 @@ def network_policy(
         observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict or Tuple of these.
             A Dict may hold an `action_mask`, one flag for each choice.
         action_space: Discrete, MultiDiscrete, MultiBinary or Box, or Dict or Tuple of these.
-        hidden: sizes of the tanh layers, (64, 64) by default: short for
-            `network=FullyConnected(hidden)`.
-        network: the architecture of the network; it may be one of your own.
+        hidden: sizes of the dense layers; None for those of the network, which are (64, 64) where
+            no observation is a picture.
+        network: the architecture of the network; it may be one of your own. None for tanh layers,
+            and for convolutions where an observation is a picture.
+        memory: what the policy remembers of an episode; None for a policy without memory.
         log_std: initial log standard deviation, in units of half the action range (or of the action
             itself if the range is infinite).
         squash: tanh-Gaussian in place of Gaussian, for bounded Box actions.
         clipped: clipped Gaussian in place of Gaussian, for Box actions; `squash` overrides it.
+        valued: the network gives a value too, for a critic that is an output of it (`SharedValue`).
         normalise_observations: keep running statistics of the observations and normalise by them.
 
     Raises:
         UnsupportedSpaceError: for any other space, and for a mask that does not fit the actions.
         ValueError: `hidden` and `network` both, or a network that is not an architecture.
     """
-    architecture = chosen(network, hidden)
     observations, actions = observation_space_of(observation_space), action_space_of(action_space)
+    architecture = chosen(network, hidden, observations)
     check_mask(observations, actions)
-    example, outputs = observations.example(), actions.parameters
+    example, outputs = observations.example(), actions.parameters + valued
     normaliser = ObservationNormaliser.of(
         example, ObservationEncoder(observations), normalise=normalise_observations
     )
     gaussian = actions.deviations > 0
-    return NetworkPolicy(
-        normaliser,
-        build(architecture, key, normaliser, example, outputs, last_scale=0.01),
-        jnp.asarray(np.full(actions.deviations, log_std, np.float32)) if gaussian else None,
-        actions,
-        architecture,
-        squash and gaussian,
-        clipped and gaussian,
+    deviations = jnp.asarray(np.full(actions.deviations, log_std, np.float32)) if gaussian else None
+    what = actions, architecture, squash and gaussian, clipped and gaussian, valued
+    if memory is None:
+        read = build(architecture, key, normaliser, example, outputs, last_scale=0.01)
+        return NetworkPolicy(normaliser, read, deviations, *what)
+    recurrent = build_recurrent(
+        architecture, memory, key, normaliser, example, outputs, last_scale=0.01
     )
+    return RecurrentPolicy(normaliser, recurrent, deviations, *what, memory)
 
 
 def action_parameters(space: spaces.Space) -> int:

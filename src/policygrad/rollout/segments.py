@@ -199,7 +199,7 @@ def roll(
         following, row = step_lanes(t, lanes, actions)
         following = following._replace(carry=memory)
         cut = (row.truncated & ~row.terminated) | (t == steps - 1)
-        slot = cut & (jnp.arange(slots)[:, None] == cuts)
+        slot: Any = jnp.where(cut, cuts, slots)
         buffers = _put(buffers, (row.successors, lanes.times + 1), slot)
         written = (lanes.observations, actions, *row[1:], lanes.times, log_probs)
         return (following, buffers, cuts + cut), written
@@ -223,11 +223,7 @@ def roll(
     )
 
 
-def _put(buffers: PyTree, rows: PyTree, slot: Bool[Array, "K B"]) -> PyTree:
-    """Write `[B, ...]` rows into `[K, B, ...]` buffers where the slot is True."""
-
-    def put(buffer: Array, row: Array) -> Array:
-        where = slot.reshape(*slot.shape, *[1] * (row.ndim - 1))
-        return jnp.where(where, jnp.asarray(row, buffer.dtype), buffer)
-
-    return jax.tree.map(put, buffers, rows)
+def _put(buffers: PyTree, rows: PyTree, slots: Int[Array, " B"]) -> PyTree:
+    """Write each of `[B, ...]` rows into its slot of `[K, B, ...]` buffers; slot K is none."""
+    lanes = jnp.arange(len(slots))
+    return jax.tree.map(lambda x, row: x.at[slots, lanes].set(row, mode="drop"), buffers, rows)

@@ -10,16 +10,25 @@ from collections.abc import Callable, Sequence
 from numpy.typing import ArrayLike
 
 from policygrad.core.checks import finite, numbers, positive, whole
-from policygrad.gradients.baselines.base import Baseline, FitBatch, Regression, StateBaseline
+from policygrad.gradients.baselines.base import (
+    Baseline,
+    Critic,
+    FitBatch,
+    Regression,
+    StateBaseline,
+)
 from policygrad.gradients.baselines.linear import LinearFeatures
 from policygrad.gradients.baselines.network import ValueNetwork
 from policygrad.gradients.baselines.optimal import VarianceOptimal
+from policygrad.gradients.baselines.recurrent import RecurrentValueNetwork
 from policygrad.gradients.baselines.simple import Constant, LeaveOneOut, TimeDependent, Zero
 from policygrad.gradients.baselines.table import Table
-from policygrad.policies.architectures import Architecture, chosen
+from policygrad.policies.architectures import Architecture, FullyConnected, checked, refuse_both
+from policygrad.policies.memory import Memory
 
 __all__ = [
     "Baseline",
+    "Critic",
     "FitBatch",
     "Pointwise",
     "Regression",
@@ -121,27 +130,29 @@ def value_network(
     hidden: Sequence[int] | None = None,
     *,
     network: Architecture | None = None,
+    memory: Memory | None = None,
     step_size: float = 1e-3,
     epochs: int = 5,
     minibatches: int = 8,
     encode: Callable | None = None,
-) -> ValueNetwork:
+) -> ValueNetwork | RecurrentValueNetwork:
     """A network of the normalised observation, fitted in every update after it was used.
 
     b(s) ≈ E[R_t | s_t = s], by `epochs` passes of minibatch Adam on ½(b(s_t) − target_t)².  [E9]
 
     Args:
-        hidden: sizes of the tanh layers, (64, 64) by default: short for
-            `network=FullyConnected(hidden)`.
-        network: the architecture of the network; it may be one of your own.
+        hidden: sizes of tanh layers: short for `network=FullyConnected(hidden)`.
+        network: the architecture of the network; it may be one of your own. None for tanh layers of
+            (64, 64), and for convolutions where an observation is a picture.
+        memory: what it remembers of an episode; None for a function of the observation alone.
         step_size: of Adam; positive.
         epochs: passes over each batch.
-        minibatches: number of minibatches in each pass.
+        minibatches: number of minibatches in each pass; with memory, of whole lanes.
         encode: observation -> `[f]`; None takes the trainer's encoder of the observation space, or
             flattens.
 
     Returns:
-        A `StateBaseline` that may bootstrap.
+        A `StateBaseline` that may bootstrap; with memory a `Critic`, which has no table.
 
     Raises:
         ValueError: a size or number that is not positive, `hidden` and `network` both, or a network
@@ -151,11 +162,16 @@ def value_network(
 
     Source: the post, E9; Schulman et al. 2016, section 5.
     """
-    architecture = chosen(network, hidden)
+    refuse_both(network, hidden)
+    architecture = None if network is None else checked(network)
+    if hidden is not None:
+        architecture = FullyConnected(hidden)
     positive("step_size", step_size)
     whole("epochs", epochs)
     whole("minibatches", minibatches)
-    return ValueNetwork(step_size, architecture, epochs, minibatches, encode)
+    if memory is None:
+        return ValueNetwork(step_size, architecture, epochs, minibatches, encode)
+    return RecurrentValueNetwork(step_size, architecture, memory, epochs, minibatches, encode)
 
 
 def table(values: ArrayLike) -> Table:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from policygrad.core.trajectories import Trajectories
+from policygrad.core.trajectories import Trajectories, successor_values
 from policygrad.devices.chunks import map_in_chunks
 
 State = Any
@@ -42,9 +42,12 @@ class Baseline(ABC):
     Attributes:
         couples_episodes: whether it is computed from the batch that it is applied to. Its value for
             one episode must then leave that episode out, and it needs whole episodes.
+        may_bootstrap: whether it estimates the value of a state, and so may replace the rewards
+            after a cut. A constant does not.
     """
 
     couples_episodes: ClassVar[bool] = False
+    may_bootstrap: ClassVar[bool] = False
 
     @property
     def whole_episodes(self) -> bool:
@@ -69,21 +72,43 @@ class Baseline(ABC):
         del key, batch
         return state
 
+    def reading(self, policy: Any) -> Self:
+        """The same, for a policy whose values it reads, if it reads any."""
+        del policy
+        return self
+
+    def for_lanes(self, state: State, lanes: int) -> State:
+        """The state for records of so many lanes; it differs where something is carried in each."""
+        del lanes
+        return state
+
+    def advance(self, state: State, trajectories: Trajectories) -> State:
+        """The state for the record that follows this one, which it was fitted to."""
+        del trajectories
+        return state
+
     def bind(self, encode: Encode) -> Self:
         """The same, reading observations through `encode` if it has no encoder of its own."""
         del encode
         return self
 
 
-class StateBaseline(Baseline):
-    """A baseline that is a function of observation and time: the kind that can be tabulated.
+class Critic(Baseline):
+    """A baseline that has a value for what follows a step, too."""
 
-    Attributes:
-        may_bootstrap: whether it estimates the value of a state, and so may replace the rewards
-            after a cut. A constant does not.
-    """
+    @abstractmethod
+    def values_and_successors(
+        self, state: State, trajectories: Trajectories
+    ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
+        """`[T, B]` each: the values before every step, and those of its true successors.
 
-    may_bootstrap: ClassVar[bool] = False
+        The successor is what a step bootstraps from where the record or a time limit cuts its
+        episode.
+        """
+
+
+class StateBaseline(Critic):
+    """A baseline that is a function of observation and time: the kind that can be tabulated."""
 
     @abstractmethod
     def value(self, state: State, observation: PyTree, time: Int[Array, ""]) -> Float[Array, ""]:
@@ -92,6 +117,15 @@ class StateBaseline(Baseline):
     def values(self, state: State, observations: PyTree, times: Int[Array, "T B"]) -> Array:
         """`[T, B]`, `value` of every row."""
         return map_in_chunks(lambda row: self.value(state, *row), (observations, times))
+
+    def values_and_successors(
+        self, state: State, trajectories: Trajectories
+    ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
+        values = self.values(state, trajectories.observations, trajectories.times)
+        cut_values = self.values(state, trajectories.cut_observations, trajectories.cut_times)
+        check_shape(values, trajectories.rewards.shape, self, "values")
+        check_shape(cut_values, trajectories.cut_times.shape, self, "values")
+        return values, successor_values(values, cut_values, trajectories)
 
     def predict(
         self, state: State, trajectories: Trajectories, returns: Float[Array, "T B"]
@@ -157,6 +191,15 @@ class Regression(StateBaseline):
     def fit(self, state: State, key: PRNGKeyArray, batch: FitBatch) -> State:
         """Regress the returns."""
         return self.regress(state, key, batch.trajectories, batch.returns, batch.steps)
+
+
+def check_shape(found: Any, shape: tuple[int, ...], owner: Any, method: str) -> None:
+    """Raise ValueError unless `[T, B]` came out: another shape would be broadcast."""
+    if jnp.shape(found) != shape:
+        raise ValueError(
+            f"{type(owner).__name__}.{method} must give one number a step, {list(shape)} in all, "
+            f"got the shape {list(jnp.shape(found))}"
+        )
 
 
 def weighted_mean(values: Array, weights: Array) -> Float[Array, ""]:

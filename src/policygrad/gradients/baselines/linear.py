@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from policygrad.core.errors import UserError
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.baselines.base import Encode, Regression, weighted_mean
 from policygrad.policies.normaliser import flatten_observation
 from policygrad.spaces import flat
+
+MOST_FEATURES = 10_000
 
 
 class LinearState(NamedTuple):
@@ -36,6 +39,9 @@ class LinearFeatures(Regression):
 
     Features are standardised, with t in units of 100 steps. Without that, t³ would lose the fit in
     float32. The ridge is relative to the variance of each feature.
+
+    Raises:
+        UserError: in `init`, more features than a matrix of their products has room for.
     """
 
     ridge: float | Float[Array, ""] = 1e-6
@@ -54,6 +60,12 @@ class LinearFeatures(Regression):
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> LinearState:
         p = jax.eval_shape(self.features, observation, 0).shape
+        if p[0] > MOST_FEATURES:
+            raise UserError(
+                f"a linear regression takes at most {MOST_FEATURES:,} features, and these "
+                f"observations have {p[0]:,}; take another baseline, such as value-network or "
+                "time-dependent"
+            )
         return LinearState(jnp.zeros(p), jnp.ones(p), jnp.zeros(p), jnp.zeros(()))
 
     def value(

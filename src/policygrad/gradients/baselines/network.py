@@ -1,5 +1,6 @@
 """The value network: a critic with its own observation statistics and its own optimiser."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,10 +17,12 @@ from policygrad.core.trajectories import Trajectories
 from policygrad.devices.chunks import flat_rows, map_in_chunks, sum_in_chunks
 from policygrad.devices.compiled_code import compiled
 from policygrad.gradients.baselines.base import Encode, Regression
-from policygrad.policies.architectures import Architecture, FullyConnected, Network, build
+from policygrad.policies.architectures import Architecture, FullyConnected, Network, build, usual
 from policygrad.policies.normaliser import ObservationNormaliser, update_statistics
 
-_start_adam = compiled(optax.adam(1.0).init)  # one function, so that it compiles once a shape
+LARGE_FEATURES = 4096  # numbers
+
+start_adam = compiled(optax.adam(1.0).init)  # one function, so that it compiles once a shape
 
 
 class ValueState(NamedTuple):
@@ -33,10 +36,13 @@ class ValueState(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ValueNetwork(Regression):
-    """b(s) = a network of the normalised observation, fitted by minibatch Adam."""
+    """b(s) = a network of the normalised observation, fitted by minibatch Adam.
+
+    Without a `network` it takes the usual one for the observations that `encode` reads.
+    """
 
     step_size: float | Float[Array, ""] = 1e-3
-    network: Architecture = field(default=FullyConnected(), metadata={"static": True})
+    network: Architecture | None = field(default=None, metadata={"static": True})
     epochs: int = field(default=5, metadata={"static": True})
     minibatches: int = field(default=8, metadata={"static": True})
     encode: Callable[[PyTree], Array] | None = field(default=None, metadata={"static": True})
@@ -48,11 +54,9 @@ class ValueNetwork(Regression):
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> ValueState:
         normaliser = ObservationNormaliser.of(observation, self.encode)
-        network = build(self.network, key, normaliser, observation, 1)
-        return ValueState(normaliser, network, _start_adam(split(network)[0]))
-
-    def _optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.step_size)
+        architecture = self.network or usual_for(self.encode)
+        network = build(architecture, key, normaliser, observation, 1)
+        return ValueState(normaliser, network, start_adam(split(network)[0]))
 
     def value(
         self, state: ValueState, observation: PyTree, time: Int[Array, ""]
@@ -72,14 +76,18 @@ class ValueNetwork(Regression):
         normaliser = update_statistics(
             state.normaliser, trajectories.observations, trajectories.valid
         )
-        data = flat_rows((map_in_chunks(normaliser, trajectories.observations), targets, weights))
-        optimiser = self._optimiser()
+        observations, seen = trajectories.observations, normaliser
+        if not is_large(normaliser, observations):  # then all rows are normalised once
+            observations, seen = map_in_chunks(normaliser, observations), lambda x: x
+        data = flat_rows((observations, targets, weights))
+        optimiser = adam(self.step_size)
         learned, carried = split(state.network)
 
         def loss(learned: PyTree, rows: tuple[PyTree, Array, Array]) -> Float[Array, ""]:
             x, y, w = rows
             network: Any = combine(learned, carried)
-            return 0.5 * jnp.sum(w * (jax.vmap(network)(x)[:, 0] - y) ** 2)
+            values = jax.vmap(lambda x: network(seen(x)))(x)[:, 0]
+            return 0.5 * jnp.sum(w * (values - y) ** 2)
 
         def minibatch(carry, rows: Int[Array, " m"]):
             learned, optimiser_state = carry
@@ -94,6 +102,31 @@ class ValueNetwork(Regression):
         (learned, optimiser_state), _ = jax.lax.scan(minibatch, (learned, state.optimiser), rows)
         network: Any = combine(learned, carried)
         return ValueState(normaliser, network, optimiser_state)
+
+
+def adam(step_size: Any) -> optax.GradientTransformation:
+    """The optimiser of value networks."""
+    return optax.adam(step_size)
+
+
+def usual_for(encode: Callable | None) -> Architecture:
+    """The architecture for what an encoder reads, where none was chosen."""
+    space = getattr(encode, "space", None)
+    return FullyConnected() if space is None else usual(space)
+
+
+def is_large(normaliser: ObservationNormaliser, observations: PyTree) -> bool:
+    """Whether the features of a batch would take so much memory that they are made chunk by chunk.
+
+    Those of pictures would be four times the bytes that the record holds.
+
+    Args:
+        normaliser: makes the features.
+        observations: pytree of `[T, B, ...]`.
+    """
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), observations)
+    features = jax.eval_shape(normaliser, one)
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(features)) > LARGE_FEATURES
 
 
 def shuffled_minibatches(

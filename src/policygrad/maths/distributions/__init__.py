@@ -19,6 +19,7 @@ from policygrad.maths.distributions.gaussian import (
 )
 from policygrad.maths.distributions.joint import Joint
 from policygrad.maths.distributions.protocol import Distribution
+from policygrad.maths.distributions.valued import Valued, over_actions
 
 __all__ = [
     "Bernoulli",
@@ -29,7 +30,9 @@ __all__ = [
     "Joint",
     "MultiCategorical",
     "TanhGaussian",
+    "Valued",
     "log_one_minus_tanh_squared",
     "masked_log_softmax",
+    "over_actions",
     "sum_of",
 ]
