@@ -40,6 +40,8 @@ def test_choice_of_engine(monkeypatch):
     assert choose_engine("gymnasium/Acrobot-v1") == "gymnasium/Acrobot-v1"
     assert choose_engine("Acrobot-v1", processes=True) == "Acrobot-v1"
     assert choose_engine("Acrobot-v1", kwargs={"a": 1}) == "Acrobot-v1"
+    monkeypatch.setattr(catalogue.envpool, "ids", lambda: ["Pong-v5"])
+    assert choose_engine("Pong-v5", kwargs={"a": 1}) == "envpool/Pong-v5"  # no id of Gymnasium's
     assert choose_engine(make) is make
 
 

@@ -9,7 +9,6 @@ from policygrad.core.errors import UserError
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("ALE/Pong-v5", r"pip install ale-py, and name it ale_py:ALE/Pong-v5"),
         ("brax/ant", r"'brax' is neither an engine \(gymnasium, envpool, gymnax\) nor a namespace"),
         ("cartpole-v1", r"did you mean CartPole-v1"),
         ("CartPole", r"did you mean CartPole-v1"),

@@ -10,7 +10,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
 from policygrad.core.errors import UserError
-from policygrad.environments import envpool
+from policygrad.environments import atari, envpool
 from policygrad.environments.arguments import Making, check_arguments, checked_kwargs
 from policygrad.environments.envpool import make_envpool
 from policygrad.environments.gymnasium_ids import make_gymnasium
@@ -47,6 +47,7 @@ MAKERS: dict[str, Any] = {
     "gymnasium": make_gymnasium,
     "envpool": make_envpool,
     "gymnax": make_gymnax,
+    atari.NAMESPACE: atari.make_ale,
 }
 
 
@@ -219,18 +220,21 @@ def is_stepped_by_gymnasium(env: Any) -> bool:
 def choose_engine(env: Any, *, processes: bool = False, kwargs: dict | None = None) -> Any:
     """The id with the engine that a new run takes, if the user named none.
 
-    EnvPool, if it is installed and has the id. Not if Gymnasium steps all copies in one vectorised
-    call (CartPole): that is as fast, starts sooner and resumes exactly. Not with worker processes
-    or arguments, which are for Gymnasium.
+    EnvPool, if it is installed and has the id; ale-py, if it has it and Gymnasium has not.
+    Gymnasium if it steps all copies in one vectorised call (CartPole): that is as fast, starts
+    sooner and resumes exactly. Worker processes and arguments are for Gymnasium where it has the
+    id.
     """
-    if not isinstance(env, str) or split_engine(env)[0] or ":" in env or processes or kwargs:
+    if not isinstance(env, str) or split_engine(env)[0] or ":" in env:
         return env
     spec = gymnasium.registry.get(env)
-    if spec is not None and spec.vector_entry_point is not None:
+    if spec is not None and (spec.vector_entry_point is not None or processes or kwargs):
         return env
-    if importlib.util.find_spec("envpool") is None:
-        return env
-    return f"envpool/{env}" if env in envpool.ids() else env
+    if importlib.util.find_spec("envpool") is not None and env in envpool.ids():
+        return f"envpool/{env}"
+    if spec is None and importlib.util.find_spec("ale_py") is not None and env in atari.games():
+        return f"{atari.NAMESPACE}/{env}"
+    return env
 
 
 def describe(env: Any) -> str | None:

@@ -28,7 +28,9 @@ from policygrad.environments.infos import NOT_READ
 from policygrad.environments.names import nearest, refuse_what_steps_itself, require_extra
 from policygrad.spaces import observation_space_of, record_dtype
 
-COUNTERS = frozenset(("elapsed_step", "terminated"))  # the engine's own, beside those of NOT_READ
+COUNTERS = frozenset(
+    ("elapsed_step", "terminated", "reward")
+)  # the engine's own, beside those of NOT_READ
 
 
 def _library() -> Any:
@@ -148,6 +150,11 @@ class Pool(VectorEnv):
         *row, info = self._pool.step(actions)
         numbers = {name: np.asarray(info[name], float) for name in self.info_names}
         return *row, {name: (values, np.isfinite(values)) for name, values in numbers.items()}
+
+    def render(self) -> Any:
+        """`[B, height, width, 3]`, bytes: the screens of Atari games made with
+        `render_mode="rgb_array"`. MuJoCo's tasks must not be asked: they end the process."""
+        return self._pool.render()
 
     @property
     def compiles(self) -> bool:

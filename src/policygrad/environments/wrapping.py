@@ -1,16 +1,11 @@
-"""One Gymnasium environment with arguments, wrappers and a video of it, as a function that makes
-it."""
+"""One Gymnasium environment with arguments and wrappers, as a function that makes it."""
 
 import functools
-import importlib.util
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
@@ -76,53 +71,3 @@ def _maker(env: Any, kwargs: dict[str, Any]) -> Callable[[], Any]:
         f"wrappers and videos are for one environment at a time: pass an id of Gymnasium or a "
         f"function that makes a Gymnasium environment, got {env!r}"
     )
-
-
-def recorder(folder: Path, name: str, episodes: int) -> Wrapper:
-    """A wrapper that writes the first episodes as `folder/name-episode-0.mp4` and so on."""
-    return partial(_record, folder=folder, name=name, episodes=episodes)
-
-
-def _record(env: gymnasium.Env, folder: Path, name: str, episodes: int) -> gymnasium.Env:
-    with warnings.catch_warnings():  # that older videos of these names are replaced
-        warnings.simplefilter("ignore")
-        return gymnasium.wrappers.RecordVideo(
-            env, str(folder), episode_trigger=lambda i: i < episodes, name_prefix=name
-        )
-
-
-def check_video(make: Callable[[], Any], folder: Path, name: str) -> None:
-    """Raise UserError unless an environment draws pictures and they can be written as a video.
-
-    Args:
-        make: makes the environment, with `render_mode="rgb_array"`.
-        folder: of the videos; it is made here.
-        name: of the environment, for errors.
-    """
-    if importlib.util.find_spec("moviepy") is None:
-        raise UserError("a video needs MoviePy; pip install 'policygrad[video]'")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to --video {folder}: {error.strerror}") from error
-    try:
-        env = make()
-    except (TypeError, UserError, gymnasium.error.DependencyNotInstalled) as error:
-        raise UserError(
-            f"{name} cannot be made with render_mode='rgb_array', which a video needs: {error}"
-        ) from error
-    try:
-        modes = env.metadata.get("render_modes", [])
-        if env.render_mode != "rgb_array":
-            raise UserError(
-                f"{name} does not draw itself with render_mode='rgb_array', which a video needs; "
-                f"it has {modes}"
-            )
-        env.reset(seed=0)
-        picture = env.render()
-        env.close()
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise UserError(f"{name} cannot draw itself: {error}") from error
-    if not isinstance(picture, np.ndarray) or picture.ndim != 3:
-        kind = type(picture).__name__
-        raise UserError(f"{name}.render() must return a picture [height, width, 3], got {kind}")
