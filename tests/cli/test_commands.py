@@ -437,11 +437,12 @@ def test_flags_that_others_rely_on(command, tmp_path):
         "train", "CartPole-v1", "--total-steps", "32", "--seed", "1", "--out", "a", "--json",
         "--num-envs", "4", "--batch-steps", "32", "--estimator", "gae", "--baseline",
         "value-network", "--discount", "0.9", "--gae-lambda", "0.8", "--step-size", "0.01",
-        "--target-kl", "0", "--hidden", "8", "8",
+        "--target-kl", "0", "--hidden", "8", "8", "--resets-at-rewards",
     )  # fmt: skip
     assert code == 0
     config = json.loads((tmp_path / "a" / "config.json").read_text())["config"]
     assert (config["discount"], config["gae_lambda"], config["target_kl"]) == (0.9, 0.8, 0.0)
+    assert config["resets_at_rewards"] is True
     rows = RunDirectory(tmp_path / "a").read_metrics()
     assert rows[-1]["step_size"] == pytest.approx(0.01)
 
@@ -668,6 +669,7 @@ def test_defaults_are_those_of_the_algorithm(command, algorithm):
         algorithm=algorithm, total_steps=32, batch_steps=32, critic_epochs=1, processors=1
     )
     expected = resolve(asked, Given())[0].config.to_json()
+    expected |= {"network": "fully-connected", "hidden": [64, 64], "clip_rewards": False}
     assert written == json.loads(json.dumps(expected))
     assert written["discount"] == {"natural": 0.995, "trpo": 0.995}.get(algorithm, 0.99)
     assert ("step_size" in written) == (algorithm in ("vanilla", "ppo"))

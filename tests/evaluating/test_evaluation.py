@@ -17,6 +17,7 @@ from policygrad.maths.distributions import Categorical
 from policygrad.policies.agent import Agent
 from policygrad.rollout import open_source
 from policygrad.runs import RunDirectory
+from policygrad.watching import films, strip
 from tests.worlds import DUCK, TINY, Chain, DuckChain, DuckEndless, Echo, Endless, Lottery
 
 
@@ -326,36 +327,58 @@ class Drawn(Chain):
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """Stands in for MoviePy and for Gymnasium's recorder; what was recorded: (name, episode)."""
-    found = []
+    """Stands in for ffmpeg; what was written: name of the file -> number of pictures."""
+    found = {}
 
-    class Recorder(gymnasium.Wrapper):
-        def __init__(self, env, folder, episode_trigger, name_prefix):
-            super().__init__(env)
-            self.count, self.trigger, self.name = 0, episode_trigger, name_prefix
+    class Writer:
+        def __init__(self, path, fps, first):
+            self.name, found[path.name.split(".")[1]] = path.name.split(".")[1], 0
+            path.write_bytes(b"video")
 
-        def reset(self, **kwargs):
-            if self.trigger(self.count):
-                found.append((self.name, self.count))
-            self.count += 1
-            return self.env.reset(**kwargs)
+        def add(self, picture, times):
+            assert picture.shape == (400, 400 + strip.WIDTH, 3)
+            found[self.name] += times
 
-    monkeypatch.setattr(gymnasium.wrappers, "RecordVideo", Recorder)
+        def close(self):
+            pass
+
+    monkeypatch.setattr(films, "_Mp4", Writer)
     real = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: name == "moviepy" or real(name, *a)
+        importlib.util, "find_spec", lambda name, *a: name == "imageio_ffmpeg" or real(name, *a)
     )
     return found
+
+
+WAYS = ("deterministic", "stochastic")
 
 
 def test_case_32_videos_of_the_first_episodes_of_each_way(recorded, tmp_path):
     result = policygrad.evaluate(always(1), Drawn, episodes=5, video=tmp_path / "v")
     assert result.deterministic.mean == 5.0
-    ways = ("deterministic", "stochastic")
-    assert recorded == [(way, i) for way in ways for i in range(3)]
+    names = [f"{way}-episode-{i}" for way in WAYS for i in range(3)]
+    assert recorded == dict.fromkeys(names, 3 + round(0.7 * 5))  # the last picture stays
+    assert {path.name for path in (tmp_path / "v").iterdir()} == {f"{n}.mp4" for n in names}
     recorded.clear()
     policygrad.evaluate(always(1), Drawn, episodes=1, video=tmp_path / "v")
-    assert recorded == [(way, 0) for way in ways]
+    assert list(recorded) == [f"{way}-episode-0" for way in WAYS]
+
+
+def test_what_is_filmed_is_what_is_evaluated_without_a_film(recorded, tmp_path):
+    clipped = partial(gymnasium.wrappers.ClipReward, min_reward=-1, max_reward=1)
+    how = {"episodes": 5, "observation_noise": 0.1, "wrappers": [clipped]}
+    filmed = policygrad.evaluate(always(1), Drawn, video=tmp_path / "v", **how)
+    assert filmed == policygrad.evaluate(always(1), Drawn, num_envs=1, **how)
+    assert len(recorded) == 6
+
+
+def test_every_second_episode_is_filmed(recorded, tmp_path):
+    policygrad.evaluate(always(1), Drawn, episodes=5, video=tmp_path / "v", video_every=2)
+    assert list(recorded) == [f"{way}-episode-{i}" for way in WAYS for i in (0, 2, 4)]
+    with pytest.raises(UserError, match="--video-every 2 says which episodes are filmed"):
+        policygrad.evaluate(always(1), Drawn, episodes=5, video_every=2)
+    with pytest.raises(UserError, match="--video-every must be at least 1, got 0"):
+        policygrad.evaluate(always(1), Drawn, video=tmp_path, video_every=0)
 
 
 @pytest.mark.parametrize(
@@ -363,14 +386,17 @@ def test_case_32_videos_of_the_first_episodes_of_each_way(recorded, tmp_path):
     [
         (Chain, "cannot be made with render_mode"),
         (partial(Drawn, picture=(8, 8)), r"must return a picture \[height, width, 3\]"),
-        (DUCK, "wrappers and videos are for one environment at a time"),
-        ("gymnax/CartPole-v1", "wrappers and videos are for Gymnasium's"),
+        (DUCK, "DuckChain does not draw itself, which a video needs"),
+        ("gymnax/MemoryChain-bsuite", "MemoryChain-bsuite does not draw itself, which a video"),
+        (lambda: Chain(), "cannot be made with render_mode"),
+        (open_source(DUCK, 2), "CompiledSource does not draw itself"),
+        (gymnasium.vector.SyncVectorEnv([Drawn]), "one environment at a time"),
     ],
 )
 def test_case_32_what_cannot_be_drawn_is_named(recorded, env, words, tmp_path):
     with pytest.raises(UserError, match=words):
         policygrad.evaluate(always(1), env, episodes=1, video=tmp_path)
-    assert recorded == []
+    assert recorded == {}
 
 
 def test_case_32_a_video_needs_its_package(monkeypatch, tmp_path):

@@ -147,19 +147,21 @@ def _other(argv: list[str]) -> int:
     from policygrad.cli.exact import exact, join_theta
     from policygrad.cli.export import export
     from policygrad.cli.plot import plot
+    from policygrad.cli.watch import watch
 
     return tyro.extras.subcommand_cli_from_dict(
         {
             "train": commands.train,
             "resume": commands.resume,
             "evaluate": evaluate,
+            "watch": watch,
             "diagnose": commands.diagnose,
             "plot": plot,
             "export": export,
             "exact": exact,
         },
         prog="policygrad",
-        description="Policy gradients: train a policy, evaluate, diagnose, plot and export it.",
+        description="Policy gradients: train, evaluate, watch, diagnose, plot and export policies.",
         args=join_theta(argv),
         sort_subcommands=False,
     )

@@ -31,9 +31,10 @@ TIMEOUT_HELP = (
     "that names the environment. Default: the run's own limit where a limit can be kept; none "
     "with --video."
 )
-VIDEO_HELP = (
-    "Write videos of the first three episodes of each way of acting into this folder (Gymnasium's "
-    "environments only; extra: video)."
+VIDEO_HELP = "Write videos of the first three episodes of each way of acting here (extra: video)."
+EVERY_HELP = (
+    "With --video: film the episodes 0, K, 2K and so on of each way of acting, in place of the "
+    "first three."
 )
 
 
@@ -55,12 +56,14 @@ def evaluate(
     ] = False,
     step_timeout: Annotated[float | None, arg(metavar="SECONDS", help=TIMEOUT_HELP)] = None,
     video: Annotated[Path | None, arg(metavar="DIR", help=VIDEO_HELP)] = None,
+    video_every: Annotated[int | None, arg(metavar="K", help=EVERY_HELP)] = None,
     json: Json = False,
 ) -> int:
     """Mean returns of a policy, deterministic and stochastic, with 95 % intervals."""
     settings: dict[str, Any] = {
         "episodes": episodes, "seed": seed, "max_episode_steps": max_episode_steps,
         "num_envs": num_envs, "processes": processes, "step_timeout": step_timeout, "video": video,
+        "video_every": video_every,
         "env_kwargs": None if env_kwargs is None else parse_kwargs(env_kwargs),
         "observation_noise": parse_noise(observation_noise),
     }  # fmt: skip

@@ -20,7 +20,13 @@ from policygrad.core.errors import UserError
 from policygrad.core.reflection import Setting, settings_of
 from policygrad.core.settings import chosen, flag
 from policygrad.gradients.weights import TimeLimit
-from policygrad.training.built_in import AlgorithmName, BaselineName, EstimatorName, OptimiserName
+from policygrad.training.built_in import (
+    AlgorithmName,
+    BaselineName,
+    EstimatorName,
+    NetworkName,
+    OptimiserName,
+)
 from policygrad.training.config import (
     SOMETIMES,
     BatchSettings,
@@ -41,6 +47,7 @@ CHOICES = {
     "optimiser": get_args(OptimiserName),
     "time_limit": get_args(TimeLimit),
     "step_size_schedule": get_args(Schedule),
+    "network": get_args(NetworkName),
 }
 POSITIONAL = get_args(Positional[str])[-1]  # what marks an annotation
 ENVIRONMENT = ("num_envs", "processes", "lanes_per_block", "max_episode_steps")

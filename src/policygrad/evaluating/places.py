@@ -2,20 +2,21 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from policygrad import environments
 from policygrad.core.errors import UserError
-from policygrad.environments.deadline import limited
-from policygrad.environments.wrapping import Wrapper, check_video, recorder, wrapped
-from policygrad.evaluating.results import WAYS
+from policygrad.environments.atari import of_evaluation, with_preprocessing
+from policygrad.environments.wrapping import Wrapper, wrapped
+from policygrad.policies.agent import Agent, check_spaces
 from policygrad.rollout.engines import Engine, limit_kept, open_source
+from policygrad.rollout.host_source import HostSource
 from policygrad.rollout.noise import with_noise
 from policygrad.rollout.source import Source
+from policygrad.watching import Film, FilmedLanes, Told, open_scene, where_it_is_drawn
 
 
 class Place(NamedTuple):
@@ -51,8 +52,9 @@ class Place(NamedTuple):
     def opened(self, num_envs: int, noise: Any) -> Iterator[Source]:
         """The source of episodes, open as long as it is used; the first failure is the one
         reported."""
+        kwargs = of_evaluation(self.env, self.kwargs)
         source = open_source(
-            self.env, num_envs, engine=self.engine, processes=self.processes, kwargs=self.kwargs,
+            self.env, num_envs, engine=self.engine, processes=self.processes, kwargs=kwargs,
             step_timeout=self.step_timeout,
         )  # fmt: skip
         try:
@@ -64,16 +66,52 @@ class Place(NamedTuple):
             raise
         source.close()
 
+    def drawn(self) -> "Place":
+        """The same with the environment that is drawn in its place; a warning says if it is
+        another one."""
+        return self if self.engine is not None else self._replace(env=where_it_is_drawn(self.env))
+
+    @contextlib.contextmanager
     def filmed(
-        self, wrappers: Sequence[Wrapper], folder: Path, episodes: int
-    ) -> Iterator[tuple[str, "Place"]]:
-        """For each way of acting, the environment as it is recorded."""
-        drawn = self._replace(kwargs={**self.kwargs, "render_mode": "rgb_array"})
-        name = environments.describe(self.env) or name_of(self.env)
-        with limited(self.step_timeout, [0], "while it was tried before its video"):
-            check_video(wrapped(drawn.env, drawn.kwargs, wrappers), folder, name)
-        for way in WAYS:
-            yield way, drawn.inside([*wrappers, recorder(folder, way, episodes)])
+        self,
+        wrappers: Sequence[Wrapper],
+        noise: Any,
+        agent: Agent,
+        film: Callable[[int, float], Film | None],
+        episodes: int,
+        tell: Callable[[Told], Any] | None = None,
+    ) -> Iterator[Source]:
+        """The source of episodes with one environment that is filmed, open as long as it is used.
+        A failure leaves no file of the film that is being made.
+
+        Args:
+            wrappers: around an environment of Gymnasium.
+            noise: on what the policy sees, as of `evaluate`.
+            agent: the policy that acts.
+            film: (number of an episode, usual pictures a second) -> its film; None for no film.
+            episodes: how many there will be.
+            tell: told of every step that is filmed.
+        """
+        scene = open_scene(
+            self.env, self.kwargs, engine=self.engine, wrappers=wrappers,
+            step_timeout=self.step_timeout,
+        )  # fmt: skip
+        lanes = scene.lanes
+        try:
+            check_spaces(agent, lanes)
+            if np.any(np.asarray(noise, object) != 0):
+                lanes = with_noise(HostSource(lanes), noise).lanes  # pyright: ignore
+            lanes = FilmedLanes(
+                lanes, scene.picture, agent.policy, lambda i: film(i, scene.fps), episodes, tell
+            )
+            yield HostSource(lanes)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                if isinstance(lanes, FilmedLanes):
+                    lanes.discard()
+                lanes.close()
+            raise
+        lanes.close()
 
 
 def asked_for(
@@ -109,6 +147,7 @@ def asked_for(
             )
         kwargs = env_kwargs or {}
         env = environments.choose_engine(env, processes=processes, kwargs=kwargs)
+        kwargs = with_preprocessing(env, kwargs)
     if step_timeout is None:
         step_timeout = limit_kept(own.step_timeout, env, engine=engine, processes=processes)
     return Place(env, kwargs, engine, processes=processes, step_timeout=step_timeout)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -17,11 +18,13 @@ from policygrad.core.shell import user_path
 from policygrad.core.usual import LONGEST_EPISODE, longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.environments.wrapping import Wrapper
-from policygrad.evaluating.places import Place, asked_for, name_of
+from policygrad.evaluating.places import asked_for, name_of
 from policygrad.evaluating.results import WAYS, Evaluation, Returns
 from policygrad.evaluating.trained import Evaluated, agent_and_place
 from policygrad.policies.agent import check_spaces
 from policygrad.rollout.engines import Engine
+from policygrad.rollout.source import Source
+from policygrad.watching import Film, check_film
 
 VIDEOS = 3  # of each way of acting
 
@@ -41,6 +44,7 @@ def evaluate(
     step_timeout: float | None = None,
     engine: Engine | None = None,
     video: str | Path | None = None,
+    video_every: int | None = None,
     **unknown: Never,
 ) -> Evaluation:
     """Deterministic and stochastic returns of a policy, with intervals.
@@ -64,6 +68,7 @@ def evaluate(
         engine: opens `env` if it is an id; None takes the run's, or the one that the id names.
         video: folder for videos of the first three episodes of each way of acting; then one
             environment is stepped at a time.
+        video_every: K; with `video`, the episodes 0, K, 2K and so on are filmed in their place.
         unknown: refused; the error names what there is in its place.
 
     Raises:
@@ -79,8 +84,14 @@ def evaluate(
     for name, value, least in (
         ("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0),
         ("max_episode_steps", 1 if max_episode_steps is None else max_episode_steps, 1),
+        ("video_every", 1 if video_every is None else video_every, 1),
     ):  # fmt: skip
         check_whole(name, value, least)
+    if video_every is not None and video is None:
+        raise UserError(
+            f"{flag('video_every')} {video_every} says which episodes are filmed; give the folder "
+            "of the videos too: --video DIR"
+        )
     check_setting("step_timeout", Timeout | None, step_timeout)
     check_setting("processes", bool, processes)
     free_compiled_code()
@@ -92,9 +103,9 @@ def evaluate(
 
     cap = LONGEST_EPISODE
 
-    def returns(place: Place, lanes: int, ways: Sequence[str]) -> list[Returns]:
+    def returns(opened: AbstractContextManager[Source], ways: Sequence[str]) -> list[Returns]:
         nonlocal cap
-        with place.opened(lanes, observation_noise) as source:
+        with opened as source:
             check_spaces(agent, source)
             cap = longest_episode(max_episode_steps, source.time_limit)
             play = partial(source.play, agent.policy, key, episodes=episodes, max_steps=cap)
@@ -104,10 +115,15 @@ def evaluate(
     if video is None:
         inside, lanes = place.inside(wrappers), min(num_envs, episodes)
         for ways in [[way] for way in WAYS] if wrappers else [WAYS]:  # a wrapper may keep a state
-            found += returns(inside, lanes, ways)
+            found += returns(inside.opened(lanes, observation_noise), ways)
     else:
-        for way, filmed in place.filmed(wrappers, user_path(video), min(VIDEOS, episodes)):
-            found += returns(filmed, 1, [way])
+        folder = user_path(video)
+        check_film(folder / f"{WAYS[0]}-episode-0.mp4")
+        place = place.drawn()
+        for way in WAYS:
+            films = partial(_film, folder, way, video_every)
+            opened = place.filmed(wrappers, observation_noise, agent, films, episodes)
+            found += returns(opened, [way])
     result = Evaluation(
         *found, seed=seed, env=environments.describe(place.env), env_kwargs=place.kwargs,
         wrappers=[name_of(wrapper) for wrapper in wrappers], observation_noise=observation_noise,
@@ -115,6 +131,12 @@ def evaluate(
     if max_episode_steps is None:
         result.warn_of_cap(cap)
     return result
+
+
+def _film(folder: Path, way: str, every: int | None, episode: int, fps: float) -> Film | None:
+    """The film of an episode of a way of acting, if it is one of those that are filmed."""
+    chosen = episode < VIDEOS if every is None else episode % every == 0
+    return Film(folder / f"{way}-episode-{episode}.mp4", fps) if chosen else None
 
 
 ARGUMENTS = tuple(inspect.signature(evaluate).parameters.keys() - {"unknown"})
