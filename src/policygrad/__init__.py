@@ -41,6 +41,7 @@ NAMES = {
     "resume": "training.entry",
     "train": "training.entry",
     "train_seeds": "training.many_seeds",
+    "watch": "evaluating",
 }
 # public module -> where it is: `policygrad.returns` is `policygrad.maths.returns`
 MODULES = {

@@ -13,6 +13,7 @@ from policygrad.doctor import Diagnosis as Diagnosis
 from policygrad.doctor import diagnose as diagnose
 from policygrad.evaluating import Evaluation as Evaluation
 from policygrad.evaluating import evaluate as evaluate
+from policygrad.evaluating import watch as watch
 from policygrad.exporting import export as export
 from policygrad.figures import curves as _curves
 from policygrad.gradients import baselines as baselines

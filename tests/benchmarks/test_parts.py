@@ -271,3 +271,49 @@ def test_the_table_of_actions_shows_the_least():
         "|---|---|---|---|",
         "| a policy | 1 | 2 | 1,000 |",
     ]
+
+
+def test_backpropagation_that_ends_at_a_row_loses_what_was_remembered_before_it():
+    import truncation
+    from gymnasium import spaces
+    from policygrad.networks import Memory, network_policy
+
+    from policygrad.gradients.scores import policy_gradient
+    from policygrad.policies import meeting
+    from tests.records import random_episodes
+
+    box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    policy = network_policy(
+        jax.random.key(0), box, spaces.Discrete(2), hidden=(4,), memory=Memory("gru", 3)
+    )
+    record = random_episodes()
+    start = meeting.initial_carry(policy, record.rewards.shape[1])
+    record = truncation.replace(record, carry=jax.tree.map(lambda x: x[None], start))
+    weights = np.asarray(record.rewards, np.float32)
+    every = np.arange(len(weights))[:, None] % np.full(weights.shape[1], 2) == 0
+    whole, cut = (truncation.gradient(policy, record, weights, b) for b in (every & False, every))
+    theirs = jax.jit(policy_gradient)(policy, record, weights)
+    flat = truncation.ravel_pytree(theirs)[0]
+    np.testing.assert_allclose(whole[truncation.ALL], flat, atol=1e-6)
+    lost = np.asarray(cut[truncation.ALL]) - flat
+    own, head = (truncation.ravel_pytree(x)[0].size for x in (theirs, theirs.network.head))
+    assert np.linalg.norm(lost) > 1e-4
+    np.testing.assert_allclose(lost[own - head :], 0, atol=1e-6)
+    assert np.linalg.norm(cut[truncation.REMEMBERED] - whole[truncation.REMEMBERED]) > 1e-4
+
+
+def test_runs_with_and_without_memory_are_told_side_by_side():
+    import memory_tasks
+
+    def line(memory, seed, value):
+        return {"task": "MemoryChain", "memory": memory, "algorithm": "ppo", "seed": seed,
+                "steps": 2048, "stochastic": value, "deterministic": value, "over_run": 0.0,
+                "seconds": 1.0}  # fmt: skip
+
+    lines = [line("gru", 1, 0.97), line("none", 0, -0.001), line("gru", 0, 0.9)]
+    gru, none = memory_tasks.rows_of(lines)
+    assert gru["stochastic"] == [0.9, 0.97]
+    assert (gru["solved"], none["solved"]) == (1, 0)
+    told = memory_tasks.markdown([gru, none]).splitlines()
+    assert told[2].endswith("| 2,048 | 0.90, 0.97 | 0.90, 0.97 | 1 of 2 (≥ 0.95) |")
+    assert told[3].endswith("| 2,048 | 0.00 | 0.00 | 0 of 1 (≥ 0.95) |")

@@ -349,6 +349,17 @@ HEALTHY = {
     "short episodes and a low discount": examination(
         settings={"discount": 0.5}, seen={"lengths": Spread(5.0, 2.0, 1.0, 9.0)}
     ),
+    "a low discount, and returns that end with a point": examination(
+        settings={"discount": 0.5, "resets_at_rewards": True}
+    ),
+    "points in episodes that a limit cuts": examination(
+        settings={"discount": 1.0, "resets_at_rewards": True},
+        seen={"truncated": 1.0, "lengths": Spread(200.0, 0.0, 200.0, 200.0)},
+    ),
+    "points in episodes that a limit ends": examination(
+        settings={"time_limit": "terminates", "resets_at_rewards": True},
+        seen={"truncated": 1.0, "lengths": Spread(200.0, 0.0, 200.0, 200.0)},
+    ),
     "a large batch below the noise scale": examination(noise=noisy(1e6)),
     "a small batch above the noise scale": examination(
         settings={"batch_episodes": 2}, noise=noisy(1.0)

@@ -8,6 +8,7 @@ from policygrad import diagnostics
 from policygrad.diagnostics.streaming import weights_of
 from policygrad.diagnostics.usual_estimators import fit, usual_estimators
 from policygrad.gradients import baselines, estimators
+from policygrad.gradients.forms import ResetAtRewards
 from policygrad.tabular import gallery
 from tests.diagnostics.sampling import sampler
 from tests.records import random_episodes
@@ -29,6 +30,25 @@ def test_every_usual_estimator_is_fitted_and_weighs(fitted):
         psi = np.asarray(weights_of(estimator, state, episodes).psi)
         assert np.isfinite(psi).all(), name
         assert psi[np.asarray(episodes.valid)].any(), name
+
+
+def test_all_of_them_reset_where_it_is_asked_for():
+    plain, resets = usual_estimators(1), usual_estimators(1, resets_at_rewards=True)
+    assert plain.keys() - resets.keys() == {"total return", "total return, constant"}
+    for name, estimator in resets.items():
+        assert estimator.form == ResetAtRewards(plain[name].form)
+    task = gallery.chain()
+    episodes = sampler(task, 8)(jax.random.key(0))
+    critics = [
+        diagnostics.line_up(
+            task.policy, episodes, jax.random.key(1), lambdas=(0.9,), discounts=(), steps=(),
+            epochs=1, resets_at_rewards=x,
+        )["gae, λ=0.9"][1].critic
+        for x in (False, True)
+    ]  # fmt: skip
+    # the critic is fitted to the returns that reset, which are others
+    leaves = zip(*map(jax.tree.leaves, critics), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in leaves)
 
 
 def test_one_critic_for_each_discount(fitted):

@@ -1,7 +1,7 @@
 """The doctor on real runs: what it reads from a directory, and what it can do without objects."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from policygrad.core.errors import RunError, UserError
 from policygrad.core.failures import Failure
 from policygrad.diagnostics import RULES, Spread, to_json
 from policygrad.doctor import diagnosis as doctor
+from policygrad.doctor.fitted_estimator import FittedEstimator
+from policygrad.gradients.forms import LambdaReturn, ResetAtRewards
+from policygrad.gradients.weights import EstimatorState
 from policygrad.policies import FullyConnected, network_policy
 from policygrad.runs import RunDirectory
 from tests.worlds import TINY, Chain, Endless
@@ -144,6 +147,39 @@ def test_a_built_in_value_is_diagnosed_as_the_settings_that_it_becomes():
     )
     assert found.examination.algorithm == Natural(target_kl=0.02)
     assert found.examination.passed_as_objects == ("env",)
+
+
+@pytest.mark.parametrize(
+    "make", [estimators.gae, estimators.td, estimators.n_step, estimators.reward_to_go]
+)
+def test_a_run_that_resets_at_rewards_is_compared_with_what_resets_too(make):
+    critic = baselines.linear_features()
+    plain, resets = (
+        FittedEstimator(
+            make(critic=critic, normalise_advantages=True, resets_at_rewards=x),
+            EstimatorState((), ()),
+            1.0,
+        )
+        for x in (False, True)
+    )
+    known, found = plain.candidates(wide=True), resets.candidates(wide=True)
+    assert known.keys() - found.keys() == {"--estimator total-return"}
+    for name, (estimator, _) in found.items():
+        assert isinstance(estimator.form, ResetAtRewards), name
+        assert replace(estimator, form=estimator.form.form) == known[name][0]
+    assert resets.rewards_to_go(critic).form == ResetAtRewards(LambdaReturn(1.0))
+
+
+def test_a_run_that_resets_at_rewards_is_diagnosed(tmp_path):
+    settings = TINY | {"resets_at_rewards": True, "discount": 0.5}
+    run = policygrad.train(Chain, out=tmp_path / "a", **settings)
+    found = policygrad.diagnose(run.path, Chain, episodes=16)
+    assert found.examination.comparison.reference == "with baseline"
+    # every reward of this task ends a return: λ and n change nothing
+    compared = found.examination.comparison.estimators
+    for name in ("--gae-lambda 0.5", "--gae-lambda 1"):
+        assert compared[name].squared_bias.value == pytest.approx(0.0, abs=1e-9)
+    assert "discount-too-low" not in names(found)  # which the length of episodes would say
 
 
 @pytest.mark.slow

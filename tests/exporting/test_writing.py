@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
+from gymnasium import spaces
 
 import policygrad
 from policygrad.core.errors import RunError, UserError
 from policygrad.maths.distributions import Categorical
-from policygrad.policies import mlp
+from policygrad.policies import FullyConnected, Memory, mlp
 from tests.exporting.worlds import FOUR, WORLDS, agent_of, load
 
 FORMATS = ("numpy", "onnx")
@@ -204,6 +205,10 @@ NOT_EXPORTED = {
         "network of Sigmoids",
     ),
     "own encoder": (other_encoder, "encoder of its own"),
+    "gated memory": (
+        lambda: policy_of(WORLDS["sees box"], memory=Memory()),
+        "policy of the class .*RecurrentPolicy",
+    ),
 }
 
 
@@ -216,6 +221,31 @@ def test_other_policies_are_refused_with_a_way_on(name, form, tmp_path):
         policygrad.export(agent, tmp_path / "policy", format=form)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "policy").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "network", "message"),
+    [
+        ((20, 20, 3), None, "network of Convolutional"),
+        ((4, 20, 20, 3), FullyConnected(), "several pictures whose channels stand last"),
+    ],
+    ids=["convolutions", "pictures in a row"],
+)
+@pytest.mark.parametrize("form", FORMATS)
+def test_pictures_that_cannot_be_exported_are_refused(shape, network, message, form, tmp_path):
+    seen = spaces.Box(0, 255, shape, np.uint8)
+    policy = policygrad.network_policy(jax.random.key(0), seen, spaces.Discrete(2), network=network)
+    agent = policygrad.Agent(policy, seen, spaces.Discrete(2))
+    with pytest.raises(UserError, match=f"{message}.*jax2onnx"):
+        policygrad.export(agent, tmp_path / "policy", format=form)
+
+
+def test_the_value_of_a_shared_network_is_left_out(tmp_path):
+    world = WORLDS["sees box"]
+    agent = policygrad.Agent(policy_of(world, valued=True), FOUR, world.actions)
+    given = load(policygrad.export(agent, tmp_path / "policy")).distribution(np.ones(4))
+    expected = np.asarray(agent(np.ones(4)).log_probs)
+    np.testing.assert_allclose(given["log_probabilities"], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_layers_of_an_architecture_of_ones_own_are_exported(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 import policygrad
-from policygrad.policies import update_statistics
+from policygrad.policies import FullyConnected, update_statistics
 from policygrad.spaces import action_space_of, permits_nothing
 
 INF = np.inf
@@ -53,6 +53,12 @@ OBSERVED = {
     "int32 box": spaces.Box(-7, 7, (3,), np.int32),
     "int64 box": spaces.Box(0, 100, (3,), np.int64),
     "image": spaces.Box(0, 255, (6, 6, 3), np.uint8),
+    "picture": spaces.Box(0, 255, (8, 8, 3), np.uint8),
+    "picture from 20 to 235": spaces.Box(20, 235, (3, 9, 8), np.uint8),
+    "picture of fractions": spaces.Box(0, 0.5, (8, 9, 2)),
+    "picture beside numbers": spaces.Dict(
+        a=spaces.Box(0, 255, (8, 8, 3), np.uint8), b=FOUR, c=spaces.Discrete(3)
+    ),
     "discrete": spaces.Discrete(5),
     "discrete from 3": spaces.Discrete(5, start=3),
     "discrete from -3": spaces.Discrete(5, start=-3),
@@ -146,8 +152,9 @@ def agent_of(world: World, seed: int = 0) -> policygrad.Agent:
     """A policy with weights of order one and statistics of observations of the space."""
     rng = np.random.default_rng(seed)
     settings = {"hidden": (16, 16), **world.settings}
+    network = FullyConnected(settings.pop("hidden"))  # also where an observation is a picture
     policy = policygrad.network_policy(
-        jax.random.key(seed), world.observations, world.actions, **settings
+        jax.random.key(seed), world.observations, world.actions, network=network, **settings
     )
 
     def noisy(x: jax.Array) -> jax.Array:

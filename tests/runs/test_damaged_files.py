@@ -69,7 +69,7 @@ def read(reader: str, path: Path) -> tuple[int, Any]:
     ):
         warnings.simplefilter("always")
         code = run(words)
-    assert all(MISSING in str(warning.message) for warning in told)
+    assert all(MISSING in str(warning.message) for warning in told), [str(w.message) for w in told]
     if code:
         assert "Traceback" not in err.getvalue()
         assert err.getvalue().strip(), f"{reader} says nothing and exits with {code}"

@@ -12,6 +12,7 @@ import pytest
 import policygrad
 from policygrad import algorithms, callbacks
 from policygrad.core.errors import RunError, UserError
+from policygrad.gradients.forms import ResetAtRewards
 from policygrad.runs import RunDirectory, storage
 from tests.slow import slow
 from tests.worlds import DUCK, TINY, Chain
@@ -439,6 +440,20 @@ def test_a_number_that_was_set_once_is_kept_by_a_resumed_run(tmp_path, name, val
     resumed = policygrad.resume(path, env=DUCK)
     assert resumed.summary["resumed_exactly"]
     assert_bitwise(resumed.policy, whole.policy)
+
+
+def test_a_number_of_a_form_that_resets_at_rewards_is_set():
+    seen = []
+
+    def look(run):
+        if len(seen) == 1:
+            run.set("gae_lambda", 0.25)
+        seen.append(run._training.assembly.learner.estimator.form)
+
+    policygrad.train(DUCK, on_update=look, **TINY | {"resets_at_rewards": True})
+    assert all(isinstance(form, ResetAtRewards) for form in seen)
+    lambdas = [float(form.form.gae_lambda) for form in seen]
+    assert (lambdas[0], lambdas[-1]) == (pytest.approx(0.95), 0.25)
 
 
 def test_a_setting_that_is_changed_replaces_a_number_that_was_set(tmp_path):

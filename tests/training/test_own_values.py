@@ -16,7 +16,7 @@ from policygrad.core.describing import described
 from policygrad.core.errors import UserError
 from policygrad.core.settings import Positive
 from policygrad.gradients.baselines import Baseline
-from policygrad.gradients.forms import Form, LambdaReturn
+from policygrad.gradients.forms import Form, LambdaReturn, ResetAtRewards
 from policygrad.rollout import Collector
 from policygrad.spaces import flat
 from tests.worlds import DUCK, TINY, Chain
@@ -145,6 +145,12 @@ class OneNumber(Form):
         return jnp.sum(steps.rewards)[None]
 
 
+@dataclass(frozen=True)
+class Unregistered(Form):
+    def returns(self, steps, discount):
+        return steps.rewards
+
+
 jax.tree_util.register_pytree_node(Narrow, lambda x: ((), None), lambda *_: Narrow())
 LINEAR = baselines.linear_features()
 GAE = estimators.gae(critic=LINEAR)
@@ -159,6 +165,10 @@ GAE = estimators.gae(critic=LINEAR)
         (replace(GAE, discount=1.5), "discount must be between 0 and 1, got discount=1.5"),
         (replace(GAE, time_limit="bootstrap"), "time_limit must be one of bootstraps, terminates"),
         (replace(GAE, critic=baselines.constant()), "Constant cannot bootstrap"),
+        (
+            replace(GAE, form=ResetAtRewards(Unregistered())),
+            "form=Unregistered(…) is no pytree to JAX",
+        ),
     ],
 )
 def test_an_estimator_that_cannot_be_used_is_refused(estimator, words):
@@ -370,7 +380,8 @@ class NoTree(Baseline):
         ({"optimiser": [1]}, "optimiser=[1] is no optimiser"),
         ({"policy": "MlpPolicy"}, "policy='MlpPolicy' is no policy: pass policy=policygrad.load"),
         ({"policy": 3}, "policy=3 cannot be called: a policy is a pytree"),
-        ({"network": "cnn"}, "network='cnn' was given; network must be an architecture"),
+        ({"network": "cnn"}, "--network must be one of fully-connected, nature, small, minatar, "),
+        ({"network": 3}, "network=3 is not an architecture"),
         ({"on_update": "x"}, "on_update must be a function of one argument, or a list"),
         ({"collector": 3}, "collector=3 was given; collector must be a function"),
         ({"env_kwargs": "a"}, "env_kwargs='a' was given; env_kwargs must be a dict"),

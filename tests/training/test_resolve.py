@@ -98,6 +98,11 @@ def test_what_is_resolved_stays_as_it_is(algorithm):
         ),
         ({"n": 3}, "--n is read by --estimator n-step, but not by --estimator gae"),
         (
+            {"estimator": "total-return", "batch_episodes": 4, "resets_at_rewards": True},
+            ("--resets-at-rewards is read by --estimator gae or td or n-step or reward-to-go, but "
+             "not by --estimator total-return"),
+        ),
+        (
             {"estimator": "reward-to-go", "baseline": "none", "batch_episodes": 4,
              "critic_epochs": 3},
             "--critic-epochs is read by --baseline value-network, but not by --baseline none",
@@ -140,7 +145,7 @@ def test_a_setting_that_nothing_reads_is_an_error_that_names_who_would(settings,
         (
             Given(network=FullyConnected((4,))),
             {"hidden": (8,)},
-            r"--hidden \(8,\) sizes the layers of the default network, got it with network=Fully",
+            r"--hidden \(8,\) is read by the networks that have a name, got it with network=Fully",
         ),
         (
             Given(network=3),
@@ -192,7 +197,7 @@ def test_a_built_in_record_is_the_same_as_its_settings(record, settings):
 
 def test_a_built_in_network_is_the_same_as_its_sizes():
     ours = resolve(TrainConfig(), Given(network=FullyConnected((4, 3))))
-    assert ours[0].config == resolved(hidden=(4, 3))
+    assert ours[0].config == resolved(network="fully-connected", hidden=(4, 3))
     assert ours[1] == Given()
 
 

@@ -334,6 +334,7 @@ def test_optimisers_train(optimiser):
         pytest.param({"entropy_coefficient": 0.01, "max_global_norm": 0.5}, marks=slow),
         {"normalise_observations": False, "scale_rewards": False, "normalise_advantages": False},
         {"discounted_states": True, "time_limit": "terminates"},
+        {"resets_at_rewards": True},
         {"hidden": ()},
         {"num_envs": 1, "batch_steps": 8},
         pytest.param({"num_envs": 8, "batch_steps": 8}, marks=slow),

@@ -119,7 +119,9 @@ def compare_estimators(
         episodes: as in `gradient_noise`.
         batch_episodes: N.
         reference: name of the candidate that counts as unbiased. None adds one, "reference":
-            undiscounted rewards to go without a baseline, whose time limits end the task.
+            undiscounted rewards to go without a baseline, whose time limits end the task. The bias
+            of returns that reset at rewards then holds the change of their objective; to leave it
+            out, name a reference that resets too.
         groups: K; memory holds K gradients an estimator.
         rows: as in `gradient_noise`.
 

@@ -25,6 +25,7 @@ def usual_estimators(
     discounts: Sequence[float] = (0.9, 1.0),
     lambdas: Sequence[float] = (0.0, 0.5, 0.9, 0.95, 1.0),
     steps: Sequence[int] = (1, 5, 20),
+    resets_at_rewards: bool = False,
     encode: Callable | None = None,
     epochs: int = 10,
 ) -> dict[str, Estimator]:
@@ -36,6 +37,7 @@ def usual_estimators(
         discounts: further γ, of rewards to go and of GAE at λ = 0.95.
         lambdas: of GAE.
         steps: n.
+        resets_at_rewards: of all of them. The total return, which cannot, is then left out.
         encode: observation -> `[f]`, for the regressions.
         epochs: passes of the value network over a batch.
 
@@ -55,26 +57,31 @@ def usual_estimators(
         "variance-optimal": baselines.variance_optimal(linear),
         "leave one out": baselines.leave_one_out(),
     }
-    found: dict[str, Estimator] = {
-        "total return": estimators.total_return(discount=discount),
-        "total return, constant": estimators.total_return(
-            discount=discount, baseline=baselines.constant()
-        ),
-        "to go": estimators.reward_to_go(discount=discount),
-        "to go, γ^t kept": estimators.reward_to_go(discount=discount, discounted_states=True),
-    }
+    found: dict[str, Estimator] = {}
+    if not resets_at_rewards:
+        total = partial(estimators.total_return, discount=discount)
+        found |= {
+            "total return": total(),
+            "total return, constant": total(baseline=baselines.constant()),
+        }
+    to_go, gae, n_step = (
+        partial(make, resets_at_rewards=resets_at_rewards)
+        for make in (estimators.reward_to_go, estimators.gae, estimators.n_step)
+    )
+    found["to go"] = to_go(discount=discount)
+    found["to go, γ^t kept"] = to_go(discount=discount, discounted_states=True)
     for g in discounts:
-        found[f"to go, γ={g:g}"] = estimators.reward_to_go(discount=g)
+        found[f"to go, γ={g:g}"] = to_go(discount=g)
     for name, baseline in usual.items():
-        found[f"to go, {name}"] = estimators.reward_to_go(discount=discount, baseline=baseline)
+        found[f"to go, {name}"] = to_go(discount=discount, baseline=baseline)
     own: dict[str, Any] = {"discount": discount, "critic": network}
     for x in lambdas:
-        found[f"gae, λ={x:g}"] = estimators.gae(gae_lambda=x, **own)
+        found[f"gae, λ={x:g}"] = gae(gae_lambda=x, **own)
     for n in steps:
-        found[f"{n} step" + "s" * (n > 1)] = estimators.n_step(n=n, **own)
+        found[f"{n} step" + "s" * (n > 1)] = n_step(n=n, **own)
     for g in discounts:
-        found[f"gae, λ=0.95, γ={g:g}"] = estimators.gae(discount=g, critic=network)
-    found["gae, λ=0.95, γ^t kept"] = estimators.gae(discounted_states=True, **own)
+        found[f"gae, λ=0.95, γ={g:g}"] = gae(discount=g, critic=network)
+    found["gae, λ=0.95, γ^t kept"] = gae(discounted_states=True, **own)
     return found
 
 
@@ -105,7 +112,7 @@ def line_up(
             continue
         g = float(e.discount)
         if g not in critics:
-            plain = estimators.reward_to_go(discount=g, baseline=e.critic)
+            plain = replace(make["to go"], discount=g, baseline=e.critic)
             critics[g] = fit(plain, policy, fitting, k).baseline
         fitted[name] = e, EstimatorState((), critics[g])
     return fitted

@@ -17,11 +17,11 @@ from policygrad.diagnostics.rules.settings import USUAL_DISCOUNT
 from policygrad.doctor.fitted_estimator import FittedEstimator
 from policygrad.doctor.measuring import add_up, elsewhere, examined, here
 from policygrad.doctor.subject import Subject
-from policygrad.doctor.units import EPISODES as UNIT
-from policygrad.doctor.units import Say, Work, silent, units_of
+from policygrad.doctor.units import Say, Work, most_of, silent, units_of
 from policygrad.machines.remote import Remote
 from policygrad.policies.agent import check_spaces
 from policygrad.runs import RunDirectory
+from policygrad.spaces import observation_space_of
 from policygrad.training import entry
 from policygrad.training.assembly import closing_on_failure
 from policygrad.training.callbacks import OnUpdate
@@ -117,7 +117,7 @@ def diagnose(
     elif env is not None:
         config = config or TrainConfig(total_steps=PROBE_STEPS)
         look["processes"] = processes = processes or config.processes
-        _check_workers(workers, episodes, processes)
+        _check_workers(workers, processes)
         limit = config.step_timeout if step_timeout is None else step_timeout
         config = replace(config, processes=processes, step_timeout=limit)
         with tempfile.TemporaryDirectory() as folder:
@@ -153,10 +153,10 @@ def _check(
     unknown = sorted(set(objects) - set(entry.OBJECTS))
     if unknown:
         raise UserError(f"diagnose takes no {unknown[0]!r}; it takes {', '.join(entry.OBJECTS)}")
-    _check_workers(workers, episodes, processes)
+    _check_workers(workers, processes)
 
 
-def _check_workers(workers: Any, episodes: int, processes: bool) -> None:
+def _check_workers(workers: Any, processes: bool) -> None:
     """Raise UserError for workers that cannot be used."""
     if workers is None:
         return
@@ -170,13 +170,16 @@ def _check_workers(workers: Any, episodes: int, processes: bool) -> None:
             f"--processes and --workers {workers.workers} exclude each other: a worker steps its "
             "environments by itself; leave --processes out"
         )
-    units = len(units_of(episodes))
-    if workers.workers > units:
-        most = f"ask for at most {units} workers" if units > 1 else "leave --workers out"
+
+
+def _check_enough(units: int, episodes: int, most: int, workers: Remote | None) -> None:
+    """Raise UserError for more workers than there are units to collect."""
+    if workers is not None and workers.workers > units:
+        fewer = f"ask for at most {units} workers" if units > 1 else "leave --workers out"
         raise UserError(
             f"--workers {workers.workers} are more than the {units} "
             f"{'unit' if units == 1 else 'units'} that --episodes {episodes} are collected in, "
-            f"each of up to {UNIT}; {most}, or ask for more episodes"
+            f"each of up to {most}; {fewer}, or ask for more episodes"
         )
 
 
@@ -205,7 +208,9 @@ def examine(
     found, agent = subject.recorded(), subject.agent()
     if isinstance(agent, str):
         return found.noted(agent)
-    units = units_of(episodes)
+    most = most_of(observation_space_of(agent.observation_space).example())
+    units = units_of(episodes, most)
+    _check_enough(len(units), episodes, most, workers)
     num_envs = min(32, units[0].episodes)
     lanes = None if workers is None else subject.lanes(num_envs, step_timeout=step_timeout)
     source = subject.source(

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from policygrad.algorithms.reward_scale import with_signs
 from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.rules.values import IN_USE, LAMBDA_FLAG, WITH, WITHOUT
 from policygrad.diagnostics.streaming import weights_of
 from policygrad.doctor.subject import Subject
 from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines import Baseline
-from policygrad.gradients.forms import LambdaReturn
+from policygrad.gradients.forms import LambdaReturn, ResetAtRewards, resetting
 from policygrad.gradients.weights import Estimator, EstimatorState
 from policygrad.policies import Agent
 from policygrad.rollout.source import Source
@@ -44,11 +45,13 @@ class FittedEstimator:
         estimator: as it was in training.
         state: what its baseline and its critic had fitted.
         scale: what rewards are multiplied by.
+        clips: whether it looks at the signs of rewards.
     """
 
     estimator: Estimator
     state: EstimatorState
     scale: float
+    clips: bool = False
 
     @classmethod
     def of(cls, subject: Subject, agent: Agent, source: Source) -> "FittedEstimator":
@@ -62,11 +65,16 @@ class FittedEstimator:
         observations = space_of(source.observation_space)
         estimator = jax.tree.map(jnp.asarray, estimator.bind(ObservationEncoder(observations)))
         like = estimator.init(jax.random.key(0), observations.example())
+        like = estimator.for_lanes(like, config.columns)
         state, reward_scale = restore_fitted(like, config, subject.directory)
-        return cls(estimator, state, float(reward_scale.factor) if config.scale_rewards else 1.0)
+        scale = float(reward_scale.factor) if config.scale_rewards else 1.0
+        estimator = estimator.reading(agent.policy)
+        return cls(estimator, state, scale, bool(config.clip_rewards))
 
     def scaled(self, record: Trajectories) -> Trajectories:
         """The record with rewards as the estimator sees them."""
+        if self.clips:
+            record = with_signs(record)
         return replace(record, rewards=np.asarray(record.rewards * self.scale, np.float32))
 
     def predicted_returns(self, record: Trajectories) -> tuple[np.ndarray, np.ndarray] | None:
@@ -97,6 +105,12 @@ class FittedEstimator:
         """The estimator without normalised advantages, which would hide differences."""
         return replace(self.estimator, normalise_advantages=False)
 
+    @property
+    def resets(self) -> bool:
+        """Whether its returns end at every reward. Those of what it is compared with then do too,
+        so that every bias is measured against the objective that the run follows."""
+        return isinstance(self.estimator.form, ResetAtRewards)
+
     def rewards_to_go(self, baseline: Baseline) -> Estimator:
         """Rewards to go less a baseline; the critic's value is used only after truncations."""
         own = self.estimator.critic
@@ -105,6 +119,7 @@ class FittedEstimator:
             baseline=baseline,
             critic=own,
             time_limit="terminates" if own is None else self.estimator.time_limit,
+            resets_at_rewards=self.resets,
         )
 
     def candidates(self, *, wide: bool) -> Candidates:
@@ -114,7 +129,8 @@ class FittedEstimator:
         named by the flags that select them.
 
         Args:
-            wide: whether to add n-step, total returns and γ^t kept, which no rule reads.
+            wide: whether to add n-step, total returns (unless the estimator in use resets at
+                rewards) and γ^t kept, which no rule reads.
         """
         critic, fitted = self.estimator.critic, self.state.critic
         none = EstimatorState((), fitted)
@@ -125,7 +141,8 @@ class FittedEstimator:
             found[WITH] = self.rewards_to_go(baseline), EstimatorState(state, fitted)
         if critic is not None:
             for x in LAMBDAS:
-                gae = replace(self.plain, form=LambdaReturn(jnp.float32(x)), baseline=None)
+                form = resetting(LambdaReturn(jnp.float32(x)), self.resets)
+                gae = replace(self.plain, form=form, baseline=None)
                 found[f"{LAMBDA_FLAG} {x:g}"] = gae, none
         return found | (self._further(none) if wide else {})
 
@@ -134,10 +151,16 @@ class FittedEstimator:
         if self.estimator.critic is not None:
             own = {"discount": self.estimator.discount, "critic": self.estimator.critic}
             for n in STEPS:
-                steps = estimators.n_step(n=n, time_limit=self.estimator.time_limit, **own)
+                steps = estimators.n_step(
+                    n=n,
+                    time_limit=self.estimator.time_limit,
+                    resets_at_rewards=self.resets,
+                    **own,
+                )
                 found[f"--estimator n-step --n {n}"] = steps, none
-        total = estimators.total_return(discount=self.estimator.discount)
-        found["--estimator total-return"] = total, EstimatorState((), ())
+        if not self.resets:  # a total return does not
+            total = estimators.total_return(discount=self.estimator.discount)
+            found["--estimator total-return"] = total, EstimatorState((), ())
         if not self.plain.discounted_states and not self.plain.form.whole_episodes:
             kept = replace(self.plain, discounted_states=True)
             found["in use, --discounted-states"] = kept, self.state

@@ -9,7 +9,7 @@ import numpy as np
 from policygrad import environments
 from policygrad.core.errors import RunError, UserError
 from policygrad.diagnostics.examination import Examination, series_of
-from policygrad.policies import Agent, NetworkPolicy
+from policygrad.policies import Agent, SpacePolicy
 from policygrad.rollout.blocks import Lanes
 from policygrad.rollout.engines import limit_kept, open_source
 from policygrad.rollout.source import Source
@@ -109,7 +109,7 @@ class Subject:
         network = self.objects.get("network")
         own_policy = "policy" in self.saved["objects"] or self.saved.get("begins_from_a_policy")
         shared = "network" in self.saved["objects"] and not own_policy
-        if shared and isinstance(agent.policy, NetworkPolicy):  # as it was read with the policy
+        if shared and isinstance(agent.policy, SpacePolicy):  # as it was read with the policy
             network = agent.policy.architecture
         return Given(estimator=self.objects.get("estimator"), network=network)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from gymnasium import spaces
-from jaxtyping import PRNGKeyArray
+from jaxtyping import PRNGKeyArray, PyTree
 
 from policygrad.core.errors import NonFiniteError
 from policygrad.core.trajectories import Trajectories
@@ -28,6 +28,8 @@ from policygrad.rollout.blocks import shares
 from policygrad.rollout.source import Source
 
 EPISODES = 512  # of a unit at most
+BYTES, LONG = 2**31, 8192  # of a unit of pictures, and the steps that an episode is counted with
+LARGE = 2**13  # bytes of an observation, above which a unit holds fewer
 FRESH = 0xD0C  # distinguishes the keys of fresh episodes from those of a run of the same seed
 
 Say = Callable[[str], None]
@@ -53,7 +55,17 @@ class Unit(NamedTuple):
     first_group: int
 
 
-def units_of(episodes: int) -> list[Unit]:
+def most_of(observation: PyTree) -> int:
+    """How many episodes a unit holds at most, of observations like this one.
+
+    >>> most_of(np.zeros(348, np.float32)), most_of(np.zeros((4, 84, 84), np.uint8))
+    (512, 9)
+    """
+    size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(observation))
+    return EPISODES if size <= LARGE else max(1, min(EPISODES, BYTES // (size * LONG)))
+
+
+def units_of(episodes: int, most: int = EPISODES) -> list[Unit]:
     """The units of N episodes: as few as there can be, of sizes that differ by one at most.
 
     One unit has all groups. Several share them, so that few sums have to be sent; of more units
@@ -62,7 +74,7 @@ def units_of(episodes: int) -> list[Unit]:
     >>> [(unit.episodes, unit.groups, unit.first_group) for unit in units_of(1025)]
     [(342, 21, 0), (342, 21, 21), (341, 21, 42)]
     """
-    count = -(-episodes // EPISODES)
+    count = -(-episodes // most)
     groups = max(1, GROUPS // count)
     return [
         Unit(number, size, groups, number * groups % GROUPS)

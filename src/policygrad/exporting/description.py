@@ -1,6 +1,7 @@
 """What a policy computes, as plain data and arrays: every format of an export is made from it."""
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from policygrad.spaces import (
     Space,
     observation_space_of,
 )
+from policygrad.spaces.pictures import is_reordered
 
 Tree = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -107,6 +109,10 @@ def _observation(space: Space, name: str, *, is_mask: bool = False, feature: boo
         case Discrete() | MultiDiscrete():
             return {"kind": "choices", **part, **_choices(space)}
         case Box() | MultiBinary():
+            if isinstance(space, Box) and space.picture is not None and is_reordered(space.shape):
+                raise UserError(
+                    f"cannot export {name}, several pictures whose channels stand last: {ELSEWHERE}"
+                )
             return {"kind": "measurements", **part, **_array(space), "whole": _whole(space)}
     raise TypeError(f"no description of {space}")
 
@@ -171,17 +177,18 @@ def _below(name: str, key: Any) -> str:
 def _normalisation(normaliser: ObservationNormaliser, space: Space) -> Arrays:
     """Mean, scale and limit of every feature; 0, 1 and infinity where it passes unchanged.
 
-    A feature that never changed has an infinite scale.
+    A feature that never changed has an infinite scale. A picture's are those that map its darkest
+    and its brightest number to 0 and 1.
     """
     features, structure = jax.tree.flatten(jax.eval_shape(normaliser.encode, space.example()))
     _, mean, variance = normaliser.statistics.value
     means, variances = structure.flatten_up_to(mean), structure.flatten_up_to(variance)
     columns = [np.zeros((3, 0))]
-    for x, mean, variance, flag in zip(
-        features, means, variances, normaliser.normalised, strict=True
+    for x, mean, variance, flag, (zero, one) in zip(
+        features, means, variances, normaliser.normalised, _units(space), strict=True
     ):
         size = math.prod(x.shape)
-        passing = np.stack([np.zeros(size), np.ones(size), np.full(size, np.inf)])
+        passing = np.repeat([[zero], [one - zero], [np.inf]], size, axis=1)
         if mean is not None:
             spread, limit = normaliser.spreads(mean, variance), np.full(size, normaliser.clip)
             normalised = np.stack([np.ravel(mean), np.ravel(spread), limit])
@@ -189,6 +196,15 @@ def _normalisation(normaliser: ObservationNormaliser, space: Space) -> Arrays:
         columns.append(passing)
     rows = np.concatenate(columns, axis=1).astype(np.float32)
     return dict(zip(("mean", "scale", "limit"), rows, strict=True))
+
+
+def _units(space: Space) -> Iterator[tuple[float, float]]:
+    """For each array of features, the numbers that are read as 0 and as 1."""
+    if isinstance(space, Nested):
+        for _, part in space.read:
+            yield from _units(part)
+    else:
+        yield space.unit if isinstance(space, Box) else (0.0, 1.0)
 
 
 def _layers(network: MLP) -> Arrays:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from policygrad.figures.groups import AXES, Group
-from policygrad.figures.style import COLOURS, steps_label, tidy, titled
+from policygrad.figures.style import COLOURS, shortened, steps_label, tidy, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def comparison(groups: Sequence[Group], *, x: str = "steps", y: Sequence[str] = 
             axes.margins(x=0.01)
             bottom = metric is metrics[-1]
             name = "environment steps" if x == "steps" else f"wall time ({unit_name})"
-            title = "\n".join(textwrap.wrap(env, 40)) if metric is metrics[0] else ""
+            title = "\n".join(textwrap.wrap(shortened(env), 40)) if metric is metrics[0] else ""
             titled(axes, title, name if bottom else "", NAMES.get(metric, metric))
             if x == "steps":
                 axes.xaxis.set_major_formatter(lambda value, _: steps_label(value))
@@ -100,7 +100,7 @@ def _legend(figure: Figure, panels: Any, groups: Sequence[Group], width: float) 
     told = [
         label + _seeds([len(g.curves) for g in groups if g.label == label]) for label in entries
     ]
-    wrapped = ["\n".join(textwrap.wrap(label, int(width * 12))) for label in told]
+    wrapped = ["\n".join(textwrap.wrap(shortened(label), int(width * 12))) for label in told]
     longest = max(len(line) for label in wrapped for line in label.splitlines())
     columns = max(1, min(len(wrapped), int(width * 12 / (longest + 6))))
     rows = -(-len(wrapped) // columns) * max(label.count("\n") + 1 for label in wrapped)

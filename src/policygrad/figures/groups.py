@@ -20,8 +20,8 @@ from policygrad.runs import RunDirectory
 
 # what does not change what is learned
 NOT_COMPARED: frozenset[str] = frozenset(
-    ("seed", "checkpoint_seconds", "keep_checkpoints", "tensorboard", "wandb", "processors",
-     "monitor_every", "step_timeout", "processes")
+    ("seed", "checkpoint_seconds", "keep_checkpoints", "tensorboard", "wandb", "video_every",
+     "processors", "monitor_every", "step_timeout", "processes")
 )  # fmt: skip
 UNTOLD = ("function", "array")  # how a file describes what it cannot describe
 CHOICES = ("algorithm", "estimator", "baseline", "optimiser")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, PURPLE = "#0b5fa5", "#c2571a", "#2e7d4f", "#8a3a8f"
 OLIVE, GREY, RED, CYAN = "#a08000", "#50606e", "#b3243b", "#2596a3"
+LONGEST = 200  # characters of a title or a label
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, OLIVE, GREY, RED, CYAN)
 """In this order for lines that have no meaning of their own."""
 
@@ -87,3 +88,8 @@ def steps_label(x: float) -> str:
         if abs(x) >= size:
             return f"{x / size:g}{letter}"
     return f"{x:g}"
+
+
+def shortened(text: str) -> str:
+    """A text that leaves room for a picture beside it."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -1,5 +1,6 @@
 """Policies on disk: arrays and JSON. A loaded policy acts without an environment."""
 
+import dataclasses
 import json
 import math
 import warnings
@@ -22,14 +23,21 @@ from policygrad.core.modules import is_array
 from policygrad.core.shell import user_path
 from policygrad.policies import architectures
 from policygrad.policies.agent import Agent
-from policygrad.policies.space_policy import NetworkPolicy, network_policy
+from policygrad.policies.memory import Memory
+from policygrad.policies.space_policy import RecurrentPolicy, SpacePolicy, network_policy
 from policygrad.runs import storage
 from policygrad.runs.directory import CONFIG, POLICY, RunDirectory, folders
 from policygrad.spaces import observation_space_of, space_from_json, space_of
 
 SPACES = "observation_space", "action_space"
-SIZES = ("hidden", "shape", "n", "nvec")  # what a description says of how many numbers it is of
-FLAGS = ("squash", "clipped", "normalise_observations")
+SIZES = (
+    "hidden",
+    "shape",
+    "n",
+    "nvec",
+    "size",
+)  # what a description says of how many numbers it is of
+FLAGS = ("squash", "clipped", "valued", "normalise_observations")
 MOST_UNSAVED = 1_000_000  # a space may be larger than the network that reads it
 
 
@@ -43,7 +51,7 @@ def policy_to_files(
         "class": class_name(policy),
         "network": None,
     }
-    if isinstance(policy, NetworkPolicy):
+    if isinstance(policy, SpacePolicy):
         data["network"] = _network(policy)
         data["small_spreads"] = policy.normaliser.small_spreads
     else:
@@ -51,12 +59,15 @@ def policy_to_files(
     return storage.to_arrays(policy, "policy"), data
 
 
-def _network(policy: NetworkPolicy) -> dict[str, Any]:
+def _network(policy: SpacePolicy) -> dict[str, Any]:
     """What a policy of `network_policy` is made from again."""
+    remembers = policy.memory if isinstance(policy, RecurrentPolicy) else None
     return {
         "architecture": architectures.describe(policy.architecture),
+        "memory": None if remembers is None else dataclasses.asdict(remembers),
         "squash": policy.squash,
         "clipped": policy.clipped,
+        "valued": policy.valued,
         "normalise_observations": policy.normaliser.normalises,
     }
 
@@ -134,7 +145,7 @@ def check_class(policy: Any, data: dict[str, Any], source: Path) -> None:
             f"class that was saved. If it is the same class, moved or renamed, give it its name of "
             f"then first: {own}.__module__, {own}.__qualname__ = {module!r}, {name!r}"
         )
-    own = isinstance(policy, NetworkPolicy)
+    own = isinstance(policy, SpacePolicy)
     was = data.get("network" if own else "values") or {}  # earlier versions saved no values
     is_now = json.loads(json.dumps(_network(policy) if own else described_without_arrays(policy)))
     if others := list(differences(was, is_now)):
@@ -170,7 +181,7 @@ def _check_sizes(data: dict[str, Any], saved: int, source: Path) -> None:
 
 def _fresh(
     saved: dict[str, Any], spaces_of: list[spaces.Space], network: Any, source: Path
-) -> NetworkPolicy:
+) -> SpacePolicy:
     """A policy of the saved structure, with weights of its own."""
     settings = dict(saved)
     if "hidden" in settings:  # as files were before there were architectures
@@ -180,16 +191,24 @@ def _fresh(
         if not isinstance(settings.get(name, False), bool):
             raise RunError(f"{source} is damaged: {name} is {settings[name]!r}")
     architecture = architectures.restore(settings.pop("architecture"), network, source)
-    return network_policy(jax.random.key(0), *spaces_of, network=architecture, **settings)
+    if "memory" not in settings and observation_space_of(spaces_of[0]).pictures:
+        raise RunError(
+            f"{source} is of a version that read pictures as plain numbers; train it again"
+        )
+    remembers = settings.pop("memory", None)  # of before there was memory
+    memory = None if remembers is None else Memory(**remembers)
+    return network_policy(
+        jax.random.key(0), *spaces_of, network=architecture, memory=memory, **settings
+    )
 
 
-def _with_least_spread(policy: NetworkPolicy) -> NetworkPolicy:
+def _with_least_spread(policy: SpacePolicy) -> SpacePolicy:
     """A policy that normalises as it did when it was saved, by an earlier version."""
     return replace(policy, normaliser=replace(policy.normaliser, small_spreads=False))
 
 
 def _with_statistics_apart(
-    arrays: dict[str, np.ndarray], like: NetworkPolicy, observation_space: spaces.Space
+    arrays: dict[str, np.ndarray], like: SpacePolicy, observation_space: spaces.Space
 ) -> dict[str, np.ndarray]:
     """The arrays of a policy of format 1, whose statistics were of all features as one vector, with
     those of each feature apart, and none of features that are not normalised."""

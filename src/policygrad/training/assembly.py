@@ -20,6 +20,8 @@ from policygrad.core.usual import longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.devices.sharing import Sharing, parts_for, sharing_of
 from policygrad.devices.starting import show_processors
+from policygrad.environments.atari import is_atari, with_preprocessing
+from policygrad.evaluating import Place, check_watching
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.block_source import BlockSource
 from policygrad.rollout.blocks import Elsewhere, Lanes, usual_lanes
@@ -70,8 +72,17 @@ class Task:
         env_kwargs: dict[str, Any],
         engine: Engine | None = None,
         collector: CollectorMaker | Elsewhere | None = None,
+        *,
+        processes: bool = False,
     ) -> "Task":
-        """The environment, and what collects from it, as `train` takes them."""
+        """The environment, and what collects from it, as `train` takes them.
+
+        An id without an engine gets the one that a new run takes, and an Atari game its
+        preprocessing.
+        """
+        if engine is None:
+            env = environments.choose_engine(env, processes=processes, kwargs=env_kwargs)
+            env_kwargs = with_preprocessing(env, env_kwargs)
         if isinstance(collector, Elsewhere):
             return cls(env, env_kwargs, engine, None, collector)
         return cls(env, env_kwargs, engine, collector)
@@ -202,13 +213,16 @@ def assemble(
     history = history or History()
     if history.asked is None:
         history = replace(history, asked=asked_settings(config, given))
-    resolved, given = resolve(_in_blocks(config, task), given)
-    config = resolved.config
-    sinks.check(tensorboard=config.tensorboard, wandb=config.wandb)
-    source = _opened(task, config)
+    config = _in_blocks(config, task)
+    before = resolve(config, given)[0].config  # the environment is opened with
+    sinks.check(tensorboard=before.tensorboard, wandb=before.wandb)
+    if before.video_every:
+        check_watching(Place(task.env, task.env_kwargs, task.engine))
+    source = _opened(task, before)
     opened = source is not task.env
     with closing_on_failure(source) if opened else contextlib.nullcontext():
-        return _around(source, task, resolved, given, asked, history or History())
+        resolved, given = resolve(config, given, observation_space_of(source.observation_space))
+        return _around(source, task, resolved, given, asked, history)
 
 
 def _in_blocks(config: TrainConfig, task: Task) -> TrainConfig:
@@ -246,6 +260,9 @@ def _around(
 ) -> Assembly:
     """The run around environments that are open."""
     config = _in_environment(resolved.config, source)
+    if config.clip_rewards is None:
+        config = replace(config, clip_rewards=is_atari(task.env))
+    resolved = replace(resolved, config=config)
     keys = RunKeys.of(config.seed)
     spaces = source.observation_space, source.action_space
     if given.policy is not None:

@@ -4,11 +4,13 @@ from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
 from policygrad.algorithms import Learner, learner
-from policygrad.gradients.baselines import StateBaseline
+from policygrad.gradients.baselines import Critic
+from policygrad.gradients.baselines.shared import SharedValue
 from policygrad.gradients.weights import Estimator
 from policygrad.policies import network_policy
-from policygrad.policies.architectures import Architecture, FullyConnected
+from policygrad.policies.architectures import Architecture
 from policygrad.policies.meeting import Policy
+from policygrad.policies.memory import Memory
 from policygrad.spaces import (
     ObservationEncoder,
     action_space_of,
@@ -39,6 +41,8 @@ def build_policy(
         observation_space,
         action_space,
         network=architecture(resolved, given),
+        memory=memory(resolved),
+        valued=settings.shared_trunk,
         log_std=settings.log_std,
         squash=settings.tanh_gaussian,
         clipped=settings.clipped_gaussian,
@@ -47,8 +51,22 @@ def build_policy(
 
 
 def architecture(resolved: Resolved, given: Given) -> Architecture:
-    """The architecture of policy and critic: the one that was passed, or tanh layers."""
-    return given.network or FullyConnected(resolved.policy.hidden)
+    """The architecture of policy and critic: the one that was passed, or the one of a name."""
+    if given.network is not None:
+        return given.network
+    settings = resolved.policy
+    return built_in.network_named(
+        settings.network or "fully-connected", settings.hidden, settings.channels
+    )
+
+
+def memory(resolved: Resolved) -> Memory | None:
+    """What policy and critic remember; None for nothing."""
+    settings = resolved.policy
+    if settings.memory is None:
+        return None
+    assert settings.memory_size is not None  # as `resolve` filled it in
+    return Memory(settings.memory, settings.memory_size)
 
 
 def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) -> Estimator:
@@ -65,14 +83,20 @@ def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) ->
 
     assert config.baseline is not None
     network, whole_episodes = architecture(resolved, given), config.whole_episodes
+    if resolved.policy.shared_trunk:
+        coefficient = resolved.policy.value_coefficient
+        assert coefficient is not None  # as `resolve` filled it in
+        critic = SharedValue(coefficient)
+        return built_in.estimator_named(config.estimator, settings, critic, critic)
+    remembers = memory(resolved)
     baseline = built_in.baseline_named(
-        config.baseline, resolved.critic, network,
+        config.baseline, resolved.critic, network, remembers,
         time_limit=time_limit, whole_episodes=whole_episodes,
     )  # fmt: skip
-    critic: StateBaseline | None = None
+    critic: Critic | None = None
     if built_in.has_critic(config.estimator, settings, whole_episodes=whole_episodes):
-        critic = built_in.value_network(resolved.critic, network)
-        if isinstance(baseline, StateBaseline) and baseline.may_bootstrap:
+        critic = built_in.value_network(resolved.critic, network, remembers)
+        if isinstance(baseline, Critic) and baseline.may_bootstrap:
             critic = baseline
     return built_in.estimator_named(config.estimator, settings, baseline, critic)
 
@@ -88,4 +112,5 @@ def build_learner(
         estimator.bind(ObservationEncoder(observation_space_of(observation_space))),
         total_steps=config.total_steps,
         scale_rewards=config.scale_rewards,
+        clip_rewards=bool(config.clip_rewards),
     )

@@ -5,16 +5,22 @@ values: an algorithm's record, an `Estimator`, a baseline, an optimiser, an arch
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from policygrad.algorithms import PPO, SGD, TRPO, Adam, Algorithm, Natural, RMSprop, Vanilla
+from policygrad.core.errors import UserError
 from policygrad.core.settings import Count, Positive, Unit
 from policygrad.gradients import baselines, estimators
-from policygrad.gradients.baselines import Baseline, StateBaseline
+from policygrad.gradients.baselines import Baseline, Critic
 from policygrad.gradients.baselines.network import ValueNetwork
+from policygrad.gradients.baselines.recurrent import RecurrentValueNetwork
 from policygrad.gradients.weights import Estimator, TimeLimit
-from policygrad.policies.architectures import Architecture
+from policygrad.policies.architectures import Architecture, FullyConnected
+from policygrad.policies.memory import Memory
+from policygrad.policies.pictures import Convolutional, Impala, impala, minatar, nature, small
+from policygrad.spaces.pictures import Channels
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "vanilla": Vanilla,
@@ -49,6 +55,9 @@ class ReturnsToGo(EpisodeReturns):
     """What a time limit means. bootstraps: it is not part of the task, and the critic's value
     follows the last step. terminates: it ends the task. Default: bootstraps if the estimator has a
     critic."""
+    resets_at_rewards: bool = False
+    """End the return of a step at the first reward that is not zero, as in a game of points. It
+    changes what is optimised: an action then counts for its own point alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +123,16 @@ BASELINES: dict[str, type] = {
 }
 
 
+# name -> what makes the architecture with its own defaults
+NETWORKS: dict[str, Callable[[], FullyConnected | Convolutional | Impala]] = {
+    "fully-connected": FullyConnected,
+    "nature": nature,
+    "small": small,
+    "minatar": minatar,
+    "impala": impala,
+}
+
+
 AlgorithmName = Literal["vanilla", "natural", "trpo", "ppo"]
 
 
@@ -129,15 +148,56 @@ BaselineName = Literal[
 OptimiserName = Literal["adam", "rmsprop", "sgd"]
 
 
+NetworkName = Literal["fully-connected", "nature", "small", "minatar", "impala"]
+
+
 def takes_optimiser(algorithm: type[Algorithm]) -> bool:
     """Whether an algorithm takes its steps along an optimiser's direction."""
     return "optimiser" in {f.name for f in dataclasses.fields(algorithm)}
 
 
-def value_network(settings: ValueNetworkSettings, network: Architecture) -> ValueNetwork:
+def network_named(
+    name: str, hidden: tuple[int, ...] | None = None, channels: Channels | None = None
+) -> FullyConnected | Convolutional | Impala:
+    """The architecture of a name.
+
+    Args:
+        name: a key of `NETWORKS`.
+        hidden: sizes of its dense layers; None for its own.
+        channels: of pictures; None to read it from their shapes.
+
+    Raises:
+        UserError: `channels` for a network that reads no pictures.
+    """
+    made = NETWORKS[name]()
+    if hidden is not None:
+        made = dataclasses.replace(made, hidden=hidden)
+    if channels is None:
+        return made
+    if isinstance(made, FullyConnected):
+        raise UserError(
+            f"--channels {channels} is read by networks for pictures, but not by --network {name}; "
+            "leave it out"
+        )
+    return dataclasses.replace(made, channels=channels)
+
+
+def as_settings(network: Any) -> dict[str, Any] | None:
+    """The settings that make an equal architecture by name; None if none do."""
+    sizes = getattr(network, "hidden", None), getattr(network, "channels", None)
+    for name, make in NETWORKS.items():
+        if type(network) is type(make()) and network == network_named(name, *sizes):
+            return {"network": name, "hidden": network.hidden, "channels": sizes[1]}
+    return None
+
+
+def value_network(
+    settings: ValueNetworkSettings, network: Architecture, memory: Memory | None = None
+) -> ValueNetwork | RecurrentValueNetwork:
     """The value network with the settings of a run."""
     return baselines.value_network(
         network=network,
+        memory=memory,
         step_size=settings.critic_step_size,
         epochs=settings.critic_epochs,
         minibatches=settings.critic_minibatches,
@@ -148,6 +208,7 @@ def baseline_named(
     name: str,
     critic: ValueNetworkSettings,
     network: Architecture,
+    memory: Memory | None = None,
     *,
     time_limit: int | None,
     whole_episodes: bool,
@@ -157,13 +218,13 @@ def baseline_named(
     Args:
         name: a key of `BASELINES`.
         critic: read by the value network.
-        network: architecture of the value network.
+        network, memory: of the value network.
         time_limit: greatest length of an episode; None if it is not known.
         whole_episodes: whether batches hold whole episodes.
     """
     match name:
         case "value-network":
-            return value_network(critic, network)
+            return value_network(critic, network, memory)
         case "linear-features":
             return baselines.linear_features()
         case "variance-optimal":  # segments cut episodes, whose gradients are then not known
@@ -192,7 +253,7 @@ def estimator_named(
     name: str,
     settings: EpisodeReturns,
     baseline: Baseline,
-    critic: StateBaseline | None,
+    critic: Critic | None,
 ) -> Estimator:
     """The estimator of a name.
 

@@ -1,4 +1,5 @@
-"""Callbacks that are built in: stop at a return, evaluate, keep the best policy, change a number.
+"""Callbacks that are built in: stop at a return, evaluate, film, keep the best policy, change a
+number.
 
 What a callback is, and what it is given, stands in `training.ongoing`.
 """
@@ -23,6 +24,7 @@ from policygrad.training.ongoing import (
     as_callbacks,
     needs_state,
 )
+from policygrad.training.videos import video
 
 __all__ = [
     "STOP",
@@ -38,9 +40,11 @@ __all__ = [
     "schedule",
     "schedules_of",
     "stop_at_return",
+    "video",
 ]
 
 
+BUILT_IN = (__name__, video.__module__)
 EVALUATED = ("evaluation/return_mean", "evaluation/deterministic_return_mean")
 
 
@@ -77,7 +81,7 @@ class Metric:
         before = self._others(run)[0]
         if self.name in EVALUATED and any(isinstance(c, evaluate_every) for c in before):
             return True
-        own = [c for c in before if needs_state(c) and type(c).__module__ != __name__]
+        own = [c for c in before if needs_state(c) and type(c).__module__ not in BUILT_IN]
         return bool(own)  # which may log it at any update
 
     def _others(self, run: Ongoing) -> tuple[Sequence[Callback], Sequence[Callback]]:

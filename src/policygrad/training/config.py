@@ -23,6 +23,8 @@ from policygrad.core.settings import (
     plain_value,
 )
 from policygrad.core.usual import BATCH_STEPS
+from policygrad.policies.memory import Kind as MemoryKind
+from policygrad.spaces.pictures import Channels
 from policygrad.training.built_in import (
     ALGORITHMS,
     BASELINES,
@@ -31,6 +33,7 @@ from policygrad.training.built_in import (
     AlgorithmName,
     BaselineName,
     EstimatorName,
+    NetworkName,
     OptimiserName,
 )
 
@@ -79,14 +82,32 @@ class BatchSettings:
     results round differently. Default: as many as there are processors, fewer for small batches."""
     scale_rewards: bool = True
     """Divide rewards by the running root mean square of the discounted return."""
+    clip_rewards: bool | None = None
+    """Learn from the sign of each reward alone. It changes what is optimised. Evaluation counts the
+    rewards themselves. Default: True for Atari games, False for all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicySettings:
     """What the default policy reads."""
 
-    hidden: tuple[Count, ...] = (64, 64)
-    """Sizes of the tanh layers of policy and critic."""
+    network: NetworkName | None = None
+    """The kind of network of policy and critic. Default: fully-connected, and where an observation
+    is a picture the first of small and minatar that can read it."""
+    hidden: tuple[Count, ...] | None = None
+    """Sizes of the dense layers of policy and critic. Default: those of the network, 64 64 for
+    fully-connected."""
+    channels: Channels | None = None
+    """Which axis of a picture holds its channels. Default: read from the picture's shape."""
+    memory: MemoryKind | None = None
+    """What policy and critic remember of an episode: gru, or lstm. Default: nothing."""
+    memory_size: Count | None = None
+    """How many numbers the memory gives. Default: 64."""
+    shared_trunk: bool = False
+    """The critic is one more output of the policy's network, and is fitted with the policy (vanilla
+    and ppo). Default: a network of its own, but for ppo where an observation is a picture."""
+    value_coefficient: Annotated[float, In(0)] | None = None
+    """With shared-trunk: weight of the value's squared error beside the surrogate. Default: 0.5."""
     tanh_gaussian: bool = False
     """For continuous actions: squash the Gaussian into the bounds by tanh, instead of clipping."""
     clipped_gaussian: bool = False
@@ -111,6 +132,9 @@ class FileSettings:
     """Write TensorBoard events into the run directory too (extra: tensorboard)."""
     wandb: bool = False
     """Log to Weights & Biases too (extra: wandb)."""
+    video_every: Annotated[int, In(0), Bits(32)] = 0
+    """Film an episode every so many environment steps, into videos/ in the run directory; 0: never
+    (extra: video)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +142,8 @@ class Choices:
     """What is chosen by name. The choices decide which other settings are read."""
 
     algorithm: AlgorithmName | None = "vanilla"
-    """The algorithm that improves the policy."""
+    """The algorithm that improves the policy. Its defaults differ where an observation is a picture
+    (docs/pictures-and-memory.md)."""
     estimator: EstimatorName | None = "gae"
     """The estimator of the gradient, which says what multiplies each score."""
     baseline: BaselineName | None = None
@@ -248,6 +273,8 @@ class _Asked(RunSettings, BatchSettings, FileSettings, Choices):
         unknown = sorted(set(data) - {f.name for f in fields(cls)})
         if unknown:
             raise UserError(f"{source}: unknown setting {', '.join(unknown)}")
+        if "hidden" in data:  # a run of before networks had names
+            data = {"network": "fully-connected", **data}
         settings: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
         }

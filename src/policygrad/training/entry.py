@@ -13,7 +13,7 @@ from policygrad.algorithms import Algorithm
 from policygrad.core.describing import agree, described
 from policygrad.core.elsewhere import BUILT, SAME, unknown_setting
 from policygrad.core.errors import RunError, UserError
-from policygrad.core.settings import in_place_of_a_function
+from policygrad.core.settings import flag, in_place_of_a_function
 from policygrad.core.shell import command, user_path
 from policygrad.gradients.weights import Estimator
 from policygrad.policies.architectures import Architecture
@@ -44,8 +44,7 @@ from policygrad.training.resolve import Given
 from policygrad.training.result import Run
 from policygrad.training.schedule import little_left
 
-NAMED = ("algorithm", "estimator", "optimiser")  # given as a name or as an object
-NO_DIRECTORY = "--tensorboard writes into the run directory, and there is none: give out= too"
+NAMED = ("algorithm", "estimator", "optimiser", "network")  # given as a name or as an object
 OBJECTS = ("env", "engine", "collector", "policy", "algorithm", "estimator", "optimiser", "network")
 
 
@@ -57,7 +56,7 @@ def train(
     algorithm: Algorithm | str | None = None,
     estimator: Estimator | str | None = None,
     optimiser: optax.GradientTransformation | str | None = None,
-    network: Architecture | None = None,
+    network: Architecture | str | None = None,
     engine: Engine | None = None,
     collector: CollectorMaker | Elsewhere | None = None,
     env_kwargs: dict[str, Any] | None = None,
@@ -80,7 +79,8 @@ def train(
         estimator: what multiplies each score: a value of `estimators`, or a name.
         optimiser: an optax transformation: one such as `optax.adam(3e-4)`, whose own steps are
             taken, or as `optax.scale_by_adam()`, whose direction `step_size` multiplies; or a name.
-        network: an architecture of policy and critic; None for tanh layers of the sizes `hidden`.
+        network: an architecture of policy and critic, or a name; None for tanh layers of the sizes
+            `hidden`, and for convolutions where an observation is a picture.
         engine: what opens `env` as a source of steps; None for the library's own engines.
         collector: `policygrad.remote(workers=4)`, which collects in worker processes, here or on a
             cluster; or (source, policy, key, config) -> a collector of your own; None for the
@@ -110,9 +110,7 @@ def train(
             "train takes one argument without a name, the environment, got "
             f"{', '.join(map(repr, (env, *rest)))}{built}"
         )
-    check_arguments(
-        out=out, network=network, collector=collector, env_kwargs=env_kwargs, config=config
-    )
+    check_arguments(out=out, collector=collector, env_kwargs=env_kwargs, config=config)
     config, given = asked_for(
         config, settings, policy=policy, algorithm=algorithm, estimator=estimator,
         optimiser=optimiser, network=network,
@@ -123,11 +121,10 @@ def train(
     out = None if out is None else user_path(out)
     if out is not None:
         RunDirectory.check_free(out)
-    elif config.tensorboard:
-        raise UserError(NO_DIRECTORY)
-    if engine is None:
-        env = environments.choose_engine(env, processes=config.processes, kwargs=env_kwargs)
-    assembly = assemble(Task.of(env, env_kwargs, engine, collector), config, given, history)
+    else:
+        refuse_files(config)
+    task = Task.of(env, env_kwargs, engine, collector, processes=config.processes)
+    assembly = assemble(task, config, given, history)
     with closing_on_failure(assembly):
         check_schedules(callbacks, assembly)
     # only now, so that an error above leaves no directory behind
@@ -242,6 +239,15 @@ def _check_arguments(directory: RunDirectory, settings: dict[str, Any]) -> None:
             f"a resumed run keeps {OF_TRAIN[name]}; leave {name}= out, got {settings[name]!r}. To "
             f"begin a new run from its policy: policygrad.train(start={str(directory.path)!r}, …)"
         )
+
+
+def refuse_files(config: TrainConfig) -> None:
+    """UserError for what is written into a run directory, where there is none."""
+    for name in ("tensorboard", "video_every"):
+        if getattr(config, name):
+            raise UserError(
+                f"{flag(name)} writes into the run directory, and there is none: give out= too"
+            )
 
 
 def begun_directory(

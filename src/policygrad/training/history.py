@@ -8,7 +8,7 @@ from policygrad.core.errors import UserError
 from policygrad.core.shell import user_path
 from policygrad.policies.agent import Agent
 from policygrad.policies.architectures import BUILT_IN
-from policygrad.policies.space_policy import NetworkPolicy
+from policygrad.policies.space_policy import SpacePolicy
 from policygrad.runs import storage
 from policygrad.runs.policy_files import find, load
 from policygrad.training.resolve import Given
@@ -109,8 +109,8 @@ def begin_from(start: Any, given: Given) -> tuple[Given, History]:
 
 def rebuilds_policy(given: Given) -> bool:
     """Whether a policy that was passed can be rebuilt from a run's files and the other objects."""
-    policy = given.policy.policy if isinstance(given.policy, Agent) else given.policy
-    if not isinstance(policy, NetworkPolicy):
+    policy = given.plain_policy
+    if not isinstance(policy, SpacePolicy):
         return False
     kind = type(policy.architecture)
     return kind in BUILT_IN or type(given.network) is kind

@@ -43,6 +43,7 @@ from policygrad.training.report import UpdateReport
 from policygrad.training.result import Run
 from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound, refuse_update
+from policygrad.training.videos import videos_of
 
 
 @dataclass
@@ -162,7 +163,7 @@ class Training:
     def recording(self, on_update: OnUpdate | None = None) -> Iterator[None]:
         """Keep the recorder open, and begin the callbacks; a failure releases the environments, and
         what it leaves of the run is saved."""
-        self.callbacks = as_callbacks(on_update)
+        self.callbacks = (*as_callbacks(on_update), *videos_of(self.assembly.config))
         resumed = self.progress.resumed_exactly is not None
         after = self.progress.updates if resumed else None
         with contextlib.ExitStack() as stack:

@@ -100,7 +100,7 @@ def train_seeds(
     algorithm: Algorithm | str | None = None,
     estimator: Estimator | str | None = None,
     optimiser: optax.GradientTransformation | str | None = None,
-    network: Architecture | None = None,
+    network: Architecture | str | None = None,
     engine: Engine | None = None,
     collector: CollectorMaker | None = None,
     env_kwargs: dict[str, Any] | None = None,
@@ -138,9 +138,7 @@ def train_seeds(
     matrix products may round differently, by a relative 1e-6 in length after one update.
     """
     end_where_the_script_runs_again()
-    check_arguments(
-        out=out, network=network, collector=collector, env_kwargs=env_kwargs, config=config
-    )
+    check_arguments(out=out, collector=collector, env_kwargs=env_kwargs, config=config)
     check_seed_callback(on_update)
     seeds = checked_seeds(seeds)
     if isinstance(jobs, int) and jobs < 1:
@@ -156,15 +154,16 @@ def train_seeds(
     )  # fmt: skip
     given, history = begin_from(start, given)
     env, env_kwargs = place(env, env_kwargs, trained_in(start))
-    if out is None and config.tensorboard:
-        raise UserError(entry.NO_DIRECTORY)
+    if out is None:
+        entry.refuse_files(config)
     configs = [replace(config, seed=seed) for seed in seeds]
     result = SeedRuns(None if out is None else user_path(out))
     if result.path is not None:
         RunDirectory.check_free(result.path)
         for seed in seeds:
             RunDirectory.check_free(result.path / f"seed-{seed}")
-    recipe = Recipe(Task(env, env_kwargs, engine, collector), given, history)
+    task = Task.of(env, env_kwargs, engine, collector, processes=config.processes)
+    recipe = Recipe(task, given, history)
     if map is not None:
         train_one = partial(_train_one, recipe, result.path)
         runs = dict(zip(seeds, map(train_one, configs), strict=True))
@@ -265,7 +264,8 @@ def _train_together(
     # one program fills a GPU
     at_once = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     groups = [Group.of(some, program) for some in dealt(list(trainings.values()), at_once)]
-    pace = Pace(one_by_one=assemblies[0].config.checkpoint_seconds == 0)
+    config = assemblies[0].config
+    pace = Pace(one_by_one=config.checkpoint_seconds == 0 or config.video_every > 0)
     alive, stopped = dict(trainings), False
     with (
         contextlib.ExitStack() as stack,

@@ -14,6 +14,7 @@ from policygrad.core.errors import UserError
 from policygrad.core.modules import is_array
 from policygrad.core.reflection import settings_of
 from policygrad.core.settings import In, check_setting, did_you_mean, plain_value
+from policygrad.gradients.forms import Form, ResetAtRewards, innermost
 from policygrad.training.config import SOMETIMES
 
 STEPS = ("step_size", "target_kl")
@@ -48,14 +49,14 @@ def with_number(
         return dataclasses.replace(learner, algorithm=_with(algorithm, field, value)), improver
     if field in numbers_of(estimator):
         return dataclasses.replace(learner, estimator=_with(estimator, field, value)), improver
-    if field in numbers_of(estimator.form):
-        form = _with(estimator.form, field, value)
+    if field in numbers_of(innermost(estimator.form)):
+        form = _in_form(estimator.form, field, value)
         changed = dataclasses.replace(estimator, form=form)
         return dataclasses.replace(learner, estimator=changed), improver
     known = {
         *kinds.keys() & {name for name, (f, _) in kinds.items() if f in numbers_of(algorithm)},
         *numbers_of(estimator),
-        *numbers_of(estimator.form),
+        *numbers_of(innermost(estimator.form)),
     }
     near = did_you_mean(name, known) or f"; choose from {', '.join(sorted(known))}"
     raise UserError(f"the run reads no number {name!r} that may change as it goes on{near}")
@@ -94,6 +95,12 @@ def numbers_of(record: Any) -> list[str]:
 
 def _is_number(value: Any) -> bool:
     return (is_array(value) and value.ndim == 0) or type(value) is float
+
+
+def _in_form(form: Form, field: str, value: float) -> Form:
+    if isinstance(form, ResetAtRewards):
+        return ResetAtRewards(_in_form(form.form, field, value))
+    return _with(form, field, value)
 
 
 def _with(record: Any, field: str, value: float) -> Any:

@@ -143,10 +143,14 @@ class Ongoing(Mapping[str, Any]):
                 "the run trains in the one vector environment that it was given, so it cannot be "
                 "evaluated there: pass env=, a function that makes another one"
             )
-        if seed is None:
-            numbers = self.config.seed, int(self._training.progress.updates), 0x5EED
-            seed = int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
+        seed = self.own_seed if seed is None else seed
         return evaluate(self, episodes=episodes, seed=seed, **kwargs)
+
+    @property
+    def own_seed(self) -> int:
+        """A seed of this update, which no other part of the run uses."""
+        numbers = self.config.seed, int(self._training.progress.updates), 0x5EED
+        return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
 
     def log(self, **numbers: float | None) -> None:
         """Add numbers to the metrics of this update, before they are written."""

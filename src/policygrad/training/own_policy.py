@@ -19,7 +19,7 @@ from policygrad.core.modules import PolicyShape, is_array, split
 from policygrad.maths.distributions import Bernoulli, Categorical, Joint, MultiCategorical
 from policygrad.policies import meeting
 from policygrad.policies.agent import Agent, check_spaces
-from policygrad.policies.space_policy import NetworkPolicy
+from policygrad.policies.space_policy import SpacePolicy
 from policygrad.spaces import (
     ActionSpace,
     Box,
@@ -65,7 +65,7 @@ def taken(given: Any, spaces: Spaces) -> Any:
         given = given.policy
     _check_kind(given)
     _check_parameters(given)
-    if isinstance(given, NetworkPolicy):
+    if isinstance(given, SpacePolicy):
         _check_made_for(given, spaces)
     _check_answers(given, spaces)
     return jax.tree.map(lambda x: jnp.asarray(x) if is_array(x) else x, given)
@@ -127,7 +127,7 @@ def _check_parameters(policy: Any) -> None:
         )
 
 
-def _check_made_for(policy: NetworkPolicy, spaces: Spaces) -> None:
+def _check_made_for(policy: SpacePolicy, spaces: Spaces) -> None:
     """Raise unless a policy of `network_policy` was made for spaces that fit these."""
     encode = policy.normaliser.encode
     made_for = encode.space if isinstance(encode, ObservationEncoder) else None

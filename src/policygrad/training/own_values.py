@@ -16,7 +16,7 @@ from policygrad.core.settings import check_setting
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.baselines import Baseline
 from policygrad.gradients.estimators import checked
-from policygrad.gradients.forms import Form
+from policygrad.gradients.forms import Form, innermost
 from policygrad.gradients.weights import Estimator
 from policygrad.rollout.blocks import Elsewhere
 
@@ -42,10 +42,6 @@ def _is_path(value: Any) -> bool:
 
 _WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "out": ("a path, or None to write nothing", _is_path),
-    "network": (
-        "an architecture, such as policygrad.networks.FullyConnected(hidden=(64, 64))",
-        lambda value: not isinstance(value, str),
-    ),
     "collector": (
         "a function (source, policy, key, config) -> a collector, or policygrad.remote(workers=N)",
         lambda value: callable(value) or isinstance(value, Elsewhere),
@@ -100,6 +96,7 @@ def check_estimator(estimator: Any) -> None:
             raise UserError(f"the estimator's {name} must be a {kind.__name__}, got {value!r}")
         _check_registered(name, value)
         check_statics(value)
+    _check_registered("form", innermost(estimator.form))
     try:
         checked(estimator)
     except ValueError as error:

@@ -1,7 +1,8 @@
 """From the given settings to the value of every setting: defaults are filled in here.
 
-Two defaults depend on the environment and follow in `assembly`: the number of lanes if the
-environment has its own, with batches that are a multiple of it, and the number of processors.
+Three defaults depend on the environment and follow in `assembly`: the number of lanes if the
+environment has its own, with batches that are a multiple of it; the number of processors; and the
+network.
 """
 
 import dataclasses
@@ -15,8 +16,12 @@ from policygrad.algorithms import Algorithm
 from policygrad.algorithms.optimisers import transformation
 from policygrad.core import reflection
 from policygrad.core.errors import UserError
+from policygrad.core.settings import flag
 from policygrad.gradients.weights import Estimator
-from policygrad.policies.architectures import Architecture, FullyConnected
+from policygrad.policies import Agent
+from policygrad.policies.architectures import Architecture, usual
+from policygrad.policies.space_policy import NetworkPolicy, RecurrentPolicy, SpacePolicy
+from policygrad.spaces import Space
 from policygrad.training import built_in, named_estimators, own_values, unread
 from policygrad.training.built_in import (
     ALGORITHMS,
@@ -25,6 +30,12 @@ from policygrad.training.built_in import (
     ValueNetworkSettings,
 )
 from policygrad.training.config import Choices, PolicySettings, TrainConfig
+
+NETWORK = ("network", "hidden", "channels")  # read by the critic too
+MEMORY = ("memory", "memory_size")
+SHARED = ("shared_trunk", "value_coefficient")
+MEMORY_SIZE = 64
+VALUE_COEFFICIENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,11 @@ class Given:
     estimator: Estimator | None = None
     optimiser: optax.GradientTransformation | None = None
     network: Any = None
+
+    @property
+    def plain_policy(self) -> Any:
+        """The policy, of an agent too."""
+        return self.policy.policy if isinstance(self.policy, Agent) else self.policy
 
     @property
     def names(self) -> list[str]:
@@ -88,10 +104,17 @@ class Records:
     read: frozenset[str]
 
 
-def records_of(config: TrainConfig, given: Given) -> Records:
-    """The records that a configuration names, with defaults for settings that were not given."""
+def records_of(config: TrainConfig, given: Given, observations: Space | None = None) -> Records:
+    """The records that a configuration names, with defaults for settings that were not given.
+
+    Args:
+        config, given: as in `resolve`.
+        observations: of the environment, on which some defaults depend; None while it is not known.
+    """
     cls = type(given.algorithm) if given.algorithm else ALGORITHMS[config.algorithm or "vanilla"]
     values = {**cls.suggests, **config.given}
+    if observations is not None and observations.pictures:
+        values = {**cls.suggests, **cls.suggests_for_pictures, **config.given}
     read: set[str] = set()
 
     def built(record: type, defaults: Mapping[str, Any] | None = None, **more: Any) -> Any:
@@ -104,20 +127,27 @@ def records_of(config: TrainConfig, given: Given) -> Records:
         if built_in.takes_optimiser(cls):
             more["optimiser"], optimiser = _optimiser(config, given, cls, built)
         algorithm = built(cls, **more)
-    if given.policy is None:
-        policy = built(PolicySettings)
-    else:  # its sizes are read by the critic
-        policy = PolicySettings() if config.hidden is None else PolicySettings(hidden=config.hidden)
+    policy = built(PolicySettings) if given.policy is None else _beside_a_policy(config, given)
+    if config.shared_trunk is None and _why_not_shared(config, given, cls) is not None:
+        policy = replace(policy, shared_trunk=False)
+    if given.policy is not None and policy.shared_trunk:
+        read.update(SHARED)
+    if observations is not None and given.network is None:
+        policy = _with_network(policy, observations)
     estimator, critic = None, ValueNetworkSettings()
     if given.estimator is None:
         estimator = named_estimators.with_time_limit(
             built(ESTIMATORS[config.estimator or "gae"]), config
         )
-        if named_estimators.uses_value_network(config, estimator):
+        if not policy.shared_trunk and named_estimators.uses_value_network(config, estimator):
             critic = built(ValueNetworkSettings)
-            read.add("hidden")
+            read.update(NETWORK, MEMORY)
     if given.network is not None:
-        read.discard("hidden")
+        read.difference_update(NETWORK)
+    if policy.shared_trunk and policy.value_coefficient is None:
+        policy = replace(policy, value_coefficient=VALUE_COEFFICIENT)
+    if policy.memory is not None and policy.memory_size is None:
+        policy = replace(policy, memory_size=MEMORY_SIZE)
     if policy.tanh_gaussian:
         policy = replace(policy, clipped_gaussian=False)
     if optimiser is not None:
@@ -125,7 +155,21 @@ def records_of(config: TrainConfig, given: Given) -> Records:
     return Records(algorithm, policy, estimator, critic, optimiser, frozenset(read))
 
 
-def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
+def _beside_a_policy(config: TrainConfig, given: Given) -> PolicySettings:
+    """What the critic beside a policy that was passed is made of: as the settings say, else as the
+    policy is."""
+    policy = given.plain_policy
+    found = PolicySettings(**{name: getattr(config, name) for name in (*NETWORK, *MEMORY, *SHARED)})
+    if config.shared_trunk is None:
+        found = replace(found, shared_trunk=isinstance(policy, SpacePolicy) and policy.valued)
+    if config.memory is None and isinstance(policy, RecurrentPolicy):
+        found = replace(found, memory=policy.memory.kind, memory_size=policy.memory.size)
+    return found
+
+
+def resolve(
+    config: TrainConfig, given: Given, observations: Space | None = None
+) -> tuple[Resolved, Given]:
     """The value of every setting, and the values that do not become settings.
 
     A built-in algorithm or network that was passed as a value becomes settings, so that files can
@@ -134,13 +178,15 @@ def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
     Args:
         config: the settings that were given.
         given: what was passed as values.
+        observations: of the environment; None while it is not known. The network, and what an
+            algorithm suggests for pictures, follow from it.
 
     Raises:
         UserError: a setting that nothing reads, or settings that exclude each other.
     """
-    config, given = _hidden_sizes(*_as_settings(config, given))
+    config, given = _network_as_settings(*_as_settings(config, given))
     _check_estimator_value(config, given)
-    records = records_of(config, given)
+    records = records_of(config, given, observations)
     _check_optimiser(config, given, records)
     if records.estimator is not None:
         named_estimators.check_batches(config, records.estimator)
@@ -149,6 +195,13 @@ def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
             "--tanh-gaussian and --clipped-gaussian exclude each other: squashed actions are never "
             "clipped; give one"
         )
+    _check_memory(config)
+    suggested = config.shared_trunk is None and (
+        type(records.algorithm).suggests_for_pictures.get("shared_trunk", False)
+        if observations is None
+        else records.policy.shared_trunk
+    )
+    _check_shared_trunk(config, given, type(records.algorithm), suggested=suggested)
     asked = set(config.given) | ({"optimiser"} if config.optimiser is not None else set())
     refuse_unread(asked, config, given, records)
     by_name = given.estimator is None
@@ -165,13 +218,67 @@ def resolve(config: TrainConfig, given: Given) -> tuple[Resolved, Given]:
     return Resolved(config, algorithm, policy, records.estimator, records.critic), given
 
 
+def _check_memory(config: TrainConfig) -> None:
+    if config.memory is None and config.memory_size is not None:
+        raise UserError(
+            f"--memory-size {config.memory_size} is read with --memory gru or --memory lstm; add "
+            "one, or leave it out"
+        )
+
+
+def _check_shared_trunk(
+    config: TrainConfig, given: Given, algorithm: type[Algorithm], *, suggested: bool
+) -> None:
+    """Raise UserError where a shared critic was asked for, and there can be none.
+
+    Args:
+        config, given: as in `resolve`.
+        algorithm: that was chosen.
+        suggested: whether the critic is shared though nobody asked for it, or may yet be.
+    """
+    if not config.shared_trunk:
+        if config.value_coefficient is not None and not suggested:
+            raise UserError(
+                f"--value-coefficient {config.value_coefficient} is read with --shared-trunk; add "
+                "it, or leave it out"
+            )
+        return
+    why = _why_not_shared(config, given, algorithm)
+    if why is not None:
+        raise UserError(f"--shared-trunk makes the critic an output of the policy: {why}")
+
+
+def _why_not_shared(config: TrainConfig, given: Given, algorithm: type[Algorithm]) -> str | None:
+    """Why the critic cannot be an output of the policy's network; None if it can."""
+    if not algorithm.fits_values:
+        name = config.algorithm if given.algorithm is None else algorithm.__name__
+        return f"--algorithm {name} does not fit values; choose vanilla or ppo"
+    policy = given.plain_policy
+    if policy is not None and not (isinstance(policy, NetworkPolicy) and policy.valued):
+        return "the network of the policy that was passed gives no value; leave one of the two out"
+    if given.estimator is not None:
+        return "an estimator was passed, which has a critic of its own; leave one of the two out"
+    name, baseline = config.estimator or "gae", config.baseline or "value-network"
+    if not ESTIMATORS[name].bootstraps or baseline != "value-network":
+        return (
+            f"--estimator {name} with --baseline {baseline} has no value network as its critic; "
+            "choose gae, td or n-step, with the baseline value-network"
+        )
+    if config.memory is not None:
+        return f"--memory {config.memory} gives the critic a memory of its own; leave one out"
+    own = config.given.keys() & reflection.names_of(ValueNetworkSettings)
+    if own:
+        return f"{flag(min(own))} is read by a critic with a network of its own; leave one out"
+    return None
+
+
 def asked_settings(config: TrainConfig, given: Given) -> tuple[str, ...]:
     """The names of the settings that were asked for, before the others are filled in.
 
     Args:
         config, given: as in `resolve`.
     """
-    config, _ = _hidden_sizes(*_as_settings(config, given))
+    config, _ = _network_as_settings(*_as_settings(config, given))
     found = dataclasses.fields(config)
     return tuple(sorted(f.name for f in found if getattr(config, f.name) != f.default))
 
@@ -264,8 +371,8 @@ def _with(config: TrainConfig, settings: dict[str, Any], record: str) -> TrainCo
     return replace(config, **settings)
 
 
-def _hidden_sizes(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]:
-    """The library's network, if it was passed as a value, as the setting `hidden`."""
+def _network_as_settings(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given]:
+    """A network of the library's, if it was passed as a value, as settings where they make it."""
     network = given.network
     if network is None:
         return config, given
@@ -274,14 +381,24 @@ def _hidden_sizes(config: TrainConfig, given: Given) -> tuple[TrainConfig, Given
             f"network={network!r} is not an architecture: pass a record with build and to_json, "
             "such as policygrad.networks.FullyConnected(hidden=(64, 64))"
         )
-    if config.hidden is not None:
-        raise UserError(
-            f"--hidden {config.hidden} sizes the layers of the default network, got it with "
-            f"network={network!r}; set the sizes in the architecture"
-        )
-    if type(network) is not FullyConnected:
+    for setting in NETWORK:
+        value = getattr(config, setting)
+        if value is not None:
+            raise UserError(
+                f"{flag(setting)} {value} is read by the networks that have a name, got it with "
+                f"network={network!r}; set it in the architecture"
+            )
+    named = built_in.as_settings(network)
+    if named is None:
         return config, given
-    return replace(config, hidden=network.hidden), replace(given, network=None)
+    return replace(config, **named), replace(given, network=None)
+
+
+def _with_network(asked: PolicySettings, observations: Space) -> PolicySettings:
+    """The settings with the usual network for observations of a space, where none was chosen."""
+    name = asked.network or (built_in.as_settings(usual(observations)) or {})["network"]
+    made = built_in.network_named(name, asked.hidden, asked.channels)
+    return replace(asked, network=name, hidden=tuple(made.hidden))
 
 
 def _optimiser(config: TrainConfig, given: Given, cls: type, built: Any) -> tuple[Any, str | None]:
@@ -304,10 +421,8 @@ def _settings(records: Records, given: Given) -> dict[str, Any]:
         named.append(getattr(records.algorithm, "optimiser", None))
     found: dict[str, Any] = {}
     for record in named:
-        if record is not None and records.read >= reflection.names_of(type(record)):
-            found |= dict(reflection.values_of(record))
-    if "hidden" in records.read:
-        found["hidden"] = records.policy.hidden
+        if record is not None:
+            found |= {k: v for k, v in reflection.values_of(record) if k in records.read}
     return found
 
 

@@ -104,6 +104,12 @@ class Settings:
         return self["time_limit"] == "terminates"
 
     @property
+    def resets_at_rewards(self) -> bool:
+        """Whether returns end at every reward, so that the length of an episode says nothing of how
+        far they reach."""
+        return bool(self["resets_at_rewards"])
+
+    @property
     def effective_lambda(self) -> tuple[float, str] | None:
         """λ, or what corresponds to it, and the setting that it follows from; None without one."""
         if not self.bootstraps:

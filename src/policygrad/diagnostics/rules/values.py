@@ -22,7 +22,7 @@ _USUAL_CRITIC = f"--critic-step-size {USUAL_CRITIC_STEP_SIZE:g}"
 def discount_too_low(e: Examination, t: Thresholds) -> Found | None:
     """The horizon 1/(1 − γ) is short, and episodes are many horizons long."""
     settings = Settings.of(e)
-    if e.sample is None or not settings.describes("estimator"):
+    if e.sample is None or not settings.describes("estimator") or settings.resets_at_rewards:
         return None
     discount, horizon = float(settings["discount"]), settings.horizon
     length = e.sample.lengths.most
@@ -43,7 +43,7 @@ def discount_too_high(e: Examination, t: Thresholds) -> Found | None:
     s, settings = e.sample, Settings.of(e)
     if s is None or s.truncated < t["truncated"]:
         return None
-    if settings.limit_terminates or not settings.bootstraps:
+    if settings.limit_terminates or not settings.bootstraps or settings.resets_at_rewards:
         return None
     discount, horizon = float(settings["discount"]), settings.horizon
     if horizon < max(t["horizon"], t["horizons_episode"] * s.lengths.mean):
