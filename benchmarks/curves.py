@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from summary import grouped
-from tasks import TASKS
+from tasks import KNOWN
 
 from policygrad.figures.style import COLOURS, steps_label
 from policygrad.maths.intervals import interquartile_mean
@@ -50,8 +50,8 @@ def draw(lines: list[dict[str, Any]], path: Path) -> None:
             middle = interquartile_mean(values.T)
             label = f"{algorithm} ({len(cells)})"
             panel.plot(grid, middle, color=colours[algorithm], linewidth=1.9, label=label)
-        if task in TASKS:
-            panel.axhline(TASKS[task].goal, color="grey", linewidth=0.8, linestyle=":")
+        if task in KNOWN:
+            panel.axhline(KNOWN[task].goal, color="grey", linewidth=0.8, linestyle=":")
         panel.set_title(task, fontsize=10, loc="left")
         panel.grid(alpha=0.25, linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tasks import TASKS
+from tasks import KNOWN
 
 from policygrad.maths.intervals import interquartile_mean, iqm_interval
 
@@ -76,7 +76,7 @@ def stratified_interval(
 
 def grouped(lines: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Lines by task and algorithm, by rising seed; tasks in the suite's order."""
-    known = list(TASKS)
+    known = list(KNOWN)
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for line in sorted(lines, key=lambda line: line["seed"]):
         groups.setdefault((line["task"], line["algorithm"]), []).append(line)
@@ -119,12 +119,12 @@ def overall(rows: list[Row]) -> dict[str, tuple[float, tuple[float, float]]]:
     tasks_of: dict[str, set[str]] = {}
     for row in rows:
         tasks_of.setdefault(row.algorithm, set()).add(row.task)
-    common = set.intersection(*tasks_of.values()) & set(TASKS) if tasks_of else set()
+    common = set.intersection(*tasks_of.values()) & set(KNOWN) if tasks_of else set()
     if len(common) < 2:
         return {}
     return {
         algorithm: stratified_interval(
-            [TASKS[row.task].score(value) for value in row.returns]
+            [KNOWN[row.task].score(value) for value in row.returns]
             for row in rows
             if row.algorithm == algorithm and row.task in common
         )

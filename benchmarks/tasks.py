@@ -38,3 +38,16 @@ TASKS = {
         Task("Acrobot-v1", 250_000, -500.0, -100.0, tuned_on=False),
     )
 }
+
+# MinAtar's games of pictures. The goal is what the PPO of gymnax-blines reaches after 3 million
+# steps, read off its learning curves (docs/lcurves.png there, one seed, step size 1e-3)
+GAMES = {
+    task.name: task
+    for task in (
+        Task("gymnax/Asterix-MinAtar", 3_000_000, 0.4, 7.0, tuned_on=False),
+        Task("gymnax/Breakout-MinAtar", 3_000_000, 0.4, 20.0, tuned_on=False),
+        Task("gymnax/Freeway-MinAtar", 3_000_000, 0.4, 44.0, tuned_on=False),
+        Task("gymnax/SpaceInvaders-MinAtar", 3_000_000, 4.2, 95.0, tuned_on=False),
+    )
+}
+KNOWN = TASKS | GAMES
