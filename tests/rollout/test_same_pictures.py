@@ -13,9 +13,7 @@ from tests.rollout.test_same_record import assert_same
 
 pytest.importorskip("gymnax")
 
-CHANCE = jax.random.key(
-    11
-)  # of the game, the same in every step: what is left to chance are actions
+CHANCE = jax.random.key(11)  # of the game, the same in every step; actions are left to chance
 KEY = jax.random.key(3)
 
 
@@ -54,8 +52,15 @@ class Stepped(gymnasium.Env):
         return np.asarray(observation), float(reward), bool(terminated), bool(truncated), {}
 
 
-@pytest.mark.parametrize("memory", [None, Memory("gru", 8)], ids=["without memory", "gru"])
-@pytest.mark.parametrize("name", ["Pong-misc", "Breakout-MinAtar"])
+@pytest.mark.parametrize(
+    ("name", "memory"),
+    [
+        ("Pong-misc", Memory("gru", 8)),
+        ("Breakout-MinAtar", None),
+        pytest.param("Pong-misc", None, marks=pytest.mark.slow),
+        pytest.param("Breakout-MinAtar", Memory("gru", 8), marks=pytest.mark.slow),
+    ],
+)
 def test_both_rollouts_record_the_same_game(name, memory):
     game = WithoutChance(name)
     spaces = game.observation_space, game.action_space

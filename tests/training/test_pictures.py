@@ -57,7 +57,9 @@ def shared_run(tmp_path, **settings):
     return policygrad.train(Camera, out=tmp_path / "run", **RUN | settings)
 
 
-@pytest.mark.parametrize("algorithm", ["vanilla", "natural", "ppo"])
+@pytest.mark.parametrize(
+    "algorithm", ["vanilla", pytest.param("natural", marks=pytest.mark.slow), "ppo"]
+)
 def test_a_policy_learns_from_pictures(algorithm):
     run = policygrad.train(
         Camera, algorithm=algorithm, num_envs=8, batch_steps=128, total_steps=128 * 40, seed=1
@@ -71,7 +73,11 @@ def test_a_policy_learns_from_pictures(algorithm):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"algorithm": "ppo", "step_size_schedule": "constant"}, {"memory": "lstm"}],
+    [
+        {},
+        {"algorithm": "ppo", "step_size_schedule": "constant"},
+        pytest.param({"memory": "lstm"}, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_a_run_on_pictures_is_resumed_bit_for_bit(settings, tmp_path):
@@ -84,7 +90,7 @@ def test_a_run_on_pictures_is_resumed_bit_for_bit(settings, tmp_path):
     assert_same(again.policy, run.policy)
 
 
-@pytest.mark.parametrize("memory", ["gru", "lstm"])
+@pytest.mark.parametrize("memory", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("env", [Drift, DuckChain()], ids=["host", "compiled"])
 def test_a_run_with_memory_is_resumed_bit_for_bit(env, memory, tmp_path):
     settings = RUN | {"memory": memory, "memory_size": 5}
@@ -110,7 +116,9 @@ def test_a_run_of_ppo_with_memory_is_resumed_bit_for_bit(env, tmp_path):
     assert_same(whole.policy, run.policy)
 
 
-@pytest.mark.parametrize("algorithm", ["vanilla", "natural", "trpo", "ppo"])
+@pytest.mark.parametrize(
+    "algorithm", ["vanilla", "natural", pytest.param("trpo", marks=pytest.mark.slow), "ppo"]
+)
 @pytest.mark.parametrize("env", [Drift, DuckChain()], ids=["host", "compiled"])
 def test_every_algorithm_trains_with_memory(env, algorithm):
     run = policygrad.train(env, algorithm=algorithm, memory="gru", memory_size=4, **RUN)
@@ -128,6 +136,7 @@ def test_episodes_are_acted_with_a_memory_that_reset_empties():
     np.testing.assert_array_equal(agent(np.array([0.5])).logits, first.logits)
 
 
+@pytest.mark.slow
 def test_a_run_with_memory_is_evaluated_and_diagnosed(tmp_path):
     policygrad.train("CartPole-v1", memory="gru", out=tmp_path / "run", **RUN)
     found = policygrad.evaluate(tmp_path / "run", episodes=3)
@@ -270,6 +279,7 @@ def test_every_reward_is_replaced_by_its_sign():
     np.testing.assert_array_equal(with_signs(record).rewards, np.sign(record.rewards))
 
 
+@pytest.mark.slow
 def test_a_network_is_named_in_the_files_of_a_run(tmp_path):
     shared_run(tmp_path, network="impala", hidden=(16,))
     saved = json.loads((tmp_path / "run" / "config.json").read_text())["config"]

@@ -49,6 +49,7 @@ def test_a_resumed_run_goes_on_filming(recorded, tmp_path):  # noqa: F811
     assert len(list((run.path / "videos").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_seeds_are_filmed_too(recorded, tmp_path):  # noqa: F811
     settings = {**LONG, "hidden": (16,), "network": "minatar", "video_every": 64}
     runs = policygrad.train_seeds("gymnax/Breakout-MinAtar", [0, 1], out=tmp_path / "s", **settings)
