@@ -5,6 +5,7 @@ they give is read together with all other features, as one vector.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +128,7 @@ def _greatest_of_neighbours(picture: Array) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfPictures:
+class _OfPictures(ABC):
     """What the architectures below share.
 
     Attributes:
@@ -179,9 +180,9 @@ class _OfPictures:
             )
         return channels
 
+    @abstractmethod
     def convolutions(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Convolutions:
         """Fresh convolutions for a picture of height, width and channels."""
-        raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
         return {"hidden": list(self.hidden), "channels": self.channels}
