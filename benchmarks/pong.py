@@ -106,15 +106,25 @@ def table(options: argparse.Namespace) -> None:
     """Print a row for each run."""
     print(
         "| algorithm | seed | steps | minutes | steps to 18, by the mode | by samples "
-        "| 20 games at the end, by the mode | by samples |\n|---|---|---|---|---|---|---|---|"
+        "| 20 games at the end, by the mode | by samples "
+        "| seconds in the gradient | in collecting |\n"
+        "|---|---|---|---|---|---|---|---|---|---|"
     )
     for line in read_lines(options.results):
+        shares = _shares(line["timings"])
         print(
             f"| {line['algorithm']} | {line['seed']} | {line['steps']:,} "
             f"| {line['seconds'] / 60:.0f} | {steps_to_goal(line, 'deterministic')} "
             f"| {steps_to_goal(line, 'stochastic')} "
-            f"| {line['deterministic']:.1f} | {line['stochastic']:.1f} |"
+            f"| {line['deterministic']:.1f} | {line['stochastic']:.1f} "
+            f"| {shares['update']:.0%} | {shares['collect']:.0%} |"
         )
+
+
+def _shares(timings: dict[str, float]) -> dict[str, float]:
+    """Shares of a run's seconds, those of compiling among them."""
+    total = sum(timings.values())
+    return {name: seconds / total for name, seconds in timings.items()}
 
 
 def speed(options: argparse.Namespace) -> None:
