@@ -7,7 +7,8 @@ import pytest
 from policygrad.algorithms import PPO, SGD, TRPO, Adam, Natural, RMSprop, Vanilla
 from policygrad.core.reflection import values_of
 from policygrad.training.config import TrainConfig
-from policygrad.training.resolve import Given, resolve
+from policygrad.training.given import Given
+from policygrad.training.resolve import resolve
 from tests.worlds import ROOT
 
 NATURAL = {

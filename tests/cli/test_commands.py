@@ -13,7 +13,8 @@ import pytest
 from policygrad import cli
 from policygrad.runs import RunDirectory
 from policygrad.training.config import TrainConfig
-from policygrad.training.resolve import Given, resolve
+from policygrad.training.given import Given
+from policygrad.training.resolve import resolve
 from tests.environments.test_make import without
 from tests.runs.test_storage import HOSTILE
 from tests.slow import params

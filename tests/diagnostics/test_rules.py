@@ -17,7 +17,8 @@ from policygrad.diagnostics.comparison import Compared, Comparison
 from policygrad.diagnostics.examination import series_of
 from policygrad.diagnostics.intervals import Measured
 from policygrad.training.config import TrainConfig
-from policygrad.training.resolve import Given, resolve
+from policygrad.training.given import Given
+from policygrad.training.resolve import resolve
 
 UPDATES = 20
 CONTINUOUS = {"greatest_entropy": np.nan, "action_noise": 0.6, "at_bounds": 0.1}

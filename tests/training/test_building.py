@@ -16,7 +16,8 @@ from policygrad.policies.space_policy import network_policy
 from policygrad.training import building
 from policygrad.training.built_in import OPTIMISERS
 from policygrad.training.config import TrainConfig
-from policygrad.training.resolve import Given, resolve
+from policygrad.training.given import Given
+from policygrad.training.resolve import resolve
 
 
 def resolved(config):

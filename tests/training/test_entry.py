@@ -14,7 +14,7 @@ from policygrad.core.errors import RunError, UserError
 from policygrad.maths.distributions import Categorical
 from policygrad.runs import RunDirectory
 from policygrad.training.changes import changeable
-from policygrad.training.resolve import Given
+from policygrad.training.given import Given
 from tests.slow import params
 from tests.training.test_own_values import OwnPPO
 from tests.training.test_training import assert_bitwise

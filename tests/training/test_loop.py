@@ -16,8 +16,8 @@ from policygrad.gradients.baselines.base import Regression
 from policygrad.runs import RunDirectory, storage
 from policygrad.training import entry, loop, overlapped
 from policygrad.training.assembly import Task, assemble
+from policygrad.training.given import Given
 from policygrad.training.loop import Training
-from policygrad.training.resolve import Given
 from tests.training.test_training import assert_bitwise
 from tests.worlds import DUCK, PLAIN, TINY, Chain
 

@@ -12,11 +12,11 @@ from policygrad.rollout.compiled import CompiledSegments
 from policygrad.runs import RunDirectory
 from policygrad.training import entry
 from policygrad.training.assembly import Task, assemble
+from policygrad.training.given import Given
 from policygrad.training.keys import RunKeys, keys_of_update
 from policygrad.training.loop import Training
 from policygrad.training.pace import Pace
 from policygrad.training.programs import MOST_UPDATES
-from policygrad.training.resolve import Given
 from tests.slow import params, slow
 from tests.training.test_training import assert_bitwise, without_clock
 from tests.worlds import GYMNAX_CHAIN, TINY, DuckChain

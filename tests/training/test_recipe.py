@@ -11,8 +11,8 @@ import pytest
 import policygrad
 from policygrad.core.errors import UserError
 from policygrad.training.assembly import Task
+from policygrad.training.given import Given
 from policygrad.training.recipe import Recipe
-from policygrad.training.resolve import Given
 from policygrad.training.signals import StopRequest
 from tests.worlds import TINY, Chain
 

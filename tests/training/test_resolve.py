@@ -15,7 +15,8 @@ from policygrad.core.errors import UserError
 from policygrad.policies.architectures import FullyConnected
 from policygrad.training.built_in import ALGORITHMS
 from policygrad.training.config import TrainConfig
-from policygrad.training.resolve import Given, resolve
+from policygrad.training.given import Given
+from policygrad.training.resolve import resolve
 from tests.worlds import TINY, Chain
 
 NATURAL = {

@@ -22,7 +22,8 @@ from policygrad.maths.distributions import Categorical
 from policygrad.runs import RunDirectory, storage
 from policygrad.training.built_in import BASELINES, ESTIMATORS, OPTIMISERS
 from policygrad.training.config import TrainConfig
-from policygrad.training.resolve import Given, resolve
+from policygrad.training.given import Given
+from policygrad.training.resolve import resolve
 from policygrad.training.signals import stop_requests
 from tests.slow import params, slow
 from tests.worlds import (

@@ -35,8 +35,9 @@ from policygrad.training.config import (
     RunSettings,
     TrainConfig,
 )
+from policygrad.training.given import Given
 from policygrad.training.plan import Plan
-from policygrad.training.resolve import Given, Records, records_of, refuse_unread
+from policygrad.training.resolve import Records, records_of, refuse_unread
 
 # the choices and the other settings that decide which settings are read
 DECISIVE = ("algorithm", "estimator", "baseline", "optimiser", "time_limit", "batch_episodes")

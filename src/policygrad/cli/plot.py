@@ -81,7 +81,8 @@ def _read(runs: list[Path]) -> tuple[list[Any], bool]:
 def usual(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """The value of every setting unless a user gives another, with these choices by name."""
     from policygrad.training.config import Choices, TrainConfig
-    from policygrad.training.resolve import Given, resolve
+    from policygrad.training.given import Given
+    from policygrad.training.resolve import resolve
 
     names = [*Choices.__dataclass_fields__, "batch_episodes"]
     choices = {name: settings[name] for name in names if settings.get(name) is not None}

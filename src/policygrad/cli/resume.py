@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     from policygrad.training.changes import cannot_change, changeable, listed
     from policygrad.training.config import TrainConfig
     from policygrad.training.entry import check_objects, saved_config
-    from policygrad.training.resolve import Given
+    from policygrad.training.given import Given
 
     saved = directory.read_config()
     config = saved_config(directory, saved)

@@ -16,7 +16,8 @@ from policygrad.rollout.source import Source
 from policygrad.runs import RunDirectory
 from policygrad.runs.policy_files import load
 from policygrad.training import entry
-from policygrad.training.resolve import Given, Resolved, resolve
+from policygrad.training.given import Given
+from policygrad.training.resolve import Resolved, resolve
 
 READ = ("policy", "algorithm", "estimator", "network")  # what the doctor reads of a run's objects
 

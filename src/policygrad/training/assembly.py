@@ -34,12 +34,13 @@ from policygrad.training import own_policy
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_learner, build_policy
 from policygrad.training.config import TrainConfig
+from policygrad.training.given import Given
 from policygrad.training.history import History, rebuilds_policy
 from policygrad.training.keys import RunKeys
 from policygrad.training.own_steps import asked_about_steps, first_steps_of, without_step_size
 from policygrad.training.own_values import DESCRIBED
 from policygrad.training.programs import TrainState
-from policygrad.training.resolve import Given, Resolved, asked_settings, resolve
+from policygrad.training.resolve import Resolved, asked_settings, resolve
 from policygrad.training.soundness import TaskSpaces
 from policygrad.training.tally import EpisodeTally
 

@@ -19,7 +19,8 @@ from policygrad.spaces import (
     warn_of_unresolved,
 )
 from policygrad.training import built_in
-from policygrad.training.resolve import Given, Resolved
+from policygrad.training.given import Given
+from policygrad.training.resolve import Resolved
 
 
 def build_policy(

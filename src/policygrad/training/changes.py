@@ -10,8 +10,9 @@ from policygrad.core.errors import UserError
 from policygrad.core.reflection import Setting, names_of, settings_of
 from policygrad.core.settings import flag
 from policygrad.training.config import BatchSettings, FileSettings, RunSettings, TrainConfig
+from policygrad.training.given import Given
 from policygrad.training.programs import TrainState
-from policygrad.training.resolve import Given, records_of
+from policygrad.training.resolve import records_of
 
 # the seed was used already; another step of log-std is another structure of the optimiser's state
 KEPT = ("seed", "log_std_step")

@@ -36,11 +36,11 @@ from policygrad.training.callbacks import (
 from policygrad.training.changes import change, other_schedule
 from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
+from policygrad.training.given import Given
 from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
 from policygrad.training.own_steps import other_steps
 from policygrad.training.own_values import check_arguments
-from policygrad.training.resolve import Given
 from policygrad.training.result import Run
 from policygrad.training.schedule import little_left
 

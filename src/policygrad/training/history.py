@@ -11,7 +11,7 @@ from policygrad.policies.architectures import BUILT_IN
 from policygrad.policies.space_policy import SpacePolicy
 from policygrad.runs import storage
 from policygrad.runs.policy_files import find, load
-from policygrad.training.resolve import Given
+from policygrad.training.given import Given
 
 
 @dataclass(frozen=True)

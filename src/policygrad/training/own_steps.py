@@ -14,7 +14,7 @@ from policygrad.core.modules import split
 from policygrad.core.settings import flag
 from policygrad.policies.meeting import Policy
 from policygrad.training.config import TrainConfig
-from policygrad.training.resolve import Given
+from policygrad.training.given import Given
 
 UNREAD = ("step_size", "target_kl", "step_size_schedule")
 

@@ -14,10 +14,10 @@ from policygrad.runs.policy_files import load
 from policygrad.training.assembly import Assembly, Task, assemble
 from policygrad.training.config import TrainConfig
 from policygrad.training.entry import begun_directory
+from policygrad.training.given import Given
 from policygrad.training.history import History, rebuilds_policy
 from policygrad.training.loop import Training
 from policygrad.training.ongoing import OnUpdate
-from policygrad.training.resolve import Given
 from policygrad.training.result import Run
 from policygrad.training.signals import StopRequest
 

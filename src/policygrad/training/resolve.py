@@ -10,19 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import optax
-
 from policygrad.algorithms import Algorithm
 from policygrad.algorithms.optimisers import transformation
 from policygrad.core import reflection
 from policygrad.core.errors import UserError
 from policygrad.core.settings import flag
-from policygrad.gradients.weights import Estimator
-from policygrad.policies import Agent
 from policygrad.policies.architectures import Architecture, usual
-from policygrad.policies.space_policy import NetworkPolicy, RecurrentPolicy, SpacePolicy
+from policygrad.policies.space_policy import RecurrentPolicy, SpacePolicy
 from policygrad.spaces import Space
-from policygrad.training import built_in, named_estimators, own_values, unread
+from policygrad.training import built_in, named_estimators, own_values, shared_trunk, unread
 from policygrad.training.built_in import (
     ALGORITHMS,
     ESTIMATORS,
@@ -30,41 +26,11 @@ from policygrad.training.built_in import (
     ValueNetworkSettings,
 )
 from policygrad.training.config import Choices, PolicySettings, TrainConfig
+from policygrad.training.given import Given
 
 NETWORK = ("network", "hidden", "channels")  # read by the critic too
 MEMORY = ("memory", "memory_size")
-SHARED = ("shared_trunk", "value_coefficient")
 MEMORY_SIZE = 64
-VALUE_COEFFICIENT = 0.5
-
-
-@dataclass(frozen=True)
-class Given:
-    """Values that were passed in place of names; None if none was.
-
-    Attributes:
-        policy: observation -> distribution.
-        algorithm: a record.
-        estimator: an `Estimator`.
-        optimiser: an optax transformation.
-        network: an architecture, of policy and critic.
-    """
-
-    policy: Any = None
-    algorithm: Algorithm | None = None
-    estimator: Estimator | None = None
-    optimiser: optax.GradientTransformation | None = None
-    network: Any = None
-
-    @property
-    def plain_policy(self) -> Any:
-        """The policy, of an agent too."""
-        return self.policy.policy if isinstance(self.policy, Agent) else self.policy
-
-    @property
-    def names(self) -> list[str]:
-        """Which values were passed."""
-        return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
 
 
 @dataclass(frozen=True)
@@ -128,10 +94,10 @@ def records_of(config: TrainConfig, given: Given, observations: Space | None = N
             more["optimiser"], optimiser = _optimiser(config, given, cls, built)
         algorithm = built(cls, **more)
     policy = built(PolicySettings) if given.policy is None else _beside_a_policy(config, given)
-    if config.shared_trunk is None and _why_not_shared(config, given, cls) is not None:
+    if config.shared_trunk is None and shared_trunk.why_not(config, given, cls) is not None:
         policy = replace(policy, shared_trunk=False)
     if given.policy is not None and policy.shared_trunk:
-        read.update(SHARED)
+        read.update(shared_trunk.SETTINGS)
     if observations is not None and given.network is None:
         policy = _with_network(policy, observations)
     estimator, critic = None, ValueNetworkSettings()
@@ -145,7 +111,7 @@ def records_of(config: TrainConfig, given: Given, observations: Space | None = N
     if given.network is not None:
         read.difference_update(NETWORK)
     if policy.shared_trunk and policy.value_coefficient is None:
-        policy = replace(policy, value_coefficient=VALUE_COEFFICIENT)
+        policy = replace(policy, value_coefficient=shared_trunk.VALUE_COEFFICIENT)
     if policy.memory is not None and policy.memory_size is None:
         policy = replace(policy, memory_size=MEMORY_SIZE)
     if policy.tanh_gaussian:
@@ -159,7 +125,8 @@ def _beside_a_policy(config: TrainConfig, given: Given) -> PolicySettings:
     """What the critic beside a policy that was passed is made of: as the settings say, else as the
     policy is."""
     policy = given.plain_policy
-    found = PolicySettings(**{name: getattr(config, name) for name in (*NETWORK, *MEMORY, *SHARED)})
+    names = (*NETWORK, *MEMORY, *shared_trunk.SETTINGS)
+    found = PolicySettings(**{name: getattr(config, name) for name in names})
     if config.shared_trunk is None:
         found = replace(found, shared_trunk=isinstance(policy, SpacePolicy) and policy.valued)
     if config.memory is None and isinstance(policy, RecurrentPolicy):
@@ -201,7 +168,7 @@ def resolve(
         if observations is None
         else records.policy.shared_trunk
     )
-    _check_shared_trunk(config, given, type(records.algorithm), suggested=suggested)
+    shared_trunk.check(config, given, type(records.algorithm), suggested=suggested)
     asked = set(config.given) | ({"optimiser"} if config.optimiser is not None else set())
     refuse_unread(asked, config, given, records)
     by_name = given.estimator is None
@@ -224,52 +191,6 @@ def _check_memory(config: TrainConfig) -> None:
             f"--memory-size {config.memory_size} is read with --memory gru or --memory lstm; add "
             "one, or leave it out"
         )
-
-
-def _check_shared_trunk(
-    config: TrainConfig, given: Given, algorithm: type[Algorithm], *, suggested: bool
-) -> None:
-    """Raise UserError where a shared critic was asked for, and there can be none.
-
-    Args:
-        config, given: as in `resolve`.
-        algorithm: that was chosen.
-        suggested: whether the critic is shared though nobody asked for it, or may yet be.
-    """
-    if not config.shared_trunk:
-        if config.value_coefficient is not None and not suggested:
-            raise UserError(
-                f"--value-coefficient {config.value_coefficient} is read with --shared-trunk; add "
-                "it, or leave it out"
-            )
-        return
-    why = _why_not_shared(config, given, algorithm)
-    if why is not None:
-        raise UserError(f"--shared-trunk makes the critic an output of the policy: {why}")
-
-
-def _why_not_shared(config: TrainConfig, given: Given, algorithm: type[Algorithm]) -> str | None:
-    """Why the critic cannot be an output of the policy's network; None if it can."""
-    if not algorithm.fits_values:
-        name = config.algorithm if given.algorithm is None else algorithm.__name__
-        return f"--algorithm {name} does not fit values; choose vanilla or ppo"
-    policy = given.plain_policy
-    if policy is not None and not (isinstance(policy, NetworkPolicy) and policy.valued):
-        return "the network of the policy that was passed gives no value; leave one of the two out"
-    if given.estimator is not None:
-        return "an estimator was passed, which has a critic of its own; leave one of the two out"
-    name, baseline = config.estimator or "gae", config.baseline or "value-network"
-    if not ESTIMATORS[name].bootstraps or baseline != "value-network":
-        return (
-            f"--estimator {name} with --baseline {baseline} has no value network as its critic; "
-            "choose gae, td or n-step, with the baseline value-network"
-        )
-    if config.memory is not None:
-        return f"--memory {config.memory} gives the critic a memory of its own; leave one out"
-    own = config.given.keys() & reflection.names_of(ValueNetworkSettings)
-    if own:
-        return f"{flag(min(own))} is read by a critic with a network of its own; leave one out"
-    return None
 
 
 def asked_settings(config: TrainConfig, given: Given) -> tuple[str, ...]:
