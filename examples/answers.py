@@ -18,6 +18,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from answers_on_groups import deviation, group_baselines, length_normalisation, table
 
 from policygrad import baselines, estimators, scores
 from policygrad.figures.style import bars, new_figure
@@ -36,16 +37,6 @@ SHARED = 1500
 Section = Callable[[Path], str]
 DOCS = Path(__file__).parents[1] / "docs"
 MEASURED = "## In practice"
-
-
-def table(header: list[str], rows: list[list[object]]) -> str:
-    """A Markdown table; floats to four significant digits."""
-
-    def cell(x: object) -> str:
-        return f"{x:.4g}" if isinstance(x, float) else str(x)
-
-    lines = [header, ["---"] * len(header), *[[cell(x) for x in row] for row in rows]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def tiny(seed: int) -> gallery.Task:
@@ -366,14 +357,26 @@ steps of ONE trajectory. On `gallery.sparse_credit(10)`:
 
 SECTIONS: dict[str, Section] = {
     f.__name__: f
-    for f in (approximations, baseline, expectations, exchange, forms, discount, parallel)
+    for f in (
+        approximations,
+        baseline,
+        expectations,
+        exchange,
+        forms,
+        discount,
+        parallel,
+        deviation,
+        length_normalisation,
+        group_baselines,
+    )
 }
 
 INTRODUCTION = """# Answers
 
-The open questions of Daniel Seita's post of 2017 and of its readers. Each is settled by exact computation on finite
-MDPs with `policygrad.tabular`. The first two were also measured along training ([in practice](#in-practice)).
-Variances are those of one episode. This command writes all but the last section:
+The open questions of Daniel Seita's post of 2017 and of its readers, and three on groups of answers to one prompt, as
+language models are trained. Each is settled by exact computation on finite MDPs with `policygrad.tabular`. The first two
+were also measured along training ([in practice](#in-practice)). Variances are those of one episode, where the text does
+not name a group or a batch. This command writes all but the last section:
 
     python examples/answers.py
 """

@@ -182,6 +182,11 @@ def test_a_plot_is_drawn(capsys, tmp_path):
             "cannot write --plot",
         ),
         (["short-corridor", "--estimator", "td", "--plot", "a.nope"], "cannot write --plot"),
+        (["token-task", "--groups", "2"], "--groups 2 needs --group-size"),
+        (["token-task", "--group-size", "2", "--n", "2"], "--n is not read with --group-size"),
+        (["token-task", "--group-size", "2", "--estimator", "td"], "--estimator: unknown.*'td'"),
+        (["token-task", "--group-size", "1", "--estimator", "rloo"], "at least 2 episodes a group"),
+        (["short-corridor", "--group-size", "2"], "give the MDP a horizon"),
     ],
 )
 def test_a_mistake_is_one_line(capsys, arguments, message):
@@ -223,3 +228,19 @@ def test_training_is_not_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_groups_have_a_table_of_their_own(capsys):
+    arguments = ["exact", "token-task", "--group-size", "4", "--groups", "1"]
+    assert run([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = {row["name"]: row for row in found["rows"]}
+    assert rows["rloo"]["bias"] == pytest.approx(0, abs=1e-12)
+    assert rows["group-mean"]["length"] == pytest.approx(3 / 4)
+    assert rows["group-mean"]["cosine"] == pytest.approx(1)
+    assert rows["grpo"]["cosine"] < 1
+    assert list(found["not_shown"]) == ["shrinkage"]
+    assert run([*arguments, "--estimator", "rloo,shrinkage"]) == 0
+    text = capsys.readouterr().out
+    assert "rloo" in text
+    assert "not shown: shrinkage: this estimator needs at least 2 groups a batch, got 1" in text

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from policygrad.cli.commands import Json, parse_kwargs, print_json
+from policygrad.cli.exact_groups import GroupFlags, check_used, show
 from policygrad.core.errors import UserError
 from policygrad.core.settings import chosen as spelled
 from policygrad.devices.starting import prepare_jax
@@ -65,6 +66,7 @@ class EstimatorFlags:
 def exact(
     task: OmitArgPrefixes[TaskFlags],
     estimators: OmitArgPrefixes[EstimatorFlags],
+    groups: OmitArgPrefixes[GroupFlags],
     plot: Annotated[
         Path | None, arg(metavar="FILE", help="Draw bias and variance, over λ and over baselines.")
     ] = None,
@@ -72,7 +74,10 @@ def exact(
 ) -> int:
     """Bias and variance of every estimator on a finite task, exactly."""
     kwargs = parse_kwargs(task.env_kwargs)
+    check_used(groups, estimators, plot)
     prepare_jax()
+    if groups.group_size is not None:
+        return _groups(task, estimators, groups, kwargs, json)
     from policygrad.cli.exact_table import as_data, print_table
     from policygrad.tabular.exact_estimators import BASELINES, ESTIMATORS
     from policygrad.tabular.results import results_of
@@ -94,6 +99,23 @@ def exact(
         print_table(exact, results, episodes)
         if plot is not None:
             print(plot)
+    return 0
+
+
+def _groups(
+    task: TaskFlags,
+    estimators: EstimatorFlags,
+    flags: GroupFlags,
+    kwargs: dict[str, Any],
+    json: bool,
+) -> int:
+    from policygrad.gradients.groups import ESTIMATORS
+
+    named = _names("estimator", estimators.estimator, tuple(ESTIMATORS))
+    try:
+        show(_exact_estimators(task, estimators, kwargs), flags, named, json)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return 0
 
 

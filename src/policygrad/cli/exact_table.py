@@ -14,7 +14,7 @@ def as_data(
     task: "ExactEstimators", results: "list[Result]", batch_episodes: int
 ) -> dict[str, Any]:
     """The task and every row, for JSON."""
-    return {**_size(task), "batch_episodes": batch_episodes, "rows": results}
+    return {**size_of(task), "batch_episodes": batch_episodes, "rows": results}
 
 
 def print_table(task: "ExactEstimators", results: "list[Result]", batch_episodes: int) -> None:
@@ -23,7 +23,7 @@ def print_table(task: "ExactEstimators", results: "list[Result]", batch_episodes
 
     from policygrad.tabular.results import as_text
 
-    title, legend = _title(task), _legend(results, batch_episodes)
+    title, legend = title_of(task), _legend(results, batch_episodes)
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         print(title, "", as_text(results, PIPED_DIGITS), "", legend, sep="\n")
@@ -37,7 +37,8 @@ def print_table(task: "ExactEstimators", results: "list[Result]", batch_episodes
     console.print(legend, style="dim")
 
 
-def _size(task: "ExactEstimators") -> dict[str, Any]:
+def size_of(task: "ExactEstimators") -> dict[str, Any]:
+    """The task in numbers: states, actions, parameters, J, ‖∇J‖."""
     mdp = task.mdp
     return {
         "task": mdp.name,
@@ -52,8 +53,9 @@ def _size(task: "ExactEstimators") -> dict[str, Any]:
     }
 
 
-def _title(task: "ExactEstimators") -> str:
-    size = _size(task)
+def title_of(task: "ExactEstimators") -> str:
+    """The task in two lines."""
+    size = size_of(task)
     counts = ", ".join(
         f"{size[name]:,} {name if size[name] != 1 else name.removesuffix('s')}"
         for name in ("states", "actions", "parameters")

@@ -5,8 +5,10 @@ from policygrad.tabular.as_environment import TabularEnvironment, as_environment
 from policygrad.tabular.ascent import Ascent, ascend
 from policygrad.tabular.best_baselines import OptimalBaseline, excess_variance, optimal_baseline
 from policygrad.tabular.enumeration import Enumeration, enumerate_trajectories
+from policygrad.tabular.groups import GroupMoments, group_moments
 from policygrad.tabular.mdp import FiniteMDP, Sparse
 from policygrad.tabular.moments import Moments, moments
+from policygrad.tabular.outcomes import Outcomes, outcomes_of
 from policygrad.tabular.policy import FixedPolicy, FunctionPolicy, SoftmaxPolicy, TabularPolicy
 from policygrad.tabular.problem import AllAction, all_action
 from policygrad.tabular.solution import Solution, objective, solve
@@ -18,8 +20,10 @@ __all__ = [
     "FiniteMDP",
     "FixedPolicy",
     "FunctionPolicy",
+    "GroupMoments",
     "Moments",
     "OptimalBaseline",
+    "Outcomes",
     "SoftmaxPolicy",
     "Solution",
     "Sparse",
@@ -32,8 +36,10 @@ __all__ = [
     "excess_variance",
     "from_gymnasium",
     "gallery",
+    "group_moments",
     "moments",
     "objective",
     "optimal_baseline",
+    "outcomes_of",
     "solve",
 ]

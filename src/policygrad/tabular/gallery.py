@@ -3,7 +3,7 @@
 Every function returns a `Task`: the MDP, and a softmax policy, at θ = 0 unless it says otherwise.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -212,6 +212,53 @@ def sparse_credit(steps: int = 10) -> Task:
     return Task(mdp, SoftmaxPolicy(np.array([2.0]), policy.features))
 
 
+def token_task(words: Sequence[str] = ("a", "ab"), longest: int = 3, *, logit: float = 0.0) -> Task:
+    """Spell the word that the prompt asks for: one token a step, and 1 for the word and an end.
+
+    Shows what language-model training does with groups of answers to one prompt. The prompt is the
+    state that the episode starts in, each as likely as the others. An answer is over with the
+    token `end`, which is the last action, or with its `longest`-th token. The reward is 1 if the
+    answer is the word, followed by `end`. Answers that went wrong earn nothing, however long they
+    are, so that lengths differ where returns do not.
+
+    Args:
+        words: one a prompt; their letters, sorted, are the other actions.
+        longest: the largest number of tokens, `end` included; longer than every word.
+        logit: added to the right token's, in every state on the way to the word.
+    """
+    checks.whole("longest", longest)
+    letters = sorted(set("".join(words)))
+    actions, end = len(letters) + 1, len(letters)
+    too_long = [word for word in words if len(word) >= longest]
+    if not words or not all(words) or too_long:
+        raise ValueError(
+            f"words must be at least one, each of 1 to {longest - 1} letters, so that `end` fits "
+            f"into longest={longest} tokens; got {list(words)}"
+        )
+    # of each prompt: the states on the way to the word, then those of t wrong tokens, t ≥ 1
+    firsts = np.cumsum([0, *(len(word) + longest for word in words)])
+    over = int(firsts[-1])
+    successors = np.full((over + 1, actions, 1), over)
+    rewards, theta = np.zeros((over + 1, actions)), np.zeros((over + 1, actions))
+    for word, first in zip(words, firsts, strict=False):
+        wrong = first + len(word)  # + t: astray after t tokens
+        for t in range(len(word) + 1):
+            right = end if t == len(word) else letters.index(word[t])
+            if t + 1 < longest:
+                successors[first + t, :end] = wrong + t + 1
+            if right != end:
+                successors[first + t, right] = first + t + 1
+            theta[first + t, right] = logit
+        rewards[first + len(word), end] = 1.0
+        for t in range(1, longest - 1):
+            successors[wrong + t, :end] = wrong + t + 1
+    initial = np.zeros(over + 1)
+    initial[firsts[:-1]] = 1 / len(words)
+    transitions = Sparse(successors, np.ones(successors.shape))
+    mdp = FiniteMDP(transitions, rewards, initial, longest, name="token-task")
+    return Task(mdp, SoftmaxPolicy.of(theta))
+
+
 TASKS: dict[str, Callable[[], Task]] = {
     "two-armed-bandit": two_armed_bandit,
     "short-corridor": short_corridor,
@@ -221,6 +268,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "random": random_mdp,
     "discounted-counterexample": discounted_counterexample,
     "sparse-credit": sparse_credit,
+    "token-task": token_task,
 }
 
 # the γ at which a task shows its point, if that is not 1
