@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.baselines import StateBaseline
 
-NOT_ROWS = ("cut_observations", "cut_times", "carry", "whole_episodes", "infos")  # of a record
+NOT_ROWS = (
+    "cut_observations",
+    "cut_times",
+    "carry",
+    "whole_episodes",
+    "infos",
+    "group_size",
+)  # of a record
 STEPS = 8  # of the hypothesis segments: one shape, so that little is compiled again
 
 

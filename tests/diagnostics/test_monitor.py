@@ -1,6 +1,7 @@
 """What a monitored update reports, against the diagnostics and against sums written out."""
 
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,19 @@ def test_whole_episodes_are_measured_as_the_diagnostics_do(policy):
     scale = found.noise_scale.value * steps / n
     assert metrics["noise_scale"] == pytest.approx(scale, rel=1e-9)
     np.testing.assert_allclose(gradient.logits, each.mean(axis=0), rtol=1e-9)
+
+
+def test_groups_of_episodes_are_the_units(policy):
+    record, weights = record_of(random_episodes)
+    size = 2
+    record, weights = jax.tree.map(lambda x: x[:, : 2 * (x.shape[1] // 2)], (record, weights))
+    each = np.asarray(episode_gradients(policy, record, weights).logits)
+    groups = np.stack([each[i : i + size].mean(axis=0) for i in range(0, len(each), size)])
+    gradient, moments = measured(policy, replace(record, group_size=size), weights)
+    assert int(moments.columns) == len(groups)
+    np.testing.assert_allclose(gradient.logits, each.mean(axis=0), rtol=1e-9)
+    expected = np.mean(np.sum(groups**2, axis=(1, 2)))
+    assert float(moments.mean_square) == pytest.approx(expected, rel=1e-9)
 
 
 def test_lanes_of_segments_are_the_units(policy):

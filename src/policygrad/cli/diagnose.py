@@ -188,5 +188,27 @@ def show(result: Any, name: str) -> None:
         console.print(
             Padding(Text(f"({finding.name}; {finding.source})", style="dim"), (0, 0, 0, 3))
         )
+    if examination.groups is not None:
+        console.print()
+        for line in in_groups(examination.groups):
+            console.print(Text(line))
     for note in examination.notes:
         console.print(Text(f"not examined: {note}", style="dim"))
+
+
+def in_groups(found: Any) -> list[str]:
+    """Lines about the noise between and within groups."""
+
+    def told(x: Any) -> str:
+        return f"{x.value:.4g} ({x.low:.4g} to {x.high:.4g})"
+
+    even = f"{found.even.low:.3g} to {found.even.high:.3g}"
+    together = f", {found.weighed_together} weighed together" if found.weighed_together > 1 else ""
+    return [
+        f"noise of the gradient, from {found.starts} groups of {found.group_size}{together} "
+        "(95 % intervals):",
+        f"   between groups: {told(found.between)}",
+        f"   within groups, one episode: {told(found.within)}",
+        f"   both are equal at {even} episodes a group",
+        "   a batch of m groups of k has the variance (between + within / k) / m",
+    ]

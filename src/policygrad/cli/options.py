@@ -20,6 +20,7 @@ from policygrad.core.errors import UserError
 from policygrad.core.reflection import Setting, settings_of
 from policygrad.core.settings import chosen, flag
 from policygrad.gradients.weights import TimeLimit
+from policygrad.training import named_estimators
 from policygrad.training.built_in import (
     AlgorithmName,
     BaselineName,
@@ -196,7 +197,7 @@ def _groups(config: TrainConfig, records: Records) -> dict[str, list[Argument]]:
         "algorithm": [*chosen, *of(records.algorithm), *(of(optimiser) if optimiser else [])],
         "estimator": [
             _choice("estimator", EstimatorName, config.estimator),
-            _choice("baseline", BaselineName, config.baseline or "value-network"),
+            *_baseline_of(config),
             *of(records.estimator),
         ],
         "critic": of(records.critic),
@@ -205,6 +206,12 @@ def _groups(config: TrainConfig, records: Records) -> dict[str, list[Argument]]:
     if not records.read >= reflection.names_of(type(records.critic)):
         del groups["critic"]
     return groups
+
+
+def _baseline_of(config: TrainConfig) -> list[Argument]:
+    """The choice of a baseline, unless the estimator has its own."""
+    default = config.baseline or named_estimators.baseline_of(config)
+    return [] if default is None else [_choice("baseline", BaselineName, default)]
 
 
 def _choice(name: str, kind: Any, default: Any) -> Argument:

@@ -38,6 +38,8 @@ class Trajectories:
         carry: pytree of `[1, B, ...]`, what a policy with memory begins the first row with;
             the empty tuple for a policy without memory.
         whole_episodes: True where every column is one episode from its start to its end.
+        group_size: k, if the episodes start in groups of k from the same reset: columns 0 to k − 1
+            are the first group, columns k to 2k − 1 the second, and so on. 1 without groups.
         infos: `[T, B, N]`, the numbers in the infos that compiled programs read, by the names of
             the source's `info_names`, not finite where there is none; None without such numbers.
             Other collectors return theirs from `Collector.infos`.
@@ -56,6 +58,27 @@ class Trajectories:
     carry: PyTree = ()
     whole_episodes: bool = field(default=False, metadata={"static": True})
     infos: Float[Array, "T B N"] | None = None
+    group_size: int = field(default=1, metadata={"static": True})
+
+
+def groups_of(trajectories: Trajectories) -> Int[np.ndarray, " B"]:
+    """`[B]`: the number of the group that each episode started in."""
+    return np.arange(trajectories.rewards.shape[1]) // trajectories.group_size
+
+
+def in_groups(values: Array, group_size: int) -> Array:
+    """Numbers of N episodes `[..., N]` as `[..., N/k, k]`, one row a group.
+
+    Raises:
+        ValueError: N is no multiple of k.
+    """
+    episodes = values.shape[-1]
+    if episodes % group_size:
+        raise ValueError(
+            f"{episodes} episodes are no whole number of groups of {group_size}; collect a "
+            f"multiple of {group_size}"
+        )
+    return values.reshape(*values.shape[:-1], episodes // group_size, group_size)
 
 
 def cut_mask(trajectories: Trajectories) -> Bool[Array, "T B"]:

@@ -2,6 +2,7 @@
 
 from policygrad.core.plain import to_json
 from policygrad.diagnostics.baseline_quality import BaselineQuality, judge_baseline
+from policygrad.diagnostics.batch_plan import BatchPlan, best_group_size
 from policygrad.diagnostics.comparison import (
     Compared,
     Comparison,
@@ -16,6 +17,11 @@ from policygrad.diagnostics.decomposition import (
 )
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
+from policygrad.diagnostics.groups import (
+    NoiseInGroups,
+    less_the_other_groups,
+    noise_in_groups,
+)
 from policygrad.diagnostics.intervals import Measured
 from policygrad.diagnostics.noise import GradientNoise, Noise, gradient_noise, noise_of_gradients
 from policygrad.diagnostics.rules import RULES, Rule, diagnose
@@ -27,6 +33,7 @@ from policygrad.diagnostics.usual_estimators import line_up
 __all__ = [
     "RULES",
     "BaselineQuality",
+    "BatchPlan",
     "Compared",
     "Comparison",
     "CosineCurve",
@@ -37,17 +44,21 @@ __all__ = [
     "GradientNoise",
     "Measured",
     "Noise",
+    "NoiseInGroups",
     "Rule",
     "Sample",
     "Spread",
     "StepSplit",
+    "best_group_size",
     "compare_estimators",
     "compare_gradients",
     "decompose_variance",
     "diagnose",
     "gradient_noise",
     "judge_baseline",
+    "less_the_other_groups",
     "line_up",
+    "noise_in_groups",
     "noise_of_gradients",
     "predicted_cosine",
     "split_by_step",

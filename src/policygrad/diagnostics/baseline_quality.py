@@ -101,6 +101,11 @@ def judge_baseline(
             f"{type(estimator.baseline).__name__} is no function of observation and time, so its "
             "distance from the best baseline is not defined; use compare_estimators"
         )
+    if estimator.group is not None:
+        raise UserError(
+            "the estimator weighs each episode by its group, and subtracts no function of the "
+            "state; use compare_estimators"
+        )
     if estimator.normalise_advantages:
         raise UserError(
             "the estimator has normalise_advantages=True, which rescales the baseline; give it "

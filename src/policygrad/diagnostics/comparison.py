@@ -154,7 +154,7 @@ def comparison_rows(candidates: Candidates, reference: str) -> Rows:
     def weigh(batch: Any) -> Any:
         return np.stack([weights_of(e, s, batch).psi for e, s in candidates.values()])
 
-    return Rows(weigh, _ReducePairs(list(candidates).index(reference)))
+    return Rows(weigh, _ReducePairs(list(candidates).index(reference)), by_unit=True)
 
 
 def compare_gradients(
@@ -209,13 +209,13 @@ def _check_reference(candidates: Mapping[str, Any], reference: str) -> None:
 
 @dataclass(frozen=True)
 class _ReducePairs:
-    """For every episode and estimator: ĝ, ‖ĝ‖², and ĝ · ĝ of the reference."""
+    """For every unit and estimator: ĝ, ‖ĝ‖², and ĝ · ĝ of the reference."""
 
     reference: int
 
     def __call__(self, policy: Any, episodes: Trajectories, weights: Array) -> dict[str, Array]:
         def gradients(psi: Array) -> Array:
-            return flatten(scores.episode_gradients(policy, episodes, psi))
+            return flatten(scores.unit_gradients(policy, episodes, psi))
 
         g = jnp.moveaxis(jax.lax.map(gradients, weights), 0, 1)  # [m, E, d]
         product = jnp.einsum("med,md->me", g, g[:, self.reference])
@@ -242,17 +242,17 @@ def comparison_of_sums(
     bias2 = apart - spread / n
     with np.errstate(all="ignore"):
         ratio = variance / variance[:, [at]]
-    own = sums.sums["gradient"]
+    own, units = sums.sums["gradient"], batch_episodes / sums.size
 
     def one(e: int) -> Compared:
         apart = own[:, e] - own[:, at]
         alike = concentration(apart @ apart.T, sums.counts, apart.shape[1])
         squared_bias = m.squared_norm(bias2[:, e], spread[0, e] / n[0, 0], alike)
         own_variance = m.interval(variance[:, e], "positive")
-        floor = own_variance.map(lambda x: x / batch_episodes)
+        floor = own_variance.map(lambda x: x / units)
         at_least_0 = replace(squared_bias, value=max(squared_bias.value, 0.0))
         return Compared(
-            variance=own_variance,
+            variance=own_variance.map(lambda x: x * sums.size),
             variance_ratio=m.interval(ratio[:, e], "positive"),
             squared_bias=squared_bias,
             bias=squared_bias.map(lambda x: float(np.sqrt(max(x, 0.0)))),
@@ -264,7 +264,7 @@ def comparison_of_sums(
                 along[:, e],
                 variance[:, [e, at]],
                 covariance[:, e],
-                batch_episodes,
+                units,
             ),
         )
 
@@ -279,7 +279,7 @@ def _cosine(
     along: Float[np.ndarray, " R"],
     variance: Float[np.ndarray, "R 2"],
     covariance: Float[np.ndarray, " R"],
-    batch_episodes: int,
+    batch: float,
 ) -> Measured:
     """The cosine of E ĝ with G, multiplied by √(ρ/(ρ + 1/N)), ρ = ‖E ĝ‖²/trΣ.
 
@@ -307,7 +307,7 @@ def _cosine(
     shrunk = Measured(1.0, 1.0, 1.0)
     if variance[0, 0] > 0:
         shrunk = m.squared_norm(ratio, 1 / n[0], alike(own[:, 0])).map(
-            lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch_episodes)))
+            lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch)))
         )
     b = float(beta[0])
     if d == 1:

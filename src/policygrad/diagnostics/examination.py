@@ -12,6 +12,7 @@ from policygrad.core.failures import Failure
 from policygrad.core.plain import to_json
 from policygrad.diagnostics.comparison import Comparison
 from policygrad.diagnostics.decomposition import DecomposedVariance
+from policygrad.diagnostics.groups import NoiseInGroups
 from policygrad.diagnostics.noise import GradientNoise
 from policygrad.diagnostics.sample import Sample
 
@@ -33,6 +34,8 @@ class Examination:
         time_limit: of the environment, steps.
         sample: measured on fresh episodes; None if the environment could not be run.
         noise: of the gradient of one episode, by the run's estimator; None if not measured.
+        groups: the noise between and within groups, of a run whose episodes start in groups; None
+            of any other.
         comparison: the run's estimator ("in use") and others, for the batch in use. Among them are
             rewards to go with the run's baseline ("with baseline") and without ("without
             baseline").
@@ -52,6 +55,7 @@ class Examination:
     time_limit: int | None = None
     sample: Sample | None = None
     noise: GradientNoise | None = None
+    groups: NoiseInGroups | None = None
     comparison: Comparison | None = None
     decomposition: DecomposedVariance | None = None
     predicted_returns: tuple[np.ndarray, np.ndarray] | None = field(

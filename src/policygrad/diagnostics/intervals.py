@@ -20,7 +20,7 @@ Three things make the intervals cover:
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -64,24 +64,32 @@ class GroupSums:
     """Sums over the episodes of each of K groups.
 
     Attributes:
-        counts: `[K]`, the number of episodes in each group.
+        counts: `[K]`, the number of units in each group: of episodes, or of those that start
+            together, where rows are of these.
         sums: name -> `[K, ...]`, float64.
-        classes: name -> `[CLASSES, ...]`, sums over the episodes of each class of length.
+        classes: name -> `[CLASSES, ...]`, sums over the units of each class of length.
+        size: how many episodes a unit is of.
     """
 
     counts: Float[np.ndarray, " K"]
     sums: Mapping[str, np.ndarray]
     classes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    size: int = 1
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+        return int(self.counts.sum())
 
     @property
     def episodes(self) -> int:
         """N."""
-        return int(self.counts.sum())
+        return self.units * self.size
 
     def __add__(self, other: "GroupSums") -> "GroupSums":
         sums = {k: _add(v, other.sums[k]) for k, v in self.sums.items()}
         classes = {k: v + other.classes[k] for k, v in self.classes.items()}
-        return GroupSums(self.counts + other.counts, sums, classes)
+        return replace(self, counts=self.counts + other.counts, sums=sums, classes=classes)
 
     def placed(self, first: int, groups: int) -> "GroupSums":
         """The same among so many groups, from number `first` on. The others are empty."""
@@ -92,19 +100,19 @@ class GroupSums:
             return among
 
         sums = {k: place(v) for k, v in self.sums.items()}
-        return GroupSums(place(self.counts), sums, self.classes)
+        return replace(self, counts=place(self.counts), sums=sums)
 
     def folded(self) -> "GroupSums":
         """The groups that are not empty, merged in pairs while they are many and small.
 
-        Many: at least 32. Small: fewer than 8 episodes each on average.
+        Many: at least 32. Small: fewer than 8 units each on average.
         """
         present = self.counts > 0
         sums = {k: v[present] for k, v in self.sums.items()}
-        groups = GroupSums(self.counts[present], sums, self.classes)
+        groups = replace(self, counts=self.counts[present], sums=sums)
         while len(
             groups.counts
-        ) >= 2 * LEAST_GROUPS and groups.episodes < LEAST_EPISODES_A_GROUP * len(groups.counts):
+        ) >= 2 * LEAST_GROUPS and groups.units < LEAST_EPISODES_A_GROUP * len(groups.counts):
             groups = groups._halved()
         return groups
 
@@ -118,7 +126,7 @@ class GroupSums:
             return merged
 
         sums = {k: merge(v) for k, v in self.sums.items()}
-        return GroupSums(merge(self.counts), sums, self.classes)
+        return replace(self, counts=merge(self.counts), sums=sums)
 
     def means(self) -> "Means":
         """Means over all episodes, and over the episodes outside each group."""

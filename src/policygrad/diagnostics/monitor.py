@@ -17,7 +17,8 @@ from policygrad.gradients.scores import column_moments
 
 
 class GradientMoments(NamedTuple):
-    """Moments of the gradients of a batch's N columns: whole episodes, or lanes of segments.
+    """Moments of the gradients of a batch's N columns: whole episodes, groups of them that start
+    from the same reset, or lanes of segments.
 
     Attributes:
         columns: `[]`, N.
@@ -49,15 +50,16 @@ def gradient_moments(
         policy, trajectories, weights: as `policy_gradient` takes them.
         last: the last monitored gradient; zeros before the first.
 
-    Bias: columns count as independent and identically distributed. Whole episodes are. Lanes of
-    segments begin in different states, and their differences count as noise. The dependence between
-    columns that normalised advantages or leave-one-out cause is left out.
+    Bias: columns count as independent and identically distributed. Whole episodes are, and so are
+    groups of them. Lanes of segments begin in different states, and their differences count as
+    noise. The dependence between columns that normalised advantages or leave-one-out over the whole
+    batch cause is left out.
 
     Source: McCandlish et al. 2018.
     """
     gradient, mean_square = column_moments(policy, trajectories, weights)
     return gradient, GradientMoments(
-        jnp.int32(trajectories.rewards.shape[1]),
+        jnp.int32(trajectories.rewards.shape[1] // trajectories.group_size),
         jnp.asarray(optax.tree.vdot(gradient, gradient)),
         mean_square,
         jnp.asarray(optax.tree.vdot(gradient, last)),

@@ -51,6 +51,9 @@ COSINES = (0.5, 0.9)
 class Noise:
     """The noise of ONE episode's gradient estimate, over all parameters or one group of them.
 
+    Episodes that start in groups depend on each other. Of them it is the noise of a group's mean
+    gradient, times their number: what a batch of N episodes divides by N.
+
     Attributes:
         parameters: d.
         squared_norm: ‖G‖², G = E ĝ. The estimate is unbiased, so it may be below zero.
@@ -141,7 +144,7 @@ def noise_rows(estimator: Estimator, state: EstimatorState) -> Rows:
     def weigh(batch: Any) -> Any:
         return weights_of(estimator, state, batch).psi
 
-    return Rows(weigh, reduce_gradients)
+    return Rows(weigh, reduce_gradients, by_unit=True)
 
 
 def noise_of_gradients(
@@ -220,8 +223,8 @@ def _group(flat: np.ndarray, parts: tuple[Part, ...], groups: int) -> GroupSums:
 
 
 def reduce_gradients(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Any]:
-    """For every episode ĝ, ‖ĝ‖² by part, and ĝ/‖ĝ‖; and ĝ and ‖ĝ‖² by class of length."""
-    tree = scores.episode_gradients(policy, episodes, psi)
+    """For every unit ĝ, ‖ĝ‖² by part, and ĝ/‖ĝ‖; and ĝ and ‖ĝ‖² by class of length."""
+    tree = scores.unit_gradients(policy, episodes, psi)
     return _rows(flatten(tree), by_part(tree), jnp)
 
 
@@ -263,12 +266,31 @@ def noise_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> GradientNoise:
     classes = LengthClasses(
         *(sums.classes[f"{x} by length"] for x in ("counts", "gradient", "square"))
     )
+    curve = cosine_curve(sums, products[0], classes, total.signal_to_noise, total.along)
     return GradientNoise(
         episodes=sums.episodes,
-        total=total,
-        parts={p.name: x for p, x in zip(parts, of_parts, strict=True)},
-        cosines=cosine_curve(sums, products[0], classes, total.signal_to_noise, total.along),
+        total=_of_episodes(total, sums.size),
+        parts={p.name: _of_episodes(x, sums.size) for p, x in zip(parts, of_parts, strict=True)},
+        cosines=replace(curve, episodes=curve.episodes * sums.size),
         mean=gradient.sum(axis=0) / sums.counts.sum(),
+    )
+
+
+def _of_episodes(noise: Noise, size: int) -> Noise:
+    """The noise of units of so many episodes each, as numbers that a batch of N episodes divides
+    by N, or multiplies by √N."""
+    if size == 1:
+        return noise
+
+    def times(x: Measured, factor: float) -> Measured:
+        return x.map(lambda value: value * factor)
+
+    return replace(
+        noise,
+        variance=times(noise.variance, size),
+        signal_to_noise=times(noise.signal_to_noise, size**-0.5),
+        noise_scale=times(noise.noise_scale, size),
+        episodes_for={c: times(x, size) for c, x in noise.episodes_for.items()},
     )
 
 

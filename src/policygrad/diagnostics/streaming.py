@@ -1,6 +1,9 @@
 """From whole episodes to group sums, episode by episode; memory holds one batch.
 
-A batch is cut into chunks of episodes of similar length. Two threads process the chunks, each with
+The episodes that start together are one unit, and go to one group of the jackknife: they depend on
+each other. Without groups of starts, an episode is a unit.
+
+A batch is cut into chunks of units of similar length. Two threads process the chunks, each with
 sums of its own. A chunk is the work of one core. Which thread takes which chunk follows from the
 batch alone, so results do not depend on the number of cores. A GPU takes the episodes of a chunk at
 once, as many as a fixed amount of memory can hold gradients of.
@@ -53,17 +56,17 @@ class Classed(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some episodes of a batch, of similar length.
+    """Some units of a batch, of similar length.
 
     Attributes:
         height: T, the number of rows that hold all of them.
-        columns: `[m]`, their columns in the batch; entries from `episodes` on only fill the shape.
-        episodes: how many episodes there are, at most m.
+        units: `[m]`, their numbers in the batch; entries from `there` on only fill the shape.
+        there: how many units there are, at most m.
     """
 
     height: int
-    columns: Int[np.ndarray, " m"]
-    episodes: int
+    units: Int[np.ndarray, " m"]
+    there: int
 
 
 class Rows(NamedTuple):
@@ -73,10 +76,13 @@ class Rows(NamedTuple):
         weigh: batch -> pytree of `[..., T, B]`: the weights, which may depend on the whole batch.
         reduce: `(policy, trajectories, weights) -> name -> [m, ...]`, one row an episode, or
             `Classed` rows. It is compiled once for each value of `reduce`.
+        by_unit: whether there is one row for all episodes that start together, in place of one for
+            each.
     """
 
     weigh: Callable[[Trajectories], PyTree]
     reduce: Reduce
+    by_unit: bool = False
 
 
 def stream(
@@ -113,6 +119,10 @@ def stream(
         if not columns:
             continue
         part = sums_of_batch(policy, batch, summed, first=seen, groups=groups, rows=rows)
+        if total is not None and total.size != part.size:
+            raise UserError(
+                f"all batches must have one group_size, got {total.size} and {part.size}"
+            )
         total = part if total is None else total + part
         seen += columns
     if total is None or seen < 2:
@@ -134,16 +144,21 @@ def sums_of_batch(
     Args:
         policy, summed, groups, rows: as in `stream`.
         batch: whole episodes, one or more.
-        first: number of the first of them; episode i is of group i mod K.
+        first: number of the first of them; unit i is of group i mod K.
 
     Raises:
         NonFiniteError: a gradient that is NaN or infinite.
     """
-    numbers = first + np.arange(batch.rewards.shape[1])
-    counts = np.bincount(numbers % groups, minlength=groups)
+    size, episodes = batch.group_size, batch.rewards.shape[1]
+    if episodes % size:
+        raise UserError(f"{episodes} episodes are no whole number of groups of {size}")
+    units = first // size + np.arange(episodes // size)
+    counts = np.bincount(units % groups, minlength=groups)
     weights = summed.weigh(batch)
-    sums = _sums(summed.reduce, groups, policy, batch, weights, first=first, rows=rows)
-    return grouped(counts, sums)
+    sums = _sums(summed.reduce, groups, policy, batch, weights, first=first // size, rows=rows)
+    if summed.by_unit:
+        return grouped(counts, sums, size)
+    return grouped(counts * size, sums)
 
 
 def check_groups(groups: int) -> None:
@@ -152,7 +167,7 @@ def check_groups(groups: int) -> None:
         raise UserError(f"groups must be a whole number, at least 2, got {groups!r}")
 
 
-def grouped(counts: np.ndarray, sums: dict[str, Any]) -> GroupSums:
+def grouped(counts: np.ndarray, sums: dict[str, Any], size: int = 1) -> GroupSums:
     """Sums in float64; those over groups and those over classes are separated.
 
     Raises:
@@ -170,6 +185,7 @@ def grouped(counts: np.ndarray, sums: dict[str, Any]) -> GroupSums:
         np.asarray(counts, np.float64),
         {k: np.asarray(v, np.float64) for k, v in of_groups.items()},
         {k: np.asarray(v, np.float64) for k, v in of_classes.items()},
+        size,
     )
 
 
@@ -190,11 +206,21 @@ def add_rows(
     groups: Int[Array, " m"],
     count: Int[Array, ""] | None = None,
 ) -> dict[str, Any]:
-    """The sums with every row, or the first `count`, added to its group or its class."""
+    """The sums with every row, or those of the first `count` units, added to its group or class.
+
+    Args:
+        sums: as `zeros_for` gives them.
+        rows: one or several in a row for each unit.
+        groups: of each unit.
+        count: of units; None for all.
+    """
+    units = len(groups)
 
     def add(total: Array, index: Array, x: Array) -> Array:
+        each = len(x) // units
+        index = jnp.repeat(index, len(x) // len(index))
         if count is not None:  # an index past the end drops the row
-            index = jnp.where(jnp.arange(len(index)) < count, index, len(total))
+            index = jnp.where(jnp.arange(len(index)) // each < count, index, len(total))
         # rows by step may be shorter than those of the longest episode
         return total.at[(index, *(slice(n) for n in x.shape[1:]))].add(x)
 
@@ -216,23 +242,23 @@ def _sums(
     first: int,
     rows: int,
 ) -> dict[str, Any]:
-    """Sums over the episodes of a batch; its first episode has the number `first`."""
+    """Sums over the units of a batch; its first unit has the number `first`."""
     batch, extra = jax.tree.map(np.asarray, (batch, extra))
-    valid = np.asarray(batch.valid)
-    todo = chunks(valid, rows)
+    valid, size = np.asarray(batch.valid), batch.group_size
+    todo = chunks(valid, rows, size=size)
     if not todo:
         return {}
-    height, columns, _ = todo[0]  # the longest
-    zeros = _begin(reduce, groups, policy, *cut(batch, extra, height, columns[:1]))
+    height, units, _ = todo[0]  # the longest
+    zeros = _begin(reduce, groups, policy, *cut(batch, extra, height, units[:1]))
     at_once = not one_by_one()
     if at_once:
-        todo = chunks(valid, rows, most=max(BYTES // _bytes_of_one(zeros), 1))
+        todo = chunks(valid, rows, most=max(BYTES // (_bytes_of_one(zeros) * size), 1), size=size)
 
     def over(todo: list[Chunk]) -> dict[str, Any]:
         sums = zeros
-        for height, columns, count in todo:
-            of = jnp.asarray(((first + columns) % groups).astype(np.int32))
-            some = cut(batch, extra, height, columns)
+        for height, units, count in todo:
+            of = jnp.asarray(((first + units) % groups).astype(np.int32))
+            some = cut(batch, extra, height, units)
             sums = _accumulate(reduce, at_once, sums, policy, *some, of, jnp.int32(count))
         return jax.device_get(sums)
 
@@ -269,10 +295,11 @@ def _accumulate(
     groups: Int[Array, " m"],
     count: Int[Array, ""],
 ) -> dict[str, Any]:
-    """The sums with the first `count` episodes of a chunk added, at once or one by one."""
+    """The sums with the first `count` units of a chunk added, at once or one by one."""
+    size = trajectories.group_size
 
     def column(x: Array, i: Array, axis: int) -> Array:
-        return jax.lax.dynamic_slice_in_dim(x, i, 1, axis)
+        return jax.lax.dynamic_slice_in_dim(x, i * size, size, axis)
 
     def add(i: Array, sums: dict[str, Any]) -> dict[str, Any]:
         one = jax.tree.map(lambda x: column(x, i, 1), trajectories)
@@ -285,31 +312,42 @@ def _accumulate(
     return jax.lax.fori_loop(0, count, add, sums)
 
 
-def chunks(valid: Bool[np.ndarray, "T N"], rows: int, most: int = 2**31) -> list[Chunk]:
-    """A batch in chunks of at most `most` episodes of similar length, the longest first.
+def chunks(
+    valid: Bool[np.ndarray, "T N"], rows: int, most: int = 2**31, size: int = 1
+) -> list[Chunk]:
+    """A batch in chunks of at most `most` units of similar length, the longest first.
 
     The number of rows of a chunk is a power of two, times 1 or 1.5, so that few shapes are
     compiled.
+
+    Args:
+        valid: of the batch.
+        rows: T·m of a chunk, about.
+        most: units.
+        size: how many episodes in a row are a unit, which is as long as the longest of them.
     """
-    heights = _heights(valid.sum(axis=0), len(valid))
+    lengths = valid.sum(axis=0).reshape(-1, size).max(axis=1, initial=0)
+    heights = _heights(lengths, len(valid))
     if valid.size <= rows:
         heights[:] = heights.max(initial=0)
     most = min(most, padded_length(len(heights)))
     found = []
     for height in np.unique(heights)[::-1].tolist():
         alike = np.flatnonzero(heights == height)
-        width = min(max(rows // height, 1), most)
+        width = min(max(rows // (height * size), 1), most)
         for start in range(0, len(alike), width):
-            columns = alike[start : start + width]
-            filled = np.pad(columns, (0, width - len(columns)), mode="edge")
-            found.append(Chunk(height, filled, len(columns)))
+            units = alike[start : start + width]
+            filled = np.pad(units, (0, width - len(units)), mode="edge")
+            found.append(Chunk(height, filled, len(units)))
     return found
 
 
 def cut(
-    batch: Trajectories, extra: PyTree, height: int, columns: Int[np.ndarray, " m"]
+    batch: Trajectories, extra: PyTree, height: int, units: Int[np.ndarray, " m"]
 ) -> tuple[Trajectories, PyTree]:
-    """Some columns of a batch, and of further arrays `[..., T, N]` of every step."""
+    """Some units of a batch, and of further arrays `[..., T, N]` of every step."""
+    size = batch.group_size
+    columns = (units[:, None] * size + np.arange(size)).ravel()
     part = jax.tree.map(lambda x: x[:height, columns], batch)
     part = replace(
         part,

@@ -9,7 +9,7 @@ from jaxtyping import Bool, PRNGKeyArray
 
 from policygrad.core.trajectories import Trajectories
 from policygrad.rollout.collectors import unfinished_episodes
-from policygrad.rollout.source import Source
+from policygrad.rollout.source import Source, episodes_of
 
 Collected = tuple[Trajectories, Bool[np.ndarray, " N"]]
 
@@ -23,13 +23,22 @@ class FreshEpisodes:
         key: of the environments; consumed.
         episodes: of the largest batch.
         limit: steps after which an episode is stopped. Its last step is marked as truncated.
+        group_size: how many episodes in a row start from the same reset.
     """
 
     def __init__(
-        self, source: Source, policy: Any, key: PRNGKeyArray, episodes: int, limit: int
+        self,
+        source: Source,
+        policy: Any,
+        key: PRNGKeyArray,
+        episodes: int,
+        limit: int,
+        group_size: int = 1,
     ) -> None:
         self._policy = policy
-        self._collector = source.episodes(policy, key, episodes, limit, keep_unfinished=True)
+        self._collector = episodes_of(
+            source, policy, key, episodes, limit, keep_unfinished=True, group_size=group_size
+        )
 
     def collect(self, key: PRNGKeyArray, episodes: int) -> Collected:
         """N episodes as NumPy arrays, and which of them were stopped. The key is consumed."""

@@ -17,7 +17,7 @@ from policygrad.diagnostics.rules.settings import USUAL_DISCOUNT
 from policygrad.doctor.fitted_estimator import FittedEstimator
 from policygrad.doctor.measuring import add_up, elsewhere, examined, here
 from policygrad.doctor.subject import Subject
-from policygrad.doctor.units import Say, Work, most_of, silent, units_of
+from policygrad.doctor.units import Say, Work, most_of, silent, units_of, whole_groups
 from policygrad.machines.remote import Remote
 from policygrad.policies.agent import check_spaces
 from policygrad.runs import RunDirectory
@@ -82,7 +82,8 @@ def diagnose(
         env: as `train` takes it. With a run, None takes the run's own.
         env_kwargs: of an environment that is made from an id; with a run, its own are taken.
         config: settings of the short run; None for the defaults and 20,480 steps.
-        episodes: number of fresh episodes, at least 8.
+        episodes: number of fresh episodes, at least 8. Of a run whose episodes start in groups they
+            do too: then it is the next multiple of the groups' size, and 8 groups at least.
         seed: of the fresh episodes.
         processes: step Gymnasium environments in spawned worker processes.
         step_timeout: seconds that a step or a reset of a Gymnasium environment may take. None takes
@@ -209,7 +210,9 @@ def examine(
     if isinstance(agent, str):
         return found.noted(agent)
     most = most_of(observation_space_of(agent.observation_space).example())
-    units = units_of(episodes, most)
+    size = subject.resolved.config.group_size
+    episodes = whole_groups(episodes, size) if size > 1 else episodes
+    units = units_of(episodes, most, size)
     _check_enough(len(units), episodes, most, workers)
     num_envs = min(32, units[0].episodes)
     lanes = None if workers is None else subject.lanes(num_envs, step_timeout=step_timeout)
@@ -230,6 +233,7 @@ def examine(
             discount=USUAL_DISCOUNT if fitted is None else float(fitted.estimator.discount),
             gradients=gradients,
             pictures=pictures,
+            group_size=size,
         )
         found = replace(found, time_limit=source.time_limit)
         say(f"running {episodes:,} episodes")

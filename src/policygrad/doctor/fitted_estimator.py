@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from policygrad.algorithms.reward_scale import with_signs
+from policygrad.core.errors import UserError
 from policygrad.core.trajectories import Trajectories
+from policygrad.diagnostics.groups import episodes_weighed_together, less_the_other_groups
 from policygrad.diagnostics.rules.values import IN_USE, LAMBDA_FLAG, WITH, WITHOUT
 from policygrad.diagnostics.streaming import weights_of
 from policygrad.doctor.subject import Subject
@@ -104,6 +106,16 @@ class FittedEstimator:
     def plain(self) -> Estimator:
         """The estimator without normalised advantages, which would hide differences."""
         return replace(self.estimator, normalise_advantages=False)
+
+    def split_in_groups(self, size: int) -> tuple[Estimator, EstimatorState, int]:
+        """What the noise between and within groups is measured of, and how many episodes it weighs
+        together: the estimator where groups of this size can tell, else returns less the mean of
+        the other groups."""
+        try:
+            return self.plain, self.state, episodes_weighed_together(self.plain, size)
+        except UserError:
+            other = less_the_other_groups(discount=self.estimator.discount)
+            return other, EstimatorState((), ()), 1
 
     @property
     def resets(self) -> bool:

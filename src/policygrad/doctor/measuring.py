@@ -8,6 +8,7 @@ from dataclasses import replace
 from policygrad.diagnostics.comparison import comparison_of_sums
 from policygrad.diagnostics.decomposition import decomposition_of_sums
 from policygrad.diagnostics.examination import Examination
+from policygrad.diagnostics.groups import noise_in_groups_of_sums
 from policygrad.diagnostics.noise import noise_of_sums
 from policygrad.diagnostics.streaming import parts_of
 from policygrad.doctor.fitted_estimator import reference_among
@@ -90,6 +91,14 @@ def _with_gradients(found: Examination, work: Work, sums: Sums) -> Examination:
         return found
     of, parts = sums.gradients, parts_of(work.policy)
     found = replace(found, noise=noise_of_sums(of["noise"], parts))
+    if "starts" in of and work.group_size > 1:
+        estimator, _, together = work.fitted.split_in_groups(work.group_size)
+        found = replace(found, groups=noise_in_groups_of_sums(of["starts"], together))
+        if estimator.group is not None and together == 1:
+            found = found.noted(
+                f"noise in groups of the estimator in use: groups of {work.group_size} cannot "
+                "tell; it was measured of returns less the mean of the other groups"
+            )
     if "decomposition" in of:
         found = replace(found, decomposition=decomposition_of_sums(of["decomposition"], parts))
     batch = found.batch_episodes

@@ -18,6 +18,7 @@ from policygrad.core.errors import NonFiniteError
 from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.comparison import comparison_rows
 from policygrad.diagnostics.decomposition import decomposition_rows
+from policygrad.diagnostics.groups import group_rows
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.diagnostics.noise import noise_rows
 from policygrad.diagnostics.sample_sums import SampleSums, measure
@@ -30,6 +31,7 @@ from policygrad.rollout.source import Source
 EPISODES = 512  # of a unit at most
 BYTES, LONG = 2**31, 8192  # of a unit of pictures, and the steps that an episode is counted with
 LARGE = 2**13  # bytes of an observation, above which a unit holds fewer
+LEAST_STARTS = 8
 FRESH = 0xD0C  # distinguishes the keys of fresh episodes from those of a run of the same seed
 
 Say = Callable[[str], None]
@@ -65,21 +67,36 @@ def most_of(observation: PyTree) -> int:
     return EPISODES if size <= LARGE else max(1, min(EPISODES, BYTES // (size * LONG)))
 
 
-def units_of(episodes: int, most: int = EPISODES) -> list[Unit]:
+def units_of(episodes: int, most: int = EPISODES, size: int = 1) -> list[Unit]:
     """The units of N episodes: as few as there can be, of sizes that differ by one at most.
 
     One unit has all groups. Several share them, so that few sums have to be sent; of more units
     than there are groups, some have the same.
 
+    Args:
+        episodes: N, a multiple of `size`.
+        most: episodes of a unit; at least two starts are in one.
+        size: how many episodes in a row start together. Sizes then differ by that many at most.
+
     >>> [(unit.episodes, unit.groups, unit.first_group) for unit in units_of(1025)]
     [(342, 21, 0), (342, 21, 21), (341, 21, 42)]
     """
-    count = -(-episodes // most)
+    starts = episodes // size
+    count = -(-starts // max(most // size, min(2, starts)))
     groups = max(1, GROUPS // count)
     return [
-        Unit(number, size, groups, number * groups % GROUPS)
-        for number, size in enumerate(shares(episodes, count))
+        Unit(number, of_unit * size, groups, number * groups % GROUPS)
+        for number, of_unit in enumerate(shares(starts, count))
     ]
+
+
+def whole_groups(episodes: int, size: int) -> int:
+    """So many episodes, or the next multiple of the size of groups, and at least 8 groups.
+
+    >>> whole_groups(64, 1), whole_groups(64, 6), whole_groups(8, 4)
+    (64, 66, 32)
+    """
+    return size * max(-(-episodes // size), LEAST_STARTS)
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,7 @@ class Work:
         discount: of the discounted return to go.
         gradients: whether to measure the gradient.
         pictures: whether to measure what only pictures show.
+        group_size: how many episodes in a row start together.
     """
 
     policy: Any
@@ -107,6 +125,7 @@ class Work:
     discount: float
     gradients: bool
     pictures: bool
+    group_size: int = 1
 
     def keys(self, number: int) -> tuple[PRNGKeyArray, PRNGKeyArray]:
         """The keys of a unit: to open its environments, and to collect it."""
@@ -117,7 +136,9 @@ class Work:
     def begin(self, source: Source) -> "Open":
         """With the environments open."""
         open_key, _ = self.keys(0)
-        fresh = FreshEpisodes(source, self.policy, open_key, self.episodes, self.limit)
+        fresh = FreshEpisodes(
+            source, self.policy, open_key, self.episodes, self.limit, self.group_size
+        )
         return Open(self, fresh)
 
 
@@ -134,8 +155,8 @@ class Sums:
 
     Attributes:
         sample: what the episodes say.
-        gradients: name -> sums over groups: noise, comparison, decomposition. None if they were not
-            measured, or could not be, in any of the units.
+        gradients: name -> sums over groups: noise, comparison, decomposition, starts. None if they
+            were not measured, or could not be, in any of the units.
         failure: why they could not be; None if they could.
         predicted: returns to go of the steps of the first unit, and what is subtracted from them;
             None if they were not asked for, or without a baseline.
@@ -202,6 +223,9 @@ def _gradients(
     say("comparing estimators")
     candidates = fitted.candidates(wide=work.pictures)
     found["comparison"] = sums(comparison_rows(candidates, reference_among(candidates)))
+    if work.group_size > 1:
+        say("splitting the noise between and within groups")
+        found["starts"] = sums(group_rows(*fitted.split_in_groups(work.group_size)))
     if work.pictures:
         say("decomposing the variance")
         found["decomposition"] = sums(decomposition_rows(fitted.plain, fitted.state), ROWS)

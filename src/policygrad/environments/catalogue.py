@@ -217,18 +217,20 @@ def is_stepped_by_gymnasium(env: Any) -> bool:
     return callable(env) and not isinstance(env, (GymnaxLike, CompiledEnvironment, LaneMethods))
 
 
-def choose_engine(env: Any, *, processes: bool = False, kwargs: dict | None = None) -> Any:
+def choose_engine(
+    env: Any, *, processes: bool = False, kwargs: dict | None = None, groups: bool = False
+) -> Any:
     """The id with the engine that a new run takes, if the user named none.
 
     EnvPool, if it is installed and has the id; ale-py, if it has it and Gymnasium has not.
     Gymnasium if it steps all copies in one vectorised call (CartPole): that is as fast, starts
-    sooner and resumes exactly. Worker processes and arguments are for Gymnasium where it has the
-    id.
+    sooner and resumes exactly. Worker processes, arguments and groups of episodes are for Gymnasium
+    where it has the id.
     """
     if not isinstance(env, str) or split_engine(env)[0] or ":" in env:
         return env
     spec = gymnasium.registry.get(env)
-    if spec is not None and (spec.vector_entry_point is not None or processes or kwargs):
+    if spec is not None and (spec.vector_entry_point is not None or processes or kwargs or groups):
         return env
     if importlib.util.find_spec("envpool") is not None and env in envpool.ids():
         return f"envpool/{env}"

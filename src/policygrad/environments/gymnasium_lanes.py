@@ -19,7 +19,7 @@ from policygrad.environments.deadline import Deadline, Overrun, overrun
 from policygrad.environments.infos import Infos, of_vector
 from policygrad.environments.lanes import LaneStep, copied, per_lane
 from policygrad.environments.reading import place, reader
-from policygrad.environments.replay import ReplayLog, bring_back
+from policygrad.environments.replay import GivenSeeds, ReplayLog, Seeds, bring_back
 from policygrad.spaces import action_space_of, observation_space_of
 from policygrad.spaces.reading import NotOfSpace
 
@@ -85,6 +85,28 @@ class GymnasiumLanes:
                 nothing=self._no_actions,
             )
         )
+
+    def start_with(self, seeds: Seeds) -> None:
+        """Begin a fresh episode in every lane, each with a seed that is given.
+
+        Args:
+            seeds: lanes -> the seeds of the episodes that they begin. It is called here for all
+                lanes, and in a step for those whose episode it ends, in ascending order.
+
+        Raises:
+            UserError: the lanes cannot be seeded one by one.
+        """
+        self.require_seeds()
+        self.begin(GivenSeeds(seeds, self.num_envs, self._no_actions))
+
+    def require_seeds(self) -> None:
+        """UserError unless one lane can be reset alone, with its own seed."""
+        if not self.seeds_each_lane:
+            raise UserError(
+                f"{type(self.vector.unwrapped).__name__} cannot reset one environment to a seed, "
+                "which episodes that start in groups need; pass an id or a function that makes one "
+                "Gymnasium environment, or leave --group-size out"
+            )
 
     def begin(self, log: ReplayLog) -> None:
         """Reset every lane with the seed of its running episode in a log, and go on with the log.

@@ -4,6 +4,7 @@ To train in a simulator of your own, without Gymnasium, pass a class with the me
 `policygrad.rollout.HostSource`.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -90,6 +91,20 @@ class Restorable(Protocol):
 
     def restore(self, snapshot: PyTree) -> bool:
         """Bring the lanes back; False if they did not come back exactly."""
+        ...
+
+
+@runtime_checkable
+class Seeded(Protocol):
+    """Lanes whose episodes can begin with seeds that are given, so that several start alike."""
+
+    def start_with(self, seeds: Callable[[Iterable[int]], list[int]]) -> None:
+        """Begin a fresh episode in every lane, each with a seed that is given.
+
+        Args:
+            seeds: lanes -> the seeds of the episodes that they begin. It is called here for all
+                lanes, and in a step for those whose episode it ends, in ascending order.
+        """
         ...
 
 

@@ -1,5 +1,6 @@
 """How to bring lanes back to where they were: reset with recorded seeds, repeat the actions."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ from jaxtyping import PyTree
 
 if TYPE_CHECKING:
     from policygrad.environments.gymnasium_lanes import GymnasiumLanes
+
+Seeds = Callable[[Iterable[int]], list[int]]  # lanes -> the seeds of what they begin
 
 MOST_BYTES = 2**24  # held by every checkpoint
 MOST_STEPS = 2**18  # of all lanes together; to repeat more would take longer than seconds
@@ -116,6 +119,23 @@ class ReplayLog:
         count = max(count, 0)
         self.first += count
         del self.actions[:count]
+
+
+class GivenSeeds(ReplayLog):
+    """A log of lanes whose episodes begin with seeds that are given; it brings no lane back.
+
+    Args:
+        seeds: lanes -> the seeds of the episodes that they begin.
+        num_envs: B.
+        nothing: as in `ReplayLog`.
+    """
+
+    def __init__(self, seeds: Seeds, num_envs: int, nothing: PyTree) -> None:
+        super().__init__(0, True, num_envs, keeps=False, nothing=nothing)
+        self._given = seeds
+
+    def seeds_of(self, lanes: Any) -> list[int]:
+        return self._given(lanes)
 
 
 def episode_seed(seed: int, lane: int, episode: int) -> int:

@@ -8,9 +8,10 @@ Every estimator is ĝ = Σ_t Ψ_t z_t, and Ψ_t a return less a baseline:
     n_step            Ψ_t = r_t + … + γ^n V(s_{t+n}) − b(s_t)            E13
     td                Ψ_t = r_t + γ V(s_{t+1}) − V(s_t)                  E12, E13
     gae               Ψ_t = Σ_l (γλ)^l δ_{t+l}                           GAE
+    in_groups         Ψ_t = w_i of episode i among those of its group
 
-The last four take `resets_at_rewards`, with which a return ends at the first reward that is not
-zero: `ResetAtRewards` says what is then followed.
+`reward_to_go`, `n_step`, `td` and `gae` take `resets_at_rewards`, with which a return ends at the
+first reward that is not zero: `ResetAtRewards` says what is then followed.
 """
 
 from policygrad.core import checks
@@ -26,6 +27,7 @@ from policygrad.gradients.forms import (
     TotalReturn,
     resetting,
 )
+from policygrad.gradients.groups.estimator import GroupEstimator
 from policygrad.gradients.weights import Estimator, EstimatorState, TimeLimit, Weights
 from policygrad.maths.returns import Scalar
 
@@ -42,6 +44,7 @@ __all__ = [
     "TotalReturn",
     "Weights",
     "gae",
+    "in_groups",
     "n_step",
     "reward_indexed",
     "reward_to_go",
@@ -63,6 +66,8 @@ def checked(estimator: Estimator) -> Estimator:
                 f"{value!r}"
             )
     checks.one_of("time_limit", estimator.time_limit, ("bootstraps", "terminates"))
+    if estimator.group is not None:
+        _check_group(estimator)
     if estimator.critic is None and estimator.time_limit == "bootstraps":
         raise ValueError(
             f"time_limit='bootstraps' needs a critic, and {estimator.form} was given none; pass "
@@ -340,6 +345,55 @@ def gae(
             normalise_advantages=normalise_advantages,
         )
     )
+
+
+def in_groups(group: GroupEstimator, *, discount: Scalar = 1.0) -> Estimator:
+    """Every score of an episode times its weight among the episodes of its group.
+
+    Ψ_t = w_i = N(R − b)_i / ℓ_i, R_i = Σ_t γ^t r_t of episode i.
+
+    Args:
+        group: such as `policygrad.gradients.groups.rloo()`.
+        discount: γ in [0, 1].
+
+    Returns:
+        An estimator for whole episodes that start in groups (`group_size`).
+
+    Raises:
+        ValueError: no group estimator, one that reads more than returns and lengths, or a discount
+            out of range.
+
+    Bias: that of the group estimator.
+
+    Source: that of the group estimator.
+
+    >>> from policygrad.gradients import groups
+    >>> in_groups(groups.rloo()).group.fewest_episodes
+    2
+    """
+    return checked(Estimator(TotalReturn(), baselines.none(), None, discount, group=group))
+
+
+def _check_group(estimator: Estimator) -> None:
+    group = estimator.group
+    if not isinstance(group, GroupEstimator):
+        raise ValueError(
+            f"group must be a group estimator, such as policygrad.gradients.groups.rloo(), got "
+            f"{group!r}"
+        )
+    own = {"greedy": "a greedy episode of each group", "values": "a value of each group's state"}
+    for name, what in own.items():
+        if name in group.reads:
+            raise ValueError(
+                f"{type(group.baseline).__name__} reads {what}, which is not collected; choose "
+                "another group estimator, such as rloo()"
+            )
+    plain = isinstance(estimator.form, TotalReturn) and estimator.baseline == baselines.none()
+    if not plain or estimator.critic is not None or estimator.normalise_advantages:
+        raise ValueError(
+            "a group estimator weighs total returns by itself, without another baseline, a critic "
+            "or normalise_advantages; make it by estimators.in_groups(group)"
+        )
 
 
 def _time_limit(given: TimeLimit | None, critic: Critic | None) -> TimeLimit:

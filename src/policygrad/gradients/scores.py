@@ -154,6 +154,9 @@ def column_moments(
     ĝ_n = (B/M) Σ_t Ψ_t z_t of column n, where `policy_gradient` divides by M: ĝ = (1/B) Σ_n ĝ_n,
     and (1/B) Σ_n ‖ĝ_n‖².  [E3, E5, E6]
 
+    Episodes that start in groups are taken group by group, since those of one group depend on each
+    other: B is then the number of groups, and ĝ_n the gradient of group n.
+
     Columns are taken a few at a time, so that memory does not grow with their number.
 
     Args:
@@ -166,13 +169,17 @@ def column_moments(
 
     Source: the post, E3–E6, for one trajectory.
     """
-    both = trajectories, weights
-    columns = jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 1, 0), both)
-    count = trajectories.rewards.shape[1]
+    both, size = (trajectories, weights), trajectories.group_size
+    count = trajectories.rewards.shape[1] // size
     scale = count / gradient_denominator(trajectories)
 
+    def unit_first(x: Array) -> Array:
+        return jnp.moveaxis(jnp.asarray(x), 1, 0).reshape(count, size, len(x), *x.shape[2:])
+
+    columns = jax.tree.map(unit_first, both)
+
     def one(column: PyTree) -> PyTree:
-        record, weights = jax.tree.map(lambda x: x[:, None], column)
+        record, weights = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), column)
         return jax.tree.map(lambda g: g * scale, _weighted_scores(policy, record, weights)[0])
 
     def sums(columns: PyTree) -> PyTree:
@@ -180,7 +187,8 @@ def column_moments(
         squares = sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients))
         return jax.tree.map(lambda g: jnp.sum(g, axis=0), gradients), squares
 
-    total = sum_in_chunks(sums, columns, meeting.lanes_of_a_chunk(trajectories))
+    at_once = max(1, meeting.lanes_of_a_chunk(trajectories) // size)
+    total = sum_in_chunks(sums, columns, at_once)
     return jax.tree.map(lambda x: x / count, total)
 
 
@@ -215,6 +223,28 @@ def episode_gradients(
     if trajectories.rewards.shape[1] == 1:  # without vmap, whose axis would cost transposes
         return jax.tree.map(lambda g: g[None], policy_gradient(policy, trajectories, weights))
     return jax.vmap(one, in_axes=1)(trajectories, weights)
+
+
+def unit_gradients(
+    policy: Policy, trajectories: Trajectories, weights: Float[Array, "T N"]
+) -> PyTree:
+    """The policy gradient of the episodes that start together, which are independent of all others.
+
+    ĝ_g = (1/k) Σ_i Σ_t Ψ_t z_t of the k episodes of group g; without groups, `episode_gradients`.
+
+    Args:
+        policy, trajectories, weights: as `episode_gradients` takes them.
+
+    Returns:
+        pytree like the policy with a leading axis N/k.
+
+    Bias: that of the weights.
+    """
+    size = trajectories.group_size
+    each = episode_gradients(policy, trajectories, weights)
+    if size == 1:
+        return each
+    return jax.tree.map(lambda g: g.reshape(-1, size, *g.shape[1:]).mean(axis=1), each)
 
 
 def score_squares(policy: Policy, trajectories: Trajectories) -> PyTree:

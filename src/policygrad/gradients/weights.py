@@ -17,6 +17,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.baselines.base import Baseline, Critic, FitBatch, check_shape
 from policygrad.gradients.forms import Form, LaneSteps
+from policygrad.gradients.groups.estimator import GroupEstimator
+from policygrad.gradients.groups.of_record import weights_in_groups
 from policygrad.gradients.normalisation import explained_variance, normalise
 from policygrad.maths.returns import Scalar
 
@@ -62,6 +64,8 @@ class Estimator:
         time_limit: what follows a truncated step. "bootstraps": the value of its successor, because
             the limit is not part of the task. "terminates": nothing.
         normalise_advantages: whether Ψ is centred and scaled to unit variance over the batch.
+        group: what weighs the returns of episodes that start in groups, in place of the baseline;
+            None for everything else.
     """
 
     form: Form
@@ -71,6 +75,7 @@ class Estimator:
     discounted_states: bool = field(default=False, metadata=STATIC)
     time_limit: TimeLimit = field(default="terminates", metadata=STATIC)
     normalise_advantages: bool = field(default=False, metadata=STATIC)
+    group: GroupEstimator | None = None
 
     @property
     def whole_episodes(self) -> bool:
@@ -121,6 +126,9 @@ class Estimator:
         values, next_values = self._values_and_bootstraps(state, trajectories)
         returns = self._returns(trajectories, next_values)
         baseline = values
+        if self.group is not None:
+            psi, baseline = weights_in_groups(self.group, trajectories, returns)
+            return jax.lax.stop_gradient(Weights(psi, returns, baseline))
         if self.baseline is not None:
             baseline = self.baseline.predict(state.baseline, trajectories, returns)
             check_shape(baseline, trajectories.rewards.shape, self.baseline, "predict")
@@ -208,6 +216,8 @@ class Estimator:
     def _subtracted(
         self, state: EstimatorState, trajectories: Trajectories, returns: Float[Array, "T B"]
     ) -> Float[Array, "T B"]:
+        if self.group is not None:
+            return weights_in_groups(self.group, trajectories, returns)[1]
         if self.baseline is not None:
             found = self.baseline.predict(state.baseline, trajectories, returns)
         elif self.critic is not None:

@@ -10,7 +10,7 @@ from policygrad.core.modules import PolicyShape
 from policygrad.core.trajectories import Trajectories, join_lanes
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.blocks import Call, Here, Lanes, Places, Plan, key_data, plain, shares
-from policygrad.rollout.collectors import Collector, require_no_episodes
+from policygrad.rollout.collectors import Collector, require_no_episodes, require_whole_groups
 from policygrad.rollout.info_tally import means_over
 from policygrad.rollout.play import Played
 from policygrad.rollout.source import Source
@@ -51,9 +51,13 @@ class BlockSource:
         max_steps: int,
         *,
         keep_unfinished: bool = False,
+        group_size: int = 1,
     ) -> "BlockCollector":
         """Whole episodes, dealt out evenly to the blocks and begun afresh for every batch."""
-        plan = self._plan(policy, key, max_steps=max_steps, keep_unfinished=keep_unfinished)
+        plan = self._plan(
+            policy, key, max_steps=max_steps, keep_unfinished=keep_unfinished,
+            group_size=group_size,
+        )  # fmt: skip
         return BlockCollector(self._places, plan, self._one, episodes)
 
     def _plan(self, policy: Policy, key: PRNGKeyArray, **batch: Any) -> Plan:
@@ -102,7 +106,9 @@ class BlockCollector(Collector):
         if self._episodes is None:
             require_no_episodes(episodes)
         else:
-            dealt = shares(episodes or self._episodes, self._plan.lanes.blocks)
+            count, size = episodes or self._episodes, self._plan.group_size
+            require_whole_groups(count, size)
+            dealt = tuple(size * n for n in shares(count // size, self._plan.lanes.blocks))
         parts = self._places.collect(Call(arrays, key_data(key), dealt))
         return join_lanes([part for part in parts if part is not None])
 

@@ -24,7 +24,7 @@ from policygrad.environments.sharing import refuse_shared
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.collectors import Collector
 from policygrad.rollout.engines import open_source
-from policygrad.rollout.source import Source
+from policygrad.rollout.source import Source, episodes_of
 
 EPISODES_APART = 2**20  # numbers of lanes between two blocks of whole episodes, if they are few
 MOST_LANES = 2**31 - 1
@@ -89,7 +89,7 @@ class Plan:
         key: data of the key of the environments.
         steps: T of a segment; None for whole episodes.
         max_steps: cap on the length of an episode.
-        keep_unfinished: as of `Source.episodes`.
+        keep_unfinished, group_size: as of `Source.episodes`.
     """
 
     lanes: Lanes
@@ -98,6 +98,7 @@ class Plan:
     steps: int | None = None
     max_steps: int = 0
     keep_unfinished: bool = False
+    group_size: int = 1
 
     def begin(self, block: int) -> "Block":
         """A block, with its environments open."""
@@ -105,9 +106,10 @@ class Plan:
         key, shape = key_of(self.key), PolicyShape.of(self.policy)
         if self.steps is not None:
             return Block(shape, source, source.segments(self.policy, key, self.steps))
-        collector = source.episodes(
-            self.policy, key, 1, self.max_steps, keep_unfinished=self.keep_unfinished
-        )
+        collector = episodes_of(
+            source, self.policy, key, self.group_size, self.max_steps,
+            keep_unfinished=self.keep_unfinished, group_size=self.group_size,
+        )  # fmt: skip
         return Block(shape, source, collector)
 
 

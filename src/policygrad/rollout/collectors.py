@@ -148,6 +148,14 @@ def require_no_episodes(episodes: int | None) -> None:
         raise ValueError(f"a collector of segments takes no episodes, got episodes={episodes}")
 
 
+def require_whole_groups(episodes: int, group_size: int) -> None:
+    """Raise ValueError if so many episodes are no whole number of groups."""
+    if episodes % group_size:
+        raise ValueError(
+            f"episodes={episodes} is no multiple of group_size={group_size}; ask for whole groups"
+        )
+
+
 def seed_of(key: PRNGKeyArray) -> int:
     """A non-negative seed for environments on the host, from a key."""
     return int(np.asarray(jax.random.key_data(key)).view(np.uint32)[-1] >> 1)

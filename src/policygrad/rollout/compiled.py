@@ -24,6 +24,7 @@ from policygrad.rollout.collectors import (
     SegmentProgram,
     require_finished,
     require_no_episodes,
+    require_whole_groups,
 )
 from policygrad.rollout.play import Outcome, Played, play_episodes
 from policygrad.spaces import observation_space_of
@@ -52,7 +53,7 @@ def _collect_segment(
     return program.collect(shape.policy(arrays), lanes, key, first_lane)
 
 
-@partial(compiled, static_argnums=(0, 1, 4, 5))
+@partial(compiled, static_argnums=(0, 1, 4, 5, 7))
 def _collect_episodes(
     env: ById,
     shape: PolicyShape,
@@ -61,6 +62,7 @@ def _collect_episodes(
     episodes: int,
     max_steps: int,
     first_lane: Lane,
+    group_size: int,
 ) -> episodes_.EpisodeBatch:
     return episodes_.collect_episodes(
         env.value,
@@ -69,6 +71,7 @@ def _collect_episodes(
         episodes=episodes,
         max_steps=max_steps,
         first_lane=first_lane,
+        group_size=group_size,
     )
 
 
@@ -124,6 +127,7 @@ class CompiledSource:
         max_steps: int,
         *,
         keep_unfinished: bool = False,
+        group_size: int = 1,
     ) -> "CompiledEpisodes":
         """Whole episodes, begun afresh for every batch."""
         return CompiledEpisodes(
@@ -132,6 +136,7 @@ class CompiledSource:
             max_steps,
             keep_unfinished=keep_unfinished,
             first_lane=self._first_lane,
+            group_size=group_size,
         )
 
     def play(
@@ -232,23 +237,26 @@ class CompiledEpisodes(Collector):
         *,
         keep_unfinished: bool = False,
         first_lane: int = 0,
+        group_size: int = 1,
     ) -> None:
         self._environment, self._first_lane = ById(environment), np.int32(first_lane)
         self._episodes, self._max_steps = episodes, max_steps
-        self._keep_unfinished = keep_unfinished
+        self._keep_unfinished, self._group_size = keep_unfinished, group_size
 
     def collect(
         self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None
     ) -> Trajectories:
-        shape = PolicyShape.of(policy)
+        shape, count = PolicyShape.of(policy), episodes or self._episodes
+        require_whole_groups(count, self._group_size)
         batch = _collect_episodes(
             self._environment,
             shape,
             shape.arrays(policy),
             key,
-            episodes or self._episodes,
+            count,
             self._max_steps,
             self._first_lane,
+            self._group_size,
         )
         if not self._keep_unfinished:
             require_finished(np.asarray(batch.unfinished), self._max_steps)

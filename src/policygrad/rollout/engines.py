@@ -24,7 +24,7 @@ from policygrad.rollout.collectors import Collector
 from policygrad.rollout.compiled import CompiledSource
 from policygrad.rollout.envpool import PoolSource
 from policygrad.rollout.host_source import HostSource
-from policygrad.rollout.source import Source
+from policygrad.rollout.source import Source, episodes_of
 
 
 class Engine(Protocol):
@@ -193,6 +193,7 @@ def make_collector(
     steps: int | None = None,
     episodes: int | None = None,
     max_episode_steps: int | None = None,
+    group_size: int = 1,
 ) -> Collector:
     """The collector for an environment and a kind of batch.
 
@@ -204,12 +205,15 @@ def make_collector(
         steps: rows of a segment; or
         episodes: whole episodes a batch. Exactly one of the two.
         max_episode_steps: cap on a whole episode's length.
+        group_size: how many episodes in a row start from the same reset.
     """
     if (steps is None) == (episodes is None):
         raise ValueError(f"give steps or episodes, one of the two; got {steps=}, {episodes=}")
     source = source_of(environment, num_envs)
     if steps is not None:
+        if group_size != 1:
+            raise ValueError(f"segments do not start in groups, got {group_size=}; give episodes")
         return source.segments(policy, key, steps)
     assert episodes is not None
     limit = longest_episode(max_episode_steps, source.time_limit)
-    return source.episodes(policy, key, episodes, limit)
+    return episodes_of(source, policy, key, episodes, limit, group_size=group_size)

@@ -111,6 +111,7 @@ def collect_episodes(
     greedy: bool = False,
     start: tuple[LaneState, PyTree] | None = None,
     first_lane: Lane = 0,
+    group_size: int = 1,
 ) -> EpisodeBatch:
     """N episodes started together, all run to their end. Pure; the key is consumed.
 
@@ -121,11 +122,13 @@ def collect_episodes(
         max_steps: rows of the record, and the cap on an episode's length; static.
         greedy: take the distributions' modes in place of samples; static.
         start: states to continue from instead of a reset, and the first actions there.
+        group_size: k; every k episodes in a row start from the same reset. Actions, and what is
+            random in the steps, are drawn for each episode by itself. Static.
     """
     reset_key, *keys = jax.random.split(key, 3)
     first_actions = None
     if start is None:
-        lanes = start_lanes(environment, policy, reset_key, episodes, first_lane)
+        lanes = start_lanes(environment, policy, reset_key, episodes, first_lane, group_size)
     else:
         lanes, first_actions = start
     recorded, unfinished = run_episodes(
@@ -155,6 +158,7 @@ def collect_episodes(
         jax.tree.map(lambda x: x[None], lanes.carry),
         whole_episodes=True,
         infos=rows.infos,
+        group_size=group_size,
     )
     return EpisodeBatch(record, unfinished)
 

@@ -1,6 +1,7 @@
 """The host rollout: lanes that Python steps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from policygrad.core.trajectories import Trajectories
-from policygrad.environments.lanes import Lanes, LaneStep, owned, owned_step
+from policygrad.environments.lanes import Lanes, LaneStep, Seeded, owned, owned_step
 from policygrad.environments.replay import episode_seed
 from policygrad.rollout.acting import cut_slots
 from policygrad.rollout.actor import Draw
@@ -145,7 +146,14 @@ class EpisodeRow(NamedTuple):
 
 
 def run_episodes(
-    lanes: Lanes, draw: Draw, seed: int, *, episodes: int, max_steps: int
+    lanes: Lanes,
+    draw: Draw,
+    seed: int,
+    *,
+    episodes: int,
+    max_steps: int,
+    group_size: int = 1,
+    first_lane: int = 0,
 ) -> Iterator[EpisodeRow]:
     """Start N episodes and run all to their end, so that short ones are not over-represented.
 
@@ -160,14 +168,28 @@ def run_episodes(
         seed: of the environments.
         episodes: N.
         max_steps: cap on an episode's length; an episode that reaches it is left unfinished.
+        group_size: k; every k episodes in a row begin with the same seed. The lanes must then be
+            `Seeded`.
+        first_lane: the number of the first of the lanes; the seeds of groups follow from it.
     """
     begun, t, round_ = 0, 0, 0
     space = action_space_of(lanes.action_space)
     episode = np.full(lanes.num_envs, -1)
     time = np.zeros(lanes.num_envs, np.int64)
+
+    def seeds(which: Iterable[int]) -> list[int]:
+        """Of the episodes that lanes begin: they take the next ones in order, as below."""
+        numbers, all_begin = count(begun), not (episode >= 0).any()
+        taken = [next(numbers) if all_begin or episode[i] >= 0 else begun for i in which]
+        return [episode_seed(seed, first_lane + n // group_size, 1) for n in taken]
+
     while begun < episodes or (episode >= 0).any():
         if not (episode >= 0).any():
-            lanes.start(episode_seed(seed, 0, round_))
+            if group_size > 1:
+                assert isinstance(lanes, Seeded)  # as the source has checked
+                lanes.start_with(seeds)
+            else:
+                lanes.start(episode_seed(seed, 0, round_))
             round_ += 1
             free = min(lanes.num_envs, episodes - begun)
             episode[:free] = begun + np.arange(free)
@@ -196,19 +218,22 @@ def collect_episodes(
     max_steps: int,
     carry: PyTree = (),
     tally: InfoTally | None = None,
+    group_size: int = 1,
+    first_lane: int = 0,
 ) -> tuple[Trajectories, np.ndarray]:
     """The record of `run_episodes`, one column an episode, and `[N]` flags of unfinished ones.
 
     Args:
-        lanes, draw, seed, episodes, max_steps: as for `run_episodes`.
+        lanes, draw, seed, episodes, max_steps, group_size, first_lane: as for `run_episodes`.
         carry: pytree of `[N, ...]`, of a policy with memory at the start of an episode.
         tally: takes the numbers of the infos.
     """
     rows, used, column, time, finals = [], [], [], [], []
     unfinished = np.zeros(episodes, bool)
     for row, episode, times, ended, capped in run_episodes(
-        lanes, draw, seed, episodes=episodes, max_steps=max_steps
-    ):
+        lanes, draw, seed, episodes=episodes, max_steps=max_steps, group_size=group_size,
+        first_lane=first_lane,
+    ):  # fmt: skip
         rows.append((row.observations, row.actions, *row.step[1:4], row.log_probs))
         used.append(episode >= 0)
         column.append(episode[used[-1]])
@@ -250,5 +275,6 @@ def collect_episodes(
         lengths[None],
         jax.tree.map(lambda x: np.asarray(x)[None], carry),
         whole_episodes=True,
+        group_size=group_size,
     )
     return record, unfinished

@@ -6,15 +6,23 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from policygrad.core.errors import NonFiniteError
+from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.core.trajectories import Trajectories
+from policygrad.environments.envpool import Pool
+from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.infos import Names
-from policygrad.environments.lanes import Lanes, Restorable
+from policygrad.environments.lanes import Lanes, Restorable, Seeded
 from policygrad.environments.replay import episode_seed
 from policygrad.policies.meeting import Policy, initial_carry
 from policygrad.rollout import host
 from policygrad.rollout.actor import Actor
-from policygrad.rollout.collectors import Collector, require_finished, require_no_episodes, seed_of
+from policygrad.rollout.collectors import (
+    Collector,
+    require_finished,
+    require_no_episodes,
+    require_whole_groups,
+    seed_of,
+)
 from policygrad.rollout.info_tally import InfoTally
 from policygrad.rollout.play import Played
 from policygrad.spaces import ActionSpace, action_space_of, permits_nothing
@@ -45,8 +53,11 @@ class HostSource:
         max_steps: int,
         *,
         keep_unfinished: bool = False,
+        group_size: int = 1,
     ) -> "HostEpisodes":
         """Whole episodes, begun afresh for every batch."""
+        if group_size > 1:
+            _require_seeds(self.lanes)
         return HostEpisodes(
             self.lanes,
             policy,
@@ -54,6 +65,7 @@ class HostSource:
             max_steps,
             keep_unfinished=keep_unfinished,
             first_lane=self._first_lane,
+            group_size=group_size,
         )
 
     def play(
@@ -95,6 +107,24 @@ class HostSource:
     def close(self) -> None:
         """Release the environments."""
         self.lanes.close()
+
+
+def _require_seeds(lanes: Lanes) -> None:
+    """UserError unless several episodes of lanes can start alike."""
+    if not isinstance(lanes, Seeded):
+        raise UserError(
+            f"{type(lanes).__name__} has no method start_with(seeds), by which episodes start in "
+            "groups; add it (policygrad.environments.lanes.Seeded), or leave --group-size out"
+        )
+    vector = getattr(lanes, "vector", None)
+    if isinstance(vector, Pool):
+        raise UserError(
+            f"envpool/{vector.name} cannot be reset to a seed once an episode has ended, which "
+            f"episodes that start in groups need; name gymnasium/{vector.name}, or leave "
+            "--group-size out"
+        )
+    if isinstance(lanes, GymnasiumLanes):
+        lanes.require_seeds()
 
 
 def _check_sound(row: host.HostRow, current: np.ndarray, actions: ActionSpace) -> None:
@@ -205,16 +235,19 @@ class HostEpisodes(HostCollector):
         *,
         keep_unfinished: bool = False,
         first_lane: int = 0,
+        group_size: int = 1,
     ) -> None:
         super().__init__(lanes, policy, first_lane)
         self._episodes, self._max_steps = episodes, max_steps
         self._keep_unfinished = keep_unfinished
+        self._group_size, self._first_lane = group_size, first_lane
 
     def collect(
         self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None
     ) -> Trajectories:
         act_key, environment_key = jax.random.split(key)
         count = episodes or self._episodes
+        require_whole_groups(count, self._group_size)
         self._tally.begin()
         record, unfinished = host.collect_episodes(
             self._environments,
@@ -224,6 +257,8 @@ class HostEpisodes(HostCollector):
             max_steps=self._max_steps,
             carry=initial_carry(policy, count),
             tally=self._tally,
+            group_size=self._group_size,
+            first_lane=self._first_lane,
         )
         if not self._keep_unfinished:
             require_finished(unfinished, self._max_steps)

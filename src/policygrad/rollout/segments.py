@@ -57,9 +57,19 @@ def start_lanes(
     key: PRNGKeyArray,
     num_envs: int,
     first_lane: Lane = 0,
+    group_size: int = 1,
 ) -> LaneState:
-    """Fresh episodes in B lanes, with the policy's initial carry. The key is consumed."""
-    start = jax.vmap(partial(reset_of, environment))(keys_by_lane(key, num_envs, first_lane))
+    """Fresh episodes in B lanes, with the policy's initial carry. The key is consumed.
+
+    Args:
+        environment, policy, key, first_lane: as in `collect_segment`.
+        num_envs: B; static.
+        group_size: k, which divides B; each reset is taken by k lanes in a row. Static.
+    """
+    resets = keys_by_lane(key, num_envs // group_size, first_lane)
+    start = jax.vmap(partial(reset_of, environment))(resets)
+    if group_size > 1:
+        start = jax.tree.map(lambda x: jnp.repeat(x, group_size, axis=0), start)
     # a step returns strongly typed numbers; weakly typed ones here would compile everything twice
     states, observations, carry = jax.tree.map(
         lambda x: jax.lax.convert_element_type(x, x.dtype) if x.weak_type else x,

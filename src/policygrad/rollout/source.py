@@ -4,11 +4,13 @@ Lanes on the host, EnvPool and JAX-native environments are each a source; so is 
 your own opens.
 """
 
+import inspect
 from typing import Protocol, runtime_checkable
 
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
+from policygrad.core.errors import UserError
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.collectors import Collector
@@ -58,6 +60,7 @@ class Source(Protocol):
         max_steps: int,
         *,
         keep_unfinished: bool = False,
+        group_size: int = 1,
     ) -> Collector:
         """Whole episodes, begun afresh for every batch.
 
@@ -67,6 +70,12 @@ class Source(Protocol):
             max_steps: cap on an episode's length.
             keep_unfinished: whether to keep an episode that was stopped at the cap, whose last step
                 then has no flag; otherwise such a batch is an error.
+            group_size: k, which divides the number of episodes; every k episodes in a row start
+                from the same reset, and act each by itself. It is passed only where it is not 1, so
+                that a source without groups need not take it.
+
+        Raises:
+            UserError: groups, and the environment cannot be reset to the same start again.
         """
         ...
 
@@ -93,3 +102,30 @@ class Source(Protocol):
     def close(self) -> None:
         """Release the environments."""
         ...
+
+
+def episodes_of(
+    source: Source,
+    policy: Policy,
+    key: PRNGKeyArray,
+    episodes: int,
+    max_steps: int,
+    *,
+    keep_unfinished: bool = False,
+    group_size: int = 1,
+) -> Collector:
+    """`source.episodes`, whose `group_size` a source of one's own need not take.
+
+    Raises:
+        UserError: groups, of a source that cannot start them.
+    """
+    if group_size == 1:
+        return source.episodes(policy, key, episodes, max_steps, keep_unfinished=keep_unfinished)
+    if "group_size" not in inspect.signature(source.episodes).parameters:
+        raise UserError(
+            f"{type(source).__name__}.episodes takes no group_size, so its episodes cannot start "
+            f"in groups of {group_size}; add the argument, or leave --group-size out"
+        )
+    return source.episodes(
+        policy, key, episodes, max_steps, keep_unfinished=keep_unfinished, group_size=group_size
+    )

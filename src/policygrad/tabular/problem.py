@@ -222,6 +222,11 @@ def _check_sampled(mdp: FiniteMDP, estimator: Estimator) -> None:
             "an episode only total_return has one"
         )
     coupling_of(estimator.form, mdp, float(estimator.discount))
+    if estimator.group is not None:
+        raise ValueError(
+            "an estimator of episodes in groups has no moments of one episode; use "
+            "tabular.group_moments, which has those of a group"
+        )
     baseline = estimator.baseline
     if baseline is not None and not isinstance(baseline, (StateBaseline, LeaveOneOut)):
         raise ValueError(

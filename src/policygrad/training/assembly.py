@@ -22,12 +22,13 @@ from policygrad.devices.sharing import Sharing, parts_for, sharing_of
 from policygrad.devices.starting import show_processors
 from policygrad.environments.atari import is_atari, with_preprocessing
 from policygrad.evaluating import Place, check_watching
+from policygrad.gradients.weights import Estimator
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.block_source import BlockSource
 from policygrad.rollout.blocks import Elsewhere, Lanes, usual_lanes
 from policygrad.rollout.collectors import Collector
 from policygrad.rollout.engines import Engine, open_source
-from policygrad.rollout.source import Source
+from policygrad.rollout.source import Source, episodes_of
 from policygrad.runs import sinks
 from policygrad.spaces import action_space_of, observation_space_of
 from policygrad.training import own_policy
@@ -75,6 +76,7 @@ class Task:
         collector: CollectorMaker | Elsewhere | None = None,
         *,
         processes: bool = False,
+        groups: bool = False,
     ) -> "Task":
         """The environment, and what collects from it, as `train` takes them.
 
@@ -82,7 +84,9 @@ class Task:
         preprocessing.
         """
         if engine is None:
-            env = environments.choose_engine(env, processes=processes, kwargs=env_kwargs)
+            env = environments.choose_engine(
+                env, processes=processes, kwargs=env_kwargs, groups=groups
+            )
             env_kwargs = with_preprocessing(env, env_kwargs)
         if isinstance(collector, Elsewhere):
             return cls(env, env_kwargs, engine, None, collector)
@@ -276,6 +280,7 @@ def _around(
             f"the estimator {learner.estimator.form} needs whole episodes: "
             f"{learner.estimator.why_whole_episodes}; give batch_episodes, or another estimator"
         )
+    _check_groups(learner.estimator, config)
     collector = _collector(task, source, policy, keys, config)
     parts = _parts(config, collector)
     resolved = replace(resolved, config=replace(config, processors=parts))
@@ -287,6 +292,17 @@ def _around(
         task, resolved, given, policy, learner, collector, keys, checked,
         sharing_of(parts, config.num_envs), source, history,
     )  # fmt: skip
+
+
+def _check_groups(estimator: Estimator, config: TrainConfig) -> None:
+    """Raise UserError for groups that are too small, or too few, for the estimator."""
+    if estimator.group is None:
+        return
+    size, episodes = config.group_size, config.columns
+    try:
+        estimator.group.check_size(episodes // size, size)
+    except ValueError as error:
+        raise UserError(f"{error}; --batch-episodes is {episodes}, --group-size {size}") from error
 
 
 @contextlib.contextmanager
@@ -308,7 +324,9 @@ def _collector(
     if not config.whole_episodes:
         return source.segments(policy, keys.environments, config.rows)
     limit = longest_episode(config.max_episode_steps, source.time_limit)
-    return source.episodes(policy, keys.environments, config.columns, limit)
+    return episodes_of(
+        source, policy, keys.environments, config.columns, limit, group_size=config.group_size
+    )
 
 
 def _parts(config: TrainConfig, collector: Collector) -> int:

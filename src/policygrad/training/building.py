@@ -4,6 +4,7 @@ from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
 from policygrad.algorithms import Learner, learner
+from policygrad.gradients import baselines
 from policygrad.gradients.baselines import Critic
 from policygrad.gradients.baselines.shared import SharedValue
 from policygrad.gradients.weights import Estimator
@@ -82,7 +83,8 @@ def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) ->
     assert settings is not None
     assert config.estimator is not None
 
-    assert config.baseline is not None
+    if config.baseline is None:
+        return built_in.estimator_named(config.estimator, settings, baselines.none(), None)
     network, whole_episodes = architecture(resolved, given), config.whole_episodes
     if resolved.policy.shared_trunk:
         coefficient = resolved.policy.value_coefficient

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from policygrad.algorithms import PPO, SGD, TRPO, Adam, Algorithm, Natural, RMSprop, Vanilla
 from policygrad.core.errors import UserError
 from policygrad.core.settings import Count, Positive, Unit
-from policygrad.gradients import baselines, estimators
+from policygrad.gradients import baselines, estimators, groups
 from policygrad.gradients.baselines import Baseline, Critic
 from policygrad.gradients.baselines.network import ValueNetwork
 from policygrad.gradients.baselines.recurrent import RecurrentValueNetwork
@@ -34,15 +34,29 @@ OPTIMISERS: dict[str, type] = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodeReturns:
-    """What estimators over whole episodes read."""
+class Returns:
+    """What every estimator reads."""
 
     discount: Unit = 0.99
     """The discount γ."""
-    normalise_advantages: bool = True
-    """Centre and scale the advantages of each batch. This departs from the true gradient."""
 
     bootstraps: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupReturns(Returns):
+    """What estimators of episodes that start in groups read."""
+
+    discount: Unit = 1.0
+    """The discount γ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeReturns(Returns):
+    """What estimators over whole episodes read."""
+
+    normalise_advantages: bool = True
+    """Centre and scale the advantages of each batch. This departs from the true gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +98,22 @@ class Steps(OneStep):
 
 
 # name -> its settings
-ESTIMATORS: dict[str, type[EpisodeReturns]] = {
+ESTIMATORS: dict[str, type[Returns]] = {
     "gae": Lambda,
     "td": OneStep,
     "n-step": Steps,
     "reward-to-go": ReturnsToGo,
     "reward-indexed": EpisodeReturns,
     "total-return": EpisodeReturns,
+    "group-mean": GroupReturns,
+    "rloo": GroupReturns,
+    "grpo": GroupReturns,
+    "dr-grpo": GroupReturns,
+    "dapo": GroupReturns,
+    "opo": GroupReturns,
+    "reinforce++": GroupReturns,
+    "reinforce++-baseline": GroupReturns,
+    "shrinkage": GroupReturns,
 }
 
 
@@ -136,7 +159,10 @@ NETWORKS: dict[str, Callable[[], FullyConnected | Convolutional | Impala]] = {
 AlgorithmName = Literal["vanilla", "natural", "trpo", "ppo"]
 
 
-EstimatorName = Literal["gae", "td", "n-step", "reward-to-go", "reward-indexed", "total-return"]
+EstimatorName = Literal[
+    "gae", "td", "n-step", "reward-to-go", "reward-indexed", "total-return", "group-mean", "rloo",
+    "grpo", "dr-grpo", "dapo", "opo", "reinforce++", "reinforce++-baseline", "shrinkage",
+]  # fmt: skip
 
 
 BaselineName = Literal[
@@ -240,7 +266,7 @@ def baseline_named(
     raise ValueError(f"no baseline is called {name!r}")
 
 
-def has_critic(estimator: str, settings: EpisodeReturns, *, whole_episodes: bool) -> bool:
+def has_critic(estimator: str, settings: Returns, *, whole_episodes: bool) -> bool:
     """Whether an estimator bootstraps from a critic."""
     if settings.bootstraps:
         return True
@@ -251,7 +277,7 @@ def has_critic(estimator: str, settings: EpisodeReturns, *, whole_episodes: bool
 
 def estimator_named(
     name: str,
-    settings: EpisodeReturns,
+    settings: Returns,
     baseline: Baseline,
     critic: Critic | None,
 ) -> Estimator:
@@ -264,6 +290,8 @@ def estimator_named(
         critic: what bootstraps; None if nothing does.
     """
     read: dict[str, Any] = dataclasses.asdict(settings)
+    if isinstance(settings, GroupReturns):
+        return estimators.in_groups(groups.ESTIMATORS[name](), **read)
     make = getattr(estimators, name.replace("-", "_"))
     if not isinstance(settings, ReturnsToGo):
         return make(baseline=baseline, **read)

@@ -68,6 +68,9 @@ class BatchSettings:
     max_episode_steps: Count | None = None
     """With batch-episodes: the greatest length of an episode; a longer one is an error. Default:
     the environment's time limit, or 10000 if it has none."""
+    group_size: Annotated[int, In(1), Bits(32)] = 1
+    """With batch-episodes: start every so many episodes from the same reset, as several answers to
+    one prompt. Actions are drawn for each by itself. batch-episodes is a multiple of it."""
     processes: bool = False
     """Step Gymnasium environments in spawned worker processes."""
     step_timeout: Timeout | None = None
@@ -203,11 +206,31 @@ class _Asked(RunSettings, BatchSettings, FileSettings, Choices):
                 f"--max-episode-steps {self.max_episode_steps} is read only with --batch-episodes; "
                 "add --batch-episodes N, or leave it out"
             )
-        if self.monitor_every and self.columns == 1:
+        if self.group_size > 1:
+            self._check_groups()
+        if self.monitor_every and self.columns == self.group_size:
             what = "num-envs" if self.batch_episodes is None else "batch-episodes"
             raise UserError(
                 f"--monitor-every {self.monitor_every} compares the gradients of a batch's parts, "
-                f"and --{what} 1 leaves only one; give at least 2"
+                f"and --{what} {self.columns} leaves only one; give at least {2 * self.group_size}"
+            )
+
+    def _check_groups(self) -> None:
+        size, episodes = self.group_size, self.batch_episodes
+        if episodes is None:
+            raise UserError(
+                f"--group-size {size} starts whole episodes in groups, and segments of "
+                f"{self.steps_per_batch} steps are collected; add --batch-episodes N"
+            )
+        if episodes == "adaptive":
+            raise UserError(
+                f"--group-size {size} and --batch-episodes adaptive exclude each other: the size "
+                "adapts to the noise of episodes that start independently; give a number"
+            )
+        if episodes % size:
+            raise UserError(
+                f"--batch-episodes {episodes} is not a multiple of --group-size {size}; every "
+                "group has the same size"
             )
 
     def _check_blocks(self, lanes: int) -> None:

@@ -123,7 +123,10 @@ def train(
         RunDirectory.check_free(out)
     else:
         refuse_files(config)
-    task = Task.of(env, env_kwargs, engine, collector, processes=config.processes)
+    task = Task.of(
+        env, env_kwargs, engine, collector, processes=config.processes,
+        groups=config.group_size > 1,
+    )  # fmt: skip
     assembly = assemble(task, config, given, history)
     with closing_on_failure(assembly):
         check_schedules(callbacks, assembly)

@@ -236,7 +236,7 @@ class Training:
             columns = config.columns if episodes is None else episodes
             check_record(
                 trajectories, columns, self.assembly.info_names,
-                whole_episodes=config.whole_episodes,
+                whole_episodes=config.whole_episodes, group_size=config.group_size,
             )  # fmt: skip
         if progress.batch is not None:
             trajectories = of_few_heights(trajectories)

@@ -162,7 +162,10 @@ def train_seeds(
         RunDirectory.check_free(result.path)
         for seed in seeds:
             RunDirectory.check_free(result.path / f"seed-{seed}")
-    task = Task.of(env, env_kwargs, engine, collector, processes=config.processes)
+    task = Task.of(
+        env, env_kwargs, engine, collector, processes=config.processes,
+        groups=config.group_size > 1,
+    )  # fmt: skip
     recipe = Recipe(task, given, history)
     if map is not None:
         train_one = partial(_train_one, recipe, result.path)

@@ -5,8 +5,24 @@ from typing import Any
 
 from policygrad.core.errors import UserError
 from policygrad.training import built_in
-from policygrad.training.built_in import BASELINES, NoSettings, ReturnsToGo
+from policygrad.training.built_in import (
+    BASELINES,
+    ESTIMATORS,
+    GroupReturns,
+    NoSettings,
+    ReturnsToGo,
+)
 from policygrad.training.config import TrainConfig
+
+
+def in_groups(config: TrainConfig) -> bool:
+    """Whether the named estimator weighs episodes that start in groups."""
+    return ESTIMATORS[config.estimator or "gae"] is GroupReturns
+
+
+def baseline_of(config: TrainConfig) -> str | None:
+    """The name of the baseline; None for an estimator that has its own."""
+    return None if in_groups(config) else config.baseline or "value-network"
 
 
 def with_time_limit(estimator: Any, config: TrainConfig) -> Any:
@@ -20,7 +36,9 @@ def with_time_limit(estimator: Any, config: TrainConfig) -> Any:
 
 def uses_value_network(config: TrainConfig, estimator: Any) -> bool:
     """Whether a named estimator has a value network, as its baseline or as its critic."""
-    baseline = config.baseline or "value-network"
+    baseline = baseline_of(config)
+    if baseline is None:
+        return False
     if BASELINES[baseline] is not NoSettings:
         return True
     own_critic = baseline == "linear-features"
@@ -32,6 +50,9 @@ def uses_value_network(config: TrainConfig, estimator: Any) -> bool:
 
 def check_batches(config: TrainConfig, estimator: Any) -> None:
     """Raise UserError if a named estimator cannot be used with these batches."""
+    if in_groups(config):
+        _check_groups(config)
+        return
     per_episode = not isinstance(estimator, ReturnsToGo)
     own_values = config.baseline in (None, "value-network", "linear-features")
     monte_carlo = config.estimator == "reward-to-go" and not own_values
@@ -52,4 +73,17 @@ def check_batches(config: TrainConfig, estimator: Any) -> None:
         raise UserError(
             f"--estimator {config.estimator} sums an episode's own rewards and cannot bootstrap, "
             "got --time-limit bootstraps; leave it out, or choose an estimator with a critic"
+        )
+
+
+def _check_groups(config: TrainConfig) -> None:
+    if config.group_size == 1:
+        raise UserError(
+            f"--estimator {config.estimator} weighs each episode by the others that start from the "
+            "same reset; add --batch-episodes N --group-size K"
+        )
+    if config.baseline is not None:
+        raise UserError(
+            f"--estimator {config.estimator} has a baseline of its own, got --baseline "
+            f"{config.baseline}; leave it out"
         )

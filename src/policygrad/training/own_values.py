@@ -104,7 +104,12 @@ def check_estimator(estimator: Any) -> None:
 
 
 def check_record(
-    record: Trajectories, columns: int, info_names: Sequence[str] = (), *, whole_episodes: bool
+    record: Trajectories,
+    columns: int,
+    info_names: Sequence[str] = (),
+    *,
+    whole_episodes: bool,
+    group_size: int = 1,
 ) -> None:
     """Raise UserError unless what a collector of the user's own returned is a batch of the run.
 
@@ -113,6 +118,7 @@ def check_record(
         columns: number of lanes; not read for whole episodes.
         info_names: of the numbers in `infos`.
         whole_episodes: whether whole episodes were.
+        group_size: how many episodes start in a group.
     """
     if not isinstance(record, Trajectories):
         raise UserError(f"the collector must return Trajectories, got {type(record).__name__}")
@@ -145,6 +151,12 @@ def check_record(
         raise UserError(
             f"the collector returned {kinds[record.whole_episodes]}, and the run is of "
             f"{kinds[whole_episodes]} (Trajectories.whole_episodes)"
+        )
+    if record.group_size != group_size or np.shape(record.rewards)[1] % group_size:
+        raise UserError(
+            f"the collector returned {np.shape(record.rewards)[1]} episodes in groups of "
+            f"{record.group_size}, and the run is of --group-size {group_size} "
+            "(Trajectories.group_size)"
         )
     if not np.any(record.valid):
         raise UserError("the collector returned a batch without any transition: valid is all False")

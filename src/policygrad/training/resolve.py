@@ -48,7 +48,7 @@ class Resolved:
     config: TrainConfig
     algorithm: Algorithm
     policy: PolicySettings
-    estimator: built_in.EpisodeReturns | None
+    estimator: built_in.Returns | None
     critic: ValueNetworkSettings
 
 
@@ -64,7 +64,7 @@ class Records:
 
     algorithm: Algorithm
     policy: PolicySettings
-    estimator: built_in.EpisodeReturns | None
+    estimator: built_in.Returns | None
     critic: ValueNetworkSettings
     optimiser: str | None
     read: frozenset[str]
@@ -102,6 +102,8 @@ def records_of(config: TrainConfig, given: Given, observations: Space | None = N
         policy = _with_network(policy, observations)
     estimator, critic = None, ValueNetworkSettings()
     if given.estimator is None:
+        if named_estimators.in_groups(config) and config.discount is None:
+            values.pop("discount", None)  # which algorithms suggest for returns of steps
         estimator = named_estimators.with_time_limit(
             built(ESTIMATORS[config.estimator or "gae"]), config
         )
@@ -176,7 +178,7 @@ def resolve(
         config,
         algorithm=config.algorithm if given.algorithm is None else None,
         estimator=config.estimator if by_name else None,
-        baseline=(config.baseline or "value-network") if by_name else None,
+        baseline=named_estimators.baseline_of(config) if by_name else None,
         optimiser=records.optimiser,
         batch_steps=None if config.whole_episodes else config.steps_per_batch,
         **_settings(records, given),

@@ -1,0 +1,123 @@
+"""What training samples in groups has the mean that enumeration gives, for every group estimator.
+
+Batches of two groups of two, collected as training collects them, against the sum over all
+quadruples of trajectories. 9 estimators of 6 numbers each are compared with a bound of 5 standard
+errors, which one of them crosses by chance with probability 3e-5. The key is fixed.
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from policygrad import estimators, scores
+from policygrad.gradients import groups
+from policygrad.gradients.groups import Groups
+from policygrad.rollout.episodes import collect_episodes
+from policygrad.tabular import (
+    FiniteMDP,
+    SoftmaxPolicy,
+    as_environment,
+    enumerate_trajectories,
+    group_moments,
+    moments,
+    outcomes_of,
+)
+from policygrad.training.built_in import ESTIMATORS, GroupReturns
+
+NAMES = [name for name, settings in ESTIMATORS.items() if settings is GroupReturns]
+SIZE, GROUPS, BATCHES, SIGMAS = 2, 2, 20_000, 5
+
+
+@pytest.fixture(scope="module")
+def task():
+    rng = np.random.default_rng(2)
+    transitions = np.zeros((3, 2, 3))  # from the first two states to the last two
+    transitions[..., 1:] = rng.dirichlet(np.ones(2), size=(3, 2))
+    transitions[2] = np.eye(3)[2]
+    rewards = rng.normal(size=(3, 2))
+    rewards[2] = 0.0
+    mdp = FiniteMDP(transitions, rewards, [0.4, 0.6, 0.0], horizon=2)
+    with jax.enable_x64(True):
+        return mdp, SoftmaxPolicy(jnp.asarray(rng.normal(size=(3, 2))))
+
+
+@pytest.fixture(scope="module")
+def exact(task):
+    """name -> E ĝ, over all quadruples of trajectories."""
+    mdp, policy = task
+    with jax.enable_x64(True):
+        every = enumerate_trajectories(mdp, policy)
+        score = np.asarray(scores.trajectory_score(policy, every.trajectories()).theta)
+    score = score.reshape(len(score), -1)
+    returns, lengths = every.rewards.sum(axis=1), 1.0 * every.valid.sum(axis=1)
+    starts = every.states[:, 0]
+    pairs = [
+        np.array(list(itertools.product(np.flatnonzero(starts == s), repeat=SIZE))) for s in (0, 1)
+    ]
+    odds = np.asarray(mdp.edges.initial)
+    pair = np.concatenate(pairs)
+    p = np.concatenate([odds[s] * (every.probabilities[x] / odds[s]).prod(1) for s, x in
+                        enumerate(pairs)])  # fmt: skip
+    assert p.sum() == pytest.approx(1)
+    found = {name: np.zeros(score.shape[1]) for name in NAMES}
+    for first in range(len(pair)):  # with every second group
+        which = np.stack([np.broadcast_to(pair[first], pair.shape), pair], axis=1)
+        chance = p[first] * p
+        for name in NAMES:
+            given = Groups(returns[which], lengths[which])
+            weights = groups.ESTIMATORS[name]().weights(given)
+            each = np.einsum("ngk,ngkd->nd", weights, score[which]) / (GROUPS * SIZE)
+            found[name] += chance @ each
+    return found
+
+
+@pytest.fixture(scope="module")
+def sampled(task):
+    """name -> mean and standard error of ĝ, over batches."""
+    mdp, policy = task
+    environment = as_environment(mdp)
+    which = {name: estimators.in_groups(groups.ESTIMATORS[name]()) for name in NAMES}
+
+    def gradients(key):
+        record = collect_episodes(
+            environment, policy, key, episodes=GROUPS * SIZE, max_steps=2, group_size=SIZE
+        ).trajectories
+        psi = {name: e.weights(e.init(key, None), record).psi for name, e in which.items()}
+        return {
+            name: scores.policy_gradient(policy, record, x).theta.ravel() for name, x in psi.items()
+        }
+
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), BATCHES)
+        each = jax.tree.map(np.asarray, jax.jit(jax.vmap(gradients))(keys))
+    return {k: (x.mean(axis=0), x.std(axis=0, ddof=1) / BATCHES**0.5) for k, x in each.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sampled_gradient_has_the_enumerated_mean(name, exact, sampled):
+    mean, error = sampled[name]
+    assert np.all(np.abs(mean - exact[name]) <= SIGMAS * error + 1e-12), (mean, exact[name], error)
+    assert np.linalg.norm(exact[name]) > SIGMAS * np.linalg.norm(error)  # zero would not pass
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_laboratory_has_the_enumerated_mean(name, exact, task):
+    with jax.enable_x64(True):
+        outcomes = outcomes_of(*task)
+    found = group_moments(outcomes, groups.ESTIMATORS[name](), group_size=SIZE, groups=GROUPS)
+    np.testing.assert_allclose(found.mean, exact[name], atol=1e-10)
+
+
+def test_only_the_unbiased_are_unbiased(exact, task):
+    mdp, policy = task
+    with jax.enable_x64(True):
+        gradient = moments(mdp, policy, estimators.total_return()).mean
+    for name in ("rloo", "shrinkage"):
+        np.testing.assert_allclose(exact[name], gradient, atol=1e-10)
+    np.testing.assert_allclose(exact["group-mean"], gradient / 2, atol=1e-10)
+    for name in ("grpo", "dapo", "reinforce++"):
+        cosine = exact[name] @ gradient / np.linalg.norm(exact[name]) / np.linalg.norm(gradient)
+        assert cosine < 1 - 1e-6
