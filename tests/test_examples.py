@@ -119,3 +119,8 @@ def test_two_algorithms_are_compared_in_one_picture(monkeypatch, tmp_path):
 def test_seeds_are_plotted(tmp_path):
     run_example("plot_seeds", 4_096, tmp_path)
     assert (tmp_path / "compared.png").stat().st_size > 10_000
+
+
+def test_a_run_of_stable_baselines3_is_diagnosed(tmp_path):
+    pytest.importorskip("stable_baselines3")
+    assert "step size is too large" in run_example("sb3_diagnosed", tmp_path / "a")

@@ -31,6 +31,7 @@ NAMES = {
     "TrainConfig": "training.config",
     "Trajectories": "core.trajectories",
     "diagnose": "doctor",
+    "diagnose_logs": "doctor",
     "evaluate": "evaluating",
     "export": "exporting",
     "load": "runs.policy_files",

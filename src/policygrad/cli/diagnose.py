@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from policygrad.cli import logs
 from policygrad.cli.commands import (
     Json,
     only_json,
@@ -24,7 +25,9 @@ from policygrad.devices.starting import prepare_jax
 DESCRIPTION = "Say what is wrong with a run, most likely cause first, and what to change."
 PROBE_STEPS = 20_480
 OF_THE_DIAGNOSIS = ("seed", "processes", "step_timeout")  # settings that its fresh episodes read
-RUN_HELP = "Run directory, finished or not."
+RUN_HELP = (
+    "Run directory, finished or not. Or a log of another library: a file, or the folder of one run."
+)
 ENV_HELP = (
     "Without RUN: train a short run in this environment with the settings below, and diagnose it. "
     "With RUN: the environment of the fresh episodes."
@@ -44,7 +47,8 @@ Report = Annotated[Path | None, arg(metavar="DIR", help=REPORT_HELP)]
 def main(argv: Sequence[str]) -> int:
     """Run `policygrad diagnose`; returns the exit code."""
     prepare_jax()
-    from policygrad.cli.options import Argument, parse
+    from policygrad.cli.options import Argument, flags_in, parse
+    from policygrad.logs import is_log
 
     kwargs_help = "Arguments of the environment, as JSON."
     gradients_help = "Also measure the gradient on the fresh episodes; this takes longest."
@@ -61,6 +65,10 @@ def main(argv: Sequence[str]) -> int:
             Argument("env", Annotated[str | None, arg(help=ENV_HELP)], None),
             Argument("env_kwargs", Annotated[str, arg(help=kwargs_help)], "{}"),
         ],
+        "logs": [
+            Argument("columns", logs.Columns, None),
+            Argument("setting", logs.Setting, ()),
+        ],
         "workers": [Argument(*each) for each in worker_arguments(WORKERS_HELP)],
     }
     probe = {"total_steps": PROBE_STEPS}
@@ -71,6 +79,12 @@ def main(argv: Sequence[str]) -> int:
     given["run"], given["workers"] = given.pop("run_path"), take_workers(given)
     for name in ("run", "out", "report"):
         given[name] = None if given[name] is None else user_path(given[name])
+    of_log = {name: given.pop(name) for name in logs.OF_LOGS}
+    if given["run"] is not None and is_log(given["run"]):
+        logs.refuse_unread(given["run"], flags_in(argv))
+        check_out(given["out"])
+        return logs.diagnose(given["run"], **of_log, out=given["out"], json=given["json"])
+    logs.refuse_of_logs(given["run"], flags_in(argv))
     _check(given["run"], given["env"], config, kwargs, given["out"])
     return diagnose(config=config, kwargs=kwargs, **given)
 
@@ -114,7 +128,7 @@ def diagnose(
             )
     data = result.to_json()
     if out is not None:
-        _write(out, data)
+        write(out, data)
     name = str(env) if run is None else str(run)
     if report is not None:
         from policygrad.figures.page import write_report
@@ -145,6 +159,11 @@ def _check(
         )
     if run is not None and env_kwargs:
         raise UserError(f"{run} has its own --env-kwargs; leave them out, or leave out RUN")
+    check_out(out)
+
+
+def check_out(out: Path | None) -> None:
+    """Raise UserError for a file that cannot be written."""
     if out is not None and not out.parent.is_dir():
         raise UserError(f"cannot write --out {out}: no such directory {out.parent}")
     if out is not None and out.is_dir():
@@ -159,7 +178,8 @@ def _make_folder(report: Path) -> None:
         raise UserError(f"cannot write --report {report}: {error.strerror}") from error
 
 
-def _write(out: Path, data: dict[str, Any]) -> None:
+def write(out: Path, data: dict[str, Any]) -> None:
+    """Write the JSON; UserError if the system refuses."""
     try:
         out.write_text(json_module.dumps(data, indent=1) + "\n")
     except OSError as error:
@@ -169,7 +189,6 @@ def _write(out: Path, data: dict[str, Any]) -> None:
 def show(result: Any, name: str) -> None:
     """The verdict on stdout: every finding with its evidence and what to change."""
     from rich.console import Console
-    from rich.padding import Padding
     from rich.text import Text
 
     console = Console(highlight=False)
@@ -180,7 +199,21 @@ def show(result: Any, name: str) -> None:
     console.print(Text(f"{name}: looked at {', '.join(seen)}"))
     if result.healthy:
         console.print(Text("Healthy: nothing is wrong.", style="green"))
-    for number, finding in enumerate(result.findings, 1):
+    show_findings(console, result.findings)
+    if examination.groups is not None:
+        console.print()
+        for line in in_groups(examination.groups):
+            console.print(Text(line))
+    for note in examination.notes:
+        console.print(Text(f"not examined: {note}", style="dim"))
+
+
+def show_findings(console: Any, findings: Sequence[Any]) -> None:
+    """Every finding with its evidence, what to change and where its threshold comes from."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for number, finding in enumerate(findings, 1):
         console.print()
         console.print(Text.assemble(f"{number}. ", (finding.cause, "bold")))
         console.print(Padding(Text(finding.evidence), (0, 0, 0, 3)))
@@ -188,12 +221,6 @@ def show(result: Any, name: str) -> None:
         console.print(
             Padding(Text(f"({finding.name}; {finding.source})", style="dim"), (0, 0, 0, 3))
         )
-    if examination.groups is not None:
-        console.print()
-        for line in in_groups(examination.groups):
-            console.print(Text(line))
-    for note in examination.notes:
-        console.print(Text(f"not examined: {note}", style="dim"))
 
 
 def in_groups(found: Any) -> list[str]:

@@ -13,8 +13,26 @@ from policygrad.core.plain import to_json
 from policygrad.diagnostics.comparison import Comparison
 from policygrad.diagnostics.decomposition import DecomposedVariance
 from policygrad.diagnostics.groups import NoiseInGroups
+from policygrad.diagnostics.language import Language
 from policygrad.diagnostics.noise import GradientNoise
 from policygrad.diagnostics.sample import Sample
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What only the log of another library says.
+
+    Attributes:
+        files: that were read.
+        not_finite: name -> how often NaN or infinity was logged, where it means a failure.
+        rows: U.
+        returns: `[N]`, of single episodes; None if they were not logged. Not part of the JSON.
+    """
+
+    files: tuple[str, ...]
+    not_finite: Mapping[str, int]
+    rows: int
+    returns: Float[np.ndarray, " N"] | None = field(default=None, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,9 @@ class Examination:
         predicted_returns: returns to go of all steps, and the baseline's predictions of them; None
             if they were not asked for, or without a baseline. Not part of the JSON.
         notes: what could not be looked at, and why.
+        language: of the library whose log this is; None for a run of this one's. Not part of the
+            JSON, which holds its name as `library`.
+        logged: what only a log says; None for a run of this library.
     """
 
     env: str | None
@@ -62,11 +83,13 @@ class Examination:
         default=None, metadata={"json": False}
     )
     notes: tuple[str, ...] = field(default=())
+    language: Language | None = field(default=None, metadata={"json": False})
+    logged: Logged | None = None
 
     @property
     def updates(self) -> int:
         """How many updates were made."""
-        return len(self.metric("kl"))
+        return self.logged.rows if self.logged else len(self.metric("kl"))
 
     @property
     def batch_steps(self) -> float:
@@ -99,6 +122,7 @@ class Examination:
         found = to_json(self)
         if self.comparison is not None:
             found["comparison"] = self.comparison.to_json()  # with the names of the best
+        found["library"] = None if self.language is None else self.language.name
         return found
 
 

@@ -32,3 +32,20 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """Plain data; None for what is infinite or not defined."""
         return to_json(self)
+
+
+@dataclass(frozen=True)
+class NotLookedAt:
+    """A rule that was not applied.
+
+    Attributes:
+        name: of the rule.
+        needs: what it would need, in plain words and in the names of the log's library.
+    """
+
+    name: str
+    needs: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return to_json(self)

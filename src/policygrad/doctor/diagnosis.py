@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ from policygrad.core.settings import Timeout, check_setting
 from policygrad.core.shell import user_path
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.rules import diagnose as apply_rules
 from policygrad.diagnostics.rules.settings import USUAL_DISCOUNT
 from policygrad.doctor.fitted_estimator import FittedEstimator
 from policygrad.doctor.measuring import add_up, elsewhere, examined, here
+from policygrad.doctor.of_logs import diagnose_logs
+from policygrad.doctor.result import Diagnosis
 from policygrad.doctor.subject import Subject
 from policygrad.doctor.units import Say, Work, most_of, silent, units_of, whole_groups
+from policygrad.logs import is_log
 from policygrad.machines.remote import Remote
 from policygrad.policies.agent import check_spaces
 from policygrad.runs import RunDirectory
@@ -30,32 +32,6 @@ from policygrad.training.config import TrainConfig
 EPISODES = 64
 PROBE_STEPS = 20_480  # length of the short run that is trained to examine an environment
 LONGEST = 2_000  # steps of an episode in an environment without a time limit
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """The verdict on a run.
-
-    Attributes:
-        findings: what is wrong, most likely cause first; none if the run is healthy.
-        examination: everything that was examined.
-    """
-
-    findings: tuple[Finding, ...]
-    examination: Examination
-
-    @property
-    def healthy(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; None for numbers that are infinite or not defined."""
-        return {
-            "healthy": self.healthy,
-            "findings": [finding.to_json() for finding in self.findings],
-            "examination": self.examination.to_json(),
-        }
 
 
 def diagnose(
@@ -78,7 +54,8 @@ def diagnose(
     """What is wrong with a run, or with an environment and settings; no findings if it is healthy.
 
     Args:
-        run: a run directory, finished or not; None trains a short run with `config` first.
+        run: a run directory, finished or not; None trains a short run with `config` first. A log of
+            another library is read as by `diagnose_logs`, without any of the other arguments.
         env: as `train` takes it. With a run, None takes the run's own.
         env_kwargs: of an environment that is made from an id; with a run, its own are taken.
         config: settings of the short run; None for the defaults and 20,480 steps.
@@ -111,6 +88,10 @@ def diagnose(
         "episodes": episodes, "seed": seed, "processes": processes, "step_timeout": step_timeout,
         "workers": workers, "gradients": gradients, "pictures": pictures, "say": say, **objects,
     }  # fmt: skip
+    if run is not None and is_log(user_path(run)):
+        if env is not None or config is not None or objects or workers is not None:
+            raise UserError(f"{run} is a log of another library: it is read, and nothing is run")
+        return diagnose_logs(run)
     if run is not None:
         if config is not None:
             raise UserError("a run has its own settings; give a run or a config, not both")

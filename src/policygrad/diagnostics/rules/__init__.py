@@ -1,8 +1,9 @@
 """The doctor's rules: what may be wrong with a run, and the findings that follow from them."""
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.findings import Finding
-from policygrad.diagnostics.rules import learning, task, unsound, values
+from policygrad.diagnostics.facts import FRESH_EPISODES, GRADIENTS, OF_RUNS, known
+from policygrad.diagnostics.findings import Finding, NotLookedAt
+from policygrad.diagnostics.rules import learning, logged, task, unsound, values
 from policygrad.diagnostics.rules.rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -15,16 +16,36 @@ RULES: tuple[Rule, ...] = (
 """Every rule. A rule stands before those whose findings it may explain."""
 
 
-def diagnose(examination: Examination, rules: tuple[Rule, ...] = RULES) -> tuple[Finding, ...]:
+ONLY_OURS = {
+    "mask-permits-nothing": FRESH_EPISODES,
+    "observations-not-finite": FRESH_EPISODES,
+    "observations-unnormalised": FRESH_EPISODES,
+    "mean-action-saturated": FRESH_EPISODES,
+    "time-limit-dominates": FRESH_EPISODES,
+    "discount-too-high": FRESH_EPISODES,
+    "batch-below-noise-scale": GRADIENTS,
+    "baseline-hurts": GRADIENTS,
+    "lambda-far-from-best": GRADIENTS,
+    "critic-overfits": "refit",
+}
+"""Rules that the log of another library is never enough for, and what they would need."""
+
+
+def diagnose(
+    examination: Examination, rules: tuple[Rule, ...] | None = None
+) -> tuple[Finding, ...]:
     """What is wrong, most likely cause first; empty for a healthy run.
 
     Args:
         examination: of a run or of an environment.
-        rules: the rules to apply. A finding that another finding explains is left out.
+        rules: the rules to apply; None for those that look at what was examined. A finding that
+            another finding explains is left out.
 
     Returns:
         Findings in order of falling weight; findings of equal weight in the order of the rules.
     """
+    if rules is None:
+        rules = RULES if examination.language is None else _applied(examination)
     found = [(rule, finding) for rule in rules if (finding := rule(examination)) is not None]
     causes = [
         finding
@@ -37,4 +58,38 @@ def diagnose(examination: Examination, rules: tuple[Rule, ...] = RULES) -> tuple
     return tuple(sorted(causes, key=lambda finding: -finding.weight))
 
 
-__all__ = ["RULES", "Rule", "diagnose"]
+def _applied(e: Examination) -> tuple[Rule, ...]:
+    return tuple(rule for rule in logged.RULES if not _missing(e, rule))
+
+
+def _missing(e: Examination, rule: Rule) -> list[tuple[str, ...]]:
+    """What the rule needs and is not known; of each group one thing would do."""
+    return [group for group in rule.needs if not any(known(e, fact) for fact in group)]
+
+
+def looked_at(examination: Examination) -> tuple[str, ...]:
+    """Names of the rules that were applied to the log of another library."""
+    return tuple(rule.name for rule in _applied(examination))
+
+
+def not_looked_at(examination: Examination) -> tuple[NotLookedAt, ...]:
+    """The rules that would need more than the log of another library says, and what."""
+    language = examination.language
+    if language is None:
+        return ()
+    lacking = [
+        NotLookedAt(
+            rule.name,
+            " and ".join(
+                " or ".join(OF_RUNS.get(fact) or language.logged_as(fact) for fact in group)
+                for group in missing
+            ),
+        )
+        for rule in logged.RULES
+        if not logged.of_others(rule, language) and (missing := _missing(examination, rule))
+    ]
+    ours = [NotLookedAt(name, OF_RUNS[fact]) for name, fact in ONLY_OURS.items()]
+    return (*lacking, *ours)
+
+
+__all__ = ["RULES", "Rule", "diagnose", "looked_at", "not_looked_at"]

@@ -44,6 +44,8 @@ class Rule:
         test: looks at an examination; returns what was found, or None.
         explains: names of the rules whose findings are consequences of this rule's finding, and
             are left out if it is reported; "*" for all rules after it in `RULES`.
+        needs: what has to be known (`diagnostics.facts`); of each group one thing is enough. Only
+            logs of other libraries lack any of it.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Rule:
     weight: float
     test: Callable[[Examination, Thresholds], Found | None]
     explains: tuple[str, ...] = ()
+    needs: tuple[tuple[str, ...], ...] = ()
 
     def __call__(self, examination: Examination) -> Finding | None:
         """The finding, or None if the test found nothing."""

@@ -1,0 +1,97 @@
+"""`policygrad diagnose LOG`: what the log of another library says, and what it does not."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import UseAppendAction, arg
+
+from policygrad.cli.commands import print_json
+from policygrad.core.errors import UserError
+from policygrad.core.settings import flag
+
+COLUMNS_HELP = (
+    "With a log of no library that is recognised: which of its columns hold what, such as "
+    "return=score,length=steps,kl=kl."
+)
+SETTING_HELP = (
+    "With a log of another library: a setting that the log does not say, by that library's name, "
+    "such as gamma=0.99; may be given several times."
+)
+Columns = Annotated[str | None, arg(help=COLUMNS_HELP, metavar="NAME=COLUMN,…")]
+Setting = UseAppendAction[Annotated[tuple[str, ...], arg(help=SETTING_HELP, metavar="NAME=VALUE")]]
+OF_LOGS = ("columns", "setting")
+READ = (*OF_LOGS, "json", "out")  # flags that a diagnosis of a log reads
+
+
+def refuse_unread(path: Path, flags: Mapping[str, Any]) -> None:
+    """Raise UserError for a flag that says nothing about a log."""
+    for name in flags:
+        if name not in READ:
+            raise UserError(
+                f"{path} is a log of another library: it is read, and nothing is run; leave out "
+                f"{flag(name)}"
+            )
+
+
+def refuse_of_logs(run: Path | None, flags: Mapping[str, Any]) -> None:
+    """Raise UserError for a flag that only a log reads, where there is none."""
+    for name in OF_LOGS:
+        if name in flags:
+            what = "no path was given" if run is None else f"{run} is none"
+            raise UserError(f"{flag(name)} is about a log of another library, and {what}")
+
+
+def parse_columns(text: str | None) -> dict[str, str] | None:
+    """`return=score,kl=kl` as names and columns."""
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    for name, equals, theirs in pairs:
+        if not (name.strip() and equals and theirs.strip()):
+            raise UserError(f"--columns takes NAME=COLUMN,…, such as return=score, got {text!r}")
+    return {name.strip(): theirs.strip() for name, _, theirs in pairs}
+
+
+def diagnose(
+    path: Path, columns: str | None, setting: Sequence[str], *, out: Path | None, json: bool
+) -> int:
+    """Diagnose a log, write the file and show the result; returns the exit code."""
+    from policygrad.cli.diagnose import write
+    from policygrad.doctor.of_logs import diagnose_logs
+    from policygrad.logs import parse_setting
+
+    settings = dict(map(parse_setting, setting))
+    result = diagnose_logs(path, columns=parse_columns(columns), settings=settings)
+    if out is not None:
+        write(out, result.to_json())
+    if json:
+        print_json(result.to_json())
+    else:
+        show(result, str(path))
+    return 0
+
+
+def show(result: Any, name: str) -> None:
+    """The verdict on stdout: what was looked at, what was found, and what was not looked at."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from policygrad.cli.diagnose import show_findings
+
+    console, e = Console(highlight=False), result.examination
+    seen = [f"{e.updates:,} rows"] + ([f"{e.env_steps:,} steps"] if e.env_steps else [])
+    console.print(Text(f"{name}: a log of {e.language.name}, {', '.join(seen)}"))
+    told = {k: v for k, v in e.settings.items() if v is not None}
+    if told:
+        words = ", ".join(f"{e.language.word(k)} {v}" for k, v in told.items() if k != "env")
+        console.print(Text(f"settings that are known: {words}", style="dim"))
+    show_findings(console, result.findings)
+    if not result.findings:
+        console.print(Text(f"Nothing was found by {len(result.looked_at)} rules.", style="green"))
+    console.print(Text(f"looked at: {', '.join(result.looked_at)}", style="dim"))
+    by_need: dict[str, list[str]] = {}
+    for each in result.not_looked_at:
+        by_need.setdefault(each.needs, []).append(each.name)
+    for needs, names in by_need.items():
+        console.print(Text(f"not looked at: {', '.join(names)} (needs {needs})", style="dim"))

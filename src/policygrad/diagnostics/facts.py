@@ -1,0 +1,75 @@
+"""What is known of a run, whatever it was learned from, and what rules make of it."""
+
+import numpy as np
+from jaxtyping import Float
+
+from policygrad.diagnostics.examination import Examination
+
+FRESH_EPISODES = "fresh episodes"
+GRADIENTS = "gradients"
+LATE = "rows of a late time"
+ROWS = 50  # until which a critic with targets of a few steps looks untrained although it learns
+OF_RUNS = {
+    FRESH_EPISODES: "fresh episodes with the policy",
+    GRADIENTS: "the gradients of fresh episodes",
+    LATE: f"{ROWS} rows: with targets of a few steps a critic shows only late that it learns",
+    "refit": "the critic's explained variance after each fit",
+}
+
+
+def known(e: Examination, fact: str) -> bool:
+    """Whether something was measured, logged or set: a metric, a setting, or fresh episodes."""
+    if fact == FRESH_EPISODES:
+        return e.sample is not None
+    if fact == GRADIENTS:
+        return e.noise is not None
+    if fact == LATE:
+        return e.language is None or not e.language.single_episodes or e.updates >= ROWS
+    return bool(len(series(e, fact))) or e.settings.get(fact) is not None
+
+
+def series(e: Examination, name: str) -> Float[np.ndarray, " N"]:
+    """The finite entries of a metric."""
+    x = e.metric(name)
+    return x[np.isfinite(x)]
+
+
+def begin(x: Float[np.ndarray, " N"], share: float = 0.1) -> float:
+    """The median of the first tenth, three entries at least; NaN if there are none."""
+    return float(np.median(x[: max(3, round(share * len(x)))])) if len(x) else float("nan")
+
+
+def end(x: Float[np.ndarray, " N"], share: float = 0.2) -> float:
+    """The median of the last fifth, three entries at least; NaN if there are none."""
+    return float(np.median(x[-max(3, round(share * len(x))) :])) if len(x) else float("nan")
+
+
+def chance(x: Float[np.ndarray, " N"]) -> float:
+    """The standard deviation of single entries around their trend, from their differences."""
+    return float(np.std(np.diff(x)) / np.sqrt(2)) if len(x) > 2 else 0.0
+
+
+def rises(x: Float[np.ndarray, " N"]) -> bool:
+    """Whether a series ended higher than it began, by more than chance, and near its best."""
+    if len(x) < 4:
+        return False
+    gained, best = end(x) - begin(x), float(np.max(x)) - begin(x)
+    return gained > 2 * chance(x) and gained > 0.5 * best
+
+
+def reward_of_a_step(e: Examination) -> float:
+    """The mean reward of one step, in size, at the beginning; NaN if it is not known."""
+    returns, lengths = e.metric("return_mean"), e.metric("length_mean")
+    if len(returns) != len(lengths):
+        return float("nan")
+    ratio = np.abs(returns) / lengths
+    return begin(ratio[np.isfinite(ratio)])
+
+
+def reach(e: Examination) -> Float[np.ndarray, " N"]:
+    """How many steps ahead the critic's targets look at least, by the size of its errors.
+
+    √(mean square of return minus value) / |mean reward of a step|. An untrained critic says about
+    zero, so that its error is the target: about 1/(1 − γλ) rewards, or as many as an episode has.
+    """
+    return np.sqrt(series(e, "value_error")) / reward_of_a_step(e)

@@ -1,0 +1,36 @@
+"""The doctor on the log of another library: what is wrong, as far as the log tells."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from policygrad.core.shell import user_path
+from policygrad.diagnostics.rules import diagnose as apply_rules
+from policygrad.diagnostics.rules import looked_at, not_looked_at
+from policygrad.doctor.result import Diagnosis
+from policygrad.logs import examine_table, read
+
+
+def diagnose_logs(
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Diagnosis:
+    """What is wrong with a run of another library, from what it logged.
+
+    No environment is run and nothing is unpickled. A rule that needs more than the log says stays
+    silent, and is listed with what it would need.
+
+    Args:
+        path: a log file, or the folder of one run: TensorBoard's event files (extra: logs),
+            `progress.csv`, `monitor.csv`, `result.json`, `trainer_state.json`, JSON lines.
+        columns: which of its columns hold what, `{"return": "score", "kl": "kl"}`, for a log of no
+            library that is recognised.
+        settings: what the log does not say, by the library's names, `{"gamma": 0.99}`.
+
+    Raises:
+        UserError: no log, a damaged one, several, or one that is not recognised; a file of pickles.
+    """
+    found = examine_table(read(user_path(path)), columns, settings)
+    return Diagnosis(apply_rules(found), found, looked_at(found), not_looked_at(found))

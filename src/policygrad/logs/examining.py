@@ -1,0 +1,187 @@
+"""From the log of another library to what the doctor's rules look at."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from policygrad.core.errors import UserError
+from policygrad.diagnostics.examination import Examination, Logged
+from policygrad.diagnostics.language import METRICS, Language
+from policygrad.logs.readers import settings_in_text, value_of
+from policygrad.logs.recognising import column, mapped, plain, recognised
+from policygrad.logs.table import Column, Table
+
+OF_UPDATES = ("kl", "entropy", "value_error", "explained_variance_before", "clip_fraction",
+              "action_std", "gradient_norm", "step_size")  # fmt: skip
+# NaN says nothing: a variance of zero is explained by nothing
+MAY_BE_NAN = ("explained_variance_before", "groups_without_spread")
+
+
+def examine_table(
+    table: Table,
+    columns: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Examination:
+    """What a log says, in our names.
+
+    Args:
+        table: the log.
+        columns: our name -> its column, for a log of no library that is known.
+        settings: its name -> value: what the user says of the run beside the log.
+
+    Raises:
+        UserError: no library is recognised; columns or settings that it does not have.
+    """
+    table = plain(table)
+    language = mapped(table, columns) if columns else recognised(table.columns)
+    found = {name: column(table, language, name) for name in (*METRICS, "iterations")}
+    logged = {name: x for name, x in found.items() if x is not None and len(x.values)}
+    if not logged:
+        raise UserError(f"the log has none of the numbers that are read: {', '.join(METRICS)}")
+    axis = _axis(logged)
+    metrics = {name: x.along(axis) for name, x in logged.items() if len(x.finite)}
+    known = _settings(table, language, settings or {})
+    steps = _env_steps(logged, axis, known)
+    if table.monitors:
+        known.setdefault("num_envs", table.monitors)
+    known.setdefault("batch_steps", _batch_steps(logged, steps, known, axis, language))
+    return Examination(
+        env=str(known["env"]) if known.get("env") else None,
+        settings={"batch_episodes": None, **known},
+        passed_as_objects=(),
+        metrics=metrics,
+        env_steps=steps,
+        language=language,
+        logged=Logged(
+            files=table.files,
+            not_finite=_not_finite(logged, language),
+            returns=_episode_returns(table, logged, axis),
+            rows=len(axis),
+        ),
+    )
+
+
+def _axis(logged: Mapping[str, Column]) -> np.ndarray:
+    """The steps that all series are brought to: those of updates, if there are any.
+
+    Returns are taken where they are as many, so that the first row, which precedes the first
+    update, is kept.
+    """
+    updates = max(
+        (logged[name].steps for name in OF_UPDATES if name in logged), key=len, default=np.zeros(0)
+    )
+    returns = logged["return_mean"].steps if "return_mean" in logged else np.zeros(0)
+    if len(updates) <= len(returns) <= 1.5 * len(updates) + 1 and len(returns):
+        return np.unique(returns)
+    if len(updates):
+        return np.unique(updates)
+    longest = max((x.steps for x in logged.values()), key=len)
+    # episode by episode: a row for every twentieth of the log
+    return longest if len(longest) <= 20 else np.unique(np.quantile(longest, np.arange(1, 21) / 20))
+
+
+def _settings(table: Table, language: Language, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by our names: what the user gave, else what the library wrote."""
+    written = dict(table.settings)
+    for name, text in table.texts.items():
+        if name.startswith("hyperparameters"):
+            written |= settings_in_text(text)
+        elif name.startswith("args") and text.lstrip().startswith("{"):
+            written |= _arguments(text)
+    for name, x in table.columns.items():
+        if name.startswith("config/") and len(x.finite):  # RLlib repeats them in every row
+            written.setdefault(name.removeprefix("config/"), float(x.finite[-1]))
+    found: dict[str, Any] = {}
+    for ours, names in language.settings.items():
+        values = [written[name] for name in names if written.get(name) is not None]
+        if values and isinstance(values[0], (int, float, str)):
+            found[ours] = values[0]
+    names_of = {n: ours for ours, names in language.settings.items() for n in (*names, ours)}
+    for name, value in given.items():
+        if name not in names_of:
+            known = ", ".join(names[0] for names in language.settings.values()) or "none"
+            raise UserError(
+                f"--setting {name}={value}: {language.name} has no setting {name} that is read; "
+                f"those are {known}"
+            )
+        found[names_of[name]] = value
+    return {name: value for name, value in found.items() if _sound(name, value)}
+
+
+def _sound(name: str, value: Any) -> bool:
+    return name == "env" or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    import json
+
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`learning_rate=3e-4` as name and value; UserError if it is no such pair, or no number."""
+    name, equals, value = text.partition("=")
+    number = value_of(value)
+    if not name or not equals or isinstance(number, (str, bool)) or number is None:
+        raise UserError(f"--setting takes NAME=NUMBER, such as gamma=0.99, got {text!r}")
+    return name, number
+
+
+def _env_steps(logged: Mapping[str, Column], axis: np.ndarray, known: Mapping[str, Any]) -> int:
+    """Steps of all environments; 0 if the log does not tell."""
+    if "env_steps" in logged and len(logged["env_steps"].finite):
+        return int(logged["env_steps"].finite.max())
+    # an axis that counts rows says nothing of steps, but that of event files often counts steps
+    spacing = np.diff(axis)
+    return int(axis[-1]) if len(axis) > 1 and np.median(spacing) > 1 else 0
+
+
+def _batch_steps(
+    logged: Mapping[str, Column],
+    steps: int,
+    known: Mapping[str, Any],
+    axis: np.ndarray,
+    language: Language,
+) -> Any:
+    """Steps of a batch: as they are set, or by the number of iterations; None if not known.
+
+    Without a number of iterations, the steps between two rows; there may be several batches between
+    them, so that this is too large rather than too small.
+    """
+    if {"rollout_steps", "num_envs"} <= known.keys():
+        return known["rollout_steps"] * known["num_envs"]
+    if not steps:
+        return None
+    if "iterations" in logged:
+        return steps / max(float(logged["iterations"].finite.max()), 1.0)
+    spacing = float(np.median(np.diff(axis)))
+    updates = any(name in logged for name in OF_UPDATES)
+    return spacing if updates and spacing > 1 and not language.single_episodes else None
+
+
+def _not_finite(logged: Mapping[str, Column], language: Language) -> dict[str, int]:
+    """How often NaN or infinity was logged, by our names, where it means that something failed."""
+    found = {}
+    for name, x in logged.items():
+        wrong = ~np.isfinite(x.values)
+        if name in MAY_BE_NAN:
+            continue
+        if name in ("return_mean", "length_mean") and language.nan_without_episodes:
+            first = np.flatnonzero(~wrong)  # before the first episode ends, NaN is no failure
+            wrong = wrong[first[0] :] if len(first) else wrong[:0]
+        if wrong.any():
+            found[name] = int(wrong.sum())
+    return found
+
+
+def _episode_returns(table: Table, logged: Mapping[str, Column], axis: np.ndarray) -> Any:
+    """`[N]`, returns of single episodes where they were logged; else None."""
+    if "monitor/r" in table.columns:
+        return table.columns["monitor/r"].values
+    returns = logged.get("return_mean")
+    return returns.values if returns is not None and len(returns.values) > 2 * len(axis) else None

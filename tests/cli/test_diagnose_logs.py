@@ -1,0 +1,60 @@
+"""`policygrad diagnose` on the logs of other libraries: what it prints, and what it refuses."""
+
+import numpy as np
+
+from tests.cli.test_commands import command as command
+from tests.cli.test_commands import parsed
+from tests.cli.test_commands import refused as refused
+from tests.logs.written import progress, sb3_rows
+
+
+def test_a_log_in_words_and_as_json(command, tmp_path):
+    progress(tmp_path / "PPO_1", sb3_rows(learning_rate=0.03, approx_kl=0.5))
+    code, out, _ = command("diagnose", "PPO_1")
+    said = " ".join(out.split())
+    assert code == 0
+    assert "PPO_1: a log of Stable-Baselines3 (PPO), 12 rows, 24,576 steps" in said
+    assert "1. The step size is too large" in said
+    assert "→ Train with learning_rate=0.0003." in said
+    assert "not looked at: actions-saturated" in said
+    code, out, _ = command("diagnose", "PPO_1/progress.csv", "--json", "--out", "a.json")
+    result = parsed(out)
+    assert code == 0
+    assert (tmp_path / "a.json").is_file()
+    assert [f["name"] for f in result["findings"]] == ["step-size-too-large"]
+    assert result["healthy"] is False
+    assert result["examination"]["library"] == "Stable-Baselines3 (PPO)"
+    assert {"name", "needs"} == set(result["not_looked_at"][0])
+
+
+def test_nothing_found_is_not_called_healthy(command, tmp_path):
+    progress(tmp_path / "a", sb3_rows())
+    _, out, _ = command("diagnose", "a")
+    assert "Nothing was found by 17 rules" in out
+    assert "Healthy" not in out
+    assert parsed(command("diagnose", "a", "--json")[1])["healthy"] is None
+
+
+def test_settings_and_columns_are_given_as_flags(command, tmp_path):
+    progress(tmp_path / "a", sb3_rows())
+    flags = ("--setting", "gamma=0.5", "--setting", "gae_lambda=0.9")
+    result = parsed(command("diagnose", "a", *flags, "--json")[1])
+    assert [f["name"] for f in result["findings"]] == ["discount-too-low"]
+    progress(tmp_path / "b", [{"score": 0.0, "d": 0.01}] * 5, "own.csv")
+    result = parsed(command("diagnose", "b/own.csv", "--columns", "return=score,kl=d", "--json")[1])
+    assert [f["name"] for f in result["findings"]] == ["rewards-zero"]
+
+
+def test_mistakes(refused, command, tmp_path):
+    progress(tmp_path / "a", sb3_rows())
+    (tmp_path / "model.zip").write_bytes(b"PK")
+    assert "hold pickles" in refused("diagnose", "model.zip")
+    assert "leave out --episodes" in refused("diagnose", "a", "--episodes", "8")
+    assert "leave out --env" in refused("diagnose", "a", "--env", "CartPole-v1")
+    assert "NAME=NUMBER" in refused("diagnose", "a", "--setting", "gamma")
+    assert "has no setting gama" in refused("diagnose", "a", "--setting", "gama=1")
+    assert "NAME=COLUMN" in refused("diagnose", "a", "--columns", "kl")
+    assert "--setting is about a log" in refused("diagnose", "nowhere", "--setting", "gamma=1")
+    assert "no such directory" in refused("diagnose", "a", "--out", "no/such/file.json")
+    progress(tmp_path / "c", [{"x": np.pi}] * 3)
+    assert "no library is recognised" in refused("diagnose", "c")

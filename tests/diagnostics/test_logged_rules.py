@@ -1,0 +1,154 @@
+"""The rules for logs of other libraries: each on a log that is broken in one place."""
+
+import numpy as np
+import pytest
+
+from policygrad.diagnostics import RULES
+from policygrad.diagnostics.rules import ONLY_OURS, diagnose, logged, not_looked_at
+from policygrad.logs import examine_table, read
+from policygrad.logs.table import table_of_rows
+from tests.logs.written import ROWS, cleanrl, sb3_rows
+
+FLAT = np.full(ROWS, 20.0)
+RISING = np.linspace(20, 200, ROWS)
+
+
+def found_in(settings=None, **changes):
+    table = table_of_rows(sb3_rows(**changes), "rows")
+    return diagnose(examine_table(table, settings=settings))
+
+
+def names(findings):
+    return [finding.name for finding in findings]
+
+
+def test_a_healthy_log_has_no_findings_and_neither_has_one_at_its_plateau():
+    assert found_in() == ()
+    plateau = np.minimum(np.linspace(20, 1500, ROWS), 500)
+    assert found_in(ep_rew_mean=plateau, ep_len_mean=plateau) == ()
+
+
+NOT_TRAINED = {"value_loss": np.full(ROWS, 60.0), "explained_variance": np.full(ROWS, 0.001)}
+BROKEN = {
+    "rewards-not-finite": {"ep_rew_mean": np.where(np.arange(ROWS) < 3, 20, np.nan)},
+    "rewards-zero": {"ep_rew_mean": 0.0},
+    "rewards-constant": {"ep_rew_mean": -200.0, "ep_len_mean": 200.0},
+    "rewards-unscaled": {"ep_rew_mean": 1e6 * RISING, "value_loss": np.full(ROWS, 1e13)},
+    "observations-constant": {"explained_variance": np.full(ROWS, 1e-7)},
+    "training-stopped": {"value_loss": np.where(np.arange(ROWS) < 8, 30, np.nan)},
+    "step-size-too-large": {"learning_rate": 0.03, "approx_kl": 0.5},
+    "step-size-too-small": {"learning_rate": 3e-7, "approx_kl": 1e-8},
+    "entropy-bonus-too-large": {"entropy_loss": -0.6931, "ep_rew_mean": FLAT, "ep_len_mean": FLAT},
+    "critic-not-trained": {**NOT_TRAINED, "value_loss": np.full(ROWS, 130.0)},
+    "discount-too-low": {"value_loss": np.linspace(4, 0.5, ROWS)},
+    "lambda-too-low": {**NOT_TRAINED, "value_loss": np.full(ROWS, 1.0)},
+    "return-collapsed": {"ep_rew_mean": np.concatenate([RISING[:6], RISING[:6][::-1]])},
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_named_first(name):
+    assert names(found_in(**BROKEN[name]))[:1] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("discount-too-low", {"gamma": 0.5}),
+        ("lambda-too-low", {"gae_lambda": 0.0, "vf_coef": 0.0}),
+        ("critic-not-trained", {"vf_coef": 0.0}),
+        ("entropy-bonus-too-large", {"ent_coef": 10.0}),
+        ("batch-of-one-episode", {"n_steps": 36, "n_envs": 1}),
+    ],
+)
+def test_a_setting_that_is_known_is_enough(tmp_path, name, settings):
+    lengths = {"ep_len_mean": RISING}
+    assert names(found_in(settings, **lengths))[:1] == [name]
+    words = {"n_steps": "num_steps", "n_envs": "num_envs"}
+    own = {words.get(k, k): v for k, v in settings.items()}
+    found = examine_table(read(cleanrl(tmp_path, **own)))
+    assert names(diagnose(found))[:1] == [name]
+
+
+def test_a_step_that_is_too_small_is_named_before_the_returns_that_it_leaves_constant():
+    same = {"ep_rew_mean": -500.0, "ep_len_mean": 500.0}
+    small = found_in(**same, approx_kl=1e-9, learning_rate=3e-7)
+    assert names(small) == ["step-size-too-small", "rewards-constant"]
+    assert names(found_in(**same, approx_kl=1e-9)) == ["rewards-constant"]
+
+
+def test_a_rate_that_falls_to_zero_is_no_step_that_is_too_small():
+    assert found_in(approx_kl=np.where(np.arange(ROWS) < 6, 1e-3, 1e-9)) == ()
+
+
+def test_a_critic_of_td_is_untrained_though_it_explains_its_targets():
+    """With λ = 0 the target is the value of the next state, which is near that of this one."""
+    explained = np.full(ROWS, 0.9)
+    changes = {"value_loss": np.full(ROWS, 1.0), "explained_variance": explained}
+    assert names(found_in(**changes)) == ["lambda-too-low"]
+
+
+def test_small_errors_of_a_continuous_task_are_taken_for_normalised_rewards():
+    """The errors of rewards that are divided by their size are about 1, whatever γ is."""
+    rows = [{**row, "train/std": 1.0} for row in sb3_rows(**BROKEN["discount-too-low"])]
+    assert diagnose(examine_table(table_of_rows(rows, "rows"))) == ()
+
+
+def test_a2c_needs_many_rows_before_its_critic_is_called_untrained():
+    """A healthy A2C explains next to nothing for thousands of updates."""
+    rows = [
+        {k: v for k, v in row.items() if k not in ("train/approx_kl", "train/clip_fraction")}
+        for row in sb3_rows(value_loss=50.0, explained_variance=np.linspace(0, 0.02, ROWS))
+    ]
+    short = examine_table(table_of_rows(rows, "rows"))
+    assert diagnose(short) == ()
+    assert "50 rows" in {x.name: x.needs for x in not_looked_at(short)}["critic-not-trained"]
+    long = examine_table(table_of_rows([row for row in rows for _ in range(5)], "rows"))
+    assert names(diagnose(long)) == ["critic-not-trained"]
+
+
+def test_actions_are_judged_where_their_deviation_is_logged():
+    rows = [{**row, "train/std": 20.0} for row in sb3_rows()]
+    (finding,) = diagnose(examine_table(table_of_rows(rows, "rows")))
+    assert finding.name == "actions-saturated"
+    assert "log_std_init" in finding.change
+
+
+def test_groups_of_equal_rewards_are_named():
+    rows = [{"reward": 0.1 * i, "reward_std": 0.0, "frac_reward_zero_std": 0.95} for i in range(8)]
+    (finding,) = diagnose(examine_table(table_of_rows(rows, "rows")))
+    assert finding.name == "groups-without-spread"
+    assert "95%" in finding.evidence
+
+
+def test_advice_speaks_the_language_of_the_library(tmp_path):
+    (finding,) = found_in(learning_rate=0.03, approx_kl=0.5)
+    assert finding.change == "Train with learning_rate=0.0003."
+    (finding,) = diagnose(examine_table(read(cleanrl(tmp_path, gamma=0.5))))
+    assert finding.change == "Train with --gamma 0.99."
+    assert "gamma is 0.5" in finding.evidence
+
+
+def test_no_advice_names_a_flag_of_ours():
+    ours = (
+        "--step-size",
+        "--entropy-coefficient",
+        "--discount",
+        "--batch",
+        "--log-std",
+        "--critic",
+    )
+    for changes in BROKEN.values():
+        for finding in found_in(**changes):
+            assert not [flag for flag in ours if flag in finding.change + finding.evidence]
+
+
+def test_every_cause_is_either_looked_for_in_logs_or_said_not_to_be():
+    own, in_logs = {rule.name for rule in RULES}, {rule.name for rule in logged.RULES}
+    assert own == (in_logs - {"groups-without-spread"}) | set(ONLY_OURS)
+    assert not in_logs & set(ONLY_OURS)
+    for rule in logged.RULES:
+        if rule.name in own:
+            (same,) = (r for r in RULES if r.name == rule.name)
+            assert rule.weight == same.weight
+            assert set(rule.explains) <= set(same.explains)

@@ -1,0 +1,131 @@
+"""From the columns of each library to an examination: names, units, settings, what is missing."""
+
+import numpy as np
+import pytest
+
+from policygrad.core.errors import UserError
+from policygrad.diagnostics.rules import looked_at, not_looked_at
+from policygrad.logs import examine_table, parse_setting, read
+from policygrad.logs.table import table_of_rows
+from tests.logs.written import ROWS, cleanrl, lines, progress, sb3_rows
+
+
+def of_rows(rows, **given):
+    return examine_table(table_of_rows(rows, "rows"), **given)
+
+
+def test_sb3_with_the_first_row_before_the_first_update(tmp_path):
+    found = examine_table(read(progress(tmp_path, sb3_rows())))
+    assert found.language.name == "Stable-Baselines3 (PPO)"
+    assert (found.updates, found.env_steps) == (ROWS, 2048 * ROWS)
+    assert found.settings["batch_steps"] == 2048
+    assert found.metric("return_mean")[0] == 20
+    assert np.isnan(found.metric("kl")[0])
+    assert found.metric("entropy")[-1] == 0.5  # which it logs with the other sign
+    assert found.sample is None
+    assert "discount" not in found.settings
+
+
+def test_cleanrl_episodes_are_averaged_over_updates_and_settings_read(tmp_path):
+    found = examine_table(read(cleanrl(tmp_path)))
+    assert found.language.name == "CleanRL"
+    assert (found.updates, found.env_steps, found.env) == (10, 5120, "CartPole-v1")
+    assert found.settings["discount"] == 0.99
+    assert found.settings["batch_steps"] == 4 * 128
+    # episodes ended at steps 128, 256, 384 and 512
+    assert found.metric("return_mean")[0] == pytest.approx(20 + (128 + 512) / 2 / 100, rel=1e-6)
+    assert found.metric("value_error")[-1] == pytest.approx(2 * (30 - 5120 / 300), rel=1e-6)
+    assert len(found.logged.returns) == 40
+
+
+OLD = "info/learner/default_policy/learner_stats/"
+NEW = "learners/default_policy/"
+OTHERS = {
+    "RLlib": {
+        "env_runners/episode_return_mean": "return_mean",
+        "env_runners/episode_len_mean": "length_mean",
+        f"{NEW}mean_kl_loss": "kl", f"{NEW}entropy": "entropy", f"{NEW}vf_loss": "value_error",
+        f"{NEW}vf_explained_var": "explained_variance_before",
+        f"{NEW}default_optimizer_learning_rate": "step_size",
+        "num_env_steps_sampled_lifetime": "env_steps",
+    },
+    "RLlib (old)": {
+        "episode_reward_mean": "return_mean", "episode_len_mean": "length_mean", f"{OLD}kl": "kl",
+        f"{OLD}entropy": "entropy", f"{OLD}vf_loss": "value_error", f"{OLD}cur_lr": "step_size",
+        "timesteps_total": "env_steps",
+    },
+    "rsl_rl": {
+        "Train/mean_reward": "return_mean", "Train/mean_episode_length": "length_mean",
+        "Loss/value_function": "value_error", "Policy/mean_noise_std": "action_std",
+        "Loss/learning_rate": "step_size", "Loss/surrogate": None,
+    },
+    "TRL (GRPO)": {
+        "reward": "return_mean", "reward_std": None, "completions/mean_length": "length_mean",
+        "entropy": "entropy", "grad_norm": "gradient_norm", "learning_rate": "step_size",
+        "frac_reward_zero_std": "groups_without_spread", "kl": None, "loss": None,
+    },
+    "verl": {
+        "critic/score/mean": "return_mean", "response_length/mean": "length_mean",
+        "actor/entropy": "entropy", "actor/grad_norm": "gradient_norm",
+        "actor/pg_clipfrac": "clip_fraction", "actor/ppo_kl": None,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_libraries_are_recognised_by_their_names(name):
+    """A KL that is not of the update (TRL's is to the reference) is not taken for one."""
+    names = OTHERS[name]
+    found = of_rows([{theirs: float(i + 1) for theirs in names} for i in range(5)])
+    assert found.language.name == name.removesuffix(" (old)")
+    assert set(found.metrics) == {ours for ours in names.values() if ours}
+
+
+def test_a2c_is_told_from_ppo_and_dqn_is_refused():
+    rows = [{"train/entropy_loss": -0.6, "train/policy_loss": 0.1, "rollout/ep_rew_mean": 1.0}] * 3
+    assert of_rows(rows).language.name == "Stable-Baselines3 (A2C)"
+    with pytest.raises(UserError, match="DQN"):
+        of_rows([{"rollout/ep_rew_mean": 1.0, "rollout/exploration_rate": 0.5}] * 3)
+
+
+def test_settings_are_taken_from_files_else_from_flags(tmp_path):
+    (tmp_path / "params.json").write_text('{"gamma": 0.9, "lambda": 0.8, "lr": 0.1}')
+    lines(tmp_path / "result.json", [{"episode_reward_mean": 1.0, "training_iteration": 1}] * 2)
+    found = examine_table(read(tmp_path), settings={"gamma": 0.95, "entropy_coeff": 0.01})
+    given = {k: found.settings[k] for k in ("discount", "gae_lambda", "entropy_coefficient")}
+    assert given == {"discount": 0.95, "gae_lambda": 0.8, "entropy_coefficient": 0.01}
+    with pytest.raises(UserError, match="no setting gama that is read; those are lr, gamma"):
+        examine_table(read(tmp_path), settings={"gama": 0.95})
+    assert parse_setting("gamma=3e-1") == ("gamma", 0.3)
+    for text in ("gamma", "gamma=", "=3", "gamma=high"):
+        with pytest.raises(UserError, match="NAME=NUMBER"):
+            parse_setting(text)
+
+
+def test_columns_of_ones_own():
+    rows = [{"score": float(i), "divergence": 0.01} for i in range(5)]
+    found = of_rows(rows, columns={"return": "score", "kl": "divergence"})
+    np.testing.assert_array_equal(found.metric("return_mean"), range(5))
+    with pytest.raises(UserError, match="no library is recognised by its columns"):
+        of_rows(rows)
+    with pytest.raises(UserError, match="no column 'nothing'; it has divergence, score"):
+        of_rows(rows, columns={"return": "nothing"})
+    with pytest.raises(UserError, match="reward is not read"):
+        of_rows(rows, columns={"reward": "score"})
+
+
+def test_what_is_missing_is_listed_with_what_it_needs():
+    found = of_rows([{"rollout/ep_rew_mean": float(i)} for i in range(5)])
+    missing = {x.name: x.needs for x in not_looked_at(found)}
+    assert "train/approx_kl" in missing["step-size-too-large"]
+    assert "learning_rate" in missing["step-size-too-large"]
+    assert missing["mask-permits-nothing"] == "fresh episodes with the policy"
+    assert "return-collapsed" in looked_at(found)
+    assert not set(missing) & set(looked_at(found))
+
+
+def test_nan_before_the_first_episode_is_no_failure_where_the_library_writes_it_so():
+    rows = [{"episode_reward_mean": x, "timesteps_total": 1.0} for x in (np.nan, 1.0, 2.0)]
+    assert of_rows(rows).logged.not_finite == {}
+    assert of_rows([*rows, rows[0]]).logged.not_finite == {"return_mean": 1}
+    assert of_rows(sb3_rows(ep_rew_mean=np.nan)).logged.not_finite == {"return_mean": ROWS}
