@@ -47,6 +47,21 @@ def test_own_gradients_say_what_is_missing(monkeypatch):
         load("own_gradients").torch_gradients()
 
 
+def test_a_model_of_stable_baselines_is_measured(tmp_path):
+    pytest.importorskip("stable_baselines3")
+    told = run_example("sb3_measured", 2_048, 32, tmp_path / "seen")
+    assert "noise scale" in told
+    assert "gae_lambda=0.5: cosine" in told
+    assert (tmp_path / "seen" / "report.html").stat().st_size > 10_000
+
+
+def test_a_loop_is_measured_by_its_sketch(capsys):
+    pytest.importorskip("torch")
+    scales = load("sketched_loop").main(updates=2, every=2, batches=2)
+    assert len(scales) == 2
+    assert "update 2:" in capsys.readouterr().out
+
+
 def test_an_exported_policy_drives_as_the_agent_does(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "policy", raising=False)

@@ -62,6 +62,7 @@ MODULES = {
     "rollout": "rollout",
     "scores": "gradients.scores",
     "tabular": "tabular",
+    "torch": "torch",
     "types": "core.types",
 }
 

@@ -6,6 +6,7 @@ from policygrad import environments as environments
 from policygrad import policies as policies
 from policygrad import rollout as rollout
 from policygrad import tabular as tabular
+from policygrad import torch as torch
 from policygrad.core import errors as errors
 from policygrad.core import types as types
 from policygrad.core.trajectories import Trajectories as Trajectories

@@ -7,7 +7,6 @@ from policygrad.diagnostics.comparison import (
     Compared,
     Comparison,
     compare_estimators,
-    compare_gradients,
 )
 from policygrad.diagnostics.cosines import CosineCurve, predicted_cosine
 from policygrad.diagnostics.decomposition import (
@@ -17,15 +16,17 @@ from policygrad.diagnostics.decomposition import (
 )
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
+from policygrad.diagnostics.given import compare_gradients, noise_of_gradients
 from policygrad.diagnostics.groups import (
     NoiseInGroups,
     less_the_other_groups,
     noise_in_groups,
 )
 from policygrad.diagnostics.intervals import Measured
-from policygrad.diagnostics.noise import GradientNoise, Noise, gradient_noise, noise_of_gradients
+from policygrad.diagnostics.noise import GradientNoise, Noise, gradient_noise
 from policygrad.diagnostics.rules import RULES, Rule, diagnose
 from policygrad.diagnostics.sample import Sample
+from policygrad.diagnostics.sketch import CountSketch
 from policygrad.diagnostics.spread import Spread
 from policygrad.diagnostics.steps import StepSplit, split_by_step
 from policygrad.diagnostics.usual_estimators import line_up
@@ -37,6 +38,7 @@ __all__ = [
     "Compared",
     "Comparison",
     "CosineCurve",
+    "CountSketch",
     "DecomposedVariance",
     "Decomposition",
     "Examination",

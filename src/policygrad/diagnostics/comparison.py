@@ -17,20 +17,21 @@ from jaxtyping import Array, Float
 from policygrad.core.errors import UserError
 from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
+from policygrad.diagnostics.cosines import share_along
 from policygrad.diagnostics.intervals import (
     GROUPS,
     GroupSums,
     Means,
     Measured,
     concentration,
+    covariances_apart,
     total_of,
 )
-from policygrad.diagnostics.noise import as_rows
+from policygrad.diagnostics.sketch_error import EXACT, SketchError
 from policygrad.diagnostics.streaming import (
     ROWS,
     Episodes,
     Rows,
-    check_groups,
     flatten,
     stream,
     weights_of,
@@ -136,7 +137,7 @@ def compare_estimators(
 
     Source: mean squared error as variance plus squared bias; E5 for the reference.
     """
-    _check_batch(batch_episodes)
+    check_batch(batch_episodes)
     candidates = dict(candidates)
     if reference is None:
         reference = "reference"
@@ -149,7 +150,7 @@ def compare_estimators(
 
 def comparison_rows(candidates: Candidates, reference: str) -> Rows:
     """What `comparison_of_sums` needs to be summed; arguments as in `compare_estimators`."""
-    _check(candidates, reference)
+    check_candidates(candidates, reference)
 
     def weigh(batch: Any) -> Any:
         return np.stack([weights_of(e, s, batch).psi for e, s in candidates.values()])
@@ -157,41 +158,15 @@ def comparison_rows(candidates: Candidates, reference: str) -> Rows:
     return Rows(weigh, _ReducePairs(list(candidates).index(reference)), by_unit=True)
 
 
-def compare_gradients(
-    gradients: Mapping[str, Any], *, reference: str, batch_episodes: int, groups: int = GROUPS
-) -> Comparison:
-    """`compare_estimators` for per-episode gradients `[N, d]` from another source, by estimator.
-
-    >>> rng = np.random.default_rng(0)
-    >>> exact, noise = rng.normal(1.0, 1.0, (400, 2)), rng.normal(0.0, 3.0, (400, 2))
-    >>> rows = {"exact": exact, "noisy": exact + noise, "shrunk": 0.5 * exact}
-    >>> compare_gradients(rows, reference="exact", batch_episodes=4).best
-    'exact'
-    """
-    _check_batch(batch_episodes)
-    check_groups(groups)
-    _check_reference(gradients, reference)
-    flat, parts = as_rows(gradients)
-    sizes = {p.name: p.stop - p.start for p in parts}
-    if len(set(sizes.values())) != 1:
-        raise UserError(f"gradients of one policy have as many parameters each, got {sizes}")
-    g = np.stack([flat[:, p.start : p.stop] for p in parts], axis=1)  # [N, E, d]
-    base = g[:, list(gradients).index(reference)]
-    k = min(groups, len(g))
-    member = 1.0 * (np.arange(len(g)) % k == np.arange(k)[:, None])
-    rows = {"gradient": g, "square": (g**2).sum(-1), "product": np.einsum("ned,nd->ne", g, base)}
-    sums = {name: np.tensordot(member, x, 1) for name, x in rows.items()}
-    grouped = GroupSums(member.sum(axis=1), sums)
-    return comparison_of_sums(grouped, tuple(gradients), reference, batch_episodes)
-
-
-def _check_batch(episodes: int) -> None:
+def check_batch(episodes: int) -> None:
+    """Raise UserError unless the number of episodes in a batch is a whole one, at least 1."""
     if isinstance(episodes, bool) or not isinstance(episodes, (int, np.integer)) or episodes < 1:
         raise UserError(f"batch_episodes must be a whole number, at least 1, got {episodes!r}")
 
 
-def _check(candidates: Mapping[str, tuple[Estimator, Any]], reference: str) -> None:
-    _check_reference(candidates, reference)
+def check_candidates(candidates: Mapping[str, tuple[Estimator, Any]], reference: str) -> None:
+    """Raise UserError unless the reference is among them, and none normalises its advantages."""
+    check_reference(candidates, reference)
     for name, (estimator, _) in candidates.items():
         if estimator.normalise_advantages:
             raise UserError(
@@ -200,7 +175,8 @@ def _check(candidates: Mapping[str, tuple[Estimator, Any]], reference: str) -> N
             )
 
 
-def _check_reference(candidates: Mapping[str, Any], reference: str) -> None:
+def check_reference(candidates: Mapping[str, Any], reference: str) -> None:
+    """Raise UserError unless they are named, and the reference is one of them."""
     if not isinstance(candidates, Mapping) or not candidates:
         raise UserError(f"give estimators by name, got {type(candidates).__name__} {candidates!r}")
     if reference not in candidates:
@@ -218,14 +194,31 @@ class _ReducePairs:
             return flatten(scores.unit_gradients(policy, episodes, psi))
 
         g = jnp.moveaxis(jax.lax.map(gradients, weights), 0, 1)  # [m, E, d]
-        product = jnp.einsum("med,md->me", g, g[:, self.reference])
-        return {"gradient": g, "square": jnp.sum(g**2, axis=2), "product": product}
+        return rows_of_pairs(g, self.reference, jnp)
+
+
+def rows_of_pairs(gradients: Any, reference: int, xp: Any) -> dict[str, Any]:
+    """What is summed for a comparison, from gradients `[m, E, d]` of NumPy or JAX (`xp`)."""
+    product = xp.einsum("med,md->me", gradients, gradients[:, reference])
+    return {"gradient": gradients, "square": (gradients**2).sum(2), "product": product}
 
 
 def comparison_of_sums(
-    sums: GroupSums, names: tuple[str, ...], reference: str, batch_episodes: int
+    sums: GroupSums,
+    names: tuple[str, ...],
+    reference: str,
+    batch_episodes: int,
+    sketch: SketchError = EXACT,
 ) -> Comparison:
-    """The result, from group sums of the rows of `_ReducePairs`; names are in its order."""
+    """The result, from group sums of the rows of `rows_of_pairs`; names are in its order.
+
+    Args:
+        sums: over groups of episodes.
+        names: of the estimators.
+        reference: one of them.
+        batch_episodes: N.
+        sketch: what a sketch adds to the intervals, if the gradients are sketched.
+    """
     sums = sums.folded()
     at = names.index(reference)
     m = sums.means()
@@ -247,13 +240,19 @@ def comparison_of_sums(
     def one(e: int) -> Compared:
         apart = own[:, e] - own[:, at]
         alike = concentration(apart @ apart.T, sums.counts, apart.shape[1])
-        squared_bias = m.squared_norm(bias2[:, e], spread[0, e] / n[0, 0], alike)
-        own_variance = m.interval(variance[:, e], "positive")
+        squared_bias = sketch.squared_norm(
+            m.squared_norm(bias2[:, e], spread[0, e] / n[0, 0], alike)
+        )
+        of_own = concentration(own[:, e] @ own[:, e].T, sums.counts, own.shape[2])
+        own_variance = sketch.variance(m.interval(variance[:, e], "positive"), of_own)
         floor = own_variance.map(lambda x: x / units)
         at_least_0 = replace(squared_bias, value=max(squared_bias.value, 0.0))
         return Compared(
             variance=own_variance.map(lambda x: x * sums.size),
-            variance_ratio=m.interval(ratio[:, e], "positive"),
+            variance_ratio=sketch.variance_ratio(
+                m.interval(ratio[:, e], "positive"),
+                covariances_apart(own[:, e], own[:, at], sums.counts),
+            ),
             squared_bias=squared_bias,
             bias=squared_bias.map(lambda x: float(np.sqrt(max(x, 0.0)))),
             mean_squared_error=total_of(at_least_0, floor),
@@ -265,6 +264,7 @@ def comparison_of_sums(
                 variance[:, [e, at]],
                 covariance[:, e],
                 units,
+                sketch,
             ),
         )
 
@@ -280,6 +280,7 @@ def _cosine(
     variance: Float[np.ndarray, "R 2"],
     covariance: Float[np.ndarray, " R"],
     batch: float,
+    sketch: SketchError,
 ) -> Measured:
     """The cosine of E ĝ with G, multiplied by √(ρ/(ρ + 1/N)), ρ = ‖E ĝ‖²/trΣ.
 
@@ -306,7 +307,10 @@ def _cosine(
         return Measured(float("nan"), -1.0, 1.0)
     shrunk = Measured(1.0, 1.0, 1.0)
     if variance[0, 0] > 0:
-        shrunk = m.squared_norm(ratio, 1 / n[0], alike(own[:, 0])).map(
+        of_own = alike(own[:, 0])
+        along_own = share_along(n[0] - n[1:], own[:, 0] @ own[:, 0].T, d)
+        snr2 = m.squared_norm(ratio, 1 / n[0], of_own, divisor=variance[:, 0])
+        shrunk = sketch.ratio(snr2, of_own, sketch.share_along(along_own, of_own).value).map(
             lambda x: float(np.sqrt(max(x, 0.0) / (max(x, 0.0) + 1 / batch)))
         )
     b = float(beta[0])
@@ -315,13 +319,13 @@ def _cosine(
     if sine[0] > 0.5:
         with np.errstate(all="ignore"):
             cosine = m.interval(along / np.sqrt(norm2[:, 0] * norm2[:, 1]))
-        turned = cosine.map(lambda x: float(np.clip(x, -1.0, 1.0)))
+        turned = sketch.cosine(cosine.map(lambda x: float(np.clip(x, -1.0, 1.0))))
         ends = [x * y for x in (turned.low, turned.high) for y in (shrunk.low, shrunk.high)]
         return Measured(turned.value * shrunk.value, min(ends), max(ends))
     across = variance[0, 0] - 2 * b * covariance[0] + b**2 * variance[0, 1]
-    turned = m.squared_norm(
-        sine, max(across, 0.0) / n[0] / norm2[0, 0], alike(own[:, 0] - b * own[:, 1])
-    )
+    noise = max(across, 0.0) / n[0] / norm2[0, 0]
+    of_rest = alike(own[:, 0] - b * own[:, 1])
+    turned = sketch.squared_sine(m.squared_norm(sine, noise, of_rest, divisor=norm2[:, 0]))
     straight = Measured(*(_cosine_of(float(x)) for x in (turned.value, turned.high, turned.low)))
     found = _product(straight, shrunk)
     if turned.high >= 1:

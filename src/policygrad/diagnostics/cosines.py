@@ -16,6 +16,7 @@ variance, the prediction of `lengths` is better.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from policygrad.diagnostics.intervals import (
     student,
 )
 from policygrad.diagnostics.lengths import LengthClasses, cosines_by_length
+from policygrad.diagnostics.sketch_error import EXACT, SketchError
 
 LEAST_BATCHES = 16
 _MIDDLES = (np.arange(400) + 0.5) / 400
@@ -72,6 +74,7 @@ def cosine_curve(
     classes: LengthClasses,
     signal_to_noise: Measured,
     along: Measured,
+    sketch: SketchError = EXACT,
 ) -> CosineCurve:
     """The curve measured from disjoint batches, each of several groups, and predicted.
 
@@ -81,11 +84,12 @@ def cosine_curve(
         classes: of all episodes, by length of gradient.
         signal_to_noise: of one episode.
         along: f, the share of trΣ along G.
+        sketch: what a sketch adds to the intervals.
     """
     directions = sums.sums["direction"]
-    d = directions.shape[1]
+    of = partial(_mean_product, dimension=directions.shape[1], sketch=sketch)
     sizes = [1.0]
-    found = [_mean_product(directions @ directions.T, sums.counts, sums.sums["directed"], d)]
+    found = [of(directions @ directions.T, sums.counts, sums.sums["directed"])]
     counts = sums.counts
     while len(counts) >= LEAST_BATCHES:
         sizes.append(float(counts.mean()))
@@ -93,7 +97,7 @@ def cosine_curve(
         length = np.sqrt(np.diagonal(products))
         inverse = np.where(length > 0, 1 / np.where(length > 0, length, 1.0), 0.0)
         unit = products * inverse * inverse[:, None]
-        found.append(_mean_product(unit, np.ones(len(counts)), 1.0 * (length > 0), d))
+        found.append(of(unit, np.ones(len(counts)), 1.0 * (length > 0)))
         counts, products = _paired(counts[:, None])[:, 0], _paired(_paired(products).T)
     episodes = np.array(sizes)
     between = Measured(
@@ -243,7 +247,11 @@ def _paired(x: Float[np.ndarray, "K n"]) -> Float[np.ndarray, "K/2 n"]:
 
 
 def _mean_product(
-    products: Float[np.ndarray, "K K"], counts: np.ndarray, directed: np.ndarray, dimension: int
+    products: Float[np.ndarray, "K K"],
+    counts: np.ndarray,
+    directed: np.ndarray,
+    dimension: int,
+    sketch: SketchError,
 ) -> Measured:
     """‖E û‖² of unit vectors, by pairs: (‖Σû‖² − Σ‖û‖²)/(n(n − 1)), from 0 to 1.
 
@@ -252,6 +260,7 @@ def _mean_product(
         counts: `[K]`, the number of unit vectors in each group.
         directed: `[K]`, how many of them are not zero.
         dimension: d.
+        sketch: what a sketch adds to the interval.
     """
     means = GroupSums(counts, {"directed": directed}).means()
     n = means.n
@@ -261,7 +270,7 @@ def _mean_product(
         return _of_signs(float(value[0]), float(np.sqrt(squared[0])), float(n[0]))
     alike = concentration(products, counts, dimension)
     found = means.squared_norm(value, float(squared[0] - value[0]), alike)
-    return found.map(lambda x: float(np.clip(x, 0.0, 1.0)))
+    return sketch.mean_cosine(found.map(lambda x: float(np.clip(x, 0.0, 1.0))), alike)
 
 
 def _of_signs(value: float, mean: float, n: float) -> Measured:

@@ -171,26 +171,43 @@ class Means:
         least = 0.0 if over == "positive" else -math.inf
         return _measured(value, low, high, spread, least)
 
-    def squared_norm(self, values: np.ndarray, noise: Any, concentration: Any) -> Measured:
+    def squared_norm(
+        self,
+        values: np.ndarray,
+        noise: Any,
+        concentration: Any,
+        divisor: np.ndarray | None = None,
+    ) -> Measured:
         """The interval of ‖E x‖², positive, from the squared norm of a mean.
 
         Args:
             values: `[1 + K]`, ‖x̄‖² less its noise, row by row, or a multiple of it.
             noise: trS, what was subtracted (in the same multiple).
             concentration: tr(S²)/(trS)², from one over the dimension to 1; see `concentration`.
+            divisor: `[1 + K]`, what the values were divided by, if it has an error of its own.
         """
         value = float(values[0])
         spread, _, t = standard_error(values, self.n)
         x = max(value + noise, 0.0)
         if not np.all(np.isfinite([spread, value, noise, concentration])):
             return Measured(value, 0.0, math.inf)
-        # λ is at most trS; if x is almost zero, the quotient holds only rounding errors
-        along = min(float(spread) ** 2 / (4 * x), 4 * noise) if x > 0 else 0.0
+        # λ is at most trS, but for the share of the divisor's error; if x is almost zero, the
+        # quotient holds only rounding errors
+        most = 4 * noise + x * self._relative_variance(divisor)
+        along = min(float(spread) ** 2 / (4 * x), most) if x > 0 else 0.0
         square = concentration * noise**2
         low = _where_improbable(x, t, noise, square, along)
         # if x is below the mean of pure noise, the lower tail would make the interval too short
         high = _where_improbable(max(x, noise), -t, noise, square, along)
         return Measured(value, min(low, max(value, 0.0)), max(high, value))
+
+    def _relative_variance(self, values: np.ndarray | None) -> float:
+        """The squared standard error of row 0 over its square; 0 without values."""
+        if values is None:
+            return 0.0
+        with np.errstate(all="ignore"):
+            found = (standard_error(values, self.n)[0] / values[0]) ** 2
+        return float(found) if np.isfinite(found) else 0.0
 
 
 def total_of(one: Measured, other: Measured) -> Measured:
@@ -248,16 +265,50 @@ def concentration(products: Float[np.ndarray, "K K"], counts: np.ndarray, dimens
         dimension: d.
     """
     k = len(counts)
-    share = counts / counts.sum()
     if dimension == 1 or k < 3:
         return 1.0
-    centre = np.eye(k) - share[:, None]  # subtracts from each sum its group's share of the whole
-    about = centre @ products @ centre.T
-    trace = np.trace(about)
-    if trace <= 0:
+    about = _about_the_mean(products, counts)
+    if np.trace(about) <= 0:
         return 1.0
-    found = (np.sum(about**2) / trace**2 - 1 / (k - 1)) * (k - 1) / k
-    return float(np.clip(found, 1 / dimension, 1.0))
+    return float(np.clip(_product_of_covariances(about, about, about), 1 / dimension, 1.0))
+
+
+def covariances_apart(
+    one: Float[np.ndarray, "K d"], other: Float[np.ndarray, "K d"], counts: np.ndarray
+) -> float:
+    """‖S/trS − S'/trS'‖² of the covariances of two means, from the sums of their groups.
+
+    Args:
+        one, other: sums over the same groups.
+        counts: `[K]`, episodes of each group.
+    """
+    if len(counts) < 3:
+        return 2.0
+    a, b, both = (
+        _about_the_mean(x @ y.T, counts) for x, y in ((one, one), (other, other), (one, other))
+    )
+    if np.trace(a) <= 0 or np.trace(b) <= 0:
+        return 2.0
+    c, d, cross = (_product_of_covariances(x, *y) for x, *y in ((a, a, a), (b, b, b), (both, a, b)))
+    return max(c + d - 2 * cross, 0.0)
+
+
+def _about_the_mean(products: Float[np.ndarray, "K K"], counts: np.ndarray) -> np.ndarray:
+    """Products of the groups' sums, each less its share of the whole."""
+    share = counts / counts.sum()
+    centre = np.eye(len(counts)) - share[:, None]
+    return centre @ products @ centre.T
+
+
+def _product_of_covariances(about: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
+    """tr(S S')/(trS trS') from products about the mean: of both, of each with itself.
+
+    What a finite number K of groups adds is subtracted: a group's product with itself.
+    """
+    k = len(about)
+    scale = np.trace(one) * np.trace(other)
+    itself = np.trace(about) ** 2 / scale / (k - 1)
+    return float((np.sum(about**2) / scale - itself) * (k - 1) / k)
 
 
 def student(degrees: Any) -> Any:

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from policygrad.core.errors import UserError
 from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.cosines import (
@@ -26,7 +25,8 @@ from policygrad.diagnostics.intervals import (
     concentration,
     squares_of_sums,
 )
-from policygrad.diagnostics.lengths import CLASSES, LengthClasses, class_of
+from policygrad.diagnostics.lengths import LengthClasses, class_of
+from policygrad.diagnostics.sketch_error import EXACT, SketchError
 from policygrad.diagnostics.streaming import (
     ROWS,
     Classed,
@@ -34,9 +34,7 @@ from policygrad.diagnostics.streaming import (
     Part,
     Rows,
     by_part,
-    check_groups,
     flatten,
-    grouped,
     parts_of,
     stream,
     weights_of,
@@ -147,88 +145,19 @@ def noise_rows(estimator: Estimator, state: EstimatorState) -> Rows:
     return Rows(weigh, reduce_gradients, by_unit=True)
 
 
-def noise_of_gradients(
-    gradients: Mapping[str, Any] | Any, *, groups: int = GROUPS
-) -> GradientNoise:
-    """`gradient_noise` for per-episode gradients from another source.
-
-    Args:
-        gradients: `[N, d]`, or name -> `[N, ...]` by parameter group; one row an episode.
-        groups: K of the jackknife.
-
-    Returns:
-        `GradientNoise`.
-
-    Raises:
-        UserError: fewer than two rows, groups of different lengths, or a number that is not finite.
-
-    Bias: as in `gradient_noise`.
-
-    >>> rows = np.random.default_rng(0).normal([3.0, 4.0], 1.0, size=(1000, 2))
-    >>> found = noise_of_gradients(rows).total
-    >>> found.norm.covers(5.0) and found.variance.covers(2.0)
-    True
-    """
-    check_groups(groups)
-    named = gradients if isinstance(gradients, Mapping) else {"parameters": gradients}
-    flat, parts = as_rows(named)
-    return noise_of_sums(_group(flat, parts, groups), parts)
-
-
-def as_rows(named: Mapping[str, Any]) -> tuple[Float[np.ndarray, "N d"], tuple[Part, ...]]:
-    """Per-episode gradients as one matrix, and the columns of each parameter group."""
-    arrays = {k: _numbers(k, v) for k, v in named.items()}
-    lengths = {k: len(v) if v.ndim else 0 for k, v in arrays.items()}
-    if not lengths or len(set(lengths.values())) != 1 or min(lengths.values()) < 2:
-        raise UserError(
-            f"gradients need one row an episode, at least 2 and equally many of each, got {lengths}"
-        )
-    for name, array in arrays.items():
-        wrong = ~(np.abs(array) < 1e140)  # NaN, infinite, or so large that its square may be
-        if wrong.any():
-            bad = np.argwhere(wrong)[0]
-            raise UserError(f"gradient {name!r} of episode {bad[0]} is {array[tuple(bad)]}")
-    rows = {k: v.reshape(len(v), -1) for k, v in arrays.items()}
-    stops = np.cumsum([v.shape[1] for v in rows.values()]).tolist()
-    parts = tuple(
-        Part(k, stop - v.shape[1], stop) for (k, v), stop in zip(rows.items(), stops, strict=True)
-    )
-    return np.concatenate(list(rows.values()), axis=1), parts
-
-
-def _numbers(name: str, rows: Any) -> np.ndarray:
-    try:
-        found = np.asarray(rows)
-        if np.iscomplexobj(found):
-            raise TypeError("complex numbers")
-        return found.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"gradients {name!r} need to be an array of real numbers, one row an episode: {error}"
-        ) from error
-
-
-def _group(flat: np.ndarray, parts: tuple[Part, ...], groups: int) -> GroupSums:
-    n = len(flat)
-    k = min(groups, n)
-    member = np.arange(n) % k == np.arange(k)[:, None]
-    squares = np.stack([(flat[:, p.start : p.stop] ** 2).sum(axis=1) for p in parts], axis=1)
-    sums: dict[str, Any] = {}
-    for name, x in _rows(flat, squares, np).items():
-        if isinstance(x, Classed):
-            sums[name] = Classed(None, (x.of == np.arange(CLASSES)[:, None]) @ x.rows)
-        else:
-            sums[name] = member @ x
-    return grouped(member.sum(axis=1), sums)
-
-
 def reduce_gradients(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Any]:
     """For every unit ĝ, ‖ĝ‖² by part, and ĝ/‖ĝ‖; and ĝ and ‖ĝ‖² by class of length."""
     tree = scores.unit_gradients(policy, episodes, psi)
-    return _rows(flatten(tree), by_part(tree), jnp)
+    return rows_of_noise(flatten(tree), by_part(tree), jnp)
 
 
-def _rows(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
+def rows_of_noise(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
+    """What is summed for the noise, from gradients `[m, d]` and their squares by part `[m, P]`.
+
+    Args:
+        flat, squares: arrays of NumPy or JAX.
+        xp: NumPy or JAX's NumPy.
+    """
     square = squares.sum(axis=1)
     length = xp.sqrt(square)
     of = class_of(square, xp)
@@ -236,7 +165,7 @@ def _rows(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
     return {
         "gradient": flat,
         "square": squares,
-        "direction": flat * inverse[:, None],
+        "direction": flat * inverse[:, None].astype(flat.dtype),
         "directed": 1.0 * (length > 0),
         "counts by length": Classed(of, xp.ones_like(square)),
         "gradient by length": Classed(of, flat),
@@ -244,29 +173,41 @@ def _rows(flat: Any, squares: Any, xp: Any) -> dict[str, Any]:
     }
 
 
-def noise_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> GradientNoise:
-    """The result, from group sums of `gradient`, `square`, `direction` and `directed`."""
+def noise_of_sums(
+    sums: GroupSums, parts: tuple[Part, ...], sketch: SketchError = EXACT
+) -> GradientNoise:
+    """The result, from group sums of `gradient`, `square`, `direction` and `directed`.
+
+    Args:
+        sums: of the rows of `rows_of_noise`.
+        parts: columns of the gradients.
+        sketch: what a sketch adds to the intervals, if the gradients are sketched.
+    """
     sums = sums.folded()
     gradient, squares = sums.sums["gradient"], sums.sums["square"]
     products = with_total(products_of(gradient, parts))
     second = with_total(squares.T).T
     means = GroupSums(sums.counts, {"square": second}).means()
     whole = Part("total", 0, parts[-1].stop)
-    along = [
-        share_along(sums.counts, x, p.stop - p.start)
+    alike = [
+        concentration(x, sums.counts, p.stop - p.start)
         for x, p in zip(products, (whole, *parts), strict=True)
+    ]
+    along = [
+        sketch.share_along(share_along(sums.counts, x, p.stop - p.start), c)
+        for x, p, c in zip(products, (whole, *parts), alike, strict=True)
     ]
     needed = signal_needed(
         np.array(COSINES), np.array([x for f in along for x in (f.value, f.low, f.high)])
     ).reshape(len(along), 3, len(COSINES))
     total, *of_parts = [
-        _noise(means, i, p.stop - p.start, products[i], along[i], needed[i])
+        _noise(means, i, p.stop - p.start, products[i], alike[i], along[i], needed[i], sketch)
         for i, p in enumerate((whole, *parts))
     ]
     classes = LengthClasses(
         *(sums.classes[f"{x} by length"] for x in ("counts", "gradient", "square"))
     )
-    curve = cosine_curve(sums, products[0], classes, total.signal_to_noise, total.along)
+    curve = cosine_curve(sums, products[0], classes, total.signal_to_noise, total.along, sketch)
     return GradientNoise(
         episodes=sums.episodes,
         total=_of_episodes(total, sums.size),
@@ -322,21 +263,28 @@ def norm_by_variance(norm2: Any, variance: Any) -> Any:
 
 
 def _noise(
-    means: Means, part: int, d: int, products: np.ndarray, along: Measured, needed: np.ndarray
+    means: Means,
+    part: int,
+    d: int,
+    products: np.ndarray,
+    alike: float,
+    along: Measured,
+    needed: np.ndarray,
+    sketch: SketchError,
 ) -> Noise:
     squared = squares_of_sums(products) / means.n**2
     variance, norm2 = variance_and_norm(squared, means["square"][:, part], means.n)
     ratio = norm_by_variance(norm2, variance)
-    alike = concentration(products, means.n[0] - means.n[1:], d)
-    snr = means.squared_norm(ratio, 1 / means.n[0], alike).map(_root)
+    snr2 = means.squared_norm(ratio, 1 / means.n[0], alike, divisor=variance)
+    snr = sketch.ratio(snr2, alike, along.value).map(_root)
     if means["square"][0, part] == 0:  # all gradients are zero: neither signal nor noise is known
         snr = Measured(0.0, 0.0, float("inf"))
-    squared_norm = means.squared_norm(norm2, variance[0] / means.n[0], alike)
+    squared_norm = sketch.squared_norm(means.squared_norm(norm2, variance[0] / means.n[0], alike))
     return Noise(
         parameters=d,
         squared_norm=squared_norm,
         norm=squared_norm.map(_root),
-        variance=means.interval(variance, "positive"),
+        variance=sketch.variance(means.interval(variance, "positive"), alike),
         signal_to_noise=snr,
         noise_scale=Measured(_scale(snr.value), _scale(snr.high), _scale(snr.low)),
         along=along if snr.low > 0 else replace(along, low=0.0, high=1.0),

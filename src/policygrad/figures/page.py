@@ -94,7 +94,7 @@ def figures_of(examination: Examination) -> dict[str, "Figure"]:
 
 
 def write_report(
-    folder: Path, name: str, findings: Sequence[Finding], examination: Examination
+    folder: Path, name: str, findings: Sequence[Finding] | None, examination: Examination
 ) -> list[Path]:
     """Write `report.html`, its figures as PNG files, and `report.json` with every number.
 
@@ -103,7 +103,7 @@ def write_report(
     Args:
         folder: made if it does not exist.
         name: the heading: the run or the environment that was looked at.
-        findings: most likely cause first.
+        findings: most likely cause first; None if no rule was applied.
         examination: what the findings follow from.
 
     Returns:
@@ -113,11 +113,13 @@ def write_report(
         UserError: the folder cannot be written.
     """
     pictures = {k: _png(figure) for k, figure in figures_of(examination).items()}
-    numbers = {
-        "healthy": not findings,
-        "findings": [f.to_json() for f in findings],
-        "examination": examination.to_json(),
-    }
+    numbers: dict[str, Any] = {"examination": examination.to_json()}
+    if findings is not None:
+        numbers = {
+            "healthy": not findings,
+            "findings": [f.to_json() for f in findings],
+            **numbers,
+        }
     files: dict[str, bytes] = {
         "report.html": page(name, findings, examination, pictures).encode(),
         "report.json": (json.dumps(to_json(numbers), indent=1) + "\n").encode(),
@@ -135,7 +137,10 @@ def write_report(
 
 
 def page(
-    name: str, findings: Sequence[Finding], examination: Examination, pictures: Mapping[str, bytes]
+    name: str,
+    findings: Sequence[Finding] | None,
+    examination: Examination,
+    pictures: Mapping[str, bytes],
 ) -> str:
     """The page as HTML text.
 
@@ -144,10 +149,13 @@ def page(
         pictures: name -> PNG.
     """
     e = html.escape
-    seen = f"{examination.env_steps:,} environment steps, {examination.updates:,} updates"
+    seen = f"{examination.env_steps:,} environment steps"
+    if examination.metrics:
+        seen += f", {examination.updates:,} updates"
     if examination.sample is not None:
         seen += f", {examination.sample.episodes} fresh episodes"
-    body = [f"<h1>{e(name)}</h1>", f'<p class="seen">{e(seen)}</p>', _verdict(findings)]
+    body = [f"<h1>{e(name)}</h1>", f'<p class="seen">{e(seen)}</p>']
+    body += [] if findings is None else [_verdict(findings)]
     body += [f'<p class="source">Not looked at: {e(note)}</p>' for note in examination.notes]
     if pictures:
         body += ["<h2>Pictures</h2>", '<div class="pictures">']

@@ -1,0 +1,292 @@
+"""Per-episode gradients of a `torch.nn.Module`, some episodes at a time, by vmap of grad.
+
+    ĝ_n = Σ_t Ψ_t ∇_θ log π_θ(a_t|s_t) of episode n.  [E3, E5, E6]
+
+One forward and one backward pass serve all episodes of a chunk: the parameters are the same for all
+of them, so that only the last product, of a layer's inputs with what comes back, is one an episode.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from policygrad.core.errors import UserError
+from policygrad.core.trajectories import Trajectories
+from policygrad.diagnostics.streaming import Part
+from policygrad.environments.names import require_extra
+
+ROWS = 16_384  # steps of a chunk, padding among them
+NUMBERS = 2**22  # of the gradients of a chunk
+
+LogProbs = Callable[[Any, Any, Any], Any]
+
+
+def torch_library() -> Any:
+    """PyTorch; UserError if it is not installed."""
+    return require_extra("torch", "measuring a PyTorch policy")
+
+
+@dataclass(frozen=True)
+class TorchPolicy:
+    """A module, and how it says how probable actions are.
+
+    Attributes:
+        module: what is differentiated: all of its parameters that need gradients and that the
+            log-probabilities depend on.
+        log_probs: `(module, observations, actions) -> [T]`, log π(a_t|s_t) in nats of the steps of
+            one episode, in their order. It gets tensors `[T, ...]`, or dictionaries of them.
+        values: `(module, observations) -> [n]`, what the module itself says of the return to go;
+            for `ModuleValues`. None without.
+        memory: whether log-probabilities depend on earlier steps of the episode.
+        vectorised: whether `log_probs` goes through `torch.func.vmap`. Without, episodes are
+            differentiated one after the other, with the same result.
+    """
+
+    module: Any
+    log_probs: LogProbs
+    values: Callable[[Any, Any], Any] | None = None
+    memory: bool = False
+    vectorised: bool = True
+
+    @cached_property
+    def scorer(self) -> Any:
+        """A module whose call is `log_probs`, so that its parameters can be exchanged."""
+        torch, log_probs = torch_library(), self.log_probs
+        if not isinstance(self.module, torch.nn.Module):
+            raise UserError(f"a TorchPolicy needs a torch.nn.Module, got {type(self.module)}")
+
+        class Scorer(torch.nn.Module):
+            def __init__(self, module: Any) -> None:
+                super().__init__()
+                self.module = module
+
+            def forward(self, observations: Any, actions: Any) -> Any:
+                return log_probs(self.module, observations, actions)
+
+        return Scorer(self.module)
+
+    def tensors(self, record: Any) -> Any:
+        """Arrays as tensors on the module's device; floating-point ones in its precision."""
+        torch = torch_library()
+        like = next(iter(self.module.parameters()))
+
+        def one(x: Any) -> Any:
+            found = torch.as_tensor(np.ascontiguousarray(x), device=like.device)
+            return found.to(like.dtype) if found.is_floating_point() else found
+
+        return jax.tree.map(one, record)
+
+
+class Steps(NamedTuple):
+    """Some episodes, padded, as tensors: `[m, T, ...]`."""
+
+    observations: Any
+    actions: Any
+    valid: Any
+
+
+class Differentiated(NamedTuple):
+    """The parameters that are differentiated, by name, and all else that the module holds."""
+
+    parameters: dict[str, Any]
+    rest: dict[str, Any]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Names and columns of the flat gradient."""
+        stops = np.cumsum([x.numel() for x in self.parameters.values()]).tolist()
+        return tuple(
+            Part(name.removeprefix("module."), stop - x.numel(), stop)
+            for (name, x), stop in zip(self.parameters.items(), stops, strict=True)
+        )
+
+
+def differentiated(policy: TorchPolicy, record: Trajectories) -> Differentiated:
+    """The parameters that the log-probabilities depend on, found with the record's first step.
+
+    Raises:
+        UserError: there are none, or `log_probs` does not return one number a step.
+    """
+    torch = torch_library()
+    named = {k: p for k, p in policy.scorer.named_parameters() if p.requires_grad}
+    first = _steps_of(policy, record, 1, np.zeros(1, int))
+    with torch.enable_grad(), _unchecked():
+        found = policy.scorer(*(jax.tree.map(lambda x: x[0], x) for x in first[:2]))
+        if tuple(found.shape) != (1,):
+            raise UserError(
+                "log_probs must return one number a step, of shape [T]; got shape "
+                f"{list(found.shape)} for T = 1"
+            )
+        parameters = {}
+        if found.requires_grad:
+            gradients = torch.autograd.grad(found.sum(), list(named.values()), allow_unused=True)
+            parameters = {
+                k: p.detach()
+                for (k, p), g in zip(named.items(), gradients, strict=True)
+                if g is not None
+            }
+    if not parameters:
+        raise UserError(
+            "the log-probabilities depend on no parameter of the module that needs a gradient; "
+            "log_probs must compute them with the module that it is given, without no_grad"
+        )
+    everything = dict(policy.scorer.named_parameters()) | dict(policy.scorer.named_buffers())
+    rest = {k: x.detach() for k, x in everything.items() if k not in parameters}
+    return Differentiated(parameters, rest)
+
+
+def episode_gradients(policy: TorchPolicy, record: Trajectories, weights: Any) -> dict[str, Any]:
+    """The policy gradient of every episode separately.
+
+    ĝ_n = Σ_t Ψ_t z_t of episode n.  [E3, E5, E6]
+
+    Args:
+        policy: at the parameters that acted.
+        record: N whole episodes.
+        weights: `[T, N]`, Ψ.
+
+    Returns:
+        parameter -> `[N, ...]`, tensors.
+
+    Bias: that of the weights.
+    """
+    torch = torch_library()
+    parameters = differentiated(policy, record)
+    found: dict[str, list[Any]] = {name: [] for name in parameters.parameters}
+    order = []
+    for columns, gradients in chunks_of_gradients(
+        policy, parameters, record, np.asarray(weights)[None]
+    ):
+        order.append(columns)
+        for name, x in gradients.items():
+            found[name].append(x[:, 0])
+    back = torch.as_tensor(np.argsort(np.concatenate(order)))
+    return {k.removeprefix("module."): torch.cat(x)[back] for k, x in found.items()}
+
+
+def chunks_of_gradients(
+    policy: TorchPolicy,
+    parameters: Differentiated,
+    record: Trajectories,
+    weights: Float[np.ndarray, "E T N"],
+) -> Iterator[tuple[Int[np.ndarray, " m"], dict[str, Any]]]:
+    """Gradients of some episodes of similar length at a time, by each of E weights.
+
+    Yields:
+        `[m]`, columns of the record, and parameter -> `[m, E, ...]`.
+    """
+    lengths = np.asarray(record.valid).sum(axis=0)
+    size = sum(x.numel() for x in parameters.parameters.values())
+    most = max(NUMBERS // (size * len(weights)), 1)
+    for columns in _alike(lengths, ROWS, most):
+        height = max(int(lengths[columns[0]]), 1)
+        steps = _steps_of(policy, record, height, columns)
+        psi = policy.tensors(
+            np.asarray(weights, np.float64)[:, :height, columns].transpose(2, 0, 1)
+        )
+        with _unchecked():
+            yield columns, _gradients(policy, parameters, steps, psi)
+
+
+def step_scores(
+    policy: TorchPolicy, parameters: Differentiated, record: Trajectories, rows: int
+) -> Iterator[tuple[tuple[Any, Any], dict[str, Any]]]:
+    """∇_θ log π_θ(a_t|s_t) of single steps, for a policy without memory.
+
+    Yields:
+        numbers of row and column of some steps, and parameter -> `[n, ...]`.
+    """
+    times, columns = np.nonzero(np.asarray(record.valid))
+    for start in range(0, len(times), rows):
+        at = times[start : start + rows], columns[start : start + rows]
+        seen, actions = (
+            policy.tensors(jax.tree.map(lambda x, at=at: np.asarray(x)[at][:, None], part))
+            for part in (record.observations, record.actions)
+        )
+        ones = policy.tensors(np.ones((len(at[0]), 1, 1)))
+        steps = Steps(seen, actions, ones[:, 0] > 0)
+        with _unchecked():
+            found = _gradients(policy, parameters, steps, ones)
+        yield at, {k: x[:, 0] for k, x in found.items()}
+
+
+def _gradients(
+    policy: TorchPolicy, parameters: Differentiated, steps: Steps, psi: Any
+) -> dict[str, Any]:
+    """parameter -> `[m, E, ...]`, from weights `[m, E, T]`."""
+    torch = torch_library()
+    func = torch.func
+
+    def surrogate(
+        differentiated: Any, observations: Any, actions: Any, valid: Any, psi: Any
+    ) -> Any:
+        held = (differentiated, parameters.rest)
+        log_probs = func.functional_call(policy.scorer, held, (observations, actions))
+        return torch.sum(psi * torch.where(valid, log_probs, torch.zeros_like(log_probs)))
+
+    gradient = func.grad(surrogate)
+    if not policy.vectorised:
+        return _one_by_one(gradient, parameters.parameters, steps, psi)
+    of_weights = func.vmap(gradient, in_dims=(None, None, None, None, 0))
+    try:
+        return func.vmap(of_weights, in_dims=(None, 0, 0, 0, 0))(parameters.parameters, *steps, psi)
+    except RuntimeError as error:
+        if "vmap" not in str(error) and "batching" not in str(error).lower():
+            raise
+        raise UserError(
+            f"log_probs does not go through torch.func.vmap: {str(error).splitlines()[0]} "
+            "Give TorchPolicy(vectorised=False), which takes the episodes one by one."
+        ) from error
+
+
+def _one_by_one(gradient: Any, parameters: Any, steps: Steps, psi: Any) -> dict[str, Any]:
+    torch = torch_library()
+    lengths = steps.valid.sum(dim=1).tolist()
+    found: dict[str, list[Any]] = {name: [] for name in parameters}
+    for i, length in enumerate(lengths):
+        own = jax.tree.map(lambda x, i=i, n=length: x[i, :n], tuple(steps))
+        each = [gradient(parameters, *own, weights[:length]) for weights in psi[i]]
+        for name, into in found.items():
+            into.append(torch.stack([x[name] for x in each]))
+    return {name: torch.stack(x) for name, x in found.items()}
+
+
+def _steps_of(
+    policy: TorchPolicy, record: Trajectories, height: int, columns: Int[np.ndarray, " m"]
+) -> Steps:
+    def one(x: Any) -> np.ndarray:
+        return np.asarray(x)[:height, columns].swapaxes(0, 1)
+
+    seen, actions, valid = (
+        policy.tensors(jax.tree.map(one, x))
+        for x in (record.observations, record.actions, record.valid)
+    )
+    return Steps(seen, actions, valid)
+
+
+def _alike(lengths: Int[np.ndarray, " N"], rows: int, most: int) -> Iterator[Int[np.ndarray, " m"]]:
+    """Columns of episodes of similar length, the longest first, at most so many rows together."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        width = min(max(rows // max(int(lengths[order[start]]), 1), 1), most)
+        yield order[start : start + width]
+        start += width
+
+
+@contextlib.contextmanager
+def _unchecked() -> Iterator[None]:
+    """Distributions without the checks of their arguments, which vmap cannot follow."""
+    kind = torch_library().distributions.Distribution
+    before = kind._validate_args
+    kind.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        kind.set_default_validate_args(before)
