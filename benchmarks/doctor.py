@@ -24,7 +24,8 @@ import numpy as np
 
 import policygrad
 from policygrad.core.errors import NonFiniteError
-from policygrad.training.config import DEFAULTS
+from policygrad.core.reflection import settings_of
+from policygrad.training.built_in import ALGORITHMS
 
 STEPS = (20_480, 40_960, 81_920)  # by seed
 DISCRETE = (("CartPole-v1", "vanilla"), ("Acrobot-v1", "ppo"), ("CartPole-v1", "natural"))
@@ -87,7 +88,8 @@ def steps(factor: float) -> Callable[[str], dict[str, Any]]:
 
     def of(algorithm: str) -> dict[str, Any]:
         name = "target_kl" if algorithm in ("natural", "trpo") else "step_size"
-        return {name: factor * DEFAULTS[algorithm][name]}
+        (default,) = (s.default for s in settings_of(ALGORITHMS[algorithm]) if s.name == name)
+        return {name: factor * default}
 
     return of
 

@@ -45,7 +45,7 @@ def report(rows: dict[str, dict[str, np.ndarray]]) -> diagnostics.Comparison:
             f"{name}: variance {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] of that of "
             f"{reference}, bias up to {x.bias.high:.2g}"
         )
-    print(f"least error in a batch of {BATCH}: {compared.best}")
+    print(f"least error in a batch of {BATCH}: {compared.least_error}")
     return compared
 
 

@@ -36,7 +36,7 @@ def test_own_gradients_are_measured_and_compared(capsys):
     }
     compared = load("own_gradients").report(rows)
     out = capsys.readouterr().out
-    assert compared.best == "quiet"
+    assert compared.least_error == "quiet"
     assert "quiet: variance 0.1" in out
     assert "weight: variance" in out
 

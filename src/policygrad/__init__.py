@@ -30,6 +30,7 @@ NAMES = {
     "Stop": "training.callbacks",
     "TrainConfig": "training.config",
     "Trajectories": "core.trajectories",
+    "Trial": "doctor",
     "diagnose": "doctor",
     "diagnose_logs": "doctor",
     "evaluate": "evaluating",
@@ -42,6 +43,7 @@ NAMES = {
     "resume": "training.entry",
     "train": "training.entry",
     "train_seeds": "training.many_seeds",
+    "try_advice": "doctor",
     "watch": "evaluating",
 }
 # public module -> where it is: `policygrad.returns` is `policygrad.maths.returns`

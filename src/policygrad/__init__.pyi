@@ -11,8 +11,10 @@ from policygrad.core import errors as errors
 from policygrad.core import types as types
 from policygrad.core.trajectories import Trajectories as Trajectories
 from policygrad.doctor import Diagnosis as Diagnosis
+from policygrad.doctor import Trial as Trial
 from policygrad.doctor import diagnose as diagnose
 from policygrad.doctor import diagnose_logs as diagnose_logs
+from policygrad.doctor import try_advice as try_advice
 from policygrad.evaluating import Evaluation as Evaluation
 from policygrad.evaluating import evaluate as evaluate
 from policygrad.evaluating import watch as watch

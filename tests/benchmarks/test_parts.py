@@ -317,3 +317,42 @@ def test_runs_with_and_without_memory_are_told_side_by_side():
     told = memory_tasks.markdown([gru, none]).splitlines()
     assert told[2].endswith("| 2,048 | 0.90, 0.97 | 0.90, 0.97 | 1 of 2 (≥ 0.95) |")
     assert told[3].endswith("| 2,048 | 0.00 | 0.00 | 0 of 1 (≥ 0.95) |")
+
+
+def test_a_broken_step_size_is_that_of_its_algorithm():
+    from doctor import steps
+
+    assert steps(100)("ppo") == {"step_size": pytest.approx(0.03)}
+    assert steps(0.1)("natural") == {"target_kl": pytest.approx(0.003)}
+
+
+def test_the_table_of_trials_counts_what_was_cured(tmp_path, capsys):
+    from trying import table
+
+    def cell(case, broken, environment=False, right=True, **more):
+        return {
+            "kind": "cure", "case": case, "broken": broken, "env": "E", "algorithm": "a",
+            "found": ["f"] if broken else [], "right": right, "in_the_environment": environment,
+            "adopted": {}, "trial": {"steps": 1000}, **more,
+        }  # fmt: skip
+
+    lines = [
+        cell("a", True, share=0.95, adopted={"step_size": 0.1}),
+        cell("b", True, share=0.5),
+        cell("c", True, environment=True),
+        cell("d", True, environment=True, right=False),
+        cell("e", False),
+        cell("f", False, adopted={"discount": 0.9}, difference={"high": -1.0}),
+        *(
+            {"kind": "gain", "task": "T", "seed": s, "adopted": {"x": 1}, "with_advice": 3.0 + s,
+             "default_for_as_long": 1.0}
+            for s in range(2)
+        ),
+    ]  # fmt: skip
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    table(SimpleNamespace(file=path))
+    out = capsys.readouterr().out
+    assert "cured by settings: 1 of 2; the environment named as broken: 1 of 2" in out
+    assert "healthy: 2, something adopted in 1, lower beyond the interval in 1" in out
+    assert "| T | 2 | 2 | 2.5 [" in out

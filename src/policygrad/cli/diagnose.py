@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from policygrad.cli import logs
+from policygrad.cli import logs, trying
 from policygrad.cli.commands import (
     Json,
     only_json,
@@ -69,6 +69,7 @@ def main(argv: Sequence[str]) -> int:
             Argument("columns", logs.Columns, None),
             Argument("setting", logs.Setting, ()),
         ],
+        "trial": [Argument(*each) for each in trying.trial_arguments()],
         "workers": [Argument(*each) for each in worker_arguments(WORKERS_HELP)],
     }
     probe = {"total_steps": PROBE_STEPS}
@@ -77,6 +78,7 @@ def main(argv: Sequence[str]) -> int:
     )
     kwargs = parse_kwargs(given.pop("env_kwargs"))
     given["run"], given["workers"] = given.pop("run_path"), take_workers(given)
+    given["trial"] = trying.take_trial(given)
     for name in ("run", "out", "report"):
         given[name] = None if given[name] is None else user_path(given[name])
     of_log = {name: given.pop(name) for name in logs.OF_LOGS}
@@ -86,6 +88,7 @@ def main(argv: Sequence[str]) -> int:
         return logs.diagnose(given["run"], **of_log, out=given["out"], json=given["json"])
     logs.refuse_of_logs(given["run"], flags_in(argv))
     _check(given["run"], given["env"], config, kwargs, given["out"])
+    trying.check(given["trial"], given["run"], given["env"], gradients=given["gradients"])
     return diagnose(config=config, kwargs=kwargs, **given)
 
 
@@ -97,6 +100,7 @@ def diagnose(
     *,
     episodes: int,
     workers: Any,
+    trial: trying.Asked | None,
     gradients: bool,
     out: Path | None,
     report: Path | None,
@@ -115,6 +119,7 @@ def diagnose(
         "episodes": episodes, "seed": config.seed, "gradients": gradients, "say": say,
         "pictures": report is not None, "workers": workers,
     }  # fmt: skip
+    look: dict[str, Any] = {}
     with only_json(json):
         if run is None:
             with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
@@ -123,23 +128,33 @@ def diagnose(
                     **common,
                 )  # fmt: skip
         else:
-            result = doctor.diagnose(
-                run, env, processes=config.processes, step_timeout=config.step_timeout, **common
-            )
-    data = result.to_json()
+            look = {
+                **common, "processes": config.processes, "step_timeout": config.step_timeout,
+            }  # fmt: skip
+            result = doctor.diagnose(run, env, **look)
+    data, further = result.to_json(), trying.Further()
+    name = str(env) if run is None else str(run)
+    if trial is not None and run is not None:
+        if not json:
+            show(result, name)
+        with only_json(json):
+            further = trying.go_further(trial, run, env, result, look, quiet=json)
+        data |= further.data
     if out is not None:
         write(out, data)
-    name = str(env) if run is None else str(run)
     if report is not None:
         from policygrad.figures.page import write_report
 
-        written = write_report(report, name, result.findings, result.examination)
+        written = write_report(
+            report, name, result.findings, result.examination,
+            tried=further.lines, further=further.data,
+        )  # fmt: skip
         print(f"report: {written[0]}", file=sys.stderr)
     if json:
         print_json(data)
-    else:
+    elif trial is None:
         show(result, name)
-    return 0
+    return further.code
 
 
 def _check(

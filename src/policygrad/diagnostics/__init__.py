@@ -1,6 +1,11 @@
 """Diagnostics: how noisy a policy gradient is, where its noise comes from, and what would help."""
 
 from policygrad.core.plain import to_json
+from policygrad.diagnostics.allocating import (
+    Allocation,
+    allocate_episodes,
+    allocate_gradients,
+)
 from policygrad.diagnostics.baseline_quality import BaselineQuality, judge_baseline
 from policygrad.diagnostics.batch_plan import BatchPlan, best_group_size
 from policygrad.diagnostics.comparison import (
@@ -24,6 +29,7 @@ from policygrad.diagnostics.groups import (
 )
 from policygrad.diagnostics.intervals import Measured
 from policygrad.diagnostics.noise import GradientNoise, Noise, gradient_noise
+from policygrad.diagnostics.recommending import Recommendation, recommend
 from policygrad.diagnostics.rules import RULES, Rule, diagnose
 from policygrad.diagnostics.sample import Sample
 from policygrad.diagnostics.sketch import CountSketch
@@ -33,6 +39,7 @@ from policygrad.diagnostics.usual_estimators import line_up
 
 __all__ = [
     "RULES",
+    "Allocation",
     "BaselineQuality",
     "BatchPlan",
     "Compared",
@@ -47,10 +54,13 @@ __all__ = [
     "Measured",
     "Noise",
     "NoiseInGroups",
+    "Recommendation",
     "Rule",
     "Sample",
     "Spread",
     "StepSplit",
+    "allocate_episodes",
+    "allocate_gradients",
     "best_group_size",
     "compare_estimators",
     "compare_gradients",
@@ -63,6 +73,7 @@ __all__ = [
     "noise_in_groups",
     "noise_of_gradients",
     "predicted_cosine",
+    "recommend",
     "split_by_step",
     "to_json",
 ]

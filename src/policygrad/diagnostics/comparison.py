@@ -84,8 +84,9 @@ class Comparison:
     estimators: Mapping[str, Compared]
 
     @property
-    def best(self) -> str:
-        """The least mean squared error of a batch of N."""
+    def least_error(self) -> str:
+        """The least mean squared error of a batch of N. It is no recommendation: the error counts
+        the gradient's length, and the optimiser sizes the step (`recommending`)."""
         return min(self.estimators, key=lambda k: self.estimators[k].mean_squared_error.value)
 
     @property
@@ -96,7 +97,10 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return to_json(self) | {"best": self.best, "best_direction": self.best_direction}
+        return to_json(self) | {
+            "least_error": self.least_error,
+            "best_direction": self.best_direction,
+        }
 
 
 def compare_estimators(

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from policygrad.algorithms import Algorithm
 from policygrad.core.failures import Failure
 from policygrad.core.plain import to_json
+from policygrad.diagnostics.allocating import Allocation
 from policygrad.diagnostics.comparison import Comparison
 from policygrad.diagnostics.decomposition import DecomposedVariance
 from policygrad.diagnostics.groups import NoiseInGroups
@@ -58,6 +59,8 @@ class Examination:
             rewards to go with the run's baseline ("with baseline") and without ("without
             baseline").
         decomposition: the variance by steps and parameters; None if it was not asked for.
+        allocation: what a batch would gain by spreading its episodes over the start states in
+            another way; None if they cannot be told apart.
         predicted_returns: returns to go of all steps, and the baseline's predictions of them; None
             if they were not asked for, or without a baseline. Not part of the JSON.
         notes: what could not be looked at, and why.
@@ -79,6 +82,7 @@ class Examination:
     groups: NoiseInGroups | None = None
     comparison: Comparison | None = None
     decomposition: DecomposedVariance | None = None
+    allocation: Allocation | None = None
     predicted_returns: tuple[np.ndarray, np.ndarray] | None = field(
         default=None, metadata={"json": False}
     )
@@ -121,7 +125,7 @@ class Examination:
         """Plain data."""
         found = to_json(self)
         if self.comparison is not None:
-            found["comparison"] = self.comparison.to_json()  # with the names of the best
+            found["comparison"] = self.comparison.to_json()  # with names of estimators
         found["library"] = None if self.language is None else self.language.name
         return found
 

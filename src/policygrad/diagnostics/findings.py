@@ -19,6 +19,9 @@ class Finding:
         change: what to change, with the flag of `policygrad train` and a value.
         weight: in (0, 1]; how likely this is the cause of trouble, given that it was found.
         source: where the threshold comes from.
+        proposes: the change as settings of `TrainConfig` by name, one mapping for each alternative,
+            in the order of `change`; None as a value takes a setting back. Empty where no setting
+            helps.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Finding:
     change: str
     weight: float
     source: str
+    proposes: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; None for what is infinite or not defined."""

@@ -96,7 +96,7 @@ def compare_gradients(
     >>> rng = np.random.default_rng(0)
     >>> exact, noise = rng.normal(1.0, 1.0, (400, 2)), rng.normal(0.0, 3.0, (400, 2))
     >>> rows = {"exact": exact, "noisy": exact + noise, "shrunk": 0.5 * exact}
-    >>> compare_gradients(rows, reference="exact", batch_episodes=4).best
+    >>> compare_gradients(rows, reference="exact", batch_episodes=4).least_error
     'exact'
     """
     check_batch(batch_episodes)

@@ -90,7 +90,7 @@ def _with_gradients(found: Examination, work: Work, sums: Sums) -> Examination:
     if sums.gradients is None or work.fitted is None:
         return found
     of, parts = sums.gradients, parts_of(work.policy)
-    found = replace(found, noise=noise_of_sums(of["noise"], parts))
+    found = replace(found, noise=noise_of_sums(of["noise"], parts), allocation=sums.allocation)
     if "starts" in of and work.group_size > 1:
         estimator, _, together = work.fitted.split_in_groups(work.group_size)
         found = replace(found, groups=noise_in_groups_of_sums(of["starts"], together))

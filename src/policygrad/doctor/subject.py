@@ -126,7 +126,7 @@ class Subject:
                 be kept.
         """
         engine = self.objects.get("engine")
-        env, kwargs = self._environment()
+        env, kwargs = self.environment()
         if step_timeout is None:
             limit = self.resolved.config.step_timeout
             step_timeout = limit_kept(limit, env, engine=engine, processes=processes)
@@ -147,13 +147,13 @@ class Subject:
                 f"engine={type(engine).__name__} opens environments in this process alone; leave "
                 "workers out"
             )
-        env, kwargs = self._environment()
+        env, kwargs = self.environment()
         if step_timeout is None:
             limit = self.resolved.config.step_timeout
             step_timeout = limit_kept(limit, env, engine=None, processes=False)
         return Lanes(env, num_envs, num_envs, kwargs, step_timeout)
 
-    def _environment(self) -> tuple[Any, dict[str, Any]]:
+    def environment(self) -> tuple[Any, dict[str, Any]]:
         """The environment, and its arguments."""
         env, name = self.objects.get("env"), self.saved.get("values", {}).get("env")
         own = env is None or environments.is_that_of(env, self.saved["env"], name)

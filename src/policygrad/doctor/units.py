@@ -5,6 +5,7 @@ were asked for. So its sums are the same wherever it is collected. Sums are adde
 the units; no record is kept, and memory does not grow with the number of episodes.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray, PyTree
 
-from policygrad.core.errors import NonFiniteError
+from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.core.trajectories import Trajectories
+from policygrad.diagnostics.allocating import Allocation, allocate_episodes
 from policygrad.diagnostics.comparison import comparison_rows
 from policygrad.diagnostics.decomposition import decomposition_rows
 from policygrad.diagnostics.groups import group_rows
@@ -160,12 +162,15 @@ class Sums:
         failure: why they could not be; None if they could.
         predicted: returns to go of the steps of the first unit, and what is subtracted from them;
             None if they were not asked for, or without a baseline.
+        allocation: what allocating episodes to start states would gain, from the first unit; None
+            if start states cannot be told apart.
     """
 
     sample: SampleSums
     gradients: Mapping[str, GroupSums] | None = None
     failure: str | None = None
     predicted: tuple[np.ndarray, np.ndarray] | None = None
+    allocation: Allocation | None = None
 
     def placed(self, unit: Unit) -> "Sums":
         """The sums of a unit, its groups among those of all episodes."""
@@ -179,7 +184,9 @@ class Sums:
         if self.gradients is not None and other.gradients is not None:
             gradients = {k: v + other.gradients[k] for k, v in self.gradients.items()}
         failure = self.failure or other.failure
-        return Sums(self.sample + other.sample, gradients, failure, self.predicted)
+        return replace(
+            self, sample=self.sample + other.sample, gradients=gradients, failure=failure
+        )
 
 
 def reduce_unit(opened: Open, unit: Unit, say: Say = silent) -> Sums:
@@ -202,10 +209,15 @@ def reduce_unit(opened: Open, unit: Unit, say: Say = silent) -> Sums:
         found = replace(found, predicted=(predicted[0][valid], predicted[1][valid]))
     if fitted is None or not work.gradients or not sample.sound:
         return found
+    record = fitted.scaled(record)
     try:
-        measured = _gradients(work, fitted, fitted.scaled(record), unit.groups, say)
+        measured = _gradients(work, fitted, record, unit.groups, say)
     except NonFiniteError as error:
         return replace(found, failure=str(error))
+    if unit.number == 0:
+        with contextlib.suppress(UserError):  # start states that cannot be told apart
+            gain = allocate_episodes(work.policy, fitted.plain, fitted.state, record)
+            found = replace(found, allocation=gain)
     return replace(found, gradients=measured)
 
 

@@ -90,7 +90,7 @@ def bias_variance_plane(comparison: Comparison) -> "Figure":
     ends = [x.squared_bias.high for _, x in rows if 0 < x.squared_bias.high < np.inf]
     ends += [x.squared_bias.low for _, x in rows if x.squared_bias.low > 0]
     edge, most = _decades(ends)
-    best, surely = comparison.best, _surely_best(comparison)
+    best, surely = comparison.least_error, _surely_best(comparison)
     axes.set_xscale("log")
     axes.set_yscale("log")
     order = np.argsort(-variances)
@@ -136,7 +136,7 @@ def _decades(ends: list[float]) -> tuple[float, float]:
 def _surely_best(comparison: Comparison) -> bool:
     """Whether every other estimator's error is larger than the upper end of the best one's."""
     errors = {name: x.mean_squared_error for name, x in comparison.estimators.items()}
-    most = errors.pop(comparison.best).high
+    most = errors.pop(comparison.least_error).high
     return all(x.low > most for x in errors.values())
 
 

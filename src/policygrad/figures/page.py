@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,7 @@ li b { display: block; } .change { color: var(--blue); margin: .3rem 0; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(25rem, 1fr)); gap: 2rem;
   align-items: start; }
 figure { margin: 0; } figure.wide { grid-column: 1 / -1; max-width: 50rem; }
+pre { white-space: pre-wrap; font-size: .87rem; }
 img { width: 100%; height: auto; }
 table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem 1.2rem .25rem 0; border-bottom: 1px solid #dde3e8; }
@@ -94,7 +96,13 @@ def figures_of(examination: Examination) -> dict[str, "Figure"]:
 
 
 def write_report(
-    folder: Path, name: str, findings: Sequence[Finding] | None, examination: Examination
+    folder: Path,
+    name: str,
+    findings: Sequence[Finding] | None,
+    examination: Examination,
+    *,
+    tried: Sequence[str] = (),
+    further: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Path]:
     """Write `report.html`, its figures as PNG files, and `report.json` with every number.
 
@@ -105,6 +113,8 @@ def write_report(
         name: the heading: the run or the environment that was looked at.
         findings: most likely cause first; None if no rule was applied.
         examination: what the findings follow from.
+        tried: lines of text on what was trained to try the advice.
+        further: its numbers by name, beside those of the diagnosis.
 
     Returns:
         The files that were written, the page first.
@@ -113,7 +123,7 @@ def write_report(
         UserError: the folder cannot be written.
     """
     pictures = {k: _png(figure) for k, figure in figures_of(examination).items()}
-    numbers: dict[str, Any] = {"examination": examination.to_json()}
+    numbers: dict[str, Any] = {"examination": examination.to_json(), **further}
     if findings is not None:
         numbers = {
             "healthy": not findings,
@@ -121,7 +131,7 @@ def write_report(
             **numbers,
         }
     files: dict[str, bytes] = {
-        "report.html": page(name, findings, examination, pictures).encode(),
+        "report.html": page(name, findings, examination, pictures, tried).encode(),
         "report.json": (json.dumps(to_json(numbers), indent=1) + "\n").encode(),
         **{f"{k}.png": v for k, v in pictures.items()},
     }
@@ -141,11 +151,12 @@ def page(
     findings: Sequence[Finding] | None,
     examination: Examination,
     pictures: Mapping[str, bytes],
+    tried: Sequence[str] = (),
 ) -> str:
     """The page as HTML text.
 
     Args:
-        name, findings, examination: as in `write_report`.
+        name, findings, examination, tried: as in `write_report`.
         pictures: name -> PNG.
     """
     e = html.escape
@@ -157,6 +168,8 @@ def page(
     body = [f"<h1>{e(name)}</h1>", f'<p class="seen">{e(seen)}</p>']
     body += [] if findings is None else [_verdict(findings)]
     body += [f'<p class="source">Not looked at: {e(note)}</p>' for note in examination.notes]
+    if tried:
+        body += ["<h2>Tried</h2>", f"<pre>{e(chr(10).join(tried))}</pre>"]
     if pictures:
         body += ["<h2>Pictures</h2>", '<div class="pictures">']
         for key, data in pictures.items():

@@ -132,13 +132,18 @@ def outcomes_of(
     walk = _Walk.on(mdp, discount, limit)
     own = [walk.outcomes(pi, z, int(s)) for s in states]
     best = [walk.outcomes(greedy, z[..., :0], int(s)) for s in states]
-    columns = [np.concatenate(x) for x in zip(*own, strict=True)]
+    joined, greedily = _joined(own), _joined(best)
     return Outcomes(
-        initial[states],
-        _which(own),
-        *columns,
-        _which(best),
-        *(np.concatenate(x) for x in list(zip(*best, strict=True))[:2]),
+        start_probabilities=initial[states],
+        starts=_which(own),
+        probabilities=joined.probabilities,
+        returns=joined.returns,
+        lengths=joined.lengths,
+        scores=joined.scores,
+        squared_scores=joined.squared_scores,
+        greedy_starts=_which(best),
+        greedy_probabilities=greedily.probabilities,
+        greedy_returns=greedily.returns,
     )
 
 
@@ -162,6 +167,10 @@ class _Sums(NamedTuple):
 
     def plus(self, other: "_Sums") -> "_Sums":
         return _Sums(self.earned, self.p + other.p, self.m + other.m, self.outer + other.outer)
+
+
+def _joined(found: list[_Found]) -> _Found:
+    return _Found(*(np.concatenate(x) for x in zip(*found, strict=True)))
 
 
 def _which(found: list[_Found]) -> np.ndarray:

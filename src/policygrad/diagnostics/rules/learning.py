@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from policygrad.core.settings import flag
 from policygrad.core.usual import BATCH_STEPS
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
+from policygrad.diagnostics.rules.advice import knob, other_step, settings_of_algorithm
+from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Proposals, Rule, Thresholds
 from policygrad.diagnostics.rules.settings import Settings
 from policygrad.diagnostics.rules.task import at_its_best
 
@@ -26,6 +28,7 @@ def batch_of_one_episode(e: Examination, t: Thresholds) -> Found | None:
         f"--batch-episodes is {episodes:g}{noise}.",
         numbers,
         f"Train with --batch-episodes 16 or more, or with segments (--batch-steps {BATCH_STEPS}).",
+        ({"batch_episodes": 16}, {"batch_episodes": None, "batch_steps": BATCH_STEPS}),
     )
 
 
@@ -56,6 +59,7 @@ def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
         f"{e.updates} updates.",
         {"entropy_coefficient": c, "entropy": now, "first_entropy": first, "greatest": greatest},
         "Train with --entropy-coefficient 0.01 or 0.",
+        settings_of_algorithm(e, {"entropy_coefficient": 0.01}, {"entropy_coefficient": 0.0}),
     )
 
 
@@ -76,6 +80,8 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
         return None
     best = returns.max() if len(returns) else float("nan")
     planted = np.isfinite(s.action_noise) and settings["log_std"] < np.log(t["noise"])
+    bonus = settings_of_algorithm(e, {"entropy_coefficient": 0.01})
+    proposes = ({"log_std": -0.5},) if planted else bonus + other_step(settings, smaller=True)[1]
     return Found(
         "The entropy has collapsed: the policy hardly explores any more.",
         f"{seen}; the mean return is {s.returns.mean:.4g} and was {best:.4g} at its best in "
@@ -83,6 +89,7 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
         {"entropy": s.entropy, "action_noise": s.action_noise, "best_return": float(best)},
         "Train with --log-std -0.5." if planted else
         "Train with --entropy-coefficient 0.01, or with a smaller --step-size or --target-kl.",
+        proposes,
     )  # fmt: skip
 
 
@@ -105,16 +112,17 @@ def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
         f"{len(returns)}, and is {last:.4g} now; {s.episodes} fresh episodes return "
         f"{s.returns.mean:.4g}.",
         {"first_return": first, "best_return": best, "last_return": last, "best_update": top + 1},
-        _safer_step(e),
+        *_safer_step(e),
     )
 
 
-def _safer_step(e: Examination) -> str:
+def _safer_step(e: Examination) -> tuple[str, Proposals]:
     settings = Settings.of(e)
-    change = _other_step(settings, smaller=True)
+    change, proposes = other_step(settings, smaller=True)
     if settings["algorithm"] != "natural":
-        return change
-    return f"{change.removesuffix('.')}, or with --algorithm trpo, which refuses bad steps."
+        return change, proposes
+    also = f"{change.removesuffix('.')}, or with --algorithm trpo, which refuses bad steps."
+    return also, (*proposes, {"algorithm": "trpo"})
 
 
 def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
@@ -126,7 +134,7 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
     leaps, typical, most = int(np.sum(kl > t["leap"])), float(np.median(kl)), float(kl.max())
     numbers = {"median_kl": typical, "most_kl": most, "leaps": leaps, "updates": len(kl)}
     settings = Settings.of(e)
-    change = _other_step(settings, smaller=True)
+    change, proposes = other_step(settings, smaller=True)
     # If the KL is set, its median shows the setting. A single large KL does not: the quadratic
     # model of the KL may fail once, and an adapted step may be too long once.
     by_kl, adapted = settings.sized_by_kl, settings.adapts_step
@@ -135,12 +143,13 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
     too_many = leaps >= t["leaps"] and leaps > chance * len(kl)
     if typical > t["typical"] or at_first or too_many:
         return Found(
-            f"The {_knob(settings)} is too large: single updates replace the policy.",
+            f"The {knob(settings)} is too large: single updates replace the policy.",
             f"KL(old ‖ new) of an update is {typical:.2g} nats in the median and reached "
             f"{most:.3g} at update {int(np.argmax(kl)) + 1}; {leaps} of {len(kl)} updates exceeded "
             f"{t['leap']:g}. Usual are 0.003 to 0.03.",
             numbers,
             change,
+            proposes,
         )
     sizes = e.metric("step_size")
     normalised = settings.describes("optimiser") and settings["optimiser"] in ("adam", "rmsprop")
@@ -154,6 +163,7 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
         f"{np.nanmax(sizes):.2g}, where the weights of a layer of 64 are about 0.2 in size.",
         {**numbers, "step_size": float(np.nanmax(sizes)), "minibatch_steps": steps},
         change,
+        proposes,
     )
 
 
@@ -176,38 +186,13 @@ def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
     if len(sizes) == len(e.metric("kl")) and still < len(kl) and sizes[still] > sizes[0] > 0:
         grown = f", while --target-kl raised the step size {sizes[still] / sizes[0]:.3g}-fold"
     return Found(
-        f"The {_knob(settings)} is too small: updates leave the policy as it is.",
+        f"The {knob(settings)} is too small: updates leave the policy as it is.",
         f"KL(old ‖ new) of an update is {typical:.2g} nats in the median, and below "
         f"{t['typical']:g} in each of the first {still} of {len(kl)} updates{grown}. Usual are "
         "0.003 to 0.03.",
         {"median_kl": typical, "still_updates": still, "updates": len(kl)},
-        _other_step(settings, smaller=False),
+        *other_step(settings, smaller=False),
     )
-
-
-def _knob(settings: Settings) -> str:
-    return "step size (here --target-kl)" if settings.sized_by_kl else "step size"
-
-
-def _other_step(settings: Settings, *, smaller: bool) -> str:
-    if settings.own_steps:
-        return f"Give the optimiser a {'smaller' if smaller else 'larger'} learning rate."
-    name, factor = ("target_kl", 2.0) if settings.sized_by_kl else ("step_size", 10.0)
-    given = settings.of_algorithm(name)
-    if given is None:  # the algorithm is somebody's own
-        return f"Give the algorithm a {'smaller' if smaller else 'larger'} step size."
-    value = _nearer(given, settings.usual(name) or given, factor, smaller=smaller)
-    change = settings.advice(name, value, given)
-    target = settings.usual("target_kl")
-    if target is not None and not settings.sized_by_kl and not settings.adapts_step:
-        return f"{change}, and --target-kl {target:g}, which adapts it."
-    return f"{change}."
-
-
-def _nearer(given: float, usual: float, factor: float, *, smaller: bool) -> float:
-    """What a setting should be: the usual value if it is far from that, else a factor away."""
-    off = given > 3 * usual if smaller else given < usual / 3
-    return usual if off else given / factor if smaller else given * factor
 
 
 def batch_below_noise_scale(e: Examination, t: Thresholds) -> Found | None:
@@ -219,10 +204,9 @@ def batch_below_noise_scale(e: Examination, t: Thresholds) -> Found | None:
     scale = e.noise.total.noise_scale
     if steps > t["steps"] or not scale.low > t["times"] * batch:
         return None
+    name, size = "batch_steps", BATCH_STEPS
     if Settings.of(e)["batch_episodes"]:
-        change = f"--batch-episodes {max(16, round(BATCH_STEPS / max(steps / batch, 1)))}"
-    else:
-        change = f"--batch-steps {BATCH_STEPS}"
+        name, size = "batch_episodes", max(16, round(BATCH_STEPS / max(steps / batch, 1)))
     return Found(
         "The batch is far below the gradient noise scale: its gradient points nearly at random.",
         f"A batch of about {batch:.3g} episodes ({steps:.0f} steps) faces a noise scale of at "
@@ -230,7 +214,8 @@ def batch_below_noise_scale(e: Examination, t: Thresholds) -> Found | None:
         f"with the true gradient is at most {(1 + scale.low / batch) ** -0.5:.2f}.",
         {"batch_episodes": batch, "batch_steps": steps, "noise_scale": scale.value,
          "noise_scale_low": scale.low},
-        f"Train with {change} or more.",
+        f"Train with {flag(name)} {size} or more.",
+        ({name: size},),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
 
 Thresholds = Mapping[str, float]
+Proposals = tuple[Mapping[str, Any], ...]
 EVERYTHING = ("*",)
 # findings that many causes bring about; left out where such a cause is found
 SYMPTOMS = (
@@ -30,6 +31,7 @@ class Found(NamedTuple):
     evidence: str
     numbers: Mapping[str, Any]
     change: str
+    proposes: Proposals = ()
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,9 @@ class Rule:
             return None
         numbers = {**found.numbers, **{f"threshold_{k}": v for k, v in self.thresholds.items()}}
         return Finding(
-            self.name, found.cause, found.evidence, numbers, found.change, self.weight, self.source
-        )
+            self.name, found.cause, found.evidence, numbers, found.change, self.weight,
+            self.source, found.proposes,
+        )  # fmt: skip
 
     def silences(self, other: "Rule") -> bool:
         """Whether the other rule's finding is a consequence of this rule's finding."""

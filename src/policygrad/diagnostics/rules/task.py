@@ -5,7 +5,15 @@ import math
 import numpy as np
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.rules.rule import EVERYTHING, SYMPTOMS, Found, Rule, Thresholds
+from policygrad.diagnostics.rules.advice import SQUASHED, other_step, settings_of_algorithm
+from policygrad.diagnostics.rules.rule import (
+    EVERYTHING,
+    SYMPTOMS,
+    Found,
+    Proposals,
+    Rule,
+    Thresholds,
+)
 from policygrad.diagnostics.rules.settings import Settings
 
 
@@ -39,6 +47,8 @@ def rewards_constant(e: Examination, t: Thresholds) -> Found | None:
     returns = returns[returns == returns]
     if len(returns) and returns.max() - returns.min() > t["spread"]:
         return None  # it differed while the policy was worse: the task is solved
+    log_std = Settings.of(e)["log_std"]
+    narrow = np.isfinite(s.action_noise) and log_std is not None and log_std < 0
     return Found(
         "Every episode earns the same return: the reward is constant and does not distinguish good "
         "actions from bad ones.",
@@ -47,6 +57,7 @@ def rewards_constant(e: Examination, t: Thresholds) -> Found | None:
         {"reward": s.rewards.mean, "length": s.lengths.most},
         "Reward progress, or make the goal reachable by chance (an easier start, a longer episode, "
         "--log-std 0 for wider exploration with continuous actions).",
+        ({"log_std": 0.0},) if narrow else (),
     )
 
 
@@ -88,6 +99,7 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
     if not wrong:
         return None
     least, most = s.rewards.least, s.rewards.most
+    proposes: Proposals = ()
     factor = 10.0 ** -math.floor(math.log10(min(size, 1e38)))  # which float32 can hold
     if scaled:
         change = (
@@ -99,6 +111,7 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
             "Train with --scale-rewards, which divides them by the size of the return, or multiply "
             f"them by about {factor:.0e} in the environment."
         )
+        proposes = ({"scale_rewards": True},)
     return Found(
         "The rewards are out of scale: "
         + ("they are far too large." if size > 1 else "they are far too small."),
@@ -106,6 +119,7 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
         f"size {size:.3g}, {outside}; reward scaling is {'on' if scaled else 'off'}.",
         {"discounted_size": size, "least_reward": least, "most_reward": most},
         change,
+        proposes,
     )
 
 
@@ -123,6 +137,7 @@ def observations_unnormalised(e: Examination, t: Thresholds) -> Found | None:
         "the numbers go into tanh units unchanged.",
         {"least_size": least, "most_size": most},
         "Train with --normalise-observations.",
+        ({"normalise_observations": True},),
     )
 
 
@@ -135,10 +150,15 @@ def actions_saturated(e: Examination, t: Thresholds) -> Found | None:
     log_std = settings["log_std"]
     if log_std is not None and log_std > 0:
         change = f"Train with --log-std -0.5 in place of {log_std:g}."
+        proposes: Proposals = ({"log_std": -0.5},)
     elif settings.entropy_coefficient:
         change = "Train with --entropy-coefficient 0; the bonus widens the noise."
+        proposes = settings_of_algorithm(e, {"entropy_coefficient": 0.0})
     else:
         change = "Train with --tanh-gaussian, or with a tenth of the --step-size."
+        step_size = settings.of_algorithm("step_size")
+        tenth = settings_of_algorithm(e, {"step_size": step_size / 10}) if step_size else ()
+        proposes = (*SQUASHED, *tenth) if settings.describes("policy") else tenth
     return Found(
         "The actions are saturated at their bounds: the policy's noise is wider than the bounds, "
         "and most actions are clipped.",
@@ -146,12 +166,13 @@ def actions_saturated(e: Examination, t: Thresholds) -> Found | None:
         f"bound; the noise has a standard deviation of {s.action_noise:.3g} half ranges.",
         {"at_bounds": s.at_bounds, "action_noise": s.action_noise, "log_std": log_std},
         change,
+        proposes,
     )
 
 
 def mean_action_saturated(e: Examination, t: Thresholds) -> Found | None:
     """Nearly all most probable actions lie beyond a bound, and the return did not rise by it."""
-    s = e.sample
+    s, settings = e.sample, Settings.of(e)
     if s is None or s.mean_at_bounds < t["share"] or at_its_best(e, t["progress"]):
         return None
     return Found(
@@ -161,6 +182,7 @@ def mean_action_saturated(e: Examination, t: Thresholds) -> Found | None:
         f"episodes lie at a bound or beyond it; the mean return is {s.returns.mean:.4g}.",
         {"mean_at_bounds": s.mean_at_bounds, "at_bounds": s.at_bounds},
         "Train with --tanh-gaussian, or with a smaller --step-size or --target-kl.",
+        (*SQUASHED, *other_step(settings, smaller=True)[1]),
     )
 
 
@@ -201,7 +223,9 @@ def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
             f"{seen}, where γ^length is still {behind:.2f}; --time-limit is terminates.",
             numbers,
             "Train with --time-limit bootstraps, or add the time that is left to the observation.",
+            ({"time_limit": "bootstraps"},),
         )
+    lower = max(0.0, 1 - 3 / max(length, 3))
     if not ends and behind > t["weight"]:
         return Found(
             "Time limits dominate: episodes are truncated long before γ^t has become small, so "
@@ -210,7 +234,8 @@ def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
             "comes after the limit.",
             numbers,
             f"Raise the environment's time limit to {3 / (1 - min(discount, 0.999)):.0f} steps or "
-            f"more, or train with --discount {max(0.0, 1 - 3 / max(length, 3)):.2f}.",
+            f"more, or train with --discount {lower:.2f}.",
+            ({"discount": round(lower, 2)},),
         )
     return None
 

@@ -1,7 +1,9 @@
 """What is not finite, or no action at all: in fresh episodes, or what stopped training."""
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.rules.rule import EVERYTHING, Found, Rule, Thresholds
+from policygrad.diagnostics.rules.advice import other_step
+from policygrad.diagnostics.rules.rule import EVERYTHING, Found, Proposals, Rule, Thresholds
+from policygrad.diagnostics.rules.settings import Settings
 from policygrad.diagnostics.sample import Sample
 
 
@@ -55,15 +57,20 @@ def training_stopped(e: Examination, t: Thresholds) -> Found | None:
     failures = int(e.failure is not None and e.failure.kind not in named)
     if e.failure is None or failures < t["failures"]:
         return None
+    proposes: Proposals = ()
     if e.failure.kind == "critic":
         change = "Train with a smaller --critic-step-size, and with --scale-rewards."
+        if step_size := Settings.of(e)["critic_step_size"]:
+            proposes = ({"critic_step_size": step_size / 10, "scale_rewards": True},)
     else:
         change = "Train with a smaller --step-size or --target-kl, or look at the policy's outputs."
+        proposes = other_step(Settings.of(e), smaller=True)[1]
     return Found(
         "Training stopped by itself, because an update was not finite.",
         f"Training stopped after {e.failure.env_steps:,} steps: {e.failure.message}.",
         {"env_steps": e.failure.env_steps},
         change,
+        proposes,
     )
 
 

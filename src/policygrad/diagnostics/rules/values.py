@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from policygrad.core.settings import flag
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.intervals import Measured
-from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
+from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Proposals, Rule, Thresholds
 from policygrad.diagnostics.rules.settings import (
     USUAL_CRITIC_EPOCHS,
     USUAL_CRITIC_STEP_SIZE,
@@ -35,6 +36,7 @@ def discount_too_low(e: Examination, t: Thresholds) -> Found | None:
         f"last up to {length:.0f} (mean {e.sample.lengths.mean:.0f}).",
         {"discount": discount, "horizon": horizon, "longest_episode": length},
         f"Train with --discount {USUAL_DISCOUNT:g}.",
+        ({"discount": USUAL_DISCOUNT},),
     )
 
 
@@ -56,6 +58,7 @@ def discount_too_high(e: Examination, t: Thresholds) -> Found | None:
         {"discount": discount, "horizon": float(horizon), "length": s.lengths.mean},
         f"Train with --discount {USUAL_DISCOUNT:g}, or with --time-limit terminates if the limit "
         "is part of the task.",
+        ({"discount": USUAL_DISCOUNT}, {"time_limit": "terminates"}),
     )
 
 
@@ -68,6 +71,7 @@ def lambda_too_low(e: Examination, t: Thresholds) -> Found | None:
     if explains >= t["explained"]:
         return None
     untrained = critic_not_trained(e, CRITIC_NOT_TRAINED) is not None
+    trained = {"critic_step_size": USUAL_CRITIC_STEP_SIZE}
     also = f", and a critic that is trained: {_USUAL_CRITIC}" if untrained else ""
     known = f"{explains:.2f}" if np.isfinite(explains) else "unknown"
     return Found(
@@ -77,6 +81,7 @@ def lambda_too_low(e: Examination, t: Thresholds) -> Found | None:
         f"explains {known} of the variance of the returns of fresh episodes.",
         {"lambda": found[0], "critic_explains": explains},
         f"Train with --estimator gae {LAMBDA_FLAG} {USUAL_LAMBDA:g}{also}.",
+        ({"estimator": "gae", "gae_lambda": USUAL_LAMBDA, **(trained if untrained else {})},),
     )
 
 
@@ -112,6 +117,7 @@ def critic_not_trained(e: Examination, t: Thresholds) -> Found | None:
         {"critic_step_size": step_size, "gap": gap, "explained_variance": explained,
          "critic_explains": known},
         f"Train with {_USUAL_CRITIC}.",
+        ({"critic_step_size": USUAL_CRITIC_STEP_SIZE},) if network else (),
     )  # fmt: skip
 
 
@@ -136,19 +142,25 @@ def critic_explains_nothing(e: Examination, t: Thresholds) -> Found | None:
         f"Its explained variance is {late:.3g} before the fit, in the median of the last third of "
         f"{e.updates} updates, and {known:.3g} on fresh episodes.",
         {"explained_variance": late, "critic_explains": known},
-        _better_critic(Settings.of(e)),
+        *_better_critic(Settings.of(e)),
     )
 
 
-def _better_critic(settings: Settings) -> str:
+def _better_critic(settings: Settings) -> tuple[str, Proposals]:
     if not settings.value_network:
-        return "Train with a value network: --baseline value-network."
-    step_size = settings["critic_step_size"]
+        proposes = ({"baseline": "value-network"},) if settings.describes("estimator") else ()
+        return "Train with a value network: --baseline value-network.", proposes
+    step_size, epochs = settings["critic_step_size"], settings["critic_epochs"]
     if step_size > 3 * USUAL_CRITIC_STEP_SIZE:
-        return f"Train with {_USUAL_CRITIC} in place of {step_size:g}."
-    if 2 * settings["critic_epochs"] < USUAL_CRITIC_EPOCHS:
-        return f"Train with --critic-epochs {USUAL_CRITIC_EPOCHS}."
-    return "Train with --baseline linear-features, or with more --critic-epochs."
+        proposed = {"critic_step_size": USUAL_CRITIC_STEP_SIZE}
+        return f"Train with {_USUAL_CRITIC} in place of {step_size:g}.", (proposed,)
+    if 2 * epochs < USUAL_CRITIC_EPOCHS:
+        proposed = {"critic_epochs": USUAL_CRITIC_EPOCHS}
+        return f"Train with --critic-epochs {USUAL_CRITIC_EPOCHS}.", (proposed,)
+    return (
+        f"Train with --baseline linear-features, or with --critic-epochs {2 * epochs}.",
+        ({"baseline": "linear-features"}, {"critic_epochs": 2 * epochs}),
+    )
 
 
 def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
@@ -162,16 +174,22 @@ def critic_overfits(e: Examination, t: Thresholds) -> Found | None:
     varies = e.sample is not None and e.sample.returns_vary >= t["returns_vary"]
     if not (learned and varies):
         return None
-    epochs = Settings.of(e)["critic_epochs"]
-    fewer = (
-        f"--critic-epochs {max(1, epochs // 5)} in place of {epochs}, or with " if epochs else ""
-    )
+    settings = Settings.of(e)
+    epochs, fewer = settings["critic_epochs"], ""
+    name = "batch_episodes" if settings["batch_episodes"] else "batch_steps"
+    size = settings[name]
+    proposes: Proposals = () if size == "adaptive" else ({name: 2 * size},)
+    if epochs:
+        fewer = f"--critic-epochs {max(1, epochs // 5)} in place of {epochs}, or with "
+        proposes = ({"critic_epochs": max(1, epochs // 5)}, *proposes)
+    larger = "a larger batch" if size == "adaptive" else f"a larger batch ({flag(name)} {2 * size})"
     return Found(
         "The critic overfits: it fits each batch closely and does not predict the next one.",
         f"Explained variance is {early:.3g} before the fit and {late:.3g} after it, in the median "
         f"of the last third of {e.updates} updates.",
         {"before": early, "after": late, "critic_epochs": epochs},
-        f"Train with {fewer}a larger batch.",
+        f"Train with {fewer}{larger}.",
+        proposes,
     )
 
 
@@ -190,6 +208,7 @@ def baseline_hurts(e: Examination, t: Thresholds) -> Found | None:
         f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}].",
         {"times": ratio.value, "times_low": ratio.low, "times_high": ratio.high},
         f"Train with --baseline linear-features, or with {_USUAL_CRITIC}.",
+        ({"baseline": "linear-features"}, {"critic_step_size": USUAL_CRITIC_STEP_SIZE}),
     )
 
 
@@ -210,7 +229,9 @@ def lambda_far_from_best(e: Examination, t: Thresholds) -> Found | None:
         f"with that of the rewards themselves, and of {best.value:.2f} [{best.low:.2f}, "
         f"{best.high:.2f}] with {name}.",
         {"cosine": ours.value, "best_cosine": best.value, "best": name},
-        f"Train with --estimator gae {name}.",
+        f"Measured at one point of training: look at several (--points 3), and try it (--try): "
+        f"--estimator gae {name}.",
+        ({"estimator": "gae", "gae_lambda": float(name.removeprefix(LAMBDA_FLAG))},),
     )
 
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+AnyArray = Array | np.ndarray
+
 
 class Groups(NamedTuple):
     """G groups of k episodes each, as group estimators read them. NumPy or JAX arrays.
@@ -22,10 +24,10 @@ class Groups(NamedTuple):
         values: `[..., G]`, a value of the state of the group. None where nothing subtracts it.
     """
 
-    returns: Float[Array, "*batch G k"]
-    lengths: Float[Array, "*batch G k"] | None = None
-    greedy: Float[Array, "*batch G"] | None = None
-    values: Float[Array, "*batch G"] | None = None
+    returns: Float[AnyArray, "*batch G k"]
+    lengths: Float[AnyArray, "*batch G k"] | None = None
+    greedy: Float[AnyArray, "*batch G"] | None = None
+    values: Float[AnyArray, "*batch G"] | None = None
 
 
 def namespace(x: Any) -> Any:
