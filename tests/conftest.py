@@ -5,6 +5,8 @@ import os
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything loads XLA
+# most of a session's time is compiling, and what is compiled runs for milliseconds
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest
@@ -12,6 +14,34 @@ import pytest
 import policygrad
 from policygrad.devices.compiled_code import memory_maps_are_scarce
 from tests.worlds import TINY
+
+IN_FULL = (  # tests whose cases take next to no time
+    "tests/core/", "tests/diagnostics/test_logged_rules.py", "tests/diagnostics/test_rules.py",
+    "tests/environments/test_reading.py", "tests/gradients/groups/test_weights.py", "tests/logs/",
+    "tests/maths/", "tests/runs/test_rows.py", "tests/spaces/", "tests/test_equations.py",
+    "tests/test_floors.py",
+)  # fmt: skip
+ON_DEMAND = (  # the longest: processes that start, die and are started again, full disks, films
+    "tests/machines/", "tests/processes/", "tests/rollout/test_blocks.py",
+    "tests/rollout/test_infos_of_programs.py", "tests/runs/test_full_disk.py",
+    "tests/test_broken_environments.py", "tests/watching/",
+)  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of a test with many cases the first and the last run by default; the others, and what is
+    ON_DEMAND, with `-m slow`."""
+    cases = {}
+    for item in items:
+        if item.nodeid.startswith(ON_DEMAND):
+            item.add_marker(pytest.mark.slow)
+        many = hasattr(item, "callspec") and not item.nodeid.startswith(IN_FULL)
+        if many and item.get_closest_marker("slow") is None:
+            cases.setdefault(item.nodeid.split("[")[0], []).append(item)
+    for of_test in cases.values():
+        for item in of_test[1:-1]:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -140,6 +140,7 @@ def test_a_policy_and_a_network_beside_it_are_diagnosed(tmp_path):
     assert found.sample.critic_explains < 1
 
 
+@pytest.mark.slow
 def test_a_built_in_value_is_diagnosed_as_the_settings_that_it_becomes():
     config = policygrad.TrainConfig(num_envs=2, batch_steps=32, total_steps=32)
     found = policygrad.diagnose(
@@ -170,6 +171,7 @@ def test_a_run_that_resets_at_rewards_is_compared_with_what_resets_too(make):
     assert resets.rewards_to_go(critic).form == ResetAtRewards(LambdaReturn(1.0))
 
 
+@pytest.mark.slow
 def test_a_run_that_resets_at_rewards_is_diagnosed(tmp_path):
     settings = TINY | {"resets_at_rewards": True, "discount": 0.5}
     run = policygrad.train(Chain, out=tmp_path / "a", **settings)

@@ -84,6 +84,7 @@ def small_units(monkeypatch):
     monkeypatch.setattr(units_module, "EPISODES", 9)
 
 
+@pytest.mark.slow
 def test_nothing_of_many_units_is_left_out(trained, small_units):
     said = []
     env = partial(gymnasium.make, "CartPole-v1", max_episode_steps=12)

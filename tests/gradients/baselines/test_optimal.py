@@ -52,6 +52,7 @@ def test_it_reaches_the_optimum_of_its_class(cross_terms):
         assert variance == pytest.approx(295, rel=0.02)
 
 
+@pytest.mark.slow
 def test_network_class_lowers_the_variance_it_is_measured_by():
     task = gallery.random_mdp()
     network = baselines.value_network((16,), epochs=30, step_size=3e-3, encode=one_hot(4))
