@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import gymnasium
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -139,3 +141,28 @@ def test_seeds_are_plotted(tmp_path):
 def test_a_run_of_stable_baselines3_is_diagnosed(tmp_path):
     pytest.importorskip("stable_baselines3")
     assert "step size is too large" in run_example("sb3_diagnosed", tmp_path / "a")
+
+
+@pytest.mark.slow
+def test_strings_are_sorted_in_groups(monkeypatch, capsys, tmp_path):
+    out = tmp_path / "strings.png"
+    monkeypatch.setattr(
+        sys, "argv",
+        ["sorting_strings.py", "--estimators", "rloo", "--seeds", "1", "--out", str(out)],
+    )  # fmt: skip
+    load("sorting_strings").main()
+    assert float(capsys.readouterr().out.split("seed 1: ")[1].split()[0]) > 0.7  # chance: 0.13
+    assert out.stat().st_size > 10_000
+
+
+def test_sorting_pays_the_right_places_at_the_end():
+    env = load("sorting_strings").Sorting()
+    state, seen = env.reset(jax.random.key(0))
+    answer, paid = [*np.sort(seen["prompt"]).tolist(), env.end], []
+    answer[1] = (answer[1] + 1) % env.letters
+    for token in answer:
+        state, seen, reward, ended, _ = env.step(None, state, jnp.int32(token))
+        paid.append((float(reward), bool(ended)))
+    assert paid[:-1] == [(0.0, False)] * env.length
+    assert paid[-1] == (pytest.approx(4 / 5), True)
+    assert np.all(seen["prompt"] == env.letters)  # hidden: the policy has to remember
