@@ -10,8 +10,6 @@ With --memory, the peak memory of a process that measures 1,000 episodes and of 
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from memory import flat
 
 from policygrad import diagnostics, environments, estimators, network_policy, scores
 from policygrad.core.trajectories import Trajectories
@@ -149,11 +148,7 @@ def main() -> None:
             flush=True,
         )
         if arguments.memory:
-            for n in (1000, 10_000):
-                command = [sys.executable, __file__, "--peak", name, str(n)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                x[f"peak MB of {n}"] = float(done.stdout)
-                print(f"    {n:,} episodes: peak {x[f'peak MB of {n}']:.0f} MB", flush=True)
+            x |= flat(__file__, name)
         results[name] = x
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))

@@ -9,6 +9,7 @@ least-squares one over the second half of the run, when everything has been comp
 import argparse
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +28,23 @@ def resident(pid: int) -> tuple[float, float] | None:
     if "VmRSS" not in sizes:
         return None
     return int(sizes["VmRSS"].split()[0]) / 1024, int(sizes["VmHWM"].split()[0]) / 1024
+
+
+def flat(script: str, name: str, counts: tuple[int, ...] = (1000, 10_000)) -> dict[str, float]:
+    """Print and return the peaks, in MiB, of a script's processes that measure N episodes.
+
+    Args:
+        script: prints its own peak if it is called with `--peak NAME N`.
+        name: of the task.
+        counts: each N.
+    """
+    peaks = {}
+    for n in counts:
+        command = [sys.executable, script, "--peak", name, str(n)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        peak = peaks[f"peak MiB of {n}"] = float(done.stdout)
+        print(f"    {n:,} episodes: peak {peak:.0f} MiB", flush=True)
+    return peaks
 
 
 def last_steps(path: Path) -> int:

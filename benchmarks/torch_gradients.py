@@ -12,8 +12,6 @@ process that collects and measures 1,000 episodes and of one that does so with 1
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +144,8 @@ def main() -> None:
     if arguments.peak:
         print(peak_memory(arguments.peak[0], int(arguments.peak[1])))
         return
+    from memory import flat  # beside this file, which tests import from elsewhere
+
     results = {}
     for env in arguments.tasks:
         x: dict[str, float] = measured(env, arguments.repeats)
@@ -156,11 +156,7 @@ def main() -> None:
             flush=True,
         )
         if arguments.memory:
-            for n in (1000, 10_000):
-                command = [sys.executable, __file__, "--peak", env, str(n)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                x[f"peak MiB of {n}"] = float(done.stdout)
-                print(f"    {n:,} episodes: peak {x[f'peak MiB of {n}']:.0f} MiB", flush=True)
+            x |= flat(__file__, env)
         results[env] = x
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
