@@ -94,6 +94,22 @@ def test_300_kills_while_saving_all_resume(run):
     assert kill(run, 300, 1, seed=2) == 300
 
 
+def test_killed_before_the_oldest_is_removed_over_and_over(tmp_path, monkeypatch):
+    """Where no process lives long enough to remove a checkpoint after it wrote one."""
+    run = RunDirectory.create(tmp_path / "run")
+
+    def crash_after_the_rename(root):
+        if root == run.path / "checkpoints":
+            raise Crash
+
+    monkeypatch.setattr(storage, "sync_directory", crash_after_the_rename)
+    for steps in range(32, 32 * 11, 32):
+        with pytest.raises(Crash):
+            run.save_checkpoint(steps, arrays_of(steps), {"env_steps": steps}, keep=3)
+        assert int(run.newest_checkpoint().name) == steps
+        assert len(run.checkpoints()) <= 4
+
+
 # ----- every crash state
 
 

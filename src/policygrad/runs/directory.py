@@ -241,13 +241,21 @@ class RunDirectory:
     def save_checkpoint(
         self, env_steps: int, arrays: dict[str, np.ndarray], data: dict[str, Any], keep: int
     ) -> None:
-        """Write a checkpoint atomically, and remove the oldest beyond `keep`."""
-        root = self.path / CHECKPOINTS
-        final = root / f"{env_steps:012d}"
+        """Write a checkpoint atomically, and remove the oldest beyond `keep`.
+
+        They are removed before it is written too: a process that is killed in between, over and
+        over, leaves `keep + 1` and not one more each time.
+        """
+        final = self.path / CHECKPOINTS / f"{env_steps:012d}"
         if _is_checkpoint(final):
             return
+        self._remove_checkpoints(keep)
         with self.writing(f"{CHECKPOINTS}/{final.name}"):
             save_folder(final, STATE, arrays, to_json(data))
+        self._remove_checkpoints(keep)
+
+    def _remove_checkpoints(self, keep: int) -> None:
+        """Remove the oldest beyond `keep`."""
         for old in self.checkpoints()[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
 
