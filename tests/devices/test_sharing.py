@@ -84,6 +84,7 @@ def test_several_devices_compute_the_bits_that_one_does(devices, settings):
     assert trained(devices, settings) == trained(1, settings)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_policy_by_command_and_in_python(on_one_device, tmp_path):
     if not hasattr(os, "sched_setaffinity") or starting.processors_allowed() < 2:
         pytest.skip("needs Linux and two processors, which the command shows to JAX")

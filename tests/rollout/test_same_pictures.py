@@ -52,6 +52,7 @@ class Stepped(gymnasium.Env):
         return np.asarray(observation), float(reward), bool(terminated), bool(truncated), {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "memory"),
     [
