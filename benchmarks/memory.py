@@ -66,15 +66,17 @@ def last_steps(path: Path) -> int:
 def sampled(command: list[str], metrics: Path, every: float) -> tuple[np.ndarray, float]:
     """Rows of seconds, environment steps and MiB of a process until it ends; and the peak."""
     started, rows, peak = time.perf_counter(), [], 0.0
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while process.poll() is None:
-        sizes = resident(process.pid)
-        if sizes is not None:
-            rows.append((time.perf_counter() - started, last_steps(metrics), sizes[0]))
-            peak = sizes[1]
-        time.sleep(every)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{process.stderr.read().decode()}")
+    with tempfile.TemporaryFile() as said:  # a pipe that nobody reads would block the process
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        while process.poll() is None:
+            sizes = resident(process.pid)
+            if sizes is not None:
+                rows.append((time.perf_counter() - started, last_steps(metrics), sizes[0]))
+                peak = sizes[1]
+            time.sleep(every)
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed:\n{said.read().decode()}")
     return np.array(rows), peak
 
 

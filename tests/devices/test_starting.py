@@ -72,3 +72,14 @@ def test_case_14_without_a_home_the_cache_is_left_out(monkeypatch, before):
     done = python("-W", "error", "-c", code)
     assert done.stdout.split() == ["None"], done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("inherited", "then"), [("1", "3"), ("0", "0"), ("2", "2")])
+def test_a_command_says_as_little_where_a_program_with_jax_starts_it(inherited, then):
+    """JAX sets the level to 1 as it is imported, and the processes that it starts inherit that."""
+    code = (
+        f"import os\nos.environ['TF_CPP_MIN_LOG_LEVEL'] = '{inherited}'\n"
+        "from policygrad.devices import starting\nstarting.prepare_jax()\n"
+        "print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    )
+    assert python("-c", code).stdout.split() == [then]

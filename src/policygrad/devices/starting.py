@@ -35,8 +35,10 @@ def show_processors() -> None:
 def prepare_jax() -> None:
     """Prepare JAX for a command: show the processors as devices, and keep compiled programs for the
     next command, unless the user has set the cache directory."""
-    # when it loads the cache, XLA warns of tuning flags that are not features of the processor
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # when it loads the cache, XLA warns of tuning flags that are not features of the processor;
+    # "1" is what JAX sets as it is imported, and what a command inherits from a Python program
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import jax
 
     show_processors()
