@@ -25,7 +25,8 @@ def known(e: Examination, fact: str) -> bool:
         return e.noise is not None
     if fact == LATE:
         return e.language is None or not e.language.single_episodes or e.updates >= ROWS
-    return bool(len(series(e, fact))) or e.settings.get(fact) is not None
+    not_finite = e.logged is not None and fact in e.logged.not_finite
+    return bool(len(series(e, fact))) or not_finite or e.settings.get(fact) is not None
 
 
 def series(e: Examination, name: str) -> Float[np.ndarray, " N"]:
