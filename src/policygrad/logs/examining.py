@@ -14,6 +14,7 @@ from policygrad.logs.table import Column, Table
 
 OF_UPDATES = ("kl", "entropy", "value_error", "explained_variance_before", "clip_fraction",
               "action_std", "gradient_norm", "step_size")  # fmt: skip
+COUNTS = ("iterations", "gradient_steps")  # so far
 # NaN says nothing: a variance of zero is explained by nothing
 MAY_BE_NAN = ("explained_variance_before", "groups_without_spread")
 
@@ -35,7 +36,7 @@ def examine_table(
     """
     table = plain(table)
     language = mapped(table, columns) if columns else recognised(table.columns)
-    found = {name: column(table, language, name) for name in (*METRICS, "iterations")}
+    found = {name: column(table, language, name) for name in (*METRICS, *COUNTS)}
     logged = {name: x for name, x in found.items() if x is not None and len(x.values)}
     if not logged:
         raise UserError(f"the log has none of the numbers that are read: {', '.join(METRICS)}")
