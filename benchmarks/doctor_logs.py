@@ -152,18 +152,24 @@ def make(wanted: list[Run], python: str, runs: Path) -> None:
 
 
 def verdict(run: Run, folder: Path) -> dict[str, Any]:
-    """What was found."""
+    """What was found; nothing in a log that cannot be read."""
+    from policygrad.core.errors import UserError
     from policygrad.doctor.of_logs import diagnose_logs
 
-    started = time.perf_counter()
-    found = diagnose_logs(folder)
-    names = [finding.name for finding in found.findings]
+    started, findings, not_looked_at, refused = time.perf_counter(), (), (), None
+    try:
+        found = diagnose_logs(folder)
+        findings, not_looked_at = found.findings, found.not_looked_at
+    except UserError as error:  # of a run that died before it had logged anything
+        refused = str(error)
+    names = [finding.name for finding in findings]
     return {
         "case": run.case.what, "expected": run.case.expected, "seed": run.seed,
         "library": run.library, "env": run.env, "found": names,
-        "right": (names[:1] or [None])[0] == run.case.expected,
-        "evidence": [finding.evidence for finding in found.findings],
-        "not_looked_at": [x.name for x in found.not_looked_at],
+        "right": refused is None and (names[:1] or [None])[0] == run.case.expected,
+        "refused": refused,
+        "evidence": [finding.evidence for finding in findings],
+        "not_looked_at": [x.name for x in not_looked_at],
         "seconds": time.perf_counter() - started,
     }  # fmt: skip
 
@@ -193,7 +199,7 @@ def main() -> None:
         mark = "" if row["right"] else "  WRONG"
         print(
             f"| {row['case']} | {row['seed']} | {row['library']}, {row['env']} | "
-            f"{', '.join(row['found']) or 'nothing'}{mark} |",
+            f"{row['refused'] or ', '.join(row['found']) or 'nothing'}{mark} |",
             flush=True,
         )
     for seed in options.seeds:

@@ -71,10 +71,25 @@ def test_a_setting_that_is_known_is_enough(tmp_path, name, settings):
 
 
 def test_a_step_that_is_too_small_is_named_before_the_returns_that_it_leaves_constant():
-    same = {"ep_rew_mean": -500.0, "ep_len_mean": 500.0}
+    same = {"ep_rew_mean": -200.0, "ep_len_mean": 200.0}
     small = found_in(**same, approx_kl=1e-9, learning_rate=3e-7)
     assert names(small) == ["step-size-too-small", "rewards-constant"]
     assert names(found_in(**same, approx_kl=1e-9)) == ["rewards-constant"]
+
+
+@pytest.mark.parametrize(("length", "episodes"), [(500, 49), (244, 100)])
+def test_episodes_of_equal_return_are_a_fault_only_if_they_are_many(length, episodes):
+    """In 49 of 500 steps the goal of a healthy run may not have been reached yet."""
+    table = table_of_rows(sb3_rows(ep_rew_mean=-length, ep_len_mean=length), "rows")
+    found = examine_table(table)
+    assert int(found.env_steps / length) == episodes
+    missing = {x.name: x.needs for x in not_looked_at(found)}
+    if episodes < 100:
+        assert diagnose(found) == ()
+        assert "100 episodes" in missing["rewards-constant"]
+    else:
+        assert names(diagnose(found)) == ["rewards-constant"]
+        assert "rewards-constant" not in missing
 
 
 def test_a_rate_that_falls_to_zero_is_no_step_that_is_too_small():
@@ -86,6 +101,61 @@ def test_a_critic_of_td_is_untrained_though_it_explains_its_targets():
     explained = np.full(ROWS, 0.9)
     changes = {"value_loss": np.full(ROWS, 1.0), "explained_variance": explained}
     assert names(found_in(**changes)) == ["lambda-too-low"]
+
+
+def a2c(rows, **changes):
+    """The first rows of a log of A2C, which has no KL and no clipped ratios."""
+    of_ppo = ("train/approx_kl", "train/clip_fraction")
+    found = [
+        {k: v for k, v in row.items() if k not in of_ppo} for row in sb3_rows(**changes)[1:][:rows]
+    ]
+    for n, row in enumerate(found):
+        row |= {"train/n_updates": 100.0 * n, "time/iterations": 100.0 * (n + 1)}
+    return found
+
+
+def diagnosed(rows):
+    return names(diagnose(examine_table(table_of_rows(rows, "rows"))))
+
+
+def test_three_rows_are_enough_if_all_show_that_the_targets_are_one_reward():
+    assert diagnosed(a2c(3, value_loss=1.0)) == ["lambda-too-low"]
+    assert diagnosed(a2c(3, value_loss=11.0)) == []
+    falling = np.geomspace(2.0, 0.1, ROWS)  # which three rows are too few to tell from chance
+    assert diagnosed(a2c(3, value_loss=falling)) == []
+    assert diagnosed(a2c(11, value_loss=falling)) == ["discount-too-low"]
+
+
+def test_errors_that_leap_are_of_targets_that_look_far_ahead():
+    """A critic that has learned is wrong by little, and by much where an episode ends."""
+    leaps = np.where(np.arange(ROWS) % 4 == 3, 80.0, 0.5)
+    assert diagnosed(a2c(11, value_loss=leaps)) == []
+
+
+def test_noise_that_widens_slower_than_the_step_size_allows_shows_no_bonus():
+    """ln σ moves by the learning rate a step if all steps agree; here by a fifth of it."""
+    steps, rate = 100 * np.arange(11), 3e-4
+    for share, expected in ((0.9, ["entropy-bonus-too-large"]), (0.2, [])):
+        log_std = share * rate * steps * 10
+        rows = a2c(11, entropy_loss=-1.0, learning_rate=10 * rate)
+        for row, x in zip(rows, log_std, strict=True):
+            row |= {"train/std": float(np.exp(x)), "train/entropy_loss": -1.42 - float(x)}
+        assert diagnosed(rows) == expected
+
+
+def test_what_is_explained_of_a_few_steps_is_not_looked_at():
+    level = 20 + np.arange(ROWS) % 2
+    worse = {"explained_variance": -20.0, "ep_rew_mean": level, "ep_len_mean": level}
+    assert diagnosed(sb3_rows(**worse)) == ["critic-explains-nothing"]
+    few = [{**row, "time/total_timesteps": 5 * row["time/iterations"]} for row in a2c(11, **worse)]
+    found = examine_table(table_of_rows(few, "rows"))
+    assert "critic-explains-nothing" in {x.name for x in not_looked_at(found)}
+    assert "critic-explains-nothing" not in names(diagnose(found))
+
+
+def test_constant_observations_show_also_where_every_return_is_the_same():
+    same = {"ep_rew_mean": -500.0, "ep_len_mean": 500.0, "explained_variance": 1e-7}
+    assert names(found_in(**same)) == ["observations-constant"]
 
 
 def test_small_errors_of_a_continuous_task_are_taken_for_normalised_rewards():

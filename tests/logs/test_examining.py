@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from policygrad.core.errors import UserError
-from policygrad.diagnostics.rules import looked_at, not_looked_at
+from policygrad.diagnostics.rules import diagnose, looked_at, not_looked_at
 from policygrad.logs import examine_table, parse_setting, read
 from policygrad.logs.table import table_of_rows
 from tests.logs.written import ROWS, cleanrl, lines, progress, sb3_rows
@@ -129,3 +129,14 @@ def test_nan_before_the_first_episode_is_no_failure_where_the_library_writes_it_
     assert of_rows(rows).logged.not_finite == {}
     assert of_rows([*rows, rows[0]]).logged.not_finite == {"return_mean": 1}
     assert of_rows(sb3_rows(ep_rew_mean=np.nan)).logged.not_finite == {"return_mean": ROWS}
+
+
+def test_a_run_that_died_of_a_nan_left_it_in_its_only_row_or_in_an_episode(tmp_path):
+    died = of_rows([{"rollout/ep_rew_mean": np.nan, "time/total_timesteps": 2048.0}])
+    assert [finding.name for finding in diagnose(died)] == ["rewards-not-finite"]
+    rows = sb3_rows()[:3]
+    progress(tmp_path, rows)
+    (tmp_path / "monitor.csv").write_text("#{}\nr,l,t\n20.0,20,0.1\nnan,22,0.2\n")
+    found = examine_table(read(tmp_path))
+    assert np.isfinite(found.metric("return_mean")).all()
+    assert [finding.name for finding in diagnose(found)] == ["rewards-not-finite"]

@@ -145,3 +145,12 @@ def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing.event_accumulator", None)
     with pytest.raises(UserError, match=r"policygrad\[logs\]"):
         read(tmp_path)
+
+
+def test_a_run_that_died_early_has_its_episodes_although_its_event_file_is_empty(tmp_path):
+    events(tmp_path, {})
+    (tmp_path / "progress.csv").touch()
+    with pytest.raises(UserError, match="has written nothing yet"):
+        read(tmp_path)
+    (tmp_path / "0.monitor.csv").write_text("#{}\nr,l,t\n18.0,18,0.1\n21.0,21,0.2\n")
+    np.testing.assert_array_equal(read(tmp_path).columns["monitor/r"].values, [18, 21])

@@ -8,11 +8,17 @@ from policygrad.diagnostics.examination import Examination
 FRESH_EPISODES = "fresh episodes"
 GRADIENTS = "gradients"
 LATE = "rows of a late time"
+TELLING = "episodes that tell"
+WIDE = "batches of many steps"
 ROWS = 50  # until which a critic with targets of a few steps looks untrained although it learns
+EPISODES = 100  # none in N: at most 3/N of all, with 95 %
+STEPS = 100  # of a batch; the returns of a few steps in a row hardly differ
 OF_RUNS = {
     FRESH_EPISODES: "fresh episodes with the policy",
     GRADIENTS: "the gradients of fresh episodes",
     LATE: f"{ROWS} rows: with targets of a few steps a critic shows only late that it learns",
+    TELLING: f"{EPISODES} episodes: among fewer, none may have reached its goal yet",
+    WIDE: f"batches of {STEPS} steps: the returns of a few steps in a row hardly differ",
     "refit": "the critic's explained variance after each fit",
 }
 
@@ -25,7 +31,20 @@ def known(e: Examination, fact: str) -> bool:
         return e.noise is not None
     if fact == LATE:
         return e.language is None or not e.language.single_episodes or e.updates >= ROWS
-    return bool(len(series(e, fact))) or e.settings.get(fact) is not None
+    if fact == TELLING:
+        return _differ(e) or episodes(e) >= EPISODES
+    if fact == WIDE:
+        return (e.settings.get("batch_steps") or STEPS) >= STEPS
+    not_finite = e.logged is not None and fact in e.logged.not_finite
+    return bool(len(series(e, fact))) or not_finite or e.settings.get(fact) is not None
+
+
+def _differ(e: Examination) -> bool:
+    """Whether two episodes, or two means over episodes, had different returns."""
+    single = None if e.logged is None else e.logged.returns
+    returns = e.metric("return_mean") if single is None else single
+    returns = returns[np.isfinite(returns)]
+    return bool(np.any(returns != returns[:1]))
 
 
 def series(e: Examination, name: str) -> Float[np.ndarray, " N"]:
@@ -57,6 +76,14 @@ def rises(x: Float[np.ndarray, " N"]) -> bool:
     return gained > 2 * chance(x) and gained > 0.5 * best
 
 
+def episodes(e: Examination) -> float:
+    """How many episodes ended in training; NaN if the log does not tell."""
+    lengths = series(e, "length_mean")
+    if e.logged is not None and e.logged.returns is not None:
+        return float(len(e.logged.returns))
+    return e.env_steps / float(np.median(lengths)) if len(lengths) and e.env_steps else np.nan
+
+
 def reward_of_a_step(e: Examination) -> float:
     """The mean reward of one step, in size, at the beginning; NaN if it is not known."""
     returns, lengths = e.metric("return_mean"), e.metric("length_mean")
@@ -66,10 +93,16 @@ def reward_of_a_step(e: Examination) -> float:
     return begin(ratio[np.isfinite(ratio)])
 
 
-def reach(e: Examination) -> Float[np.ndarray, " N"]:
+def reach(e: Examination) -> float:
     """How many steps ahead the critic's targets look at least, by the size of its errors.
 
     √(mean square of return minus value) / |mean reward of a step|. An untrained critic says about
     zero, so that its error is the target: about 1/(1 − γλ) rewards, or as many as an episode has.
+    A critic that learns is less wrong, but in states that it did not foresee. Therefore the larger
+    of the first rows' and of all rows' root mean square; NaN if there are none.
     """
-    return np.sqrt(series(e, "value_error")) / reward_of_a_step(e)
+    errors = series(e, "value_error")
+    if not len(errors):
+        return float("nan")
+    first = errors[: max(3, len(errors) // 10)]
+    return float(np.sqrt(max(first.mean(), errors.mean())) / reward_of_a_step(e))

@@ -27,7 +27,7 @@ _SB3_SETTINGS = {
 }
 SB3_A2C = Language(
     "Stable-Baselines3 (A2C)",
-    _SB3_METRICS,
+    {**_SB3_METRICS, "gradient_steps": ("train/n_updates",)},  # with PPO it counts epochs
     _SB3_SETTINGS,
     {"train/entropy_loss": -1.0},
     phrases={

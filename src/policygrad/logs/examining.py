@@ -14,6 +14,7 @@ from policygrad.logs.table import Column, Table
 
 OF_UPDATES = ("kl", "entropy", "value_error", "explained_variance_before", "clip_fraction",
               "action_std", "gradient_norm", "step_size")  # fmt: skip
+COUNTS = ("iterations", "gradient_steps")  # so far
 # NaN says nothing: a variance of zero is explained by nothing
 MAY_BE_NAN = ("explained_variance_before", "groups_without_spread")
 
@@ -35,7 +36,7 @@ def examine_table(
     """
     table = plain(table)
     language = mapped(table, columns) if columns else recognised(table.columns)
-    found = {name: column(table, language, name) for name in (*METRICS, "iterations")}
+    found = {name: column(table, language, name) for name in (*METRICS, *COUNTS)}
     logged = {name: x for name, x in found.items() if x is not None and len(x.values)}
     if not logged:
         raise UserError(f"the log has none of the numbers that are read: {', '.join(METRICS)}")
@@ -45,6 +46,7 @@ def examine_table(
     steps = _env_steps(logged, axis, known)
     if table.monitors:
         known.setdefault("num_envs", table.monitors)
+    returns = _episode_returns(table, logged, axis)
     known.setdefault("batch_steps", _batch_steps(logged, steps, known, axis, language))
     return Examination(
         env=str(known["env"]) if known.get("env") else None,
@@ -55,8 +57,8 @@ def examine_table(
         language=language,
         logged=Logged(
             files=table.files,
-            not_finite=_not_finite(logged, language),
-            returns=_episode_returns(table, logged, axis),
+            not_finite=_not_finite(logged, language, returns),
+            returns=returns,
             rows=len(axis),
         ),
     )
@@ -159,13 +161,18 @@ def _batch_steps(
         return None
     if "iterations" in logged:
         return steps / max(float(logged["iterations"].finite.max()), 1.0)
-    spacing = float(np.median(np.diff(axis)))
+    spacing = float(np.median(np.diff(axis))) if len(axis) > 1 else 0.0
     updates = any(name in logged for name in OF_UPDATES)
     return spacing if updates and spacing > 1 and not language.single_episodes else None
 
 
-def _not_finite(logged: Mapping[str, Column], language: Language) -> dict[str, int]:
-    """How often NaN or infinity was logged, by our names, where it means that something failed."""
+def _not_finite(
+    logged: Mapping[str, Column], language: Language, returns: np.ndarray | None
+) -> dict[str, int]:
+    """How often NaN or infinity was logged, by our names, where it means that something failed.
+
+    A run that dies of a NaN may have written the episode and not its mean.
+    """
     found = {}
     for name, x in logged.items():
         wrong = ~np.isfinite(x.values)
@@ -176,6 +183,9 @@ def _not_finite(logged: Mapping[str, Column], language: Language) -> dict[str, i
             wrong = wrong[first[0] :] if len(first) else wrong[:0]
         if wrong.any():
             found[name] = int(wrong.sum())
+    episodes = 0 if returns is None else int(np.sum(~np.isfinite(returns)))
+    if episodes and not language.nan_without_episodes:
+        found["return_mean"] = max(episodes, found.get("return_mean", 0))
     return found
 
 

@@ -99,8 +99,10 @@ def read_trainer_state(path: Path) -> Table:
 def read_events(path: Path) -> Table:
     """A file of TensorBoard events, or a folder with some that follow one another.
 
+    A folder may hold none yet: a run that died early left nothing but its episodes in monitors.
+
     Raises:
-        UserError: the package is missing, or no event could be read.
+        UserError: the package is missing, or a file holds no event that could be read.
     """
     try:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -129,7 +131,8 @@ def read_events(path: Path) -> Table:
         both = np.array(sorted(pairs, key=lambda pair: pair[0]), np.float64)
         columns[tag] = Column(both[:, 0], both[:, 1])
     names = [path] if path.is_file() else sorted(path.glob(f"*{EVENTS}*"))
-    return _not_empty(Table(columns, texts, files=tuple(p.name for p in names)), path)
+    table = Table(columns, texts, files=tuple(p.name for p in names))
+    return _not_empty(table, path) if path.is_file() else table
 
 
 def read_json(path: Path) -> dict[str, Any]:

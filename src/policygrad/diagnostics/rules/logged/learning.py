@@ -114,7 +114,7 @@ def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
     )
     times = np.arange(len(entropy))
     steady = np.ptp(entropy) > 0 and np.corrcoef(times, entropy)[0, 1] > t["steady"]
-    rising = steady and now >= first + t["risen"]
+    rising = steady and now >= first + t["risen"] and _pushed(e, rate, t)
     discrete = not len(series(e, "action_std"))
     if not (rising or (moves and discrete and _pinned(entropy, t))):
         return None
@@ -124,6 +124,19 @@ def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
         "size: nothing else holds it there."
     )
     return _bonus(seen, np.nan, first, now, advice)
+
+
+def _pushed(e: Examination, rate: float | None, t: Thresholds) -> bool:
+    """Whether the noise of the actions widens about as fast as the step size lets it.
+
+    Adam and RMSProp move ln σ by about the learning rate a step, if all steps agree. A bonus that
+    outweighs everything else makes them agree; by chance, or by what the task wants, fewer do. True
+    where the log does not say how many steps were taken.
+    """
+    std, taken = series(e, "action_std"), series(e, "gradient_steps")
+    if rate is None or not len(std) or not len(taken):
+        return True
+    return bool(np.log(std[-1] / std[0]) > t["pushed"] * rate * (taken[-1] - taken[0]))
 
 
 def _pinned(entropy: np.ndarray, t: Thresholds) -> bool:

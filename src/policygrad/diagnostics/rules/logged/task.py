@@ -3,7 +3,7 @@
 import numpy as np
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.facts import begin, chance, end, series
+from policygrad.diagnostics.facts import begin, chance, end, episodes, series
 from policygrad.diagnostics.rules.logged.words import language_of, word_of
 from policygrad.diagnostics.rules.rule import Found, Thresholds
 
@@ -57,8 +57,10 @@ def rewards_constant(e: Examination, t: Thresholds) -> Found | None:
 
 def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
     """The critic's errors are far larger or smaller than a network can fit."""
-    errors = np.sqrt(series(e, "value_error"))
-    size, returns = begin(errors), float(np.median(np.abs(series(e, "return_mean"))))
+    errors, returns = np.sqrt(series(e, "value_error")), np.abs(series(e, "return_mean"))
+    if not len(returns):
+        return None
+    size, returns = begin(errors), float(np.median(returns))
     small = 0 < returns < t["least"] and size < t["least"]
     if not (size > t["most"] or small):
         return None
@@ -75,10 +77,8 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
 
 def observations_constant(e: Examination, t: Thresholds) -> Found | None:
     """The critic says the same of every state, from the first update on."""
-    explained, errors = e.metric("explained_variance_before"), series(e, "value_error")
-    explained = explained[np.isfinite(explained)]
-    returns = series(e, "return_mean")
-    if len(explained) < t["updates"] or not np.any(errors > 0) or not np.ptp(returns):
+    explained, errors = series(e, "explained_variance_before"), series(e, "value_error")
+    if len(explained) < t["updates"] or not np.any(errors > 0):
         return None
     if np.sqrt(begin(errors)) > t["error"]:  # beside such returns any critic at random is constant
         return None
@@ -140,19 +140,14 @@ def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
 
 def too_few_episodes(e: Examination, t: Thresholds) -> Found | None:
     """Fewer than ten episodes ended in training."""
-    lengths = series(e, "length_mean")
-    if not len(lengths) or not e.env_steps or e.logged is None:
-        return None
-    episodes = e.env_steps / float(np.median(lengths))
-    if e.logged.returns is not None:
-        episodes = len(e.logged.returns)
-    if not episodes < t["episodes"]:
+    lengths, ended = series(e, "length_mean"), episodes(e)
+    if not len(lengths) or not e.env_steps or not ended < t["episodes"]:
         return None
     return Found(
         "Too few episodes have ended for the returns to mean anything.",
-        f"About {episodes:.0f} episodes ended in {e.env_steps:,} steps of training; an episode "
+        f"About {ended:.0f} episodes ended in {e.env_steps:,} steps of training; an episode "
         f"takes about {float(np.median(lengths)):,.0f}.",
-        {"episodes": episodes, "env_steps": e.env_steps},
+        {"episodes": ended, "env_steps": e.env_steps},
         "Train longer: for at least a hundred episodes.",
     )
 

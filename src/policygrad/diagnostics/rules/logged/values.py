@@ -29,7 +29,7 @@ def discount_too_low(e: Examination, t: Thresholds) -> Found | None:
             f"while episodes last up to {longest:.0f}."
         )
         return Found(cause, seen, {"discount": discount, "horizon": horizon}, change)
-    ahead = _reach_at_first(e, t)
+    ahead = _reach(e, t)
     if ahead is None or longest < t["episodes_ahead"]:
         return None
     if not (ahead < t["at_once"] or (ahead < _near(e, t) and _fell(e, t))):
@@ -54,8 +54,8 @@ def lambda_too_low(e: Examination, t: Thresholds) -> Found | None:
             "through the critic's values."
         )
         return _low_lambda(e, seen, trained, {"lambda": known})
-    ahead = _reach_at_first(e, t)
-    if ahead is None or not t["at_once"] <= ahead < _near(e, t) or _fell(e, t):
+    ahead = _reach(e, t)
+    if ahead is None or not t["at_once"] <= ahead < _near(e, t) or not _rests(e, t):
         return None
     # what the critic explains is no evidence: it says much the same of a state and of the next
     seen = (
@@ -98,7 +98,7 @@ def _untrained(e: Examination, t: Thresholds) -> str | None:
         word = language_of(e).word("critic_coefficient")
         return None if weight > t["weight"] else f"{word} is {weight:g}"
     explained, errors = series(e, "explained_variance_before"), series(e, "value_error")
-    if min(len(explained), len(errors)) < t["updates"] or _fell(e, t):
+    if min(len(explained), len(errors)) < t["rows"] or not _rests(e, t):
         return None
     if np.ptp(explained) > t["moved"] or np.max(np.abs(explained)) > t["moved"]:
         return None
@@ -120,8 +120,18 @@ def _fell(e: Examination, t: Thresholds) -> bool:
     return end(errors) < t["fell"] * begin(errors)
 
 
-def _reach_at_first(e: Examination, t: Thresholds) -> float | None:
-    """How far ahead the targets look at least, while the critic says about nothing.
+def _rests(e: Examination, t: Thresholds) -> bool:
+    """Whether the critic's error stays as it began.
+
+    Where beginning and end have rows in common, all rows have to be alike.
+    """
+    errors = series(e, "value_error")
+    alike = float(errors.min()) > t["fell"] * float(errors.max())
+    return not _fell(e, t) and (alike or len(errors) >= t["apart"])
+
+
+def _reach(e: Examination, t: Thresholds) -> float | None:
+    """How far ahead the targets look at least.
 
     None where rewards may have been normalised: continuous tasks usually are, to errors of about 1,
     and the log holds returns as they were before.
@@ -131,15 +141,15 @@ def _reach_at_first(e: Examination, t: Thresholds) -> float | None:
         return None
     if len(series(e, "action_std")) and np.sqrt(begin(errors)) < t["normalised"]:
         return None
-    return begin(reach(e))
+    return reach(e)
 
 
 def _short(e: Examination, ahead: float) -> str:
+    error, reward = ahead * reward_of_a_step(e), reward_of_a_step(e)
     return (
-        f"what the critic is fitted to is as large as {ahead:.2g} rewards of a step (the root of "
-        f"{word_of(e, 'value_error')} at first, {begin(np.sqrt(series(e, 'value_error'))):.3g}, "
-        f"over a mean reward of {reward_of_a_step(e):.3g}), so that it looks no further ahead, "
-        "unless rewards are normalised"
+        f"what the critic is fitted to is as large as {ahead:.2g} rewards of a step (the root mean "
+        f"square of its errors, by {word_of(e, 'value_error')}, is {error:.3g}, and a mean reward "
+        f"{reward:.3g}), so that it looks no further ahead, unless rewards are normalised"
     )
 
 
