@@ -242,7 +242,8 @@ def in_groups(found: Any) -> list[str]:
     """Lines about the noise between and within groups."""
 
     def told(x: Any) -> str:
-        return f"{x.value:.4g} ({x.low:.4g} to {x.high:.4g})"
+        by_chance = ", below zero by chance" if x.value < 0 else ""
+        return f"{x.value:.4g}{by_chance} ({x.low:.4g} to {x.high:.4g})"
 
     even = f"{found.even.low:.3g} to {found.even.high:.3g}"
     together = f", {found.weighed_together} weighed together" if found.weighed_together > 1 else ""
