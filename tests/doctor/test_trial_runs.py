@@ -101,7 +101,9 @@ def test_a_trial_says_what_it_costs_and_has_two_updates_at_least(run):
 
 def test_without_a_proposal_nothing_is_trained(trained, monkeypatch):
     monkeypatch.setattr(Training, "begin", None)
-    trial = policygrad.try_advice(trained.path, diagnosis=advised(trained.path))
+    said = []
+    trial = policygrad.try_advice(trained.path, diagnosis=advised(trained.path), begin=said.append)
+    assert said == ["nothing to try: no finding proposes another setting"]
     assert (trial.tried, trial.steps) == ((), 0)
     assert not (trained.path / "trial.json").exists()
     assert trial.budget == 50_000

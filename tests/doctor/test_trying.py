@@ -113,7 +113,9 @@ def test_what_a_trial_costs_is_said_before():
     assert "3 to 5 seeds of 1,000 steps" in said
     assert "at most 15,360 steps" in said
     assert "about, and at most, 15,000" in announced([A], 5, 1000, Cost(15_000, exact=False))
-    assert "nothing to try" in announced([], 5, 1000, Cost(0, exact=True))
+    assert "at most 15,360 steps in all; 5,120 steps were made before" in announced(
+        [A, C], 5, 1000, Cost(15_360, exact=True), 5_120
+    )
 
 
 @pytest.mark.parametrize(

@@ -68,13 +68,14 @@ def try_advice(
     if diagnosis is None:
         diagnosis = diagnose(run, env, **objects)
     changes = changes_of(diagnosis.findings, diagnosis.examination.settings)
-    most = runs.cost((change.settings for change in changes), seeds)
-    begin(announced(changes, seeds, runs.budget, most))
     trial = Trial(runs.budget, seeds_of(subject, seeds))
     if not changes:
+        begin("nothing to try: no finding proposes another setting")
         return trial
     file = TrialFile(subject.directory, runs, own=bool(subject.objects))
     known = file.read()
+    most = runs.cost((change.settings for change in changes), seeds)
+    begin(announced(changes, seeds, runs.budget, most, sum(side.steps for side in known)))
     file.write(replace(trial, sides=known))  # first, so that an error comes before hours of work
 
     def told(trial: Trial) -> None:

@@ -9,16 +9,18 @@ from policygrad.doctor.trying import Trial, Tried
 from policygrad.doctor.verdict import ADOPT, KEEP, Verdict, looks_of
 
 
-def announced(changes: Sequence[Change], seeds: int, budget: int, most: Cost) -> str:
-    """What a trial is going to do, and what it may cost."""
-    if not changes:
-        return "nothing to try: no finding proposes another setting"
+def announced(
+    changes: Sequence[Change], seeds: int, budget: int, most: Cost, known: int = 0
+) -> str:
+    """What a trial is going to do, what it may cost, and how many steps are known from before."""
     bound = "at most" if most.exact else "about, and at most,"
     first = looks_of(seeds)[0]
     seen = f"{first} to {seeds}" if first < seeds else str(seeds)
     return (
         f"trying {_count(len(changes), 'change')} beside the settings in use: {seen} seeds of "
         f"{budget:,} steps each side, {bound} {most.steps:,} steps in all"
+        + f"; {known:,} steps were made before, and are not made again"
+        * (known > 0)
     )
 
 
