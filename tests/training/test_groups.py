@@ -10,6 +10,7 @@ from policygrad import estimators
 from policygrad.core.errors import UserError
 from policygrad.core.trajectories import in_groups
 from policygrad.gradients import groups
+from policygrad.gradients.checking import checked
 from policygrad.gradients.groups import Groups
 from policygrad.training.built_in import ESTIMATORS, GroupReturns
 from policygrad.training.config import TrainConfig
@@ -104,7 +105,7 @@ def test_what_no_record_holds_is_refused(make):
 def test_a_group_estimator_has_no_baseline_beside_it():
     found = estimators.Estimator(estimators.LambdaReturn(), None, None, 1.0, group=groups.rloo())
     with pytest.raises(ValueError, match=r"make it by estimators.in_groups\(group\)"):
-        estimators.checked(found)
+        checked(found)
 
 
 def test_episodes_without_groups_are_refused_by_the_estimator():

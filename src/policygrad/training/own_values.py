@@ -15,7 +15,7 @@ from policygrad.core.reflection import settings_of
 from policygrad.core.settings import check_setting
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.baselines import Baseline
-from policygrad.gradients.estimators import checked
+from policygrad.gradients.checking import checked
 from policygrad.gradients.forms import Form, innermost
 from policygrad.gradients.weights import Estimator
 from policygrad.rollout.blocks import Elsewhere
