@@ -45,13 +45,11 @@ def _check_group(estimator: Estimator) -> None:
             f"group must be a group estimator, such as policygrad.gradients.groups.rloo(), got "
             f"{group!r}"
         )
-    own = {"greedy": "a greedy episode of each group", "values": "a value of each group's state"}
-    for name, what in own.items():
-        if name in group.reads:
-            raise ValueError(
-                f"{type(group.baseline).__name__} reads {what}, which is not collected; choose "
-                "another group estimator, such as rloo()"
-            )
+    if "values" in group.reads:
+        raise ValueError(
+            f"{type(group.baseline).__name__} reads a value of each group's state, which is not "
+            "collected; choose another group estimator, such as rloo()"
+        )
     plain = isinstance(estimator.form, TotalReturn) and estimator.baseline == baselines.none()
     if not plain or estimator.critic is not None or estimator.normalise_advantages:
         raise ValueError(

@@ -331,8 +331,7 @@ def in_groups(group: GroupEstimator, *, discount: Scalar = 1.0) -> Estimator:
         An estimator for whole episodes that start in groups (`group_size`).
 
     Raises:
-        ValueError: no group estimator, one that reads more than returns and lengths, or a discount
-            out of range.
+        ValueError: no group estimator, one that reads values of states, or a discount out of range.
 
     Bias: that of the group estimator.
 
