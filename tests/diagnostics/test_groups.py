@@ -212,8 +212,7 @@ def test_what_is_said_of_a_batch(known):
         "   6 groups of 2, the least for the same steps: variance 0.3333"
     )
     assert lines_of(replace(found, group_size=2), 16.0)[-1] == (
-        "   no other batch of as many episodes has less noise than 8 groups of 2, as in use: "
-        "variance 0.25"
+        "   8 groups of 2, as in use: variance 0.25, the least for as many episodes"
     )
     none = replace(greedy, between=replace(between, value=-1.0))
     assert lines_of(none, 16.0)[-1].endswith("larger groups cost fewer steps")

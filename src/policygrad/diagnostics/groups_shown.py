@@ -57,11 +57,8 @@ def _advice(found: NoiseInGroups, batch_episodes: float) -> list[str]:
     assert best is not None
     used = f"{_size(now)}, as in use: variance {now.variance:.4g}"
     if best.variance >= now.variance:
-        return [f"no other batch of {cost} has less noise than {used}"]
-    return [
-        used,
-        f"{_size(best)}, the least for {cost}: variance {best.variance:.4g}",
-    ]
+        return [f"{used}, the least for {cost}"]
+    return [used, f"{_size(best)}, the least for {cost}: variance {best.variance:.4g}"]
 
 
 def _size(plan: BatchPlan) -> str:

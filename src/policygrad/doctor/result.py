@@ -32,7 +32,7 @@ class Diagnosis:
 
         text = StringIO()
         tell(self, Console(file=text, highlight=False, color_system=None))
-        return text.getvalue().rstrip()
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def __repr__(self) -> str:
         found = ", ".join(finding.name for finding in self.findings) or "no findings"
