@@ -5,7 +5,7 @@ Arrays are time-major: `[T, B]` is T steps of B environments (or of B whole epis
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,7 @@ def in_groups(values: Array, group_size: int) -> Array:
     return values.reshape(*values.shape[:-1], episodes // group_size, group_size)
 
 
-def with_rewards(trajectories: Trajectories, change: Callable[[Array], Array]) -> Trajectories:
+def with_rewards(trajectories: Trajectories, change: Callable[[Array], Any]) -> Trajectories:
     """The record with other rewards `[T, B]`, also in its greedy episodes."""
     greedy = trajectories.greedy
     if greedy is not None:

@@ -145,13 +145,13 @@ def collect_episodes(
         first_actions=first_actions,
         first_lane=first_lane,
     )
-    greedy = greedy_unfinished = None
+    beside = greedy_unfinished = None
     if with_greedy:
         starts = jax.tree.map(lambda x: x[::group_size], lanes)
         played, greedy_unfinished = play_compiled(
             environment, policy, starts, greedy_key, max_steps=max_steps, first_lane=first_lane
         )
-        greedy = jax.tree.map(lambda x: jnp.repeat(x, group_size, axis=1), played)
+        beside = jax.tree.map(lambda x: jnp.repeat(x, group_size, axis=1), played)
     rows, last_observations, lengths = recorded
     record = Trajectories(
         rows.observations,
@@ -168,6 +168,6 @@ def collect_episodes(
         whole_episodes=True,
         infos=rows.infos,
         group_size=group_size,
-        greedy=greedy,
+        greedy=beside,
     )
     return EpisodeBatch(record, unfinished, greedy_unfinished)

@@ -92,9 +92,10 @@ def play_on_host(
         unfinished[episode[capped]] = True
     where = np.concatenate(time), np.concatenate(column)
     shape = padded_length(int(where[0].max()) + 1), groups
-    found: Any = Greedy(np.zeros(shape, np.float32), np.zeros(shape, bool))
-    found.rewards[where], found.valid[where] = np.concatenate(rewards), True
-    return found, unfinished
+    found: Any = np.zeros(shape, np.float32)
+    valid: Any = np.zeros(shape, bool)
+    found[where], valid[where] = np.concatenate(rewards), True
+    return Greedy(found, valid), unfinished
 
 
 def with_greedy(record: Trajectories, greedy: Greedy) -> Trajectories:
