@@ -22,6 +22,7 @@ from policygrad.tabular import (
     SoftmaxPolicy,
     as_environment,
     enumerate_trajectories,
+    gallery,
     group_moments,
     moments,
     outcomes_of,
@@ -135,3 +136,31 @@ def test_only_the_unbiased_are_unbiased(exact, task):
     for name in ("grpo", "dapo", "reinforce++"):
         cosine = exact[name] @ gradient / np.linalg.norm(exact[name]) / np.linalg.norm(gradient)
         assert cosine < 1 - 1e-6
+
+
+def test_remax_on_the_token_task_has_the_exact_mean_and_variance():
+    """The greedy answer is right, so that each weight is R − 1."""
+    with jax.enable_x64(True):
+        task = gallery.token_task(logit=0.2)
+        remax = estimators.in_groups(groups.remax())
+        exact = group_moments(
+            outcomes_of(task.mdp, task.policy), groups.remax(), group_size=SIZE, groups=GROUPS
+        )
+        environment = as_environment(task.mdp)
+
+        def gradient(key):
+            record = collect_episodes(
+                environment, task.policy, key, episodes=GROUPS * SIZE, max_steps=3,
+                group_size=SIZE, with_greedy=True,
+            ).trajectories  # fmt: skip
+            psi = remax.weights(remax.init(key, None), record).psi
+            found = scores.policy_gradient(task.policy, record, psi).theta.ravel()
+            return found, jnp.sum(record.greedy.rewards, axis=0)
+
+        keys = jax.random.split(jax.random.key(1), 5000)
+        found, greedy = map(np.asarray, jax.jit(jax.vmap(gradient))(keys))
+    assert np.all(greedy == 1)
+    error = found.std(axis=0, ddof=1) / len(found) ** 0.5
+    assert np.all(np.abs(found.mean(axis=0) - exact.mean) <= SIGMAS * error + 1e-12)
+    assert np.linalg.norm(exact.mean) > SIGMAS * np.linalg.norm(error)
+    assert found.var(axis=0, ddof=1).sum() == pytest.approx(exact.variance, rel=0.1)
