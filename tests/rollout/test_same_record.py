@@ -270,7 +270,7 @@ def test_compiled_episodes_go_on_from_where_they_are_told_to():
     ones, two = jnp.ones(N, jnp.int32), 2
     for _ in range(two):
         lanes, _ = segments.advance(environment, lanes, KEY, ones)
-    record, unfinished = episodes_.collect_episodes(
+    record, unfinished, _ = episodes_.collect_episodes(
         environment, POLICY, KEY, episodes=N, max_steps=6, greedy=True, start=(lanes, ones)
     )
     assert not unfinished.any()
@@ -278,7 +278,7 @@ def test_compiled_episodes_go_on_from_where_they_are_told_to():
     np.testing.assert_array_equal(record.observations[0], lanes.observations)
     np.testing.assert_array_equal(record.times[:, 0], two + np.arange(6))
     np.testing.assert_array_equal(record.cut_times, np.full((1, N), 5))
-    sampled, _ = episodes_.collect_episodes(
+    sampled, *_ = episodes_.collect_episodes(
         environment, POLICY, KEY, episodes=N, max_steps=6, start=(lanes, ones)
     )
     np.testing.assert_array_equal(sampled.actions[0], 1)
