@@ -32,7 +32,7 @@ from policygrad.devices.compiled_code import (
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.diagnostics.lengths import CLASSES
 from policygrad.gradients.weights import Estimator, EstimatorState, Weights
-from policygrad.rollout.episodes import padded_length
+from policygrad.rollout.heights import padded_length
 
 Episodes = Trajectories | Iterable[Trajectories]
 Reduce = Callable[[Any, Trajectories, PyTree], dict[str, Any]]
