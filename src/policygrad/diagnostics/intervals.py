@@ -87,7 +87,7 @@ class GroupSums:
         return self.units * self.size
 
     def __add__(self, other: "GroupSums") -> "GroupSums":
-        sums = {k: _add(v, other.sums[k]) for k, v in self.sums.items()}
+        sums = {k: padded_sum(v, other.sums[k]) for k, v in self.sums.items()}
         classes = {k: v + other.classes[k] for k, v in self.classes.items()}
         return replace(self, counts=self.counts + other.counts, sums=sums, classes=classes)
 
@@ -323,7 +323,7 @@ def _measured(value: Any, low: Any, high: Any, spread: Any, least: float) -> Mea
     return Measured(value, low, high)
 
 
-def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def padded_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a + b, the shorter of the two padded with zeros along its second axis."""
     if a.shape == b.shape:
         return a + b
