@@ -9,7 +9,6 @@ With --memory, the peak memory of a process that measures 1,000 episodes and of 
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from memory import flat
+from memory import flat, own_peak
 
 from policygrad import diagnostics, environments, estimators, network_policy, scores
 from policygrad.core.trajectories import Trajectories
@@ -123,7 +122,7 @@ def peak_memory(name: str, episodes: int) -> float:
     estimator = estimators.reward_to_go(discount=0.99)
     state = estimator.init(jax.random.key(0), None)
     diagnostics.gradient_noise(policy, estimator, state, batches(name, episodes, BATCH))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return own_peak()
 
 
 def main() -> None:

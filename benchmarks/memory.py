@@ -8,6 +8,7 @@ least-squares one over the second half of the run, when everything has been comp
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,14 @@ def resident(pid: int) -> tuple[float, float] | None:
     if "VmRSS" not in sizes:
         return None
     return int(sizes["VmRSS"].split()[0]) / 1024, int(sizes["VmHWM"].split()[0]) / 1024
+
+
+def own_peak() -> float:
+    """MiB at most of this process; `ru_maxrss` also counts that of the process which started it."""
+    sizes = resident(os.getpid())
+    if sizes is None:
+        raise SystemExit("the peak of memory is read from /proc/PID/status, which Linux has")
+    return sizes[1]
 
 
 def flat(script: str, name: str, counts: tuple[int, ...] = (1000, 10_000)) -> dict[str, float]:

@@ -11,7 +11,6 @@ process that collects and measures 1,000 episodes and of one that does so with 1
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -111,11 +110,13 @@ def in_turns(calls: dict[str, Callable[[], None]], repeats: int) -> dict[str, fl
 
 def peak_memory(env: str, episodes: int) -> float:
     """MiB at most, of a process that collects and measures so many episodes."""
+    from memory import own_peak  # beside this file, which tests import from elsewhere
+
     model = model_of(env)
     estimator, state = to_go()
     records = sb3.collect(model, env, episodes)
     gradient_noise(sb3.policy_of(model), estimator, state, records)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return own_peak()
 
 
 def measured(env: str, repeats: int) -> dict[str, float]:
@@ -144,7 +145,7 @@ def main() -> None:
     if arguments.peak:
         print(peak_memory(arguments.peak[0], int(arguments.peak[1])))
         return
-    from memory import flat  # beside this file, which tests import from elsewhere
+    from memory import flat
 
     results = {}
     for env in arguments.tasks:

@@ -58,6 +58,7 @@ def test_case_28_flags_override(command, toml, tmp_path):
     assert json.loads((tmp_path / "b/config.json").read_text())["env_kwargs"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [

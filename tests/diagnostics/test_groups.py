@@ -9,12 +9,12 @@ import pytest
 
 from benchmarks.group_calibration import Drawn, OfTask, coverage
 from policygrad import baselines, diagnostics, estimators
-from policygrad.cli.diagnose import in_groups
 from policygrad.core.errors import UserError
-from policygrad.core.trajectories import join_lanes
+from policygrad.core.trajectories import Greedy, join_lanes
 from policygrad.diagnostics import best_group_size, gradient_noise, noise_in_groups
 from policygrad.diagnostics.batch_plan import BatchPlan
 from policygrad.diagnostics.groups import noise_in_groups_of_sums
+from policygrad.diagnostics.groups_shown import lines_of
 from policygrad.diagnostics.intervals import GroupSums, Measured
 from policygrad.gradients import groups
 from policygrad.gradients.groups import Groups
@@ -92,6 +92,21 @@ def test_a_group_estimator_is_measured_in_parts_that_weigh_themselves(known):
     assert found.between.value == pytest.approx(between, rel=1e-6)
     assert found.within.value == pytest.approx(2 * within, rel=1e-6)
     assert found.variance(3, 2) == pytest.approx((max(between, 0) + within) / 3, rel=1e-6)
+
+
+def test_less_a_greedy_return_each_episode_is_an_estimate(known):
+    record, policy, scores, returns, _ = known
+    alike = np.arange(len(returns)) // SIZE * SIZE
+    shifted = np.asarray(record.rewards)[:, alike] + 1.0
+    greedy = Greedy(shifted, np.asarray(record.valid)[:, alike])
+    less = shifted.sum(axis=0)
+    between, within = split(((returns - less)[:, None] * scores).reshape(6, SIZE, -1))
+    remax, given = estimators.in_groups(groups.remax()), replace(record, greedy=greedy)
+    found = measured((given, policy), remax, weighed_together=1)
+    assert found.between.value == pytest.approx(between, rel=1e-6)
+    assert found.within.value == pytest.approx(within, rel=1e-6)
+    assert measured((given, policy), remax).weighed_together == 2
+    assert measured((replace(given, group_size=3), policy), remax).weighed_together == 1
 
 
 def test_a_group_is_one_unit_of_the_noise(known):
@@ -192,7 +207,7 @@ def test_an_estimate_below_zero_is_told_and_counts_as_zero(known):
     assert below.plan(100) == BatchPlan(100, 1, 8 / 100)
     with pytest.raises(UserError, match=r"its estimate is not above zero.*choose a size"):
         below.plan(100, start=2.0)
-    assert "   between groups: -15, below zero by chance (0 to 14)" in in_groups(below)
+    assert "   between groups: -15, below zero by chance (0 to 14)" in lines_of(below)
 
 
 def test_the_interval_of_an_estimate_below_zero_begins_at_zero():
@@ -207,6 +222,27 @@ def test_the_interval_of_an_estimate_below_zero_begins_at_zero():
     found = noise_in_groups_of_sums(GroupSums(np.ones(64), rows, size=SIZE), 1)
     assert found.between.value == pytest.approx(split(each)[0])
     assert found.between.value < 0 == found.between.low <= found.between.high
+
+
+def test_what_is_said_of_a_batch(known):
+    found = measured(known, estimators.in_groups(groups.grpo()))
+    between, within = replace(found.between, value=1.0), replace(found.within, value=2.0)
+    found = replace(found, between=between, within=within)
+    told = lines_of(found, 16.0)
+    assert told[-2:] == [
+        "   4 groups of 4, as in use: variance 0.375",  # (1 + 2/4) / 4
+        "   8 groups of 2, the least for as many episodes: variance 0.25",  # (1 + 2/2) / 8
+    ]
+    assert lines_of(found) == told[:-2]
+    greedy = replace(found, greedy=True)  # 4 × (4 + 1) episodes pay for 6 × (2 + 1)
+    assert lines_of(greedy, 16.0)[-1] == (
+        "   6 groups of 2, the least for the same steps: variance 0.3333"
+    )
+    assert lines_of(replace(found, group_size=2), 16.0)[-1] == (
+        "   8 groups of 2, as in use: variance 0.25, the least for as many episodes"
+    )
+    none = replace(greedy, between=replace(between, value=-1.0))
+    assert lines_of(none, 16.0)[-1].endswith("larger groups cost fewer steps")
 
 
 @pytest.mark.parametrize("heavy", [False, True])

@@ -7,6 +7,7 @@ import pytest
 
 from policygrad import baselines, estimators
 from policygrad.diagnostics import baseline_quality, streaming
+from policygrad.diagnostics.chunking import chunks
 from policygrad.diagnostics.comparison import _ReducePairs
 from policygrad.diagnostics.decomposition import reduce_steps
 from policygrad.diagnostics.noise import reduce_gradients
@@ -55,7 +56,7 @@ def test_sums_are_those_of_episodes_taken_one_by_one(sampled, name, monkeypatch)
         monkeypatch.setattr(streaming, "one_by_one", lambda: False)
         monkeypatch.setattr(streaming, "BYTES", 2**14)  # a few episodes at once
         at_once = sums(rows=512)
-    assert len(streaming.chunks(np.asarray(episodes.valid), 512)) > 3
+    assert len(chunks(np.asarray(episodes.valid), 512)) > 3
     for found in (in_chunks, at_once):
         for kind in ("sums", "classes"):
             for k, x in getattr(whole, kind).items():

@@ -23,6 +23,7 @@ def fitted():
     return candidates, sample(jax.random.key(2))
 
 
+@pytest.mark.slow
 def test_every_usual_estimator_is_fitted_and_weighs(fitted):
     candidates, episodes = fitted
     assert list(candidates) == list(usual_estimators(1))

@@ -31,6 +31,7 @@ def test_a_unit_of_pictures_holds_two_groups_at_least():
         ({"estimator": "rloo", "group_size": 4, "batch_episodes": 8, "baseline": None}, 2),
         ({"estimator": "grpo", "group_size": 3, "baseline": None}, 1),
         ({"estimator": "total-return"}, 1),
+        ({"estimator": "remax", "group_size": 2, "baseline": None}, 1),
     ],
 )
 def test_a_run_in_groups_is_measured_in_groups(tmp_path, settings, together):

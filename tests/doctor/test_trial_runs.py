@@ -74,14 +74,36 @@ def test_a_trial_trains_as_train_does_and_leaves_the_run_alone(run):
     )  # fmt: skip
     assert not told
     assert again.tried[0].verdict == tried.verdict
-    # with another budget all is trained anew
-    runs = TrialRuns.of(Subject.of(run, {}), 64, None)
-    assert advising.TrialFile(Subject.of(run, {}).directory, runs, own=False).read() == ()
+    # with another budget all is trained anew, into a file beside it; a damaged file stays too
+    directory = Subject.of(run, {}).directory
+    shorter = advising.TrialFile(directory, TrialRuns.of(Subject.of(run, {}), 64, None), own=False)
+    assert (shorter.name, shorter.read()) == ("trial-2.json", ())
+    (run / "trial-2.json").write_text("{")
+    shorter = advising.TrialFile(directory, TrialRuns.of(Subject.of(run, {}), 64, None), own=False)
+    assert (shorter.name, shorter.read()) == ("trial-3.json", ())
+    (run / "trial-2.json").unlink()
+    runs = TrialRuns.of(Subject.of(run, {}), 96, None)
+    assert len(advising.TrialFile(directory, runs, own=False).read()) == 2
+
+
+def test_a_trial_says_what_it_costs_and_has_two_updates_at_least(run):
+    runs = TrialRuns.of(Subject.of(run, {}), 70, None)  # batches of 32 steps
+    assert runs.cost([CHANGE, {"batch_episodes": 4}], 3) == (3 * (96 + 96 + 70), False)
+    assert runs.cost([CHANGE], 3) == (3 * (96 + 96), True)
+    with pytest.raises(UserError, match=r"10 steps is a single update of 32.*--budget of 64"):
+        policygrad.try_advice(run, diagnosis=advised(run, CHANGE), seeds=2, budget=10)
+    trial = policygrad.try_advice(
+        run, diagnosis=advised(run, {"batch_steps": 96}), seeds=2, budget=70
+    )
+    assert trial.tried[0].verdict is None
+    assert "single update of 96" in trial.tried[0].reason
 
 
 def test_without_a_proposal_nothing_is_trained(trained, monkeypatch):
     monkeypatch.setattr(Training, "begin", None)
-    trial = policygrad.try_advice(trained.path, diagnosis=advised(trained.path))
+    said = []
+    trial = policygrad.try_advice(trained.path, diagnosis=advised(trained.path), begin=said.append)
+    assert said == ["nothing to try: no finding proposes another setting"]
     assert (trial.tried, trial.steps) == ((), 0)
     assert not (trained.path / "trial.json").exists()
     assert trial.budget == 50_000

@@ -5,6 +5,7 @@ import pytest
 from policygrad.core.errors import UserError
 from policygrad.diagnostics.rules import diagnose
 from policygrad.doctor.changes import Change, changes_of, flags_of, with_change
+from policygrad.doctor.trial_runs import Cost
 from policygrad.doctor.trials_shown import announced, lines_of
 from policygrad.doctor.trying import Interrupted, Side, try_changes
 from policygrad.doctor.verdict import Outcome
@@ -107,10 +108,14 @@ def test_what_ended_is_told_where_an_error_ends_the_trial():
 
 
 def test_what_a_trial_costs_is_said_before():
-    assert "2 changes" in announced([A, C], 5, 1000)
-    assert "3 to 5 seeds of 1,000 steps" in announced([A, C], 5, 1000)
-    assert "at most 15,000 steps" in announced([A, C], 5, 1000)
-    assert "nothing to try" in announced([], 5, 1000)
+    said = announced([A, C], 5, 1000, Cost(15_360, exact=True))
+    assert "2 changes" in said
+    assert "3 to 5 seeds of 1,000 steps" in said
+    assert "at most 15,360 steps" in said
+    assert "about, and at most, 15,000" in announced([A], 5, 1000, Cost(15_000, exact=False))
+    assert "at most 15,360 steps in all; 5,120 steps were made before" in announced(
+        [A, C], 5, 1000, Cost(15_360, exact=True), 5_120
+    )
 
 
 @pytest.mark.parametrize(

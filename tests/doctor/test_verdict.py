@@ -61,11 +61,12 @@ NULL = {
     "heavy tails": lambda rng: 100.0 * rng.standard_t(2),
     "skew": lambda rng: rng.exponential(100.0),
     "solved": lambda rng: 500.0,
+    "few values": lambda rng: rng.binomial(100, 0.02) / 100,
 }
 
 
 @pytest.mark.parametrize(
-    "name", params(NULL.keys(), {"normal", "one in five fails", "skew", "solved"})
+    "name", params(NULL.keys(), {"normal", "one in five fails", "skew", "solved", "few values"})
 )
 def test_a_change_without_effect_is_adopted_in_at_most_five_percent(name):
     """2,000 trials of two looks; at a rate of 5 %, more than 128 come in 1 of 1,000 suites."""
@@ -127,6 +128,21 @@ def test_the_interval_is_that_of_the_paired_t_test(seeds):
     assert (verdict.area.low, verdict.area.high) == pytest.approx((2 * truth.low, 2 * truth.high))
     assert verdict.confidence == 1 - 0.05 / looks
     assert difference(list(b - a), 0.05 / looks).value == pytest.approx(float(np.mean(b - a)))
+
+
+def test_equal_gains_are_no_certainty():
+    """As a fresh trial of three pairs found them: +0.06 with an interval of no width."""
+
+    def of(*ends):
+        return {i: Outcome(0.0, end, end, 100) for i, end in enumerate(ends)}
+
+    verdict = judge(of(0.31, 0.42, 0.36), of(0.37, 0.48, 0.42), 2)
+    assert verdict.word == "cannot be told"
+    assert verdict.end.low < 0 < verdict.end.value == pytest.approx(0.06)
+    # both sides constant: three signs may all be plus by chance, seven not
+    assert judge(of(0, 0, 0), of(1, 1, 1), 1).word == "cannot be told"
+    assert judge(of(*[0] * 7), of(*[1] * 7), 1).word == "adopt"
+    assert judge(of(1, 1, 1), of(0, 0, 0), 1).word == "keep"
 
 
 def rows(*pairs):

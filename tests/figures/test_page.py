@@ -1,5 +1,6 @@
 """The report of a diagnosis: one page that needs nothing else, its pictures, and its numbers."""
 
+import html
 import json
 import re
 import struct
@@ -14,6 +15,9 @@ from policygrad import baselines, diagnostics, estimators
 from policygrad.core.errors import UserError
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
+from policygrad.diagnostics.groups import NoiseInGroups
+from policygrad.diagnostics.groups_shown import lines_of
+from policygrad.diagnostics.intervals import Measured
 from policygrad.figures import measurements as plots
 from policygrad.figures.page import figures_of, page, write_report
 from policygrad.tabular import gallery
@@ -116,6 +120,31 @@ def test_noise_scale_over_training_shows_what_was_monitored(examination):
     assert [x for x, _ in lines["too large for the batch to measure"]] == [5]
     bare = replace(examination, metrics={"env_steps": np.arange(5.0)})
     assert "noise_scale_over_training" not in figures_of(bare)
+
+
+GROUPS = NoiseInGroups(
+    starts=32, group_size=4, weighed_together=2, squared_norm=0.1,
+    between=Measured(1.0, 0.25, 1.75), within=Measured(12.0, 9.0, 16.0),
+    share_between=Measured(1 / 13, 0.03, 0.15), even=Measured(12.0, 5.0, 30.0),
+)  # fmt: skip
+
+
+def test_the_noise_in_groups_is_told_and_drawn(examination, tmp_path):
+    found = replace(examination, groups=GROUPS, noise=None, comparison=None, decomposition=None)
+    told, *_ = write_report(tmp_path, "a run", [], found)
+    text = told.read_text()
+    for line in lines_of(GROUPS, 8):
+        assert html.escape(line) in text
+    assert "<td>noise of the gradient between groups</td>" in text
+    assert "[0.25, 1.75]" in text
+    assert (tmp_path / "variance_by_group_size.png").exists()
+    axes = figures_of(found)["variance_by_group_size"].axes[0]
+    curve, now, best = (line.get_xydata() for line in axes.get_lines())
+    # of 8 episodes: (1 + 12/k) / (8/k) = (k + 12) / 8
+    np.testing.assert_allclose(curve[:, 1], (curve[:, 0] + 12) / 8)
+    assert (now.tolist(), best.tolist()) == ([[4, 2.0]], [[2, 1.75]])
+    unknown = replace(found, settings={"batch_episodes": "adaptive"})
+    assert "variance_by_group_size" not in figures_of(unknown)
 
 
 def test_page_is_one_well_formed_document(examination):

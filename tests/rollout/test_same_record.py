@@ -21,6 +21,7 @@ from policygrad.policies.space_policy import network_policy
 from policygrad.rollout import episodes as episodes_
 from policygrad.rollout import host, segments
 from policygrad.rollout.actor import Actor
+from policygrad.rollout.heights import padded_length, trim
 from policygrad.rollout.play import run_episodes
 from policygrad.training.tally import EpisodeTally
 from tests.slow import params
@@ -87,7 +88,7 @@ def episodes_compiled(environment):
         POLICY, KEY
     )
     assert not batch.unfinished.any()
-    return episodes_.trim(batch.trajectories)
+    return trim(batch.trajectories)
 
 
 def assert_same(ours, theirs):
@@ -257,8 +258,8 @@ def test_record_of_the_host_is_weighted_outside_compiled_code_too():
 
 
 def test_padding_holds_the_longest_episode_in_few_shapes():
-    lengths = {episodes_.padded_length(n) for n in range(1, 1001)}
-    assert all(episodes_.padded_length(n) >= n for n in range(1, 1001))
+    lengths = {padded_length(n) for n in range(1, 1001)}
+    assert all(padded_length(n) >= n for n in range(1, 1001))
     assert lengths == {16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024}
 
 
@@ -269,7 +270,7 @@ def test_compiled_episodes_go_on_from_where_they_are_told_to():
     ones, two = jnp.ones(N, jnp.int32), 2
     for _ in range(two):
         lanes, _ = segments.advance(environment, lanes, KEY, ones)
-    record, unfinished = episodes_.collect_episodes(
+    record, unfinished, _ = episodes_.collect_episodes(
         environment, POLICY, KEY, episodes=N, max_steps=6, greedy=True, start=(lanes, ones)
     )
     assert not unfinished.any()
@@ -277,7 +278,7 @@ def test_compiled_episodes_go_on_from_where_they_are_told_to():
     np.testing.assert_array_equal(record.observations[0], lanes.observations)
     np.testing.assert_array_equal(record.times[:, 0], two + np.arange(6))
     np.testing.assert_array_equal(record.cut_times, np.full((1, N), 5))
-    sampled, _ = episodes_.collect_episodes(
+    sampled, *_ = episodes_.collect_episodes(
         environment, POLICY, KEY, episodes=N, max_steps=6, start=(lanes, ones)
     )
     np.testing.assert_array_equal(sampled.actions[0], 1)
@@ -316,7 +317,7 @@ def test_actions_are_sampled_where_nothing_else_is_said():
 def test_trim_keeps_every_transition(length, rows):
     environment = make(DuckChain(length=length), N)
     batch = episodes_.collect_episodes(environment, POLICY, KEY, episodes=N, max_steps=40)
-    trimmed = episodes_.trim(batch.trajectories)
+    trimmed = trim(batch.trajectories)
     assert trimmed.rewards.shape == (rows, N)
     assert int(trimmed.valid.sum()) == length * N
     np.testing.assert_array_equal(trimmed.rewards, batch.trajectories.rewards[:rows])

@@ -12,6 +12,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_page_is_reproduced_by_one_command(tmp_path):
     command = [sys.executable, "examples/answers.py", "--out", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True)

@@ -87,6 +87,7 @@ def test_averages_are_of_norm_and_variance_and_not_of_their_ratio():
     assert AdaptiveBatch.init().noise_scale == math.inf
 
 
+@pytest.mark.slow
 @every_env
 def test_run_follows_its_own_rule_and_counts_its_steps(env):
     run = policygrad.train(env, **SHORT)

@@ -1,5 +1,7 @@
 """Training with episodes in groups: the estimators by name, and what is refused."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,16 +9,19 @@ import pytest
 
 import policygrad
 from policygrad import estimators
-from policygrad.core.errors import UserError
-from policygrad.core.trajectories import in_groups
+from policygrad.core.errors import NonFiniteError, UserError
+from policygrad.core.trajectories import Greedy, in_groups
 from policygrad.gradients import groups
+from policygrad.gradients.checking import checked
 from policygrad.gradients.groups import Groups
+from policygrad.rollout.collectors import Collector
 from policygrad.training.built_in import ESTIMATORS, GroupReturns
 from policygrad.training.config import TrainConfig
 from policygrad.training.given import Given
 from policygrad.training.resolve import resolve
+from policygrad.training.soundness import check_finite, is_sound
 from tests.records import random_episodes
-from tests.rollout.test_groups import IN_GROUPS, Start
+from tests.rollout.test_groups import IN_GROUPS, PURE, Start
 
 NAMES = [name for name, settings in ESTIMATORS.items() if settings is GroupReturns]
 SIZE = 2
@@ -26,27 +31,33 @@ def record_in_groups():
     record = random_episodes(3)
     count = record.rewards.shape[1] // SIZE * SIZE
     record = jax.tree.map(lambda x: x[:, :count], record)
-    object.__setattr__(record, "group_size", SIZE)
-    return record
+    alike = [n // SIZE * SIZE for n in range(count)]  # one greedy episode a group
+    record = replace(record, greedy=Greedy(record.rewards[:, alike] + 1, record.valid[:, alike]))
+    return replace(record, group_size=SIZE)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_step_has_the_weight_of_its_episode_in_its_group(name):
+def test_every_step_has_the_weight_of_its_episode_in_its_group():
     with jax.enable_x64(True):
         record = record_in_groups()
-        estimator = estimators.in_groups(groups.ESTIMATORS[name](), discount=0.9)
-        found = estimator.weights(estimator.init(jax.random.key(0), None), record)
+        found = {}
+        for name in NAMES:
+            estimator = estimators.in_groups(groups.ESTIMATORS[name](), discount=0.9)
+            found[name] = estimator.weights(estimator.init(jax.random.key(0), None), record)
     rewards, valid = np.asarray(record.rewards, float), np.asarray(record.valid)
     returns = [
         sum(0.9**t * rewards[t, n] for t in range(len(rewards)) if valid[t, n])
         for n in range(rewards.shape[1])
     ]
     lengths = valid.sum(axis=0).astype(float)
-    given = Groups(in_groups(np.array(returns), SIZE), in_groups(lengths, SIZE))
-    expected = groups.ESTIMATORS[name]().weights(given).ravel()
-    np.testing.assert_allclose(found.psi, np.where(valid, expected, 0.0), rtol=1e-6, atol=1e-9)
-    if name == "rloo":  # written out
-        np.testing.assert_allclose(found.baseline[0, :2], [returns[1], returns[0]], rtol=1e-6)
+    greedy = 0.9 ** np.arange(len(rewards)) @ np.asarray(record.greedy.rewards, float)[:, ::SIZE]
+    given = Groups(in_groups(np.array(returns), SIZE), in_groups(lengths, SIZE), greedy)
+    for name in NAMES:
+        psi = np.where(valid, groups.ESTIMATORS[name]().weights(given).ravel(), 0.0)
+        np.testing.assert_allclose(found[name].psi, psi, rtol=1e-6, atol=1e-9, err_msg=name)
+    # written out
+    baseline = found["rloo"].baseline[0, :2]
+    np.testing.assert_allclose(baseline, [returns[1], returns[0]], rtol=1e-6)
+    np.testing.assert_allclose(found["remax"].baseline[0], greedy.repeat(SIZE), rtol=1e-6)
 
 
 def resolved(**settings):
@@ -66,6 +77,9 @@ def test_returns_in_groups_are_not_discounted_unless_asked_for(algorithm):
     {
         "no groups": ({"estimator": "grpo", "batch_episodes": 8}, "add --batch-episodes N --gr"),
         "segments": ({"estimator": "rloo"}, "add --batch-episodes N --group-size K"),
+        "greedy segments": (
+            {"estimator": "remax"}, "remax needs whole episodes, and segments of 2048 steps are",
+        ),
         "a baseline": (
             {"estimator": "rloo", "batch_episodes": 8, "group_size": 4, "baseline": "constant"},
             "--estimator rloo has a baseline of its own, got --baseline constant",
@@ -79,7 +93,7 @@ def test_returns_in_groups_are_not_discounted_unless_asked_for(algorithm):
         ),
         "a critic's setting": (
             {"estimator": "grpo", "batch_episodes": 8, "group_size": 4, "critic_epochs": 3},
-            "--critic-epochs is read by",
+            "--critic-epochs is read by .* but not by --estimator grpo, which has no other",
         ),
     }.values(),
 )  # fmt: skip
@@ -95,22 +109,66 @@ def test_one_group_is_too_few_for_shrinkage():
         policygrad.train(Start, out=None, **settings)
 
 
-@pytest.mark.parametrize("make", [groups.remax, groups.value])
-def test_what_no_record_holds_is_refused(make):
+def test_what_no_record_holds_is_refused():
     with pytest.raises(ValueError, match="which is not collected; choose another group estimator"):
-        estimators.in_groups(make())
+        estimators.in_groups(groups.value())
+    remax = estimators.in_groups(groups.remax())
+    with pytest.raises(ValueError, match="the record holds none; collect with with_greedy=True"):
+        remax.weights(remax.init(jax.random.key(0), None), replace(record_in_groups(), greedy=None))
 
 
 def test_a_group_estimator_has_no_baseline_beside_it():
     found = estimators.Estimator(estimators.LambdaReturn(), None, None, 1.0, group=groups.rloo())
     with pytest.raises(ValueError, match=r"make it by estimators.in_groups\(group\)"):
-        estimators.checked(found)
+        checked(found)
 
 
 def test_episodes_without_groups_are_refused_by_the_estimator():
     estimator = estimators.in_groups(groups.rloo())
     with pytest.raises(ValueError, match="at least 2 episodes a group, got 1"):
         estimator.weights(estimator.init(jax.random.key(0), None), random_episodes(3))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("env", [Start, PURE], ids=["host", "compiled"])
+def test_steps_of_greedy_episodes_count(env, size):
+    own = {"estimator": "remax", "baseline": None, "group_size": size, "total_steps": 1}
+    run = policygrad.train(env, out=None, **IN_GROUPS | own)
+    (row,) = run.metrics
+    assert row["episodes"] == 6
+    assert row["greedy_steps"] == row["greedy_return_mean"] * 6 // size  # 1 for every step
+    assert row["env_steps"] == row["length_mean"] * 6 + row["greedy_steps"]
+    assert all(jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(run.agent.policy))
+
+
+def test_a_run_without_greedy_episodes_tells_nothing_of_them():
+    run = policygrad.train(PURE, out=None, **IN_GROUPS | {"total_steps": 1})
+    assert not [name for name in run.metrics[0] if "greedy" in name]
+
+
+def test_a_greedy_reward_that_is_not_finite_ends_the_run():
+    record = record_in_groups()
+    rewards = record.greedy.rewards.at[1, 2:4].set(jnp.nan)
+    bad = replace(record, greedy=record.greedy._replace(rewards=rewards))
+    assert is_sound(record)
+    assert not is_sound(bad)
+    with pytest.raises(NonFiniteError, match=r"at step 1 of the greedy episode from the start of"):
+        check_finite(bad, 0, 0)
+
+
+def test_a_collector_of_ones_own_must_return_greedy_episodes():
+    class Without(Collector):
+        whole_episodes = True
+
+        def __init__(self, source, policy, key, config):
+            self.of = source.episodes(policy, key, config.columns, 9, group_size=3)
+
+        def collect(self, policy, key, episodes=None):
+            return self.of.collect(policy, key, episodes)
+
+    settings = IN_GROUPS | {"estimator": "remax", "baseline": None}
+    with pytest.raises(UserError, match="the collector returned no greedy episodes"):
+        policygrad.train(PURE, out=None, collector=Without, **settings)
 
 
 def test_a_run_with_rloo_trains():

@@ -167,6 +167,7 @@ def test_a_seed_that_fails_beside_others_alone_trains_no_further(tmp_path, monke
     assert_bitwise(resumed, policygrad.train(DUCK, seed=0, **settings))
 
 
+@pytest.mark.slow
 def test_seed_that_fails_in_a_worker_does_not_lose_the_others():
     result = policygrad.train_seeds(
         "tests.worlds:Chained-v0",

@@ -29,7 +29,7 @@ from policygrad.algorithms.reward_scale import RewardScale, with_signs
 from policygrad.core.counting import LongCount
 from policygrad.core.errors import UserError
 from policygrad.core.modules import in_types_of, is_array, narrowed, split
-from policygrad.core.trajectories import Trajectories
+from policygrad.core.trajectories import Trajectories, environment_steps
 from policygrad.gradients.baselines.shared import SharedValue
 from policygrad.gradients.normalisation import explained_variance
 from policygrad.gradients.weights import Estimator, EstimatorState, Weights
@@ -46,7 +46,7 @@ class LearnerState(NamedTuple):
         estimator: what baseline and critic have fitted.
         reward_scale: running scale of the returns.
         updates: `[]`, number of updates that were made.
-        steps: number of transitions in their batches.
+        steps: number of environment steps that were made for their batches.
     """
 
     policy: Policy
@@ -201,7 +201,7 @@ class Learner:
             state.estimator,
             next_scale,
             state.updates + 1,
-            state.steps.plus(jnp.sum(trajectories.valid)),
+            state.steps.plus(environment_steps(trajectories)),
         )
         return in_types_of(state, after), request, narrowed(info)
 

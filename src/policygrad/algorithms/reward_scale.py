@@ -1,13 +1,12 @@
 """The scale of rewards: they are divided by the typical size of the discounted return."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from policygrad.core.trajectories import Trajectories
+from policygrad.core.trajectories import Trajectories, with_rewards
 from policygrad.maths.returns import Scalar
 
 
@@ -16,7 +15,7 @@ def with_signs(trajectories: Trajectories) -> Trajectories:
 
     It changes the objective: what counts is how often something is paid, not how much.
     """
-    return replace(trajectories, rewards=jnp.sign(trajectories.rewards))
+    return with_rewards(trajectories, jnp.sign)
 
 
 class RewardScale(NamedTuple):
@@ -77,7 +76,7 @@ class RewardScale(NamedTuple):
 
     def scaled(self, trajectories: Trajectories) -> Trajectories:
         """The batch with its rewards multiplied by the factor."""
-        return replace(trajectories, rewards=trajectories.rewards * self.factor)
+        return with_rewards(trajectories, lambda rewards: rewards * self.factor)
 
     @property
     def factor(self) -> Float[Array, ""]:

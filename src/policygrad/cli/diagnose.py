@@ -109,52 +109,59 @@ def diagnose(
     """Diagnose, write the files and show the result; returns the exit code."""
     if report is not None:
         _make_folder(report)
-    from policygrad.cli.progress import Progress
-    from policygrad.doctor import diagnosis as doctor
-
-    def say(what: str) -> None:
-        print(f"{what} …", file=sys.stderr, flush=True)
-
-    common: dict[str, Any] = {
-        "episodes": episodes, "seed": config.seed, "gradients": gradients, "say": say,
+    look: dict[str, Any] = {
+        "episodes": episodes, "seed": config.seed, "gradients": gradients, "say": _say,
         "pictures": report is not None, "workers": workers,
     }  # fmt: skip
-    look: dict[str, Any] = {}
+    if run is not None:
+        look |= {"processes": config.processes, "step_timeout": config.step_timeout}
     with only_json(json):
-        if run is None:
-            with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
-                result = doctor.diagnose(
-                    env=env, config=config, env_kwargs=kwargs or None, on_update=progress.update,
-                    **common,
-                )  # fmt: skip
-        else:
-            look = {
-                **common, "processes": config.processes, "step_timeout": config.step_timeout,
-            }  # fmt: skip
-            result = doctor.diagnose(run, env, **look)
-    data, further = result.to_json(), trying.Further()
-    name = str(env) if run is None else str(run)
+        result = _looked(run, env, kwargs, config, look)
+    further = trying.Further()
     if trial is not None and run is not None:
         if not json:
-            show(result, name)
+            show(result)
         with only_json(json):
             further = trying.go_further(trial, run, env, result, look, quiet=json)
-        data |= further.data
+    data = result.to_json() | dict(further.data)
     if out is not None:
         write(out, data)
     if report is not None:
-        from policygrad.figures.page import write_report
-
-        written = write_report(
-            report, name, result.findings, result.examination,
-            tried=further.lines, further=further.data,
-        )  # fmt: skip
-        print(f"report: {written[0]}", file=sys.stderr)
+        _write_report(report, result, further)
     if json:
         print_json(data)
     elif trial is None:
-        show(result, name)
+        show(result)
     return further.code
+
+
+def _looked(
+    run: Path | None, env: str | None, kwargs: dict[str, Any], config: Any, look: dict[str, Any]
+) -> Any:
+    """The diagnosis of a run; without one, of a short run that is trained first, with progress."""
+    from policygrad.cli.progress import Progress
+    from policygrad.doctor import diagnosis as doctor
+
+    if run is not None:
+        return doctor.diagnose(run, env, **look)
+    with Progress(f"{env}, seed {config.seed}", config.total_steps) as progress:
+        return doctor.diagnose(
+            env=env, config=config, env_kwargs=kwargs or None, on_update=progress.update, **look
+        )
+
+
+def _say(what: str) -> None:
+    print(f"{what} …", file=sys.stderr, flush=True)
+
+
+def _write_report(report: Path, result: Any, further: trying.Further) -> None:
+    from policygrad.figures.page import write_report
+
+    written = write_report(
+        report, result.name, result.findings, result.examination,
+        tried=further.lines, further=further.data,
+    )  # fmt: skip
+    print(f"report: {written[0]}", file=sys.stderr)
 
 
 def _check(
@@ -201,57 +208,10 @@ def write(out: Path, data: dict[str, Any]) -> None:
         raise UserError(f"cannot write --out {out}: {error.strerror}") from error
 
 
-def show(result: Any, name: str) -> None:
-    """The verdict on stdout: every finding with its evidence and what to change."""
+def show(diagnosis: Any) -> None:
+    """The verdict on stdout."""
     from rich.console import Console
-    from rich.text import Text
 
-    console = Console(highlight=False)
-    examination = result.examination
-    seen = [f"{examination.env_steps:,} steps", f"{examination.updates} updates"]
-    if examination.sample is not None:
-        seen.append(f"{examination.sample.episodes:,} fresh episodes")
-    console.print(Text(f"{name}: looked at {', '.join(seen)}"))
-    if result.healthy:
-        console.print(Text("Healthy: nothing is wrong.", style="green"))
-    show_findings(console, result.findings)
-    if examination.groups is not None:
-        console.print()
-        for line in in_groups(examination.groups):
-            console.print(Text(line))
-    for note in examination.notes:
-        console.print(Text(f"not examined: {note}", style="dim"))
+    from policygrad.doctor.telling import tell
 
-
-def show_findings(console: Any, findings: Sequence[Any]) -> None:
-    """Every finding with its evidence, what to change and where its threshold comes from."""
-    from rich.padding import Padding
-    from rich.text import Text
-
-    for number, finding in enumerate(findings, 1):
-        console.print()
-        console.print(Text.assemble(f"{number}. ", (finding.cause, "bold")))
-        console.print(Padding(Text(finding.evidence), (0, 0, 0, 3)))
-        console.print(Padding(Text(f"→ {finding.change}", style="cyan"), (0, 0, 0, 3)))
-        console.print(
-            Padding(Text(f"({finding.name}; {finding.source})", style="dim"), (0, 0, 0, 3))
-        )
-
-
-def in_groups(found: Any) -> list[str]:
-    """Lines about the noise between and within groups."""
-
-    def told(x: Any) -> str:
-        by_chance = ", below zero by chance" if x.value < 0 else ""
-        return f"{x.value:.4g}{by_chance} ({x.low:.4g} to {x.high:.4g})"
-
-    even = f"{found.even.low:.3g} to {found.even.high:.3g}"
-    together = f", {found.weighed_together} weighed together" if found.weighed_together > 1 else ""
-    return [
-        f"noise of the gradient, from {found.starts} groups of {found.group_size}{together} "
-        "(95 % intervals):",
-        f"   between groups: {told(found.between)}",
-        f"   within groups, one episode: {told(found.within)}",
-        f"   both are equal at {even} episodes a group",
-        "   a batch of m groups of k has the variance (between + within / k) / m",
-    ]
+    tell(diagnosis, Console(highlight=False))

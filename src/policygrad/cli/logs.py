@@ -57,7 +57,7 @@ def diagnose(
     path: Path, columns: str | None, setting: Sequence[str], *, out: Path | None, json: bool
 ) -> int:
     """Diagnose a log, write the file and show the result; returns the exit code."""
-    from policygrad.cli.diagnose import write
+    from policygrad.cli.diagnose import show, write
     from policygrad.doctor.of_logs import diagnose_logs
     from policygrad.logs import parse_setting
 
@@ -68,30 +68,5 @@ def diagnose(
     if json:
         print_json(result.to_json())
     else:
-        show(result, str(path))
+        show(result)
     return 0
-
-
-def show(result: Any, name: str) -> None:
-    """The verdict on stdout: what was looked at, what was found, and what was not looked at."""
-    from rich.console import Console
-    from rich.text import Text
-
-    from policygrad.cli.diagnose import show_findings
-
-    console, e = Console(highlight=False), result.examination
-    seen = [f"{e.updates:,} rows"] + ([f"{e.env_steps:,} steps"] if e.env_steps else [])
-    console.print(Text(f"{name}: a log of {e.language.name}, {', '.join(seen)}"))
-    told = {k: v for k, v in e.settings.items() if v is not None}
-    if told:
-        words = ", ".join(f"{e.language.word(k)} {v}" for k, v in told.items() if k != "env")
-        console.print(Text(f"settings that are known: {words}", style="dim"))
-    show_findings(console, result.findings)
-    if not result.findings:
-        console.print(Text(f"Nothing was found by {len(result.looked_at)} rules.", style="green"))
-    console.print(Text(f"looked at: {', '.join(result.looked_at)}", style="dim"))
-    by_need: dict[str, list[str]] = {}
-    for each in result.not_looked_at:
-        by_need.setdefault(each.needs, []).append(each.name)
-    for needs, names in by_need.items():
-        console.print(Text(f"not looked at: {', '.join(names)} (needs {needs})", style="dim"))

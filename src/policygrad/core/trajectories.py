@@ -3,13 +3,28 @@
 Arrays are time-major: `[T, B]` is T steps of B environments (or of B whole episodes, padded).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
+
+
+class Greedy(NamedTuple):
+    """From the start of every episode, one in which the most probable action was taken each time.
+
+    Equal in all columns of a group, since its episodes have one start.
+
+    Attributes:
+        rewards: `[T, B]`; zero behind its end.
+        valid: `[T, B]`; False behind its end.
+    """
+
+    rewards: Float[Array, "T B"]
+    valid: Bool[Array, "T B"]
 
 
 @jax.tree_util.register_dataclass
@@ -43,6 +58,7 @@ class Trajectories:
         infos: `[T, B, N]`, the numbers in the infos that compiled programs read, by the names of
             the source's `info_names`, not finite where there is none; None without such numbers.
             Other collectors return theirs from `Collector.infos`.
+        greedy: the greedy episodes from the same starts; None if they were not collected.
     """
 
     observations: PyTree
@@ -59,6 +75,7 @@ class Trajectories:
     whole_episodes: bool = field(default=False, metadata={"static": True})
     infos: Float[Array, "T B N"] | None = None
     group_size: int = field(default=1, metadata={"static": True})
+    greedy: Greedy | None = None
 
 
 def groups_of(trajectories: Trajectories) -> Int[np.ndarray, " B"]:
@@ -79,6 +96,26 @@ def in_groups(values: Array, group_size: int) -> Array:
             f"multiple of {group_size}"
         )
     return values.reshape(*values.shape[:-1], episodes // group_size, group_size)
+
+
+def with_rewards(trajectories: Trajectories, change: Callable[[Array], Any]) -> Trajectories:
+    """The record with other rewards `[T, B]`, also in its greedy episodes."""
+    greedy = trajectories.greedy
+    if greedy is not None:
+        greedy = greedy._replace(rewards=change(greedy.rewards))
+    return replace(trajectories, rewards=change(trajectories.rewards), greedy=greedy)
+
+
+def greedy_steps(trajectories: Trajectories) -> Int[Array, ""]:
+    """The steps of the greedy episodes, each counted once."""
+    if trajectories.greedy is None:
+        return jnp.int32(0)
+    return jnp.sum(trajectories.greedy.valid[:, :: trajectories.group_size], dtype=jnp.int32)
+
+
+def environment_steps(trajectories: Trajectories) -> Int[Array, ""]:
+    """How many steps the environments made for the record."""
+    return jnp.sum(trajectories.valid, dtype=jnp.int32) + greedy_steps(trajectories)
 
 
 def cut_mask(trajectories: Trajectories) -> Bool[Array, "T B"]:

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 from policygrad.core.errors import UserError
 from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
-from policygrad.diagnostics.cosines import share_along
+from policygrad.diagnostics.along import share_along
+from policygrad.diagnostics.combining import product_of, quotient_of, total_of
 from policygrad.diagnostics.intervals import (
     GROUPS,
     GroupSums,
@@ -25,7 +26,6 @@ from policygrad.diagnostics.intervals import (
     Measured,
     concentration,
     covariances_apart,
-    total_of,
 )
 from policygrad.diagnostics.sketch_error import EXACT, SketchError
 from policygrad.diagnostics.streaming import (
@@ -291,7 +291,8 @@ def _cosine(
     The first factor is what the bias costs, the second what the noise costs. Below 45° the angle is
     computed from sin², a squared norm of E ĝ − β G with β = ⟨E ĝ, G⟩/‖G‖², because a cosine cannot
     exceed 1. Above 45° the cosine itself is used, because sin² says little about a cosine near 0.
-    With one parameter there is no angle. If G or E ĝ may be zero, nothing is known.
+    It is the quotient of ⟨E ĝ, G⟩ and ‖E ĝ‖ ‖G‖, whose lengths have the intervals of norms. With
+    one parameter there is no angle. If G or E ĝ may be zero, nothing is known.
     """
     n, d = m.n, own.shape[2]
 
@@ -302,12 +303,8 @@ def _cosine(
         beta = along / norm2[:, 1]
         sine = (norm2[:, 0] - along * beta) / norm2[:, 0]
         ratio = norm2[:, 0] / variance[:, 0]
-    known = all(
-        norm2[0, i] > 0
-        and m.squared_norm(norm2[:, i], variance[0, i] / n[0], alike(own[:, i])).low > 0
-        for i in (0, 1)
-    )
-    if not known:
+    squared = [m.squared_norm(norm2[:, i], variance[0, i] / n[0], alike(own[:, i])) for i in (0, 1)]
+    if not all(x.value > 0 and x.low > 0 for x in squared):
         return Measured(float("nan"), -1.0, 1.0)
     shrunk = Measured(1.0, 1.0, 1.0)
     if variance[0, 0] > 0:
@@ -321,8 +318,10 @@ def _cosine(
     if d == 1:
         return _signed(shrunk, b)
     if sine[0] > 0.5:
-        with np.errstate(all="ignore"):
-            cosine = m.interval(along / np.sqrt(norm2[:, 0] * norm2[:, 1]))
+        lengths = product_of(*(x.map(math.sqrt) for x in squared))
+        of_rows = np.sqrt(np.maximum(norm2[1:, 0] * norm2[1:, 1], 0.0))
+        together = _correlation(along[1:], of_rows)
+        cosine = quotient_of(m.interval(along), lengths, together)
         turned = sketch.cosine(cosine.map(lambda x: float(np.clip(x, -1.0, 1.0))))
         ends = [x * y for x in (turned.low, turned.high) for y in (shrunk.low, shrunk.high)]
         return Measured(turned.value * shrunk.value, min(ends), max(ends))
@@ -335,6 +334,13 @@ def _cosine(
     if turned.high >= 1:
         found = replace(found, low=-shrunk.high)
     return _signed(found, b)
+
+
+def _correlation(one: Float[np.ndarray, " K"], other: Float[np.ndarray, " K"]) -> float:
+    """Of two quantities, from their values without each group; 0 if one of them never changes."""
+    a, b = one - one.mean(), other - other.mean()
+    scale = math.sqrt(float(a @ a) * float(b @ b))
+    return float(np.clip(a @ b / scale, -1.0, 1.0)) if scale > 0 else 0.0
 
 
 def _signed(x: Measured, by: float) -> Measured:

@@ -23,14 +23,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr, ndtri
 
+from policygrad.diagnostics.combining import errors_of_both
 from policygrad.diagnostics.intervals import (
     GroupSums,
     Measured,
     concentration,
-    errors_of_both,
-    share,
     squares_of_sums,
-    student,
 )
 from policygrad.diagnostics.lengths import LengthClasses, cosines_by_length
 from policygrad.diagnostics.sketch_error import EXACT, SketchError
@@ -198,46 +196,6 @@ def episodes_for(needed: Measured, signal_to_noise: Measured) -> Measured:
             [log_episodes(x, s.value) for x in (m.low, m.high)],
         )
     return found.map(lambda x: float(max(np.exp(x), 1.0)))
-
-
-def share_along(counts: np.ndarray, products: Float[np.ndarray, "K K"], dimension: int) -> Measured:
-    """f = uᵀΣu / trΣ with u = G/‖G‖, each group projected on the mean of the others.
-
-    Numerator and denominator come from the same groups, so that their errors partly cancel. The
-    relative error is about √(2/K) for K groups, however many episodes they hold. The mean Ḡ that
-    the groups are projected on has noise, with the covariance S:
-
-        E ḠᵀΣḠ / trΣ = f‖G‖² + tr(S²)/trS.
-
-    The second term is subtracted. The noise also turns u; that changes f in proportion to the part
-    of Σu across u, and is part of the interval.
-
-    Args:
-        counts: `[K]`, episodes of each group.
-        products: of sums over groups, of the parameters in question.
-        dimension: d.
-    """
-    if dimension == 1:
-        return Measured(1.0, 1.0, 1.0)  # with one parameter, all variance lies along G
-    k = len(counts)
-    means = products / counts / counts[:, None]
-    with_others = means.sum(axis=1) - np.diagonal(means)
-    length = np.sqrt(squares_of_sums(means)[1:])
-    projected = with_others / np.where(length > 0, length, 1.0)
-    away = projected - projected.mean()
-    centre = np.eye(k) - 1 / k
-    about = centre @ means @ centre
-    found, spread = share(away**2, np.diagonal(about))
-    total = np.trace(about) / (k - 1)
-    squared, noise = means.mean(), total / k
-    norm2 = squared - noise
-    if norm2 <= 0 or total <= 0:
-        return Measured(found, 0.0, 1.0)
-    value = (found * squared - concentration(products, counts, dimension) * noise) / norm2
-    across = about @ away / (k - 1) - found * total * away
-    turned = 2 * np.linalg.norm(across) / np.sqrt((k - 1) * k * norm2) / total
-    error = student(k - 1) * np.hypot(spread * squared / norm2, turned)
-    return Measured(value, value - error, value + error).map(lambda x: float(np.clip(x, 0, 1)))
 
 
 def _paired(x: Float[np.ndarray, "K n"]) -> Float[np.ndarray, "K/2 n"]:

@@ -19,7 +19,7 @@ from policygrad.diagnostics.comparison import (
     comparison_of_sums,
     rows_of_pairs,
 )
-from policygrad.diagnostics.intervals import GROUPS, GroupSums
+from policygrad.diagnostics.intervals import GROUPS, GroupSums, padded_sum
 from policygrad.diagnostics.lengths import CLASSES
 from policygrad.diagnostics.noise import GradientNoise, noise_of_sums, rows_of_noise
 from policygrad.diagnostics.sketch import CountSketch
@@ -128,8 +128,9 @@ class RowSums:
 
     def __init__(self, groups: int = GROUPS) -> None:
         check_groups(groups)
-        self._groups = groups
-        self._total: GroupSums | None = None
+        self._counts = np.zeros(groups, int)
+        self._sums: dict[str, np.ndarray] = {}
+        self._classed: set[str] = set()
         self.episodes = 0
 
     def add(self, rows: Mapping[str, Any], numbers: Int[np.ndarray, " m"] | None = None) -> None:
@@ -142,26 +143,40 @@ class RowSums:
         count = len(next(x.rows if isinstance(x, Classed) else x for x in rows.values()))
         if numbers is None:
             numbers = self.episodes + np.arange(count)
-        of = numbers % self._groups
-
-        def one(x: Any) -> Any:
+        groups = len(self._counts)
+        of = numbers % groups
+        self._counts += np.bincount(of, minlength=groups)
+        for name, x in rows.items():
             if isinstance(x, Classed):
-                return Classed(None, _summed(x.of, CLASSES, x.rows))
-            return _summed(of, self._groups, x)
-
-        counts = np.bincount(of, minlength=self._groups)
-        part = grouped(counts, {name: one(x) for name, x in rows.items()})
-        self._total = part if self._total is None else self._total + part
+                self._classed.add(name)
+                part = _summed(x.of, CLASSES, x.rows)
+            else:
+                part = _summed(of, groups, x)
+            self._add(name, part)
         self.episodes += count
+
+    def _add(self, name: str, part: np.ndarray) -> None:
+        """In place where the shapes agree: a pass over K gradients takes as long as their sum."""
+        total = self._sums.get(name)
+        if total is None:
+            self._sums[name] = part.astype(np.float64)
+        elif total.shape == part.shape:
+            total += part
+        else:
+            self._sums[name] = padded_sum(total, part)
 
     def total(self) -> GroupSums:
         """The sums so far; UserError for fewer than two episodes."""
-        if self._total is None or self.episodes < 2:
+        if self.episodes < 2:
             raise UserError(
                 "gradients need one row an episode, at least 2 and equally many of each, got "
                 f"{self.episodes}"
             )
-        return self._total
+
+        def one(name: str, x: np.ndarray) -> Any:
+            return Classed(None, x.copy()) if name in self._classed else x.copy()
+
+        return grouped(self._counts, {name: one(name, x) for name, x in self._sums.items()})
 
 
 def _summed(index: np.ndarray, count: int, rows: np.ndarray) -> np.ndarray:

@@ -61,6 +61,7 @@ class NoiseInGroups:
         share_between: σ²_b / (σ²_b + σ²_w), the intraclass correlation of single episodes.
         even: σ²_w / σ²_b: with so many episodes a group, half of a batch's noise is between groups.
             Infinite if σ²_b is not above zero.
+        greedy: whether every start costs one more episode, a greedy one.
     """
 
     starts: int
@@ -71,6 +72,11 @@ class NoiseInGroups:
     within: Measured
     share_between: Measured
     even: Measured
+    greedy: bool = False
+
+    def cost(self, groups: int, episodes_a_group: int) -> float:
+        """Of a batch of m groups of k, in episodes; greedy ones count as others do."""
+        return groups * (episodes_a_group + self.greedy)
 
     def variance(self, groups: int, episodes_a_group: int) -> float:
         """trΣ of the gradient of a batch of m groups of k: (σ²_b + σ²_w / k) / m.
@@ -84,12 +90,13 @@ class NoiseInGroups:
     def _at_least_0(self) -> tuple[float, float]:
         return max(float(self.between.value), 0.0), max(float(self.within.value), 0.0)
 
-    def plan(self, budget: float, *, start: float = 0.0, episode: float = 1.0) -> BatchPlan:
+    def plan(self, budget: float, *, start: float | None = None, episode: float = 1.0) -> BatchPlan:
         """The batch with the least noise among those of a cost.
 
         Args:
             budget: what a batch may cost; with the costs as they are, its number of episodes.
-            start: cost of a group's start, such as reading a prompt.
+            start: cost of a group's start, such as reading a prompt. None is that of its greedy
+                episode, if it has one.
             episode: cost of an episode, such as an answer.
 
         Returns:
@@ -100,6 +107,7 @@ class NoiseInGroups:
                 something, where no noise between groups was found.
         """
         least = self.weighed_together
+        start = episode * self.greedy if start is None else start
         size = best_group_size(*self._at_least_0, start=start, episode=episode, least=least)
         cost = start + episode * least
         if not budget >= cost:
@@ -160,7 +168,7 @@ def noise_in_groups(
         policy, itertools.chain([first], batches), group_rows(estimator, state, together),
         groups=groups, rows=rows,
     )  # fmt: skip
-    return noise_in_groups_of_sums(found, together)
+    return noise_in_groups_of_sums(found, together, greedy=estimator.reads_greedy)
 
 
 def episodes_weighed_together(estimator: Estimator, size: int, asked: int | None = None) -> int:
@@ -188,7 +196,9 @@ def episodes_weighed_together(estimator: Estimator, size: int, asked: int | None
     if estimator.group is None or isinstance(estimator.group.baseline, MeanOfOtherGroups):
         possible = [1]
     else:
-        least = max(2, estimator.group.fewest_episodes)
+        # less the group's own mean nothing is left of a single episode
+        alone = 1 if estimator.reads_greedy else 2
+        least = max(alone, estimator.group.fewest_episodes)
         possible = [k for k in range(least, size // 2 + 1) if size % k == 0]
     if not possible:
         raise UserError(
@@ -262,8 +272,10 @@ class _ReduceStarts:
         }
 
 
-def noise_in_groups_of_sums(sums: GroupSums, together: int) -> NoiseInGroups:
-    """The result, from group sums of the rows of `group_rows`; k as there."""
+def noise_in_groups_of_sums(
+    sums: GroupSums, together: int, *, greedy: bool = False
+) -> NoiseInGroups:
+    """The result, from group sums of the rows of `group_rows`; k as there, `greedy` as above."""
     starts, size = sums.units, sums.size
     sums = sums.folded()
     gradient = sums.sums["gradient"]
@@ -290,6 +302,7 @@ def noise_in_groups_of_sums(sums: GroupSums, together: int) -> NoiseInGroups:
         within=of_within,
         share_between=share,
         even=Measured(_odds(share.value), _odds(share.high), _odds(share.low)),
+        greedy=greedy,
     )
 
 

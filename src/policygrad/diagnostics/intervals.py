@@ -92,7 +92,7 @@ class GroupSums:
         return self.units * self.size
 
     def __add__(self, other: "GroupSums") -> "GroupSums":
-        sums = {k: _add(v, other.sums[k]) for k, v in self.sums.items()}
+        sums = {k: padded_sum(v, other.sums[k]) for k, v in self.sums.items()}
         classes = {k: v + other.classes[k] for k, v in self.classes.items()}
         return replace(self, counts=self.counts + other.counts, sums=sums, classes=classes)
 
@@ -215,36 +215,6 @@ class Means:
         return float(found) if np.isfinite(found) else 0.0
 
 
-def total_of(one: Measured, other: Measured) -> Measured:
-    """The sum of two positive numbers with independent errors; Zou & Donner's (2008) upper end.
-
-    The lower end is the sum of both lower ends; theirs is too high if one number may be zero.
-    """
-    value = one.value + other.value
-    away = math.hypot(one.high - one.value, other.high - other.value)
-    return Measured(value, one.low + other.low, value + away)
-
-
-def errors_of_both(value: Any, *causes: Any) -> Measured:
-    """A number with independent errors. Each error is given by the two values it alone leads to.
-
-    The distances add in squares, below and above (Zou & Donner 2008).
-    """
-    low = [np.maximum(value - np.minimum(*ends), 0.0) for ends in causes]
-    high = [np.maximum(np.maximum(*ends) - value, 0.0) for ends in causes]
-    return Measured(value, value - np.hypot(*low), value + np.hypot(*high))
-
-
-def share(parts: Float[np.ndarray, " K"], wholes: Float[np.ndarray, " K"]) -> tuple[float, float]:
-    """Σ parts / Σ wholes over groups, and its standard error by linearising the quotient."""
-    k, whole = len(parts), float(wholes.mean())
-    if whole <= 0:
-        return 0.0, math.inf
-    value = float(parts.mean()) / whole
-    spread = np.linalg.norm(parts - value * wholes) / whole / math.sqrt(k * max(k - 1, 1))
-    return value, float(spread)
-
-
 def squares_of_sums(products: Float[np.ndarray, "... K K"]) -> Float[np.ndarray, "... R"]:
     """‖·‖² of the sum over all groups, and of the sums over all but one; R = 1 + K.
 
@@ -358,7 +328,7 @@ def _measured(value: Any, low: Any, high: Any, spread: Any, least: float) -> Mea
     return Measured(value, low, high)
 
 
-def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def padded_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a + b, the shorter of the two padded with zeros along its second axis."""
     if a.shape == b.shape:
         return a + b

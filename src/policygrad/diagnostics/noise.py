@@ -10,11 +10,11 @@ from jaxtyping import Array, Float
 
 from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
+from policygrad.diagnostics.along import share_along
 from policygrad.diagnostics.cosines import (
     CosineCurve,
     cosine_curve,
     episodes_for,
-    share_along,
     signal_needed,
 )
 from policygrad.diagnostics.intervals import (

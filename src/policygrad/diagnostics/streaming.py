@@ -3,15 +3,14 @@
 The episodes that start together are one unit, and go to one group of the jackknife: they depend on
 each other. Without groups of starts, an episode is a unit.
 
-A batch is cut into chunks of units of similar length. Two threads process the chunks, each with
-sums of its own. A chunk is the work of one core. Which thread takes which chunk follows from the
-batch alone, so results do not depend on the number of cores. A GPU takes the episodes of a chunk at
-once, as many as a fixed amount of memory can hold gradients of.
+A batch is cut into chunks of units of similar length (`chunking`). Two threads process the chunks,
+each with sums of its own. A chunk is the work of one core. Which thread takes which chunk follows
+from the batch alone, so results do not depend on the number of cores. A GPU takes the episodes of a
+chunk at once, as many as a fixed amount of memory can hold gradients of.
 """
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.core.modules import split
@@ -29,10 +28,10 @@ from policygrad.devices.compiled_code import (
     compiled_for_modules,
     for_another_thread,
 )
+from policygrad.diagnostics.chunking import Chunk, chunks, cut
 from policygrad.diagnostics.intervals import GROUPS, GroupSums
 from policygrad.diagnostics.lengths import CLASSES
 from policygrad.gradients.weights import Estimator, EstimatorState, Weights
-from policygrad.rollout.episodes import padded_length
 
 Episodes = Trajectories | Iterable[Trajectories]
 Reduce = Callable[[Any, Trajectories, PyTree], dict[str, Any]]
@@ -53,20 +52,6 @@ class Classed(NamedTuple):
 
     of: Any
     rows: Any
-
-
-class Chunk(NamedTuple):
-    """Some units of a batch, of similar length.
-
-    Attributes:
-        height: T, the number of rows that hold all of them.
-        units: `[m]`, their numbers in the batch; entries from `there` on only fill the shape.
-        there: how many units there are, at most m.
-    """
-
-    height: int
-    units: Int[np.ndarray, " m"]
-    there: int
 
 
 class Rows(NamedTuple):
@@ -310,59 +295,6 @@ def _accumulate(
         rows = reduce(policy, trajectories, extra)
         return add_rows(sums, rows, groups, count)
     return jax.lax.fori_loop(0, count, add, sums)
-
-
-def chunks(
-    valid: Bool[np.ndarray, "T N"], rows: int, most: int = 2**31, size: int = 1
-) -> list[Chunk]:
-    """A batch in chunks of at most `most` units of similar length, the longest first.
-
-    The number of rows of a chunk is a power of two, times 1 or 1.5, so that few shapes are
-    compiled.
-
-    Args:
-        valid: of the batch.
-        rows: T·m of a chunk, about.
-        most: units.
-        size: how many episodes in a row are a unit, which is as long as the longest of them.
-    """
-    lengths = valid.sum(axis=0).reshape(-1, size).max(axis=1, initial=0)
-    heights = _heights(lengths, len(valid))
-    if valid.size <= rows:
-        heights[:] = heights.max(initial=0)
-    most = min(most, padded_length(len(heights)))
-    found = []
-    for height in np.unique(heights)[::-1].tolist():
-        alike = np.flatnonzero(heights == height)
-        width = min(max(rows // (height * size), 1), most)
-        for start in range(0, len(alike), width):
-            units = alike[start : start + width]
-            filled = np.pad(units, (0, width - len(units)), mode="edge")
-            found.append(Chunk(height, filled, len(units)))
-    return found
-
-
-def cut(
-    batch: Trajectories, extra: PyTree, height: int, units: Int[np.ndarray, " m"]
-) -> tuple[Trajectories, PyTree]:
-    """Some units of a batch, and of further arrays `[..., T, N]` of every step."""
-    size = batch.group_size
-    columns = (units[:, None] * size + np.arange(size)).ravel()
-    part = jax.tree.map(lambda x: x[:height, columns], batch)
-    part = replace(
-        part,
-        cut_observations=jax.tree.map(lambda x: x[:, columns], batch.cut_observations),
-        cut_times=batch.cut_times[:, columns],
-    )
-    return part, jax.tree.map(lambda x: x[..., :height, columns], extra)
-
-
-def _heights(lengths: Int[np.ndarray, " N"], most: int) -> Int[np.ndarray, " N"]:
-    """The number of rows for each episode: its padded length, at most `most`."""
-    sizes = [padded_length(1)]
-    while sizes[-1] < most:
-        sizes.append(padded_length(sizes[-1] + 1))
-    return np.minimum(np.array(sizes)[np.searchsorted(sizes, lengths)], most)
 
 
 def weights_of(estimator: Estimator, state: EstimatorState, trajectories: Trajectories) -> Weights:

@@ -1,5 +1,6 @@
 """From a run to a trial of the doctor's advice on it, and the file that keeps the trial."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,12 +68,14 @@ def try_advice(
     if diagnosis is None:
         diagnosis = diagnose(run, env, **objects)
     changes = changes_of(diagnosis.findings, diagnosis.examination.settings)
-    begin(announced(changes, seeds, runs.budget))
     trial = Trial(runs.budget, seeds_of(subject, seeds))
     if not changes:
+        begin("nothing to try: no finding proposes another setting")
         return trial
     file = TrialFile(subject.directory, runs, own=bool(subject.objects))
     known = file.read()
+    most = runs.cost((change.settings for change in changes), seeds)
+    begin(announced(changes, seeds, runs.budget, most, sum(side.steps for side in known)))
     file.write(replace(trial, sides=known))  # first, so that an error comes before hours of work
 
     def told(trial: Trial) -> None:
@@ -94,7 +97,9 @@ def opened(
     if budget is not None and budget < 1:
         raise UserError(f"--budget must be at least 1 step, got {budget}")
     subject = Subject.of(user_path(run), {**objects, "env": env})
-    return subject, TrialRuns.of(subject, budget or budget_of(subject), on_update)
+    runs = TrialRuns.of(subject, budget or budget_of(subject), on_update)
+    runs.check({})
+    return subject, runs
 
 
 def budget_of(subject: Subject) -> int:
@@ -109,7 +114,10 @@ def seeds_of(subject: Subject, count: int) -> tuple[int, ...]:
 
 
 class TrialFile:
-    """`trial.json` in the directory of a run.
+    """`trial.json` in the directory of a run; `trial-2.json` and so on beside another trial's.
+
+    A trial goes on in its own file, and leaves those of other settings, budgets and environments,
+    and what it cannot read, as they are.
 
     Args:
         directory: of the run.
@@ -118,26 +126,31 @@ class TrialFile:
     """
 
     def __init__(self, directory: RunDirectory, runs: TrialRuns, *, own: bool) -> None:
-        self._directory, self._own = directory, own
+        self._directory = directory
         self._of = to_json({
             "policygrad": policygrad.__version__, "asked": runs.asked, "budget": runs.budget,
             "env": None if own else runs.env, "env_kwargs": runs.env_kwargs,
         })  # fmt: skip
+        for number in itertools.count(1):
+            self.name = FILE if number == 1 else f"{Path(FILE).stem}-{number}.json"
+            if not (directory.path / self.name).exists() or (not own and self._sides() is not None):
+                break
 
     def write(self, trial: Trial) -> None:
         """Keep a trial."""
-        self._directory.write_json(FILE, {"of": self._of, **trial.to_json()})
+        self._directory.write_json(self.name, {"of": self._of, **trial.to_json()})
 
     def read(self) -> tuple[Side, ...]:
         """What was trained before, with the same settings, environment and budget."""
-        path = self._directory.path / FILE
-        if self._own or not path.exists():
-            return ()
+        return self._sides() or ()
+
+    def _sides(self) -> tuple[Side, ...] | None:
+        """Of the file; None where it is missing, damaged, or another trial's."""
         try:
-            data = storage.read_signed(path)
-            return tuple(map(_side, data["sides"])) if data["of"] == self._of else ()
-        except (RunError, KeyError, TypeError, ValueError, AttributeError):
-            return ()  # damaged, or not ours: it is written anew
+            data = storage.read_signed(self._directory.path / self.name)
+            return tuple(map(_side, data["sides"])) if data["of"] == self._of else None
+        except (OSError, RunError, KeyError, TypeError, ValueError, AttributeError):
+            return None
 
 
 def _side(data: dict[str, Any]) -> Side:

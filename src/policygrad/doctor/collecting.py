@@ -24,6 +24,7 @@ class FreshEpisodes:
         episodes: of the largest batch.
         limit: steps after which an episode is stopped. Its last step is marked as truncated.
         group_size: how many episodes in a row start from the same reset.
+        with_greedy: whether a greedy episode is played from each start too.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class FreshEpisodes:
         episodes: int,
         limit: int,
         group_size: int = 1,
+        with_greedy: bool = False,
     ) -> None:
         self._policy = policy
         self._collector = episodes_of(
-            source, policy, key, episodes, limit, keep_unfinished=True, group_size=group_size
-        )
+            source, policy, key, episodes, limit, keep_unfinished=True, group_size=group_size,
+            with_greedy=with_greedy,
+        )  # fmt: skip
 
     def collect(self, key: PRNGKeyArray, episodes: int) -> Collected:
         """N episodes as NumPy arrays, and which of them were stopped. The key is consumed."""

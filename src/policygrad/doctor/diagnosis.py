@@ -115,7 +115,9 @@ def diagnose(
             examination = examine(path, env if "env" in saved else None, **given)
     else:
         raise UserError("nothing to diagnose; name a run directory, or an environment (--env ENV)")
-    return Diagnosis(apply_rules(examination), examination)
+    name = run if run is not None else env if isinstance(env, str) else examination.env
+    name = "the environment that was passed" if name is None else str(name)
+    return Diagnosis(apply_rules(examination), examination, name=name)
 
 
 def _check(

@@ -9,7 +9,7 @@ import numpy as np
 
 from policygrad.algorithms.reward_scale import with_signs
 from policygrad.core.errors import UserError
-from policygrad.core.trajectories import Trajectories
+from policygrad.core.trajectories import Trajectories, with_rewards
 from policygrad.diagnostics.groups import episodes_weighed_together, less_the_other_groups
 from policygrad.diagnostics.rules.values import IN_USE, LAMBDA_FLAG, WITH, WITHOUT
 from policygrad.diagnostics.streaming import weights_of
@@ -77,7 +77,7 @@ class FittedEstimator:
         """The record with rewards as the estimator sees them."""
         if self.clips:
             record = with_signs(record)
-        return replace(record, rewards=np.asarray(record.rewards * self.scale, np.float32))
+        return with_rewards(record, lambda x: np.asarray(x * self.scale, np.float32))
 
     def predicted_returns(self, record: Trajectories) -> tuple[np.ndarray, np.ndarray] | None:
         """`[T, N]` each: returns to go, and what is subtracted from them; None for nothing.

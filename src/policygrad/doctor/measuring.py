@@ -93,8 +93,9 @@ def _with_gradients(found: Examination, work: Work, sums: Sums) -> Examination:
     found = replace(found, noise=noise_of_sums(of["noise"], parts), allocation=sums.allocation)
     if "starts" in of and work.group_size > 1:
         estimator, _, together = work.fitted.split_in_groups(work.group_size)
-        found = replace(found, groups=noise_in_groups_of_sums(of["starts"], together))
-        if estimator.group is not None and together == 1:
+        split = noise_in_groups_of_sums(of["starts"], together, greedy=estimator.reads_greedy)
+        found = replace(found, groups=split)
+        if estimator.group is not None and together == 1 and not estimator.reads_greedy:
             found = found.noted(
                 f"noise in groups of the estimator in use: groups of {work.group_size} cannot "
                 "tell; it was measured of returns less the mean of the other groups"

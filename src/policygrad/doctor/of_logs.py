@@ -33,4 +33,5 @@ def diagnose_logs(
         UserError: no log, a damaged one, several, or one that is not recognised; a file of pickles.
     """
     found = examine_table(read(user_path(path)), columns, settings)
-    return Diagnosis(apply_rules(found), found, looked_at(found), not_looked_at(found))
+    rules = looked_at(found), not_looked_at(found)
+    return Diagnosis(apply_rules(found), found, *rules, name=str(path))

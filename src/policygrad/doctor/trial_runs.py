@@ -1,9 +1,10 @@
 """The runs of a trial: begun afresh, in memory alone, with the settings of a run and a change."""
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from policygrad.core.errors import NonFiniteError, RunError, UserError
 from policygrad.core.reflection import names_of
@@ -23,6 +24,18 @@ from policygrad.training.many_seeds import train_seeds
 LEFT_OUT = names_of(FileSettings) | {"seed", "total_steps", "monitor_every"}
 
 OnTrialUpdate = Callable[[Settings, int, dict[str, Any]], None]
+
+
+class Cost(NamedTuple):
+    """Environment steps of several runs.
+
+    Attributes:
+        steps: in all.
+        exact: whether they follow from the settings. Batches of whole episodes have other lengths.
+    """
+
+    steps: int
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -88,8 +101,25 @@ class TrialRuns:
         return with_change({**self.asked, "total_steps": self.budget}, settings, given)
 
     def check(self, settings: Settings) -> None:
-        """As of `trying.Runs`."""
-        self.config(settings)
+        """As of `trying.Runs`; also UserError if the policy would be changed only after the run."""
+        batch = _batch_of(self.config(settings))
+        if batch is not None and self.budget <= batch:
+            raise UserError(
+                f"a run of {self.budget:,} steps is a single update of {batch:,}, and what follows "
+                f"from it is not seen; give a --budget of {2 * batch:,} or more"
+            )
+
+    def cost(self, changes: Iterable[Settings], seeds: int) -> Cost:
+        """What the settings in use and those with each change cost at most, so many seeds each."""
+        total, exact = 0, True
+        for settings in ({}, *changes):
+            try:
+                batch = _batch_of(self.config(settings))
+            except UserError:  # it will not be trained
+                continue
+            exact = exact and batch is not None
+            total += seeds * math.ceil(self.budget / (batch or 1)) * (batch or 1)
+        return Cost(total, exact)
 
     def train(self, settings: Settings, seeds: Sequence[int], done: dict[int, Outcome]) -> None:
         """As of `trying.Runs`."""
@@ -142,6 +172,11 @@ class TrialRuns:
             done[seed] = outcome_of(
                 rows[seed], self.budget, None if failure is None else str(failure)
             )
+
+
+def _batch_of(config: TrainConfig) -> int | None:
+    """Steps of a batch of segments; None for whole episodes, whose lengths are not known."""
+    return None if config.whole_episodes else config.rows * config.num_envs
 
 
 def asked_of(config: TrainConfig, saved: Mapping[str, Any]) -> dict[str, Any]:

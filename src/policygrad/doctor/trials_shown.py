@@ -4,20 +4,23 @@ from collections.abc import Sequence
 
 from policygrad.diagnostics.intervals import Measured
 from policygrad.doctor.changes import Change, flags_of
+from policygrad.doctor.trial_runs import Cost
 from policygrad.doctor.trying import Trial, Tried
 from policygrad.doctor.verdict import ADOPT, KEEP, Verdict, looks_of
 
 
-def announced(changes: Sequence[Change], seeds: int, budget: int) -> str:
-    """What a trial is going to do, and what it may cost."""
-    if not changes:
-        return "nothing to try: no finding proposes another setting"
-    most = (1 + len(changes)) * seeds * budget
+def announced(
+    changes: Sequence[Change], seeds: int, budget: int, most: Cost, known: int = 0
+) -> str:
+    """What a trial is going to do, what it may cost, and how many steps are known from before."""
+    bound = "at most" if most.exact else "about, and at most,"
     first = looks_of(seeds)[0]
     seen = f"{first} to {seeds}" if first < seeds else str(seeds)
     return (
         f"trying {_count(len(changes), 'change')} beside the settings in use: {seen} seeds of "
-        f"{budget:,} steps each side, at most {most:,} steps in all"
+        f"{budget:,} steps each side, {bound} {most.steps:,} steps in all"
+        + f"; {known:,} steps were made before, and are not made again"
+        * (known > 0)
     )
 
 
@@ -62,6 +65,8 @@ def _why(verdict: Verdict) -> str | None:
     if verdict.word == ADOPT and not verdict.end.low > 0:
         return "It learns faster, and ends no lower."
     if verdict.word == KEEP and verdict.end.high >= 0:
+        if not verdict.worth > 0:
+            return "Neither side gains anything from training."
         return f"It gains less than {verdict.worth:.3g}, a tenth of what training gains."
     return None
 

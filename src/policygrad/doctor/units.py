@@ -139,8 +139,9 @@ class Work:
         """With the environments open."""
         open_key, _ = self.keys(0)
         fresh = FreshEpisodes(
-            source, self.policy, open_key, self.episodes, self.limit, self.group_size
-        )
+            source, self.policy, open_key, self.episodes, self.limit, self.group_size,
+            with_greedy=self.fitted is not None and self.fitted.estimator.reads_greedy,
+        )  # fmt: skip
         return Open(self, fresh)
 
 

@@ -84,15 +84,21 @@ def looks_of(seeds: int) -> tuple[int, ...]:
     return (*found, seeds)
 
 
-def difference(values: Sequence[float], error: float) -> Measured:
+def difference(values: Sequence[float], error: float, spread: float = 0.0) -> Measured:
     """The mean of paired differences, and Student's interval, which misses with this error.
+
+    Args:
+        values: at least two.
+        error: from 0 to 1.
+        spread: the least standard deviation that is believed.
 
     >>> found = difference([1.0, 2.0, 3.0], 0.05)
     >>> round(found.low, 2), found.value, round(found.high, 2)
     (-0.48, 2.0, 4.48)
     """
     x = np.asarray(values, np.float64)
-    half = float(stdtrit(len(x) - 1, 1 - error / 2)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    deviation = max(float(x.std(ddof=1)), spread)
+    half = float(stdtrit(len(x) - 1, 1 - error / 2)) * deviation / math.sqrt(len(x))
     return Measured(float(x.mean()), float(x.mean()) - half, float(x.mean()) + half)
 
 
@@ -114,7 +120,7 @@ def judge(
     symmetric differences, for which it errs on the safe side; a change that leaves the mean as it
     is and makes the returns skew may be adopted more often.
 
-    Source: Student 1908; Bonferroni over the looks.
+    Source: Student 1908; Bonferroni over the looks; the sign test, Arbuthnott 1710.
     """
     seeds = sorted(without.keys() & with_change.keys())
     a, b = _known([without[s] for s in seeds], [with_change[s] for s in seeds])
@@ -124,8 +130,7 @@ def judge(
         return Verdict(UNCLEAR, len(seeds), looks, 1 - error, math.nan, math.nan, nothing, nothing,
                        math.nan, "no episode ended in some of the runs; give a greater --budget"
                        )  # fmt: skip
-    end = difference([y.end - x.end for x, y in zip(a, b, strict=True)], error)
-    area = difference([y.area - x.area for x, y in zip(a, b, strict=True)], error)
+    end, area = (_paired(a, b, name, error) for name in ("end", "area"))
     ends = float(np.mean([x.end for x in a])), float(np.mean([y.end for y in b]))
     gained = max(ends) - float(np.mean([x.start for x in (*a, *b)]))
     worth = WORTH * max(gained, 0.0)
@@ -135,6 +140,23 @@ def judge(
     elif end.high <= worth:
         word = KEEP
     return Verdict(word, len(seeds), looks, 1 - error, *ends, end, area, worth)
+
+
+def _paired(a: list[Outcome], b: list[Outcome], name: str, error: float) -> Measured:
+    """The difference b − a of one number.
+
+    Means of whole numbers are multiples of some step, so that a few gains may be equal by chance.
+    Their deviation then says nothing, and at least that of unpaired runs is taken. Where both sides
+    are constant, as many pairs are needed as show a gain by their signs alone.
+    """
+    one, other = (np.array([getattr(x, name) for x in side]) for side in (a, b))
+    gains = np.sort((other - one)[other > one])
+    spread = 0.0
+    if np.any(np.diff(gains) <= 1e-9 * np.max(np.abs([one, other]))):
+        spread = math.sqrt(one.var(ddof=1) + other.var(ddof=1))
+        if not spread and 2 * 0.5 ** len(one) > error:
+            spread = math.inf
+    return difference(list(other - one), error, spread)
 
 
 def _known(a: list[Outcome], b: list[Outcome]) -> tuple[list[Outcome], list[Outcome]]:

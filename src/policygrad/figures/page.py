@@ -15,7 +15,9 @@ from policygrad.core.errors import UserError
 from policygrad.core.plain import to_json
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
+from policygrad.diagnostics.groups_shown import batch_in_use, lines_of
 from policygrad.diagnostics.intervals import Measured
+from policygrad.figures.group_noise import variance_by_group_size
 from policygrad.figures.measurements import (
     baseline_against_return,
     bias_variance_plane,
@@ -66,6 +68,9 @@ CAPTIONS = {
     "parameters. Lines are 95\u00a0% intervals.",
     "baseline_against_return": "If the baseline is right on average, the means lie on the line. "
     "Rewards are scaled as in training.",
+    "variance_by_group_size": "The variance of the gradient of a batch that costs as much as the "
+    "one in use, from the noise between groups and within them. The band takes both at the ends "
+    "of their 95\u00a0% intervals.",
     "noise_scale_over_training": "A batch far below the noise scale is mostly noise; far above it, "
     "most steps add little. Triangles: no signal could be told from the noise of the "
     "batch.",
@@ -78,6 +83,8 @@ def figures_of(examination: Examination) -> dict[str, "Figure"]:
     x = examination
     if x.noise is not None:
         found["cosine_against_episodes"] = cosine_against_episodes(x.noise, x.batch_episodes)
+    if x.groups is not None and batch_in_use(x.groups, x.batch_episodes) is not None:
+        found["variance_by_group_size"] = variance_by_group_size(x.groups, x.batch_episodes)
     if x.decomposition is not None:
         found["variance_by_step"] = variance_by_step(x.decomposition)
         found["variance_by_component"] = variance_by_component(x.decomposition)
@@ -170,6 +177,9 @@ def page(
     body += [f'<p class="source">Not looked at: {e(note)}</p>' for note in examination.notes]
     if tried:
         body += ["<h2>Tried</h2>", f"<pre>{e(chr(10).join(tried))}</pre>"]
+    if examination.groups is not None:
+        told = lines_of(examination.groups, examination.batch_episodes)
+        body += ["<h2>Groups</h2>", f"<pre>{e(chr(10).join(told))}</pre>"]
     if pictures:
         body += ["<h2>Pictures</h2>", '<div class="pictures">']
         for key, data in pictures.items():
@@ -227,6 +237,12 @@ def _numbers(x: Examination) -> list[tuple[str, str, str]]:
             ("variance of one episode's gradient", n.variance),
         ]
         rows += [("episodes in a batch", x.batch_episodes)]
+    if x.groups is not None:
+        rows += [
+            ("noise of the gradient between groups", x.groups.between),
+            ("noise within groups, of one episode", x.groups.within),
+            ("share of the noise between groups", x.groups.share_between),
+        ]
     if x.decomposition is not None:
         d = x.decomposition.total
         rows += [

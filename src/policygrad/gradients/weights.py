@@ -84,6 +84,11 @@ class Estimator:
         return self.critic is None or self.form.whole_episodes or of_baseline
 
     @property
+    def reads_greedy(self) -> bool:
+        """Whether it needs a greedy episode from each start (`Trajectories.greedy`)."""
+        return self.group is not None and "greedy" in self.group.reads
+
+    @property
     def why_whole_episodes(self) -> str:
         """Why it needs whole episodes, in words; of an estimator that does."""
         if self.critic is None:
@@ -127,7 +132,7 @@ class Estimator:
         returns = self._returns(trajectories, next_values)
         baseline = values
         if self.group is not None:
-            psi, baseline = weights_in_groups(self.group, trajectories, returns)
+            psi, baseline = weights_in_groups(self.group, trajectories, returns, self.discount)
             return jax.lax.stop_gradient(Weights(psi, returns, baseline))
         if self.baseline is not None:
             baseline = self.baseline.predict(state.baseline, trajectories, returns)
@@ -217,7 +222,7 @@ class Estimator:
         self, state: EstimatorState, trajectories: Trajectories, returns: Float[Array, "T B"]
     ) -> Float[Array, "T B"]:
         if self.group is not None:
-            return weights_in_groups(self.group, trajectories, returns)[1]
+            return weights_in_groups(self.group, trajectories, returns, self.discount)[1]
         if self.baseline is not None:
             found = self.baseline.predict(state.baseline, trajectories, returns)
         elif self.critic is not None:

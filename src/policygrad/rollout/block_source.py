@@ -52,11 +52,12 @@ class BlockSource:
         *,
         keep_unfinished: bool = False,
         group_size: int = 1,
+        with_greedy: bool = False,
     ) -> "BlockCollector":
         """Whole episodes, dealt out evenly to the blocks and begun afresh for every batch."""
         plan = self._plan(
             policy, key, max_steps=max_steps, keep_unfinished=keep_unfinished,
-            group_size=group_size,
+            group_size=group_size, with_greedy=with_greedy,
         )  # fmt: skip
         return BlockCollector(self._places, plan, self._one, episodes)
 

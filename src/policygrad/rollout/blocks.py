@@ -89,7 +89,7 @@ class Plan:
         key: data of the key of the environments.
         steps: T of a segment; None for whole episodes.
         max_steps: cap on the length of an episode.
-        keep_unfinished, group_size: as of `Source.episodes`.
+        keep_unfinished, group_size, with_greedy: as of `Source.episodes`.
     """
 
     lanes: Lanes
@@ -99,6 +99,7 @@ class Plan:
     max_steps: int = 0
     keep_unfinished: bool = False
     group_size: int = 1
+    with_greedy: bool = False
 
     def begin(self, block: int) -> "Block":
         """A block, with its environments open."""
@@ -109,6 +110,7 @@ class Plan:
         collector = episodes_of(
             source, self.policy, key, self.group_size, self.max_steps,
             keep_unfinished=self.keep_unfinished, group_size=self.group_size,
+            with_greedy=self.with_greedy,
         )  # fmt: skip
         return Block(shape, source, collector)
 

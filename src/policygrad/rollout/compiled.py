@@ -17,6 +17,7 @@ from policygrad.environments.traced_infos import info_names
 from policygrad.environments.traced_steps import check_time_limit, class_of
 from policygrad.policies.meeting import Policy
 from policygrad.rollout import episodes as episodes_
+from policygrad.rollout import greedy as greedy_
 from policygrad.rollout import segments
 from policygrad.rollout.acting import Lane
 from policygrad.rollout.collectors import (
@@ -26,6 +27,7 @@ from policygrad.rollout.collectors import (
     require_no_episodes,
     require_whole_groups,
 )
+from policygrad.rollout.heights import trim
 from policygrad.rollout.play import Outcome, Played, play_episodes
 from policygrad.spaces import observation_space_of
 from policygrad.spaces.traced import leaves_of, stray
@@ -53,7 +55,7 @@ def _collect_segment(
     return program.collect(shape.policy(arrays), lanes, key, first_lane)
 
 
-@partial(compiled, static_argnums=(0, 1, 4, 5, 7))
+@partial(compiled, static_argnums=(0, 1, 4, 5, 7, 8))
 def _collect_episodes(
     env: ById,
     shape: PolicyShape,
@@ -63,6 +65,7 @@ def _collect_episodes(
     max_steps: int,
     first_lane: Lane,
     group_size: int,
+    with_greedy: bool,
 ) -> episodes_.EpisodeBatch:
     return episodes_.collect_episodes(
         env.value,
@@ -72,6 +75,7 @@ def _collect_episodes(
         max_steps=max_steps,
         first_lane=first_lane,
         group_size=group_size,
+        with_greedy=with_greedy,
     )
 
 
@@ -128,6 +132,7 @@ class CompiledSource:
         *,
         keep_unfinished: bool = False,
         group_size: int = 1,
+        with_greedy: bool = False,
     ) -> "CompiledEpisodes":
         """Whole episodes, begun afresh for every batch."""
         return CompiledEpisodes(
@@ -137,6 +142,7 @@ class CompiledSource:
             keep_unfinished=keep_unfinished,
             first_lane=self._first_lane,
             group_size=group_size,
+            with_greedy=with_greedy,
         )
 
     def play(
@@ -238,10 +244,12 @@ class CompiledEpisodes(Collector):
         keep_unfinished: bool = False,
         first_lane: int = 0,
         group_size: int = 1,
+        with_greedy: bool = False,
     ) -> None:
         self._environment, self._first_lane = ById(environment), np.int32(first_lane)
         self._episodes, self._max_steps = episodes, max_steps
-        self._keep_unfinished, self._group_size = keep_unfinished, group_size
+        self._keep_unfinished = keep_unfinished
+        self._group_size, self._with_greedy = group_size, with_greedy
 
     def collect(
         self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None
@@ -257,7 +265,10 @@ class CompiledEpisodes(Collector):
             self._max_steps,
             self._first_lane,
             self._group_size,
+            self._with_greedy,
         )
         if not self._keep_unfinished:
             require_finished(np.asarray(batch.unfinished), self._max_steps)
-        return episodes_.trim(batch.trajectories)
+            if batch.greedy_unfinished is not None:
+                greedy_.require_finished(batch.greedy_unfinished, self._max_steps)
+        return trim(batch.trajectories)

@@ -194,6 +194,7 @@ def make_collector(
     episodes: int | None = None,
     max_episode_steps: int | None = None,
     group_size: int = 1,
+    with_greedy: bool = False,
 ) -> Collector:
     """The collector for an environment and a kind of batch.
 
@@ -206,14 +207,19 @@ def make_collector(
         episodes: whole episodes a batch. Exactly one of the two.
         max_episode_steps: cap on a whole episode's length.
         group_size: how many episodes in a row start from the same reset.
+        with_greedy: whether a greedy episode is played from each start too.
     """
     if (steps is None) == (episodes is None):
         raise ValueError(f"give steps or episodes, one of the two; got {steps=}, {episodes=}")
     source = source_of(environment, num_envs)
     if steps is not None:
-        if group_size != 1:
-            raise ValueError(f"segments do not start in groups, got {group_size=}; give episodes")
+        if group_size != 1 or with_greedy:
+            raise ValueError(
+                f"segments do not start in groups, got {group_size=}, {with_greedy=}; give episodes"
+            )
         return source.segments(policy, key, steps)
     assert episodes is not None
     limit = longest_episode(max_episode_steps, source.time_limit)
-    return episodes_of(source, policy, key, episodes, limit, group_size=group_size)
+    return episodes_of(
+        source, policy, key, episodes, limit, group_size=group_size, with_greedy=with_greedy
+    )

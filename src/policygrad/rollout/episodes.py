@@ -1,12 +1,9 @@
-"""The compiled rollout of whole episodes, and the heights that their records are padded to."""
+"""The compiled rollout of whole episodes."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories
@@ -14,6 +11,7 @@ from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.environments.traced_infos import info_names
 from policygrad.policies.meeting import Policy
 from policygrad.rollout.acting import Lane
+from policygrad.rollout.greedy import play_compiled
 from policygrad.rollout.play import EpisodeStep, run_episodes
 from policygrad.rollout.segments import LaneState, act_in_lanes, choose, start_lanes
 
@@ -24,10 +22,12 @@ class EpisodeBatch(NamedTuple):
     Attributes:
         trajectories: one column an episode, padded.
         unfinished: `[N]`, episodes that were still running at the cap on steps.
+        greedy_unfinished: `[G]`, greedy episodes that were; None if there are none.
     """
 
     trajectories: Trajectories
     unfinished: Bool[Array, " N"]
+    greedy_unfinished: Bool[Array, " G"] | None = None
 
 
 class EpisodeRow(NamedTuple):
@@ -112,6 +112,7 @@ def collect_episodes(
     start: tuple[LaneState, PyTree] | None = None,
     first_lane: Lane = 0,
     group_size: int = 1,
+    with_greedy: bool = False,
 ) -> EpisodeBatch:
     """N episodes started together, all run to their end. Pure; the key is consumed.
 
@@ -124,8 +125,9 @@ def collect_episodes(
         start: states to continue from instead of a reset, and the first actions there.
         group_size: k; every k episodes in a row start from the same reset. Actions, and what is
             random in the steps, are drawn for each episode by itself. Static.
+        with_greedy: also play a greedy episode from the start of each group. Static.
     """
-    reset_key, *keys = jax.random.split(key, 3)
+    reset_key, *keys, greedy_key = jax.random.split(key, 4)
     first_actions = None
     if start is None:
         lanes = start_lanes(environment, policy, reset_key, episodes, first_lane, group_size)
@@ -143,6 +145,13 @@ def collect_episodes(
         first_actions=first_actions,
         first_lane=first_lane,
     )
+    beside = greedy_unfinished = None
+    if with_greedy:
+        starts = jax.tree.map(lambda x: x[::group_size], lanes)
+        played, greedy_unfinished = play_compiled(
+            environment, policy, starts, greedy_key, max_steps=max_steps, first_lane=first_lane
+        )
+        beside = jax.tree.map(lambda x: jnp.repeat(x, group_size, axis=1), played)
     rows, last_observations, lengths = recorded
     record = Trajectories(
         rows.observations,
@@ -159,47 +168,6 @@ def collect_episodes(
         whole_episodes=True,
         infos=rows.infos,
         group_size=group_size,
+        greedy=beside,
     )
-    return EpisodeBatch(record, unfinished)
-
-
-def trim(trajectories: Trajectories, least: int = 16) -> Trajectories:
-    """A record of whole episodes without most of its padding.
-
-    It is cut to the smallest power of two (times 1 or 1.5) that holds the longest episode, so that
-    few shapes are compiled. Not for use inside compiled code.
-    """
-    longest = int(jnp.sum(jnp.any(trajectories.valid, axis=1)))
-    rows = min(padded_length(longest, least), trajectories.valid.shape[0])
-    return _with_rows(trajectories, lambda x: x[:rows])
-
-
-def padded(trajectories: Trajectories, rows: int) -> Trajectories:
-    """A record of whole episodes, padded to so many rows; the added rows hold no step.
-
-    In NumPy, since JAX compiles a program for every pair of shapes. Not for use inside compiled
-    code.
-    """
-    missing = rows - trajectories.valid.shape[0]
-    return _with_rows(
-        trajectories,
-        lambda x: np.pad(np.asarray(x), [(0, missing)] + [(0, 0)] * (x.ndim - 1)),
-    )
-
-
-def _with_rows(trajectories: Trajectories, change: Callable[[Any], Any]) -> Trajectories:
-    """The record with other rows; arrays without a row for every step are kept as they are."""
-    return replace(
-        jax.tree.map(change, trajectories),
-        cut_observations=trajectories.cut_observations,
-        cut_times=trajectories.cut_times,
-        carry=trajectories.carry,
-    )
-
-
-def padded_length(length: int, least: int = 16) -> int:
-    """The smallest of least, 1.5 least, 2 least, 3 least, 4 least… that holds `length` rows."""
-    size = least
-    while size < length:
-        size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
-    return size
+    return EpisodeBatch(record, unfinished, greedy_unfinished)

@@ -13,7 +13,7 @@ from policygrad.environments.lanes import Lanes, LaneStep, Seeded, owned, owned_
 from policygrad.environments.replay import episode_seed
 from policygrad.rollout.acting import cut_slots
 from policygrad.rollout.actor import Draw
-from policygrad.rollout.episodes import padded_length
+from policygrad.rollout.heights import padded_length
 from policygrad.rollout.info_tally import InfoTally
 from policygrad.spaces import ActionSpace, action_space_of
 
@@ -154,6 +154,7 @@ def run_episodes(
     max_steps: int,
     group_size: int = 1,
     first_lane: int = 0,
+    seeded: bool = False,
 ) -> Iterator[EpisodeRow]:
     """Start N episodes and run all to their end, so that short ones are not over-represented.
 
@@ -171,6 +172,7 @@ def run_episodes(
         group_size: k; every k episodes in a row begin with the same seed. The lanes must then be
             `Seeded`.
         first_lane: the number of the first of the lanes; the seeds of groups follow from it.
+        seeded: give each group its seed even if k is 1, so that its start can be had again.
     """
     begun, t, round_ = 0, 0, 0
     space = action_space_of(lanes.action_space)
@@ -185,7 +187,7 @@ def run_episodes(
 
     while begun < episodes or (episode >= 0).any():
         if not (episode >= 0).any():
-            if group_size > 1:
+            if seeded or group_size > 1:
                 assert isinstance(lanes, Seeded)  # as the source has checked
                 lanes.start_with(seeds)
             else:
@@ -220,11 +222,13 @@ def collect_episodes(
     tally: InfoTally | None = None,
     group_size: int = 1,
     first_lane: int = 0,
+    seeded: bool = False,
 ) -> tuple[Trajectories, np.ndarray]:
     """The record of `run_episodes`, one column an episode, and `[N]` flags of unfinished ones.
 
     Args:
-        lanes, draw, seed, episodes, max_steps, group_size, first_lane: as for `run_episodes`.
+        lanes, draw, seed, episodes, max_steps, group_size, first_lane, seeded: as for
+            `run_episodes`.
         carry: pytree of `[N, ...]`, of a policy with memory at the start of an episode.
         tally: takes the numbers of the infos.
     """
@@ -232,7 +236,7 @@ def collect_episodes(
     unfinished = np.zeros(episodes, bool)
     for row, episode, times, ended, capped in run_episodes(
         lanes, draw, seed, episodes=episodes, max_steps=max_steps, group_size=group_size,
-        first_lane=first_lane,
+        first_lane=first_lane, seeded=seeded,
     ):  # fmt: skip
         rows.append((row.observations, row.actions, *row.step[1:4], row.log_probs))
         used.append(episode >= 0)

@@ -14,6 +14,7 @@ from policygrad.environments.infos import Names
 from policygrad.environments.lanes import Lanes, Restorable, Seeded
 from policygrad.environments.replay import episode_seed
 from policygrad.policies.meeting import Policy, initial_carry
+from policygrad.rollout import greedy as greedy_
 from policygrad.rollout import host
 from policygrad.rollout.actor import Actor
 from policygrad.rollout.collectors import (
@@ -54,9 +55,10 @@ class HostSource:
         *,
         keep_unfinished: bool = False,
         group_size: int = 1,
+        with_greedy: bool = False,
     ) -> "HostEpisodes":
         """Whole episodes, begun afresh for every batch."""
-        if group_size > 1:
+        if group_size > 1 or with_greedy:
             _require_seeds(self.lanes)
         return HostEpisodes(
             self.lanes,
@@ -66,6 +68,7 @@ class HostSource:
             keep_unfinished=keep_unfinished,
             first_lane=self._first_lane,
             group_size=group_size,
+            with_greedy=with_greedy,
         )
 
     def play(
@@ -236,30 +239,47 @@ class HostEpisodes(HostCollector):
         keep_unfinished: bool = False,
         first_lane: int = 0,
         group_size: int = 1,
+        with_greedy: bool = False,
     ) -> None:
         super().__init__(lanes, policy, first_lane)
         self._episodes, self._max_steps = episodes, max_steps
         self._keep_unfinished = keep_unfinished
-        self._group_size, self._first_lane = group_size, first_lane
+        self._group_size, self._with_greedy = group_size, with_greedy
+        self._first_lane = first_lane
 
     def collect(
         self, policy: Policy, key: PRNGKeyArray, episodes: int | None = None
     ) -> Trajectories:
         act_key, environment_key = jax.random.split(key)
-        count = episodes or self._episodes
+        seed, count = seed_of(environment_key), episodes or self._episodes
         require_whole_groups(count, self._group_size)
         self._tally.begin()
         record, unfinished = host.collect_episodes(
             self._environments,
             self._actor.sampler(policy, act_key),
-            seed_of(environment_key),
+            seed,
             episodes=count,
             max_steps=self._max_steps,
             carry=initial_carry(policy, count),
             tally=self._tally,
             group_size=self._group_size,
             first_lane=self._first_lane,
+            seeded=self._with_greedy,
         )
         if not self._keep_unfinished:
             require_finished(unfinished, self._max_steps)
-        return record
+        return self._beside_greedy(policy, seed, record) if self._with_greedy else record
+
+    def _beside_greedy(self, policy: Policy, seed: int, record: Trajectories) -> Trajectories:
+        """The record with greedy episodes from the same seeds."""
+        played, unfinished = greedy_.play_on_host(
+            self._environments,
+            self._actor.chooser(policy),
+            seed,
+            groups=record.rewards.shape[1] // self._group_size,
+            max_steps=self._max_steps,
+            first_lane=self._first_lane,
+        )
+        if not self._keep_unfinished:
+            greedy_.require_finished(unfinished, self._max_steps)
+        return greedy_.with_greedy(record, played)

@@ -5,7 +5,7 @@ your own opens.
 """
 
 import inspect
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
@@ -61,6 +61,7 @@ class Source(Protocol):
         *,
         keep_unfinished: bool = False,
         group_size: int = 1,
+        with_greedy: bool = False,
     ) -> Collector:
         """Whole episodes, begun afresh for every batch.
 
@@ -73,9 +74,12 @@ class Source(Protocol):
             group_size: k, which divides the number of episodes; every k episodes in a row start
                 from the same reset, and act each by itself. It is passed only where it is not 1, so
                 that a source without groups need not take it.
+            with_greedy: also play from the start of each group, of 1 too, an episode of the
+                distributions' modes (`Trajectories.greedy`). It is passed only where it is True.
 
         Raises:
-            UserError: groups, and the environment cannot be reset to the same start again.
+            UserError: groups or greedy episodes, and the environment cannot be reset to the same
+                start again.
         """
         ...
 
@@ -113,19 +117,27 @@ def episodes_of(
     *,
     keep_unfinished: bool = False,
     group_size: int = 1,
+    with_greedy: bool = False,
 ) -> Collector:
-    """`source.episodes`, whose `group_size` a source of one's own need not take.
+    """`source.episodes`, whose `group_size` and `with_greedy` a source of one's own need not take.
 
     Raises:
-        UserError: groups, of a source that cannot start them.
+        UserError: groups, or greedy episodes, of a source that cannot start them.
     """
-    if group_size == 1:
-        return source.episodes(policy, key, episodes, max_steps, keep_unfinished=keep_unfinished)
-    if "group_size" not in inspect.signature(source.episodes).parameters:
-        raise UserError(
-            f"{type(source).__name__}.episodes takes no group_size, so its episodes cannot start "
-            f"in groups of {group_size}; add the argument, or leave --group-size out"
-        )
-    return source.episodes(
-        policy, key, episodes, max_steps, keep_unfinished=keep_unfinished, group_size=group_size
-    )
+    asked: dict[str, Any] = {"keep_unfinished": keep_unfinished}
+    if group_size > 1:
+        asked["group_size"] = group_size
+    if with_greedy:
+        asked["with_greedy"] = True
+    wants = {
+        "group_size": (f"its episodes cannot start in groups of {group_size}", "--group-size"),
+        "with_greedy": ("ReMax has no greedy episodes to subtract", "--estimator remax"),
+    }
+    taken = inspect.signature(source.episodes).parameters
+    for name, (lost, flag) in wants.items():
+        if name in asked and name not in taken:
+            raise UserError(
+                f"{type(source).__name__}.episodes takes no {name}, so {lost}; add the argument, "
+                f"or leave {flag} out"
+            )
+    return source.episodes(policy, key, episodes, max_steps, **asked)

@@ -10,7 +10,7 @@ from jaxtyping import Float, PyTree
 from policygrad.core.errors import UserError
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.weights import Estimator
-from policygrad.rollout.episodes import padded_length
+from policygrad.rollout.heights import padded_length
 
 
 class Episode(NamedTuple):

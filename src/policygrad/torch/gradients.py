@@ -22,7 +22,7 @@ from policygrad.diagnostics.streaming import Part
 from policygrad.environments.names import require_extra
 from policygrad.torch.modes import check_mode
 
-ROWS = 16_384  # steps of a chunk, padding among them
+ROWS = 8_192  # steps of a chunk, padding among them
 NUMBERS = 2**22  # of the gradients of a chunk
 
 LogProbs = Callable[[Any, Any, Any], Any]

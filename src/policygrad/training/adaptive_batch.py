@@ -23,7 +23,7 @@ import numpy as np
 
 from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.monitor import GradientMoments
-from policygrad.rollout.episodes import padded
+from policygrad.rollout.heights import padded
 from policygrad.training.config import FIRST_EPISODES
 
 LEAST, MOST = 8, 512

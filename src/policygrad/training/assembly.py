@@ -281,7 +281,9 @@ def _around(
             f"{learner.estimator.why_whole_episodes}; give batch_episodes, or another estimator"
         )
     _check_groups(learner.estimator, config)
-    collector = _collector(task, source, policy, keys, config)
+    collector = _collector(
+        task, source, policy, keys, config, with_greedy=learner.estimator.reads_greedy
+    )
     parts = _parts(config, collector)
     resolved = replace(resolved, config=replace(config, processors=parts))
     in_programs = source.pure is not None and task.collector is None  # else read on the host
@@ -317,7 +319,13 @@ def closing_on_failure(environments: Assembly | Source) -> Iterator[None]:
 
 
 def _collector(
-    task: Task, source: Source, policy: Policy, keys: RunKeys, config: TrainConfig
+    task: Task,
+    source: Source,
+    policy: Policy,
+    keys: RunKeys,
+    config: TrainConfig,
+    *,
+    with_greedy: bool,
 ) -> Collector:
     if task.collector is not None:
         return task.collector(source, policy, keys.environments, config)
@@ -325,8 +333,9 @@ def _collector(
         return source.segments(policy, keys.environments, config.rows)
     limit = longest_episode(config.max_episode_steps, source.time_limit)
     return episodes_of(
-        source, policy, keys.environments, config.columns, limit, group_size=config.group_size
-    )
+        source, policy, keys.environments, config.columns, limit, group_size=config.group_size,
+        with_greedy=with_greedy,
+    )  # fmt: skip
 
 
 def _parts(config: TrainConfig, collector: Collector) -> int:

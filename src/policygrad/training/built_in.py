@@ -110,6 +110,7 @@ ESTIMATORS: dict[str, type[Returns]] = {
     "grpo": GroupReturns,
     "dr-grpo": GroupReturns,
     "dapo": GroupReturns,
+    "remax": GroupReturns,
     "opo": GroupReturns,
     "reinforce++": GroupReturns,
     "reinforce++-baseline": GroupReturns,
@@ -161,7 +162,7 @@ AlgorithmName = Literal["vanilla", "natural", "trpo", "ppo"]
 
 EstimatorName = Literal[
     "gae", "td", "n-step", "reward-to-go", "reward-indexed", "total-return", "group-mean", "rloo",
-    "grpo", "dr-grpo", "dapo", "opo", "reinforce++", "reinforce++-baseline", "shrinkage",
+    "grpo", "dr-grpo", "dapo", "remax", "opo", "reinforce++", "reinforce++-baseline", "shrinkage",
 ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory, storage
 from policygrad.runs.directory import CONFIG
 from policygrad.runs.policy_files import load
+from policygrad.training import named_estimators
 from policygrad.training.assembly import CollectorMaker, Task, assemble, closing_on_failure
 from policygrad.training.beginning import place, trained_in
 from policygrad.training.callbacks import (
@@ -125,7 +126,7 @@ def train(
         refuse_files(config)
     task = Task.of(
         env, env_kwargs, engine, collector, processes=config.processes,
-        groups=config.group_size > 1,
+        groups=named_estimators.starts_alike(config, given),
     )  # fmt: skip
     assembly = assemble(task, config, given, history)
     with closing_on_failure(assembly):

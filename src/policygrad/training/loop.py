@@ -237,6 +237,7 @@ class Training:
             check_record(
                 trajectories, columns, self.assembly.info_names,
                 whole_episodes=config.whole_episodes, group_size=config.group_size,
+                greedy=self.assembly.learner.estimator.reads_greedy,
             )  # fmt: skip
         if progress.batch is not None:
             trajectories = of_few_heights(trajectories)

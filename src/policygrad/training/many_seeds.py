@@ -31,7 +31,7 @@ from policygrad.rollout.blocks import Elsewhere
 from policygrad.rollout.collectors import SegmentProgram
 from policygrad.rollout.engines import Engine
 from policygrad.runs import RunDirectory
-from policygrad.training import entry
+from policygrad.training import entry, named_estimators
 from policygrad.training.assembly import Assembly, CollectorMaker, Task
 from policygrad.training.beginning import place, trained_in
 from policygrad.training.config import TrainConfig
@@ -164,7 +164,7 @@ def train_seeds(
             RunDirectory.check_free(result.path / f"seed-{seed}")
     task = Task.of(
         env, env_kwargs, engine, collector, processes=config.processes,
-        groups=config.group_size > 1,
+        groups=named_estimators.starts_alike(config, given),
     )  # fmt: skip
     recipe = Recipe(task, given, history)
     if map is not None:

@@ -26,7 +26,7 @@ NAMES = frozenset(
         "update", "env_steps", "episodes", "return_mean", "length_mean", "kl", "entropy",
         "gradient_norm", "step_size", "explained_variance_before", "explained_variance_after",
         "reward_scale", "clipped_fraction", "steps_per_second", "seconds", "batch_episodes",
-        "noise_scale_smoothed", *NOISE_METRICS,
+        "noise_scale_smoothed", "greedy_return_mean", "greedy_steps", *NOISE_METRICS,
     )
 )  # fmt: skip
 """Metrics of this library; an algorithm's own numbers go by other names."""
@@ -60,12 +60,17 @@ def metrics_of(update: int, report: UpdateReport, env_steps: int, seconds: float
         "reward_scale": info.reward_scale,
         "clipped_fraction": report.clipped_fraction,
     }
+    greedy: Metrics = {}
+    if report.greedy is not None:
+        greedy["greedy_return_mean"] = float(report.greedy.return_mean)
+        greedy["greedy_steps"] = int(report.greedy.steps)
     return {
         "update": update,
         "env_steps": env_steps,
         "episodes": episodes,
         "return_mean": recent_mean(report.recent_returns, episodes),
         "length_mean": recent_mean(report.recent_lengths, episodes),
+        **greedy,
         **{name: float(value) for name, value in numbers.items()},
         "steps_per_second": steps / seconds,
     }

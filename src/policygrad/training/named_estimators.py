@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from policygrad.core.errors import UserError
+from policygrad.gradients import groups
+from policygrad.gradients.weights import Estimator
 from policygrad.training import built_in
 from policygrad.training.built_in import (
     BASELINES,
@@ -13,11 +15,26 @@ from policygrad.training.built_in import (
     ReturnsToGo,
 )
 from policygrad.training.config import TrainConfig
+from policygrad.training.given import Given
 
 
 def in_groups(config: TrainConfig) -> bool:
     """Whether the named estimator weighs episodes that start in groups."""
     return ESTIMATORS[config.estimator or "gae"] is GroupReturns
+
+
+def starts_alike(config: TrainConfig, given: Given) -> bool:
+    """Whether several episodes begin with the same start, greedy ones among them."""
+    if given.estimator is None:
+        greedy = reads_greedy(config)
+    else:  # it is checked later
+        greedy = isinstance(given.estimator, Estimator) and given.estimator.reads_greedy
+    return config.group_size > 1 or greedy
+
+
+def reads_greedy(config: TrainConfig) -> bool:
+    """Whether the named estimator reads a greedy episode of each group."""
+    return in_groups(config) and "greedy" in groups.ESTIMATORS[config.estimator or ""]().reads
 
 
 def baseline_of(config: TrainConfig) -> str | None:
@@ -57,14 +74,8 @@ def check_batches(config: TrainConfig, estimator: Any) -> None:
     own_values = config.baseline in (None, "value-network", "linear-features")
     monte_carlo = config.estimator == "reward-to-go" and not own_values
     needs_episodes = per_episode or monte_carlo or config.baseline == "leave-one-out"
-    if needs_episodes and not config.whole_episodes:
-        what = f"--estimator {config.estimator}"
-        if config.baseline is not None:
-            what += f" --baseline {config.baseline}"
-        raise UserError(
-            f"{what} needs whole episodes, and segments of {config.steps_per_batch} steps are "
-            "collected; add --batch-episodes N"
-        )
+    if needs_episodes:
+        _require_episodes(config)
     if config.baseline == "leave-one-out" and config.batch_episodes == 1:
         raise UserError(
             "--baseline leave-one-out needs at least 2 episodes a batch, got --batch-episodes 1"
@@ -76,8 +87,22 @@ def check_batches(config: TrainConfig, estimator: Any) -> None:
         )
 
 
+def _require_episodes(config: TrainConfig) -> None:
+    if config.whole_episodes:
+        return
+    what = f"--estimator {config.estimator}"
+    if config.baseline is not None:
+        what += f" --baseline {config.baseline}"
+    raise UserError(
+        f"{what} needs whole episodes, and segments of {config.steps_per_batch} steps are "
+        "collected; add --batch-episodes N"
+    )
+
+
 def _check_groups(config: TrainConfig) -> None:
-    if config.group_size == 1:
+    if reads_greedy(config):
+        _require_episodes(config)
+    elif config.group_size == 1:
         raise UserError(
             f"--estimator {config.estimator} weighs each episode by the others that start from the "
             "same reset; add --batch-episodes N --group-size K"

@@ -15,7 +15,7 @@ from policygrad.core.reflection import settings_of
 from policygrad.core.settings import check_setting
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.baselines import Baseline
-from policygrad.gradients.estimators import checked
+from policygrad.gradients.checking import checked
 from policygrad.gradients.forms import Form, innermost
 from policygrad.gradients.weights import Estimator
 from policygrad.rollout.blocks import Elsewhere
@@ -110,6 +110,7 @@ def check_record(
     *,
     whole_episodes: bool,
     group_size: int = 1,
+    greedy: bool = False,
 ) -> None:
     """Raise UserError unless what a collector of the user's own returned is a batch of the run.
 
@@ -119,6 +120,7 @@ def check_record(
         info_names: of the numbers in `infos`.
         whole_episodes: whether whole episodes were.
         group_size: how many episodes start in a group.
+        greedy: whether the estimator reads greedy episodes.
     """
     if not isinstance(record, Trajectories):
         raise UserError(f"the collector must return Trajectories, got {type(record).__name__}")
@@ -157,6 +159,11 @@ def check_record(
             f"the collector returned {np.shape(record.rewards)[1]} episodes in groups of "
             f"{record.group_size}, and the run is of --group-size {group_size} "
             "(Trajectories.group_size)"
+        )
+    if greedy and record.greedy is None:
+        raise UserError(
+            "the collector returned no greedy episodes, and the estimator subtracts their returns "
+            "(Trajectories.greedy)"
         )
     if not np.any(record.valid):
         raise UserError("the collector returned a batch without any transition: valid is all False")

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 from policygrad.algorithms import Learner, LearnerState
 from policygrad.algorithms.learner import RefitRequest
 from policygrad.core.modules import in_types_of, narrowed
-from policygrad.core.trajectories import Trajectories
+from policygrad.core.trajectories import Trajectories, environment_steps, greedy_steps
 from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.devices.parts import roll_parts
 from policygrad.devices.sharing import BY_LANE, EVERYWHERE, Part, Sharing, shared
@@ -28,7 +28,7 @@ from policygrad.gradients.weights import EstimatorState
 from policygrad.rollout.collectors import SegmentProgram
 from policygrad.spaces import clipped_fraction
 from policygrad.training.keys import keys_of_update
-from policygrad.training.report import UpdateReport
+from policygrad.training.report import GreedyReport, UpdateReport
 from policygrad.training.soundness import TaskSpaces, is_sound
 from policygrad.training.tally import EpisodeTally
 
@@ -82,11 +82,20 @@ def step(
         info,
         clipped_fraction(spaces.actions, trajectories.actions, trajectories.valid),
         is_sound(trajectories, *spaces) & jnp.isfinite(after.reward_scale.mean_square),
-        jnp.sum(trajectories.valid, dtype=jnp.int32),
+        environment_steps(trajectories),
         *tally[:3],
         infos=None if tally.infos is None else tally.infos.means(),
+        greedy=_of_greedy(trajectories),
     )
     return state._replace(learner=after, tally=tally), request, report
+
+
+def _of_greedy(trajectories: Trajectories) -> GreedyReport | None:
+    greedy = trajectories.greedy
+    if greedy is None:
+        return None
+    return_mean = jnp.mean(jnp.sum(greedy.rewards, axis=0))
+    return GreedyReport(return_mean, greedy_steps(trajectories))
 
 
 def measure_gradient(

@@ -21,6 +21,18 @@ class Refit(NamedTuple):
     sound: Bool[Array, ""]
 
 
+class GreedyReport(NamedTuple):
+    """What the greedy episodes of a batch were.
+
+    Attributes:
+        return_mean: `[]`, undiscounted, in units of reward.
+        steps: `[]`, all that were made.
+    """
+
+    return_mean: Float[Array, ""]
+    steps: Int[Array, ""]
+
+
 class UpdateReport(NamedTuple):
     """What an update reports to the host.
 
@@ -29,13 +41,14 @@ class UpdateReport(NamedTuple):
         clipped_fraction: `[]`, share of action components that the environment's bounds clip.
         sound: `[]`, whether the batch held no NaN, no infinity, and no mask without a permitted
             action.
-        steps: `[]`, transitions in the batch.
+        steps: `[]`, that the environments made for the batch.
         episodes, recent_returns, recent_lengths: of the tally after the batch.
         infos: `[2, N]`, of the tally: means of the last numbers of the infos and of their sums;
             None if there are none.
         refit: None until the refit has ended.
         moments: of the batch's gradient; meaningless if this update is not monitored, None if no
             update is.
+        greedy: of the greedy episodes in the batch; None if there are none.
     """
 
     info: UpdateInfo
@@ -48,6 +61,7 @@ class UpdateReport(NamedTuple):
     infos: Float[Array, "2 N"] | None = None
     refit: Refit | None = None
     moments: GradientMoments | None = None
+    greedy: GreedyReport | None = None
 
     def completed(self, refitted: Refitted) -> "UpdateReport":
         """The report with the results of its refit."""

@@ -47,8 +47,9 @@ def why_not(config: TrainConfig, given: Given, algorithm: type[Algorithm]) -> st
         return "an estimator was passed, which has a critic of its own; leave one of the two out"
     name, baseline = config.estimator or "gae", config.baseline or "value-network"
     if not ESTIMATORS[name].bootstraps or baseline != "value-network":
+        beside = f" with --baseline {baseline}" if config.baseline is not None else ""
         return (
-            f"--estimator {name} with --baseline {baseline} has no value network as its critic; "
+            f"--estimator {name}{beside} has no value network as its critic; "
             "choose gae, td or n-step, with the baseline value-network"
         )
     if config.memory is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from policygrad.core.errors import EnvironmentFailure, NonFiniteError
-from policygrad.core.trajectories import Trajectories, cut_mask, lost_cuts
+from policygrad.core.trajectories import Trajectories, cut_mask, environment_steps, lost_cuts
 from policygrad.spaces import ActionSpace, Space, permits_nothing
 from policygrad.spaces.traced import Outside, outside, stray
 from policygrad.training.report import UpdateReport
@@ -38,7 +38,7 @@ def is_sound(
     """`[]`: whether the batch has no NaN, no infinity, no observation out of its space's range, no
     mask that permits no action, and no lost successor. Pure; `check_finite` names what is wrong."""
     found = [jnp.any(bad) for _, _, bad, _ in _unsound(trajectories, actions, observations)]
-    found.append(jnp.any(lost_cuts(trajectories)))
+    found += [jnp.any(lost_cuts(trajectories)), jnp.any(_unsound_greedy(trajectories))]
     return ~jnp.any(jnp.stack(found))
 
 
@@ -67,6 +67,8 @@ def check_finite(
             "time_limit allows, which is the number of steps before which it never truncates; "
             "declare the smallest such number, or None if there is none"
         )
+    until = env_steps + int(environment_steps(trajectories))
+    when = f"in update {update + 1} (environment steps {env_steps} to {until})"
     for kind, array, bad, times in _unsound(trajectories, actions, observations):
         bad = np.asarray(bad)
         if not bad.any():
@@ -83,12 +85,17 @@ def check_finite(
             if np.isfinite(value[wrong][0]):
                 what = f"{what} (above {LARGEST_REWARD:g}, squares of it do not fit in 32 bits)"
         column = "episode" if trajectories.whole_episodes else "environment"
-        steps = int(np.sum(trajectories.valid))
-        text = (
-            f"{what} of {column} {lane} at step {int(times[row, lane])} of its episode, in update "
-            f"{update + 1} (environment steps {env_steps} to {env_steps + steps})"
-        )
+        text = f"{what} of {column} {lane} at step {int(times[row, lane])} of its episode, {when}"
         raise EnvironmentFailure(text) if kind == "range" else NonFiniteError(text, kind)
+    greedy = np.asarray(_unsound_greedy(trajectories))
+    if greedy.any():
+        row, lane = np.argwhere(greedy)[0]
+        raise NonFiniteError(
+            f"a reward that is NaN, infinite or above {LARGEST_REWARD:g}, or an observation on "
+            f"which the policy cannot act, at step {row} of the greedy episode from the start of "
+            f"episode {lane}, {when}",
+            "reward",
+        )
 
 
 def first_unsound(reports: list[UpdateReport]) -> int | None:
@@ -188,6 +195,13 @@ def _unsound(
     if nothing is not None:
         found.append(("mask", None, nothing & valid, times))
     return found
+
+
+def _unsound_greedy(trajectories: Trajectories) -> Any:
+    """Rewards of greedy episodes that are unsound, `[T, B]`; False without such episodes."""
+    if trajectories.greedy is None:
+        return False
+    return ~(jnp.abs(trajectories.greedy.rewards) <= LARGEST_REWARD)
 
 
 def _out_of_range(

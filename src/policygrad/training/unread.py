@@ -11,6 +11,7 @@ from policygrad.training.built_in import (
     BASELINES,
     ESTIMATORS,
     OPTIMISERS,
+    GroupReturns,
     takes_optimiser,
 )
 
@@ -49,6 +50,8 @@ def refuse(given: Iterable[str], read: Iterable[str], chosen: Mapping[str, str])
             )
         deciding = {word.split()[0] for word in who}
         ours = " and ".join(f"{flag(k)} {v}" for k, v in chosen.items() if flag(k) in deciding)
+        if not ours and ESTIMATORS.get(chosen.get("estimator", "")) is GroupReturns:
+            ours = f"--estimator {chosen['estimator']}, which has no other baseline"
         raise UserError(
             f"{flag(name)} is read by {_listed(who)}, but not by "
             f"{ours or 'what was passed in its place'}; leave it out, or choose {_listed(who)}"

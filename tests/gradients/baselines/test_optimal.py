@@ -26,6 +26,7 @@ def one_hot(states):
     return encode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cross_terms", [True, False], ids=["cross", "weighted"])
 def test_it_reaches_the_optimum_of_its_class(cross_terms):
     # one logit for all states: V is worse than a constant here, and cross terms are what matters

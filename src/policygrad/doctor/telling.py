@@ -1,0 +1,84 @@
+"""A diagnosis in words: what `policygrad diagnose` prints, and what `print` shows in Python."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from policygrad.diagnostics.examination import Examination
+from policygrad.diagnostics.findings import Finding
+from policygrad.diagnostics.groups_shown import lines_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from policygrad.doctor.result import Diagnosis
+
+
+def tell(diagnosis: "Diagnosis", console: "Console") -> None:
+    """Print the verdict: every finding with its evidence, what to change, and what was not looked
+    at.
+
+    Args:
+        diagnosis: of a run, or of the log of another library.
+        console: where to.
+    """
+    if diagnosis.examination.language is None:
+        _tell_of_a_run(diagnosis, console)
+    else:
+        _tell_of_a_log(diagnosis, console)
+
+
+def _tell_of_a_run(diagnosis: "Diagnosis", console: "Console") -> None:
+    from rich.text import Text
+
+    examination = diagnosis.examination
+    seen = [f"{examination.env_steps:,} steps", f"{examination.updates} updates"]
+    if examination.sample is not None:
+        seen.append(f"{examination.sample.episodes:,} fresh episodes")
+    console.print(Text(f"{diagnosis.name}: looked at {', '.join(seen)}"))
+    if diagnosis.healthy:
+        console.print(Text("Healthy: nothing is wrong.", style="green"))
+    _tell_findings(diagnosis.findings, console)
+    if examination.groups is not None:
+        console.print()
+        for line in lines_of(examination.groups, examination.batch_episodes):
+            console.print(Text(line))
+    for note in examination.notes:
+        console.print(Text(f"not examined: {note}", style="dim"))
+
+
+def _tell_of_a_log(diagnosis: "Diagnosis", console: "Console") -> None:
+    from rich.text import Text
+
+    e: Examination = diagnosis.examination
+    assert e.language is not None
+    seen = [f"{e.updates:,} rows"] + ([f"{e.env_steps:,} steps"] if e.env_steps else [])
+    console.print(Text(f"{diagnosis.name}: a log of {e.language.name}, {', '.join(seen)}"))
+    told = {k: v for k, v in e.settings.items() if v is not None}
+    if told:
+        words = ", ".join(f"{e.language.word(k)} {v}" for k, v in told.items() if k != "env")
+        console.print(Text(f"settings that are known: {words}", style="dim"))
+    _tell_findings(diagnosis.findings, console)
+    if not diagnosis.findings:
+        rules = len(diagnosis.looked_at)
+        console.print(Text(f"Nothing was found by {rules} rules.", style="green"))
+    console.print(Text(f"looked at: {', '.join(diagnosis.looked_at)}", style="dim"))
+    by_need: dict[str, list[str]] = {}
+    for each in diagnosis.not_looked_at:
+        by_need.setdefault(each.needs, []).append(each.name)
+    for needs, names in by_need.items():
+        console.print(Text(f"not looked at: {', '.join(names)} (needs {needs})", style="dim"))
+
+
+def _tell_findings(findings: Sequence[Finding], console: "Console") -> None:
+    """Every finding with its evidence, what to change and where its threshold comes from."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for number, finding in enumerate(findings, 1):
+        console.print()
+        console.print(Text.assemble(f"{number}. ", (finding.cause, "bold")))
+        console.print(Padding(Text(finding.evidence), (0, 0, 0, 3)))
+        console.print(Padding(Text(f"→ {finding.change}", style="cyan"), (0, 0, 0, 3)))
+        console.print(
+            Padding(Text(f"({finding.name}; {finding.source})", style="dim"), (0, 0, 0, 3))
+        )
