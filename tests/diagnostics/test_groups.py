@@ -12,7 +12,10 @@ from policygrad import baselines, diagnostics, estimators
 from policygrad.core.errors import UserError
 from policygrad.core.trajectories import Greedy, join_lanes
 from policygrad.diagnostics import best_group_size, gradient_noise, noise_in_groups
+from policygrad.diagnostics.batch_plan import BatchPlan
+from policygrad.diagnostics.groups import noise_in_groups_of_sums
 from policygrad.diagnostics.groups_shown import lines_of
+from policygrad.diagnostics.intervals import GroupSums, Measured
 from policygrad.gradients import groups
 from policygrad.gradients.groups import Groups
 from tests.records import random_episodes
@@ -195,6 +198,30 @@ def test_a_plan_keeps_to_its_budget(known):
         best_group_size(1.0, 1.0, start=-1)
     with pytest.raises(UserError, match="no group is too large"):
         best_group_size(0.0, 1.0, start=1)
+
+
+def test_an_estimate_below_zero_is_told_and_counts_as_zero(known):
+    found = measured(known, estimators.total_return())
+    below = replace(found, between=Measured(-15.0, 0.0, 14.0), within=Measured(8.0, 6.0, 9.0))
+    assert below.variance(2, 4) == 8 / 4 / 2
+    assert below.plan(100) == BatchPlan(100, 1, 8 / 100)
+    with pytest.raises(UserError, match=r"its estimate is not above zero.*choose a size"):
+        below.plan(100, start=2.0)
+    assert "   between groups: -15, below zero by chance (0 to 14)" in lines_of(below)
+
+
+def test_the_interval_of_an_estimate_below_zero_begins_at_zero():
+    # the means of groups are spread less than their episodes: σ²_b is estimated below zero
+    each = np.random.default_rng(0).normal(size=(64, SIZE, 3))
+    each -= 0.9 * each.mean(axis=1, keepdims=True)
+    rows = {
+        "gradient": each.mean(axis=1),
+        "square": np.sum(each.mean(axis=1) ** 2, axis=1),
+        "own square": np.mean(np.sum(each**2, axis=2), axis=1),
+    }
+    found = noise_in_groups_of_sums(GroupSums(np.ones(64), rows, size=SIZE), 1)
+    assert found.between.value == pytest.approx(split(each)[0])
+    assert found.between.value < 0 == found.between.low <= found.between.high
 
 
 def test_what_is_said_of_a_batch(known):

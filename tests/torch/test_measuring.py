@@ -205,7 +205,7 @@ def test_refusals():
     given = estimator, estimator.init(jax.random.key(0), None)
     with pytest.raises(UserError, match=r"needs a torch\.nn\.Module, got"):
         of_torch.gradient_noise(TorchPolicy(lambda x: x, Network.score), *given, record)
-    with pytest.raises(UserError, match=r"one number a step.*shape \[\] for T = 1"):
+    with pytest.raises(UserError, match=r"one number a step.*shape \[\] for T = 30"):
         wrong = TorchPolicy(module, lambda m, x, a: Network.score(m, x, a).sum())
         of_torch.gradient_noise(wrong, *given, record)
     with pytest.raises(UserError, match="depend on no parameter"):

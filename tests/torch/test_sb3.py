@@ -113,6 +113,48 @@ def test_what_a_normaliser_of_the_model_s_does_is_done():
     assert record.rewards[0, 0] == pytest.approx(lanes.normalize_reward(np.ones(1))[0], rel=1e-5)
 
 
+class Seen(gymnasium.Env):
+    """Episodes of five steps with observations of any space."""
+
+    def __init__(self, space):
+        self.observation_space, self.action_space = space, gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self.observation_space.sample(), float(action), self.steps == 5, False, {}
+
+
+def test_observations_that_are_made_one_hot_are_measured():
+    spaces = gymnasium.spaces
+    number = spaces.Discrete(3)
+    for space in (
+        number,
+        spaces.MultiDiscrete([3, 4]),
+        spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "b": number}),
+    ):
+        name = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+        model = stable_baselines3.PPO(name, Seen(space), seed=0, device="cpu", n_steps=64)
+        measured = sb3.measure(model, lambda space=space: Seen(space), episodes=8)
+        assert measured.noise.total.variance.value > 0
+
+
+def test_the_policy_is_measured_as_it_acts_and_left_as_it_was(model):
+    model.policy.extra = torch.nn.Dropout(0.5)
+    try:
+        model.policy.train()
+        assert sb3.measure(model, "CartPole-v1", episodes=4).noise.episodes == 4
+        assert model.policy.training
+        assert model.policy.extra.training
+    finally:
+        del model.policy.extra
+
+
 def test_refusals(model):
     dqn = stable_baselines3.DQN("MlpPolicy", "CartPole-v1", buffer_size=10, device="cpu")
     with pytest.raises(UserError, match="DQN has no policy gradient; give a PPO or A2C"):

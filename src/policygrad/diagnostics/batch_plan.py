@@ -52,8 +52,8 @@ def best_group_size(
         return least
     if between <= 0:
         raise UserError(
-            f"the noise between groups is {between:g}, so that no group is too large where a start "
-            "costs something; choose a size, or measure more groups"
+            "no noise between groups was found (its estimate is not above zero), so that no group "
+            "is too large where a start costs something; choose a size, or measure more groups"
         )
 
     def cost(size: int) -> float:

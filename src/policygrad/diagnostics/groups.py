@@ -55,7 +55,8 @@ class NoiseInGroups:
         group_size: episodes that start together in the record.
         weighed_together: k, how many of them make one estimate of the gradient.
         squared_norm: ‖G‖², its estimate only, without an interval; it may be below zero.
-        between: σ²_b. The estimate is unbiased, so it may be below zero.
+        between: σ²_b. The estimate is unbiased, so it may be below zero, and then lies below its
+            interval, which begins at 0.
         within: σ²_w, of one episode.
         share_between: σ²_b / (σ²_b + σ²_w), the intraclass correlation of single episodes.
         even: σ²_w / σ²_b: with so many episodes a group, half of a batch's noise is between groups.
@@ -78,9 +79,16 @@ class NoiseInGroups:
         return groups * (episodes_a_group + self.greedy)
 
     def variance(self, groups: int, episodes_a_group: int) -> float:
-        """trΣ of the gradient of a batch of m groups of k: (σ²_b + σ²_w / k) / m."""
-        within = max(float(self.within.value), 0.0)
-        return (max(float(self.between.value), 0.0) + within / episodes_a_group) / groups
+        """trΣ of the gradient of a batch of m groups of k: (σ²_b + σ²_w / k) / m.
+
+        An estimate below zero counts as zero, here and in `plan`.
+        """
+        between, within = self._at_least_0
+        return (between + within / episodes_a_group) / groups
+
+    @property
+    def _at_least_0(self) -> tuple[float, float]:
+        return max(float(self.between.value), 0.0), max(float(self.within.value), 0.0)
 
     def plan(self, budget: float, *, start: float | None = None, episode: float = 1.0) -> BatchPlan:
         """The batch with the least noise among those of a cost.
@@ -95,14 +103,12 @@ class NoiseInGroups:
             A plan with k from `best_group_size`, and as many groups as the budget pays.
 
         Raises:
-            UserError: a cost out of range, or a budget that pays no group.
+            UserError: a cost out of range; a budget that pays no group; or a start that costs
+                something, where no noise between groups was found.
         """
         least = self.weighed_together
         start = episode * self.greedy if start is None else start
-        size = best_group_size(
-            float(self.between.value), float(self.within.value), start=start, episode=episode,
-            least=least,
-        )  # fmt: skip
+        size = best_group_size(*self._at_least_0, start=start, episode=episode, least=least)
         cost = start + episode * least
         if not budget >= cost:
             raise UserError(

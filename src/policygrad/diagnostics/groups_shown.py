@@ -66,4 +66,5 @@ def _size(plan: BatchPlan) -> str:
 
 
 def _told(x: Measured) -> str:
-    return f"{x.value:.4g} ({x.low:.4g} to {x.high:.4g})"
+    by_chance = ", below zero by chance" if x.value < 0 else ""
+    return f"{x.value:.4g}{by_chance} ({x.low:.4g} to {x.high:.4g})"

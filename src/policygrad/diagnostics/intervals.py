@@ -38,7 +38,12 @@ LEAST_EPISODES_A_GROUP = 8
 
 @dataclass(frozen=True)
 class Measured:
-    """An estimate and its 95 % interval; floats, or arrays of one shape."""
+    """An estimate and its 95 % interval; floats, or arrays of one shape.
+
+    An unbiased estimate of what cannot be negative may be below zero. It is told as it is, since
+    means of such estimates would be too large otherwise. Its interval holds possible numbers alone:
+    it begins at 0, above the estimate.
+    """
 
     value: Any
     low: Any

@@ -12,6 +12,7 @@ from policygrad.core.trajectories import Trajectories, successor_values
 from policygrad.gradients.baselines.base import Critic
 from policygrad.gradients.weights import Estimator, EstimatorState
 from policygrad.torch.gradients import ROWS, TorchPolicy, torch_library
+from policygrad.torch.modes import check_mode
 
 
 class Values(NamedTuple):
@@ -67,12 +68,17 @@ def with_values(
 
 
 def values_of(policy: TorchPolicy, record: Trajectories) -> Values:
-    """The module's values of a record, in chunks of steps."""
+    """The module's values of a record, in chunks of steps.
+
+    Raises:
+        UserError: the policy has no values, or a layer is in a mode of training.
+    """
     if policy.values is None:
         raise UserError(
             "the estimator reads the module's values, and the policy has none; give "
             "TorchPolicy(module, log_probs, values=lambda module, observations: ...)"
         )
+    check_mode(policy.scorer)
     read, torch = policy.values, torch_library()
 
     def of(observations: Any) -> Float[np.ndarray, "T B"]:

@@ -9,6 +9,7 @@ from jaxtyping import Float, PyTree
 
 from policygrad.core.errors import UserError
 from policygrad.core.trajectories import Trajectories
+from policygrad.gradients.weights import Estimator
 from policygrad.rollout.heights import padded_length
 
 
@@ -20,8 +21,8 @@ class Episode(NamedTuple):
         actions: `[T, ...]`, as the policy sampled them.
         rewards: `[T]`.
         terminated: whether the task ended with the last step.
-        last_observation: what followed the last step; read after a truncation, by estimators that
-            bootstrap. None for zeros.
+        last_observation: what followed the last step. Estimators that bootstrap need it of every
+            episode that is not terminated; None where it is not read.
     """
 
     observations: PyTree
@@ -33,6 +34,8 @@ class Episode(NamedTuple):
 
 def record_of(episodes: Sequence[Episode]) -> Trajectories:
     """Episodes side by side, padded to one height.
+
+    `cut_times` is −1 where there is no last observation.
 
     Raises:
         UserError: no episode, one without a step, or one whose arrays differ in length.
@@ -58,6 +61,7 @@ def record_of(episodes: Sequence[Episode]) -> Trajectories:
     valid = np.arange(rows)[:, None] < lengths
     ends = np.arange(rows)[:, None] == lengths - 1
     terminated = np.array([bool(x.terminated) for x in episodes])
+    given_last = np.array([x.last_observation is not None for x in episodes])
     last = [_last(x) for x in episodes]
     rewards = _padded([np.asarray(x.rewards, np.float32) for x in episodes], rows)
     found: Any = {
@@ -70,9 +74,33 @@ def record_of(episodes: Sequence[Episode]) -> Trajectories:
         "times": np.broadcast_to(np.arange(rows, dtype=np.int32)[:, None], valid.shape),
         "log_probs": np.zeros_like(rewards),  # nothing here reads them
         "cut_observations": jax.tree.map(lambda *x: np.stack(x)[None], *last),
-        "cut_times": lengths[None].astype(np.int32),
+        "cut_times": np.where(given_last, lengths, -1)[None].astype(np.int32),
     }
     return Trajectories(**found, whole_episodes=True)
+
+
+def check_bootstraps(name: str, estimator: Estimator, record: Trajectories, first: int) -> None:
+    """Refuse to bootstrap from a last observation that was not given.
+
+    Args:
+        name: of the estimator, for the message.
+        estimator: what weighs the record's scores.
+        record: of `record_of`, or any other.
+        first: the number of its first episode.
+
+    Raises:
+        UserError: the estimator bootstraps where an episode is cut, and nothing is known there.
+    """
+    if estimator.critic is None or estimator.time_limit == "terminates":
+        return
+    cut = np.any(np.asarray(record.valid & record.truncated & ~record.terminated), axis=0)
+    missing = np.flatnonzero(cut & np.any(np.asarray(record.cut_times) < 0, axis=0))
+    if len(missing):
+        raise UserError(
+            f"episode {first + missing[0]} was cut before it terminated, and the estimator "
+            f"{f'{name!r} ' if name else ''}adds the value of the observation that follows; pass "
+            "Episode(..., last_observation=...), or terminated=True if the task ended there"
+        )
 
 
 def _last(episode: Episode) -> PyTree:

@@ -7,7 +7,7 @@ of them, so that only the last product, of a layer's inputs with what comes back
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from policygrad.core.errors import UserError
 from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.streaming import Part
 from policygrad.environments.names import require_extra
+from policygrad.torch.modes import check_mode
 
 ROWS = 8_192  # steps of a chunk, padding among them
 NUMBERS = 2**22  # of the gradients of a chunk
@@ -44,8 +45,9 @@ class TorchPolicy:
         values: `(module, observations) -> [n]`, what the module itself says of the return to go;
             for `ModuleValues`. None without.
         memory: whether log-probabilities depend on earlier steps of the episode.
-        vectorised: whether `log_probs` goes through `torch.func.vmap`. Without, episodes are
-            differentiated one after the other, with the same result.
+        vectorised: whether `log_probs` goes through `torch.func.vmap`, with episodes that are
+            padded to one length behind their end. Without, episodes are differentiated one after
+            the other, as they are, with the same result.
     """
 
     module: Any
@@ -108,37 +110,115 @@ class Differentiated(NamedTuple):
 
 
 def differentiated(policy: TorchPolicy, record: Trajectories) -> Differentiated:
-    """The parameters that the log-probabilities depend on, found with the record's first step.
+    """The parameters that the log-probabilities of the record's episodes depend on.
+
+    With vmap, episodes are padded, and nothing can depend on their numbers: the longest stands for
+    all. Without, all episodes are looked at, until every parameter is found.
 
     Raises:
-        UserError: there are none, or `log_probs` does not return one number a step.
+        UserError: there are none; `log_probs` does not return one number a step, or other numbers
+            when it is called again, or, with vmap, others for a step without those behind it; or a
+            layer is in training mode.
     """
-    torch = torch_library()
-    named = {k: p for k, p in policy.scorer.named_parameters() if p.requires_grad}
-    first = _steps_of(policy, record, 1, np.zeros(1, int))
-    with torch.enable_grad(), _unchecked():
-        found = policy.scorer(*(jax.tree.map(lambda x: x[0], x) for x in first[:2]))
-        if tuple(found.shape) != (1,):
-            raise UserError(
-                "log_probs must return one number a step, of shape [T]; got shape "
-                f"{list(found.shape)} for T = 1"
-            )
-        parameters = {}
-        if found.requires_grad:
-            gradients = torch.autograd.grad(found.sum(), list(named.values()), allow_unused=True)
-            parameters = {
-                k: p.detach()
-                for (k, p), g in zip(named.items(), gradients, strict=True)
-                if g is not None
-            }
-    if not parameters:
+    check_mode(policy.scorer)
+    named = _trainable(policy)
+    lengths = np.asarray(record.valid).sum(axis=0)
+    order = np.argsort(-lengths, kind="stable")
+    acting: set[str] = set()
+    with _unchecked():
+        _check_log_probs(policy, *_episode(policy, record, order[0], lengths[order[0]]))
+        for i in order[:1] if policy.vectorised else order:
+            acting |= _acting(policy, named, *_episode(policy, record, i, lengths[i]))
+            if len(acting) == len(named):
+                break
+    if not acting:
         raise UserError(
             "the log-probabilities depend on no parameter of the module that needs a gradient; "
             "log_probs must compute them with the module that it is given, without no_grad"
         )
     everything = dict(policy.scorer.named_parameters()) | dict(policy.scorer.named_buffers())
+    parameters = {k: p.detach() for k, p in named.items() if k in acting}
     rest = {k: x.detach() for k, x in everything.items() if k not in parameters}
     return Differentiated(parameters, rest)
+
+
+def check_known(known: Differentiated, acting: Iterable[str]) -> None:
+    """Raise UserError if parameters act that are not among the known ones."""
+    new = sorted(set(acting) - set(known.parameters))
+    if new:
+        raise UserError(
+            "the log-probabilities of a later episode depend on parameters that those of the first "
+            f"record do not depend on: {', '.join(x.removeprefix('module.') for x in new)}. Give a "
+            "first record that is larger, or that has the longest episodes"
+        )
+
+
+def _trainable(policy: TorchPolicy) -> dict[str, Any]:
+    return {k: p for k, p in policy.scorer.named_parameters() if p.requires_grad}
+
+
+def _episode(policy: TorchPolicy, record: Trajectories, column: int, length: int) -> Any:
+    """Observations and actions `[T, ...]` of one episode."""
+    steps = _steps_of(policy, record, int(length), np.array([column]))
+    return tuple(jax.tree.map(lambda x: x[0], part) for part in steps[:2])
+
+
+def _check_log_probs(policy: TorchPolicy, observations: Any, actions: Any) -> None:
+    torch = torch_library()
+    steps = len(jax.tree.leaves(actions)[0])
+    with torch.no_grad():
+        found, again = (policy.scorer(observations, actions) for _ in range(2))
+    if not isinstance(found, torch.Tensor):
+        raise UserError(
+            "log_probs must return a tensor of PyTorch, through which gradients go back; got "
+            f"{type(found).__module__}.{type(found).__qualname__}"
+        )
+    if tuple(found.shape) != (steps,):
+        raise UserError(
+            "log_probs must return one number a step, of shape [T]; got shape "
+            f"{list(found.shape)} for T = {steps}"
+        )
+    if not _alike_numbers(found, again):
+        raise UserError(
+            "log_probs returns other numbers if it is called again with the same episode, so that "
+            "something in it is random, such as a dropout, or changes itself; turn that off, in "
+            "most modules by module.eval()"
+        )
+    if policy.vectorised:
+        with torch.no_grad():
+            alone = policy.scorer(*jax.tree.map(lambda x: x[:1], (observations, actions)))
+        if not _alike_numbers(found[:1], alone):
+            raise UserError(
+                "log_probs returns another number for the first step alone than within its "
+                "episode, so that it depends on later steps or on their number. Give "
+                "TorchPolicy(vectorised=False), which does not pad episodes to one length"
+            )
+
+
+def _alike_numbers(one: Any, other: Any) -> bool:
+    """Whether log-probabilities are equal, but for what a device may round otherwise."""
+    return bool(torch_library().allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True))
+
+
+def _acting(
+    policy: TorchPolicy, named: dict[str, Any], observations: Any, actions: Any
+) -> set[str]:
+    """Names of the parameters that the log-probabilities of one episode depend on."""
+    torch = torch_library()
+    with torch.enable_grad():
+        total = policy.scorer(observations, actions).sum()
+    found = _gradients_of(total, named)
+    return {name for name, x in found.items() if x is not None}
+
+
+def _gradients_of(number: Any, named: dict[str, Any]) -> dict[str, Any]:
+    """Gradients by name; None where the number does not depend on a parameter."""
+    if not (named and number.requires_grad):
+        return dict.fromkeys(named)
+    found = torch_library().autograd.grad(
+        number, list(named.values()), retain_graph=True, allow_unused=True
+    )
+    return dict(zip(named, found, strict=True))
 
 
 def episode_gradients(policy: TorchPolicy, record: Trajectories, weights: Any) -> dict[str, Any]:
@@ -220,6 +300,8 @@ def _gradients(
     policy: TorchPolicy, parameters: Differentiated, steps: Steps, psi: Any
 ) -> dict[str, Any]:
     """parameter -> `[m, E, ...]`, from weights `[m, E, T]`."""
+    if not policy.vectorised:
+        return _one_by_one(policy, parameters, steps, psi)
     torch = torch_library()
     func = torch.func
 
@@ -230,30 +312,40 @@ def _gradients(
         log_probs = func.functional_call(policy.scorer, held, (observations, actions))
         return torch.sum(psi * torch.where(valid, log_probs, torch.zeros_like(log_probs)))
 
-    gradient = func.grad(surrogate)
-    if not policy.vectorised:
-        return _one_by_one(gradient, parameters.parameters, steps, psi)
-    of_weights = func.vmap(gradient, in_dims=(None, None, None, None, 0))
+    of_weights = func.vmap(func.grad(surrogate), in_dims=(None, None, None, None, 0))
     try:
         return func.vmap(of_weights, in_dims=(None, 0, 0, 0, 0))(parameters.parameters, *steps, psi)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
-        if "vmap" not in str(error) and "batching" not in str(error).lower():
-            raise
+        # a mistake in log_probs is raised here as well, and then as it is
+        _one_by_one(policy, parameters, *jax.tree.map(lambda x: x[:1], (steps, psi)))
         raise UserError(
-            f"log_probs does not go through torch.func.vmap: {str(error).splitlines()[0]} "
+            f"log_probs does not go through torch.func.vmap: {_first_line(error)}. "
             "Give TorchPolicy(vectorised=False), which takes the episodes one by one."
         ) from error
 
 
-def _one_by_one(gradient: Any, parameters: Any, steps: Steps, psi: Any) -> dict[str, Any]:
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+
+
+def _one_by_one(
+    policy: TorchPolicy, parameters: Differentiated, steps: Steps, psi: Any
+) -> dict[str, Any]:
     torch = torch_library()
-    lengths = steps.valid.sum(dim=1).tolist()
-    found: dict[str, list[Any]] = {name: [] for name in parameters}
-    for i, length in enumerate(lengths):
-        own = jax.tree.map(lambda x, i=i, n=length: x[i, :n], tuple(steps))
-        each = [gradient(parameters, *own, weights[:length]) for weights in psi[i]]
-        for name, into in found.items():
-            into.append(torch.stack([x[name] for x in each]))
+    named = _trainable(policy)
+    found: dict[str, list[Any]] = {name: [] for name in parameters.parameters}
+    for i, length in enumerate(steps.valid.sum(dim=1).tolist()):
+        seen, actions = (jax.tree.map(lambda x, i=i, n=length: x[i, :n], x) for x in steps[:2])
+        with torch.enable_grad():
+            log_probs = policy.scorer(seen, actions)
+            each = [_gradients_of((w[:length] * log_probs).sum(), named) for w in psi[i]]
+        for one in each:
+            check_known(parameters, (name for name, x in one.items() if x is not None))
+        for name, like in parameters.parameters.items():
+            own = [torch.zeros_like(like) if x[name] is None else x[name] for x in each]
+            found[name].append(torch.stack(own))
     return {name: torch.stack(x) for name, x in found.items()}
 
 

@@ -26,10 +26,12 @@ from policygrad.diagnostics.sketch_error import EXACT
 from policygrad.diagnostics.streaming import Episodes, Part, weights_of
 from policygrad.gradients.weights import Estimator, EstimatorState
 from policygrad.torch.critic import with_values
+from policygrad.torch.episodes import check_bootstraps
 from policygrad.torch.gradients import (
     NUMBERS,
     Differentiated,
     TorchPolicy,
+    check_known,
     chunks_of_gradients,
     differentiated,
     step_scores,
@@ -166,11 +168,20 @@ class Stream:
     ) -> None:
         self.policy, self.candidates, self.sketch = policy, dict(candidates), sketch
         self._known: Differentiated | None = None
+        self._longest = 0
 
     def known(self, record: Trajectories) -> Differentiated:
-        """What is differentiated, found with the first record."""
-        if self._known is None:
-            self._known = differentiated(self.policy, record)
+        """What is differentiated, found with the first record.
+
+        Raises:
+            UserError: more parameters act in longer episodes of another record.
+        """
+        longest = int(np.sum(record.valid, axis=0).max())
+        if longest > self._longest:
+            found = differentiated(self.policy, record)
+            self._known, self._longest = self._known or found, longest
+            check_known(self._known, found.parameters)
+        assert self._known is not None
         return self._known
 
     @property
@@ -193,11 +204,17 @@ class Stream:
                     "the diagnostics need whole episodes, got segments of "
                     f"{record.rewards.shape[0]} steps"
                 )
-            yield record, seen, self.weights(record)
+            yield record, seen, self.weights(record, seen)
             seen += record.rewards.shape[1]
 
-    def weights(self, record: Trajectories) -> Float[np.ndarray, "E T N"]:
-        """Ψ of every estimator."""
+    def weights(self, record: Trajectories, first: int = 0) -> Float[np.ndarray, "E T N"]:
+        """Ψ of every estimator; the record's first episode has the number `first`.
+
+        Raises:
+            UserError: an estimator bootstraps from an observation that was not given.
+        """
+        for name, (estimator, _) in self.candidates.items():
+            check_bootstraps(name, estimator, record, first)
         states = ((e, with_values(self.policy, e, s, record)) for e, s in self.candidates.values())
         return np.stack([np.asarray(weights_of(e, s, record).psi) for e, s in states])
 

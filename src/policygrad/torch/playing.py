@@ -1,5 +1,6 @@
 """Fresh whole episodes of a Stable-Baselines3 model, played as the model plays in training."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,15 +54,22 @@ def _play(
 ) -> list[Episode]:
     """Episodes number `first` on. A lane that ends one begins the next."""
     torch = torch_library()
-    was_training = model.policy.training
+    with acting(model), torch.random.fork_rng(devices=[]), torch.no_grad():
+        entropy = np.random.SeedSequence([seed, first]).generate_state(1)[0]
+        torch.manual_seed(int(entropy))
+        return _play_in(model, lanes, first, count, seed, max_steps)
+
+
+@contextlib.contextmanager
+def acting(model: Any) -> Iterator[None]:
+    """The model's policy in the mode in which it acts, also while it is trained: that of
+    evaluation."""
+    before = model.policy.training
     model.policy.set_training_mode(False)
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            entropy = np.random.SeedSequence([seed, first]).generate_state(1)[0]
-            torch.manual_seed(int(entropy))
-            return _play_in(model, lanes, first, count, seed, max_steps)
+        yield
     finally:
-        model.policy.set_training_mode(was_training)
+        model.policy.set_training_mode(before)
 
 
 def _play_in(

@@ -24,7 +24,7 @@ from policygrad.gradients.weights import EstimatorState
 from policygrad.torch.critic import ModuleValues
 from policygrad.torch.gradients import TorchPolicy, differentiated
 from policygrad.torch.measured import MeasuredPolicy, measured_by
-from policygrad.torch.playing import LONGEST, Env, collect
+from policygrad.torch.playing import LONGEST, Env, acting, collect
 
 __all__ = ["candidates_of", "collect", "measure", "policy_of"]
 
@@ -70,26 +70,27 @@ def measure(
     for name, number, least in (("episodes", episodes, 2), ("max_steps", max_steps, 1)):
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise UserError(f"{name} must be a whole number, at least {least}, got {number!r}")
-    sketch = None
-    records = collect(model, env, episodes, seed=seed, max_steps=max_steps)
-    if sketch_width is not None:
-        first = next(records)
-        size = differentiated(policy, first).parts[-1].stop
-        sketch = CountSketch(size, sketch_width)
-        records = _chained(first, records)
-    return measured_by(
-        policy,
-        candidates_of(model),
-        records,
-        in_use=IN_USE,
-        reference=WITH,
-        batch_steps=int(model.n_steps) * int(model.n_envs),
-        name=_name(env),
-        env_steps=int(model.num_timesteps),
-        sketch=sketch,
-        decompose=decompose,
-        groups=groups,
-    )
+    with acting(model):
+        sketch = None
+        records = collect(model, env, episodes, seed=seed, max_steps=max_steps)
+        if sketch_width is not None:
+            first = next(records)
+            size = differentiated(policy, first).parts[-1].stop
+            sketch = CountSketch(size, sketch_width)
+            records = _chained(first, records)
+        return measured_by(
+            policy,
+            candidates_of(model),
+            records,
+            in_use=IN_USE,
+            reference=WITH,
+            batch_steps=int(model.n_steps) * int(model.n_envs),
+            name=_name(env),
+            env_steps=int(model.num_timesteps),
+            sketch=sketch,
+            decompose=decompose,
+            groups=groups,
+        )
 
 
 def policy_of(model: Any) -> TorchPolicy:
@@ -112,8 +113,16 @@ def policy_of(model: Any) -> TorchPolicy:
             "state-dependent exploration (use_sde=True) keeps its noise over several steps, so "
             "that steps have no log-probabilities of their own"
         )
-    discrete = isinstance(model.observation_space, gymnasium.spaces.Discrete)
-    return TorchPolicy(policy, _log_probs, _values, vectorised=not discrete)
+    return TorchPolicy(
+        policy, _log_probs, _values, vectorised=not _one_hot(model.observation_space)
+    )
+
+
+def _one_hot(space: Any) -> bool:
+    """Whether observations are made one-hot, which looks at their numbers, so that vmap cannot."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return any(_one_hot(x) for x in space.spaces.values())
+    return isinstance(space, gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete)
 
 
 def _log_probs(policy: Any, observations: Any, actions: Any) -> Any:
