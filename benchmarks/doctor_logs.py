@@ -131,7 +131,8 @@ class Run:
             settings = given | settings
         return {
             "folder": str(folder), "library": self.library, "env": self.env, "seed": self.seed,
-            "steps": lengths[self.seed % len(lengths)], "settings": settings, "fault": self.case.fault,
+            "steps": lengths[self.seed % len(lengths)], "settings": settings,
+            "fault": self.case.fault,
         }  # fmt: skip
 
 
