@@ -25,8 +25,11 @@ WORKER = Path(__file__).parent / "workers" / "make_logs.py"
 ENVS = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Hopper-v5")
 LIBRARIES = ("sb3-ppo", "sb3-a2c", "cleanrl")
 RUNS = tuple((library, env) for env in ENVS for library in LIBRARIES)
-STEPS = {"broken": (16_384, 14_336, 20_480), "healthy": (24_576, 16_384, 20_480)}  # by seed
-ENVIRONMENTS = (4, 8, 1)  # of Stable-Baselines3, by seed
+STEPS = {  # by seed
+    "broken": (16_384, 14_336, 20_480, 16_384),
+    "healthy": (24_576, 16_384, 20_480, 18_432),
+}
+ENVIRONMENTS = (4, 8, 1, 2)  # of Stable-Baselines3, by seed
 EPISODE = {"CartPole-v1": 22, "Acrobot-v1": 500, "Pendulum-v1": 200, "Hopper-v5": 22}  # at random
 AT_ONCE = 4  # runs in one process
 STEP_SIZE = {"sb3-ppo": 3e-4, "sb3-a2c": 7e-4, "cleanrl": 2.5e-4}
@@ -121,14 +124,15 @@ class Run:
         lengths = STEPS["broken" if self.case.expected else "healthy"]
         settings = self.case.settings(self.library, self.env)
         if self.library != "cleanrl":
-            lanes = ENVIRONMENTS[self.seed % 3]
+            lanes = ENVIRONMENTS[self.seed % len(ENVIRONMENTS)]
             given = {"n_envs": lanes}
             if self.library == "sb3-ppo":
                 given["n_steps"] = 2048 // lanes
             settings = given | settings
         return {
             "folder": str(folder), "library": self.library, "env": self.env, "seed": self.seed,
-            "steps": lengths[self.seed % 3], "settings": settings, "fault": self.case.fault,
+            "steps": lengths[self.seed % len(lengths)], "settings": settings,
+            "fault": self.case.fault,
         }  # fmt: skip
 
 

@@ -56,5 +56,9 @@ def test_mistakes(refused, command, tmp_path):
     assert "NAME=COLUMN" in refused("diagnose", "a", "--columns", "kl")
     assert "--setting is about a log" in refused("diagnose", "nowhere", "--setting", "gamma=1")
     assert "no such directory" in refused("diagnose", "a", "--out", "no/such/file.json")
+    (tmp_path / "empty").mkdir()
+    said = refused("diagnose", "empty")
+    assert "neither a run nor a log" in said
+    assert "trainer_state.json" in said
     progress(tmp_path / "c", [{"x": np.pi}] * 3)
     assert "no library is recognised" in refused("diagnose", "c")

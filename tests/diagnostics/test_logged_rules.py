@@ -184,6 +184,131 @@ def test_actions_are_judged_where_their_deviation_is_logged():
     assert "log_std_init" in finding.change
 
 
+COLLAPSED = {"entropy_loss": -1e-4, "ep_rew_mean": 9.4 + 0.1 * (np.arange(ROWS) % 2)}
+EARLY = np.where(np.arange(ROWS) < 2, -0.69, -1e-4)
+
+
+@pytest.mark.parametrize("rate", [3e-4, 0.05])
+@pytest.mark.parametrize("entropy", [-1e-4, EARLY])
+def test_a_policy_that_was_soon_deterministic_is_told_neither_of_a_bonus_nor_of_small_steps(
+    rate, entropy
+):
+    """Its entropy is constant and its KL is 0; with a huge rate, that is the cause."""
+    changes = {**COLLAPSED, "entropy_loss": entropy, "learning_rate": rate}
+    few_steps_ahead = {"value_loss": np.linspace(4, 0.5, ROWS)}
+    for more in ({}, few_steps_ahead, {"explained_variance": 1e-7}):
+        found = found_in(**{**changes, "approx_kl": 1e-9, "clip_fraction": 0.0, **more})
+        assert names(found) == ["step-size-too-large" if rate > 0.01 else "entropy-collapsed"]
+    found = diagnosed(a2c(11, **changes, explained_variance=1e-7))
+    assert found == ["step-size-too-large" if rate > 0.01 else "entropy-collapsed"]
+
+
+def test_entropy_near_zero_is_no_fault_where_the_return_rose():
+    plateau = np.minimum(np.linspace(20, 3000, ROWS), 500)
+    assert found_in(entropy_loss=EARLY, ep_rew_mean=plateau, ep_len_mean=plateau) == ()
+    leap = np.where(np.arange(ROWS) < 1, 20.0, 500.0)  # solved before the second row
+    assert found_in(entropy_loss=EARLY, ep_rew_mean=leap, ep_len_mean=leap) == ()
+
+
+def test_noise_that_is_gone_early_is_named_and_a_density_of_entropy_zero_is_not():
+    level = -1400 + 20.0 * (np.arange(ROWS) % 2)
+    rows = sb3_rows(entropy_loss=4.5, ep_rew_mean=level, ep_len_mean=200.0, value_loss=2e3)
+    assert diagnosed([{**row, "train/std": 0.003} for row in rows]) == ["entropy-collapsed"]
+    assert diagnosed(rows) == []
+
+
+def test_an_entropy_that_is_constant_is_at_its_greatest_only_if_it_is_that_of_n_actions():
+    level = 20 + np.arange(ROWS) % 2
+    for entropy, expected in (
+        (np.log(2), ["entropy-bonus-too-large"]),
+        (np.log(18), ["entropy-bonus-too-large"]),
+        (0.6, []),
+    ):
+        assert names(found_in(entropy_loss=-entropy, ep_rew_mean=level)) == expected
+
+
+def test_noise_that_widens_by_steps_that_are_too_large_shows_no_bonus():
+    rows = sb3_rows(approx_kl=0.1, learning_rate=0.05, ep_rew_mean=-1400.0 + np.arange(ROWS) % 2)
+    for n, row in enumerate(rows):
+        row |= {"train/std": np.exp(0.2 * n), "train/entropy_loss": -1.42 - 0.2 * n}
+    assert diagnosed(rows)[0] == "step-size-too-large"
+    plain = [{"score": 20.0 + i % 2, "kl": 0.6, "entropy": 0.6} for i in range(40)]
+    given = {"return": "score", "kl": "kl", "entropy": "entropy"}
+    (finding,) = diagnose(examine_table(table_of_rows(plain, "rows"), given))
+    assert finding.name == "step-size-too-large"
+    assert finding.change == "Train with a smaller learning rate."
+
+
+def test_a_usual_rate_or_an_update_of_usual_size_is_no_step_that_is_too_small():
+    level = 20 + np.arange(ROWS) % 2
+    assert found_in(approx_kl=1e-8, ep_rew_mean=level) == ()
+    once = np.where(np.arange(ROWS) == 2, 0.01, 1e-8)
+    assert names(found_in(approx_kl=1e-8, learning_rate=1e-6, ep_rew_mean=level)) == [
+        "step-size-too-small"
+    ]
+    assert found_in(approx_kl=once, learning_rate=2e-5, ep_rew_mean=level) == ()
+
+
+def of_language_models(**changes):
+    """Rows of TRL's and of verl's, with the same change in both."""
+    for names_of in (
+        {"kl": "kl", "rate": "learning_rate", "norm": "grad_norm", "return": "reward",
+         "entropy": "entropy", "spread": "reward_std", "loss": "loss"},
+        {"kl": "actor/ppo_kl", "rate": "actor/lr", "norm": "actor/grad_norm",
+         "return": "critic/score/mean", "entropy": "actor/entropy", "loss": "actor/pg_loss"},
+    ):  # fmt: skip
+        series = {
+            "kl": np.full(40, 5e-4), "rate": np.full(40, 1e-6), "norm": np.full(40, 0.2),
+            "return": 0.2 + 0.01 * (np.arange(40) % 2), "entropy": 0.8 + 0.02 * np.sin(range(40)),
+            "spread": np.full(40, 0.3), "loss": np.full(40, 0.01),
+        }  # fmt: skip
+        series |= {name: np.broadcast_to(x, 40) for name, x in changes.items()}
+        yield [{there: float(series[k][i]) for k, there in names_of.items()} for i in range(40)]
+
+
+@pytest.mark.parametrize("broken", ["kl", "norm", "loss", "entropy"])
+def test_nan_in_any_number_of_a_language_models_update_is_found(broken):
+    for rows in of_language_models(**{broken: np.where(np.arange(40) < 20, 0.2, np.nan)}):
+        assert diagnosed(rows)[0] in ("training-stopped", "step-size-too-large")
+        (stopped,) = (
+            rule(examine_table(table_of_rows(rows, "rows")))
+            for rule in logged.RULES
+            if rule.name == "training-stopped"
+        )
+        assert "20 entries" in stopped.evidence
+
+
+def test_the_steps_of_language_models_are_judged_by_what_is_logged_of_them():
+    for rows in of_language_models():
+        assert diagnosed(rows) == []
+    for rate in (0.0, 1e-12):
+        for rows in of_language_models(rate=rate, kl=0.0):
+            assert diagnosed(rows) == ["step-size-too-small"]
+    for rows in of_language_models(kl=0.0):  # of verl, where a batch makes one step
+        assert diagnosed(rows) == []
+    trl, verl = of_language_models(kl=0.6)
+    assert diagnosed(trl) == []  # the KL to the reference
+    assert diagnosed(verl) == ["step-size-too-large"]
+    for rows in of_language_models():
+        unknown = [
+            {k: x for k, x in row.items() if k not in ("learning_rate", "actor/lr")} for row in rows
+        ]
+        found = examine_table(table_of_rows(unknown, "rows"))
+        assert "step-size-too-small" in {x.name for x in not_looked_at(found)}
+
+
+def test_a_library_without_an_entropy_bonus_is_told_of_none():
+    trl, verl = of_language_models(entropy=np.where(np.arange(40) < 3, 0.8, 1e-6))
+    (finding,) = diagnose(examine_table(table_of_rows(trl, "rows")))
+    assert finding.name == "entropy-collapsed"
+    assert "a higher temperature (it has no entropy bonus)" in finding.change
+    assert "a smaller learning_rate" in finding.change
+    (finding,) = diagnose(examine_table(table_of_rows(verl, "rows")))
+    assert "actor_rollout_ref.actor.entropy_coeff=0.01" in finding.change
+    rising, _ = of_language_models(entropy=np.linspace(0.5, 2, 40))
+    assert diagnosed(rising) == []
+
+
 def test_groups_of_equal_rewards_are_named():
     rows = [{"reward": 0.1 * i, "reward_std": 0.0, "frac_reward_zero_std": 0.95} for i in range(8)]
     (finding,) = diagnose(examine_table(table_of_rows(rows, "rows")))

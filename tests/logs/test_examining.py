@@ -57,17 +57,17 @@ OTHERS = {
     "rsl_rl": {
         "Train/mean_reward": "return_mean", "Train/mean_episode_length": "length_mean",
         "Loss/value_function": "value_error", "Policy/mean_noise_std": "action_std",
-        "Loss/learning_rate": "step_size", "Loss/surrogate": None,
+        "Loss/learning_rate": "step_size", "Loss/surrogate": "loss",
     },
     "TRL (GRPO)": {
         "reward": "return_mean", "reward_std": None, "completions/mean_length": "length_mean",
         "entropy": "entropy", "grad_norm": "gradient_norm", "learning_rate": "step_size",
-        "frac_reward_zero_std": "groups_without_spread", "kl": None, "loss": None,
+        "frac_reward_zero_std": "groups_without_spread", "kl": "reference_kl", "loss": "loss",
     },
     "verl": {
         "critic/score/mean": "return_mean", "response_length/mean": "length_mean",
         "actor/entropy": "entropy", "actor/grad_norm": "gradient_norm",
-        "actor/pg_clipfrac": "clip_fraction", "actor/ppo_kl": None,
+        "actor/pg_clipfrac": "clip_fraction", "actor/ppo_kl": "kl",
     },
 }  # fmt: skip
 
@@ -112,6 +112,49 @@ def test_columns_of_ones_own():
         of_rows(rows, columns={"return": "nothing"})
     with pytest.raises(UserError, match="reward is not read"):
         of_rows(rows, columns={"reward": "score"})
+
+
+def test_columns_add_to_those_that_are_recognised_or_stand_for_them():
+    rows = [{**row, "own/return": 7.0} for row in sb3_rows()]
+    found = of_rows(rows, columns={"return": "own/return"}, settings={"gamma": 0.9})
+    assert found.language.name == "Stable-Baselines3 (PPO)"
+    assert (found.metric("return_mean") == 7).all()
+    assert found.metric("entropy")[-1] == 0.5
+    assert found.settings["discount"] == 0.9
+
+
+def test_rows_are_counted_as_they_were_logged_and_the_names_that_are_read_are_said_alike():
+    rows = [{"score": float(i)} for i in range(40)]
+    found = of_rows(rows, columns={"return": "score"})
+    assert (found.updates, len(found.metric("return_mean")), found.notes) == (40, 40, ())
+    found = of_rows(rows * 10, columns={"return": "score"})
+    assert (found.updates, len(found.metric("return_mean"))) == (400, 20)
+    assert found.notes == ("the 400 rows were averaged over 20 parts of equal length",)
+    said = []
+    for given in (None, {"reward": "score"}):
+        with pytest.raises(UserError) as error:
+            of_rows(rows, columns=given)
+        said.append(str(error.value))
+    names = "return, length, steps, explained_variance, value_loss, std, learning_rate, kl"
+    assert all(names in text for text in said)
+
+
+def test_one_policy_of_several_is_read_and_it_is_said_which():
+    row = {f"learners/{p}/mean_kl_loss": kl for p, kl in (("p1", 0.7), ("p0", 0.01))}
+    row |= {"learners/__all_modules__/x": 0.0, "env_runners/episode_return_mean": 1.0}
+    found = of_rows([row] * 3)
+    assert found.metric("kl")[0] == 0.01
+    assert found.notes == ("the policy p0 was read; the log has p0, p1",)
+    row["learners/default_policy/mean_kl_loss"] = 0.02
+    assert of_rows([row] * 3).metric("kl")[0] == 0.02
+
+
+def test_a_step_that_mixed_precision_skips_is_no_failure_but_nan_to_the_end_is():
+    norms = [1.0, np.inf, 1.0, 1.0]
+    rows = [{"reward": 0.1 * i, "reward_std": 0.1, "grad_norm": x} for i, x in enumerate(norms)]
+    assert of_rows(rows).logged.not_finite == {}
+    rows[3]["grad_norm"] = np.nan
+    assert of_rows(rows).logged.not_finite == {"gradient_norm": 2}
 
 
 def test_what_is_missing_is_listed_with_what_it_needs():

@@ -87,6 +87,7 @@ def main(argv: Sequence[str]) -> int:
         check_out(given["out"])
         return logs.diagnose(given["run"], **of_log, out=given["out"], json=given["json"])
     logs.refuse_of_logs(given["run"], flags_in(argv))
+    logs.refuse_neither(given["run"])
     _check(given["run"], given["env"], config, kwargs, given["out"])
     trying.check(given["trial"], given["run"], given["env"], gradients=given["gradients"])
     return diagnose(config=config, kwargs=kwargs, **given)

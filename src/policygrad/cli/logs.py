@@ -11,8 +11,8 @@ from policygrad.core.errors import UserError
 from policygrad.core.settings import flag
 
 COLUMNS_HELP = (
-    "With a log of no library that is recognised: which of its columns hold what, such as "
-    "return=score,length=steps,kl=kl."
+    "With a log of another library: which of its columns hold what, such as "
+    "return=score,length=steps,kl=kl. The others are those of the library, if it is recognised."
 )
 SETTING_HELP = (
     "With a log of another library: a setting that the log does not say, by that library's name, "
@@ -40,6 +40,17 @@ def refuse_of_logs(run: Path | None, flags: Mapping[str, Any]) -> None:
         if name in flags:
             what = "no path was given" if run is None else f"{run} is none"
             raise UserError(f"{flag(name)} is about a log of another library, and {what}")
+
+
+def refuse_neither(run: Path | None) -> None:
+    """Raise UserError for a folder that is no run directory and holds no log."""
+    from policygrad.logs.finding import OWN, READ
+
+    if run is not None and run.is_dir() and not (run / OWN).exists():
+        raise UserError(
+            f"neither a run nor a log at {run}: a run directory has {OWN}; of other libraries' "
+            f"logs, what is read are {READ}"
+        )
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:

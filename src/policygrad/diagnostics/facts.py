@@ -1,5 +1,7 @@
 """What is known of a run, whatever it was learned from, and what rules make of it."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Float
 
@@ -10,6 +12,8 @@ GRADIENTS = "gradients"
 LATE = "rows of a late time"
 TELLING = "episodes that tell"
 WIDE = "batches of many steps"
+MOVED = "a KL after an update"
+USUAL = "a usual learning rate"
 ROWS = 50  # until which a critic with targets of a few steps looks untrained although it learns
 EPISODES = 100  # none in N: at most 3/N of all, with 95 %
 STEPS = 100  # of a batch; the returns of a few steps in a row hardly differ
@@ -19,6 +23,8 @@ OF_RUNS = {
     LATE: f"{ROWS} rows: with targets of a few steps a critic shows only late that it learns",
     TELLING: f"{EPISODES} episodes: among fewer, none may have reached its goal yet",
     WIDE: f"batches of {STEPS} steps: the returns of a few steps in a row hardly differ",
+    MOVED: "KL(old ‖ new) after each update",
+    USUAL: "a library with a usual learning rate",
     "refit": "the critic's explained variance after each fit",
 }
 
@@ -35,6 +41,11 @@ def known(e: Examination, fact: str) -> bool:
         return _differ(e) or episodes(e) >= EPISODES
     if fact == WIDE:
         return (e.settings.get("batch_steps") or STEPS) >= STEPS
+    if fact == MOVED:
+        before = e.language is not None and e.language.kl_before_step
+        return not before and known(e, "kl")
+    if fact == USUAL:
+        return e.language is not None and e.language.usual_step_size is not None
     not_finite = e.logged is not None and fact in e.logged.not_finite
     return bool(len(series(e, fact))) or not_finite or e.settings.get(fact) is not None
 
@@ -82,6 +93,46 @@ def episodes(e: Examination) -> float:
     if e.logged is not None and e.logged.returns is not None:
         return float(len(e.logged.returns))
     return e.env_steps / float(np.median(lengths)) if len(lengths) and e.env_steps else np.nan
+
+
+def rose(x: Float[np.ndarray, " N"], chances: float) -> bool:
+    """Whether a series ended higher than the lowest of its first three, by more than chance."""
+    return len(x) > 2 and end(x) - float(np.min(x[:3])) > chances * chance(x)
+
+
+def of_choices(e: Examination) -> bool:
+    """Whether the entropy is that of choices, which is never negative, as far as the log tells."""
+    entropy = series(e, "entropy")
+    return not len(series(e, "action_std")) and bool(len(entropy) and entropy.min() >= -1e-6)
+
+
+def deterministic(e: Examination, t: Mapping[str, float]) -> bool:
+    """Whether the policy hardly explores at the end: its noise or its entropy is about zero.
+
+    The entropy of a density has no zero to fall to, so that it tells nothing.
+    """
+    std = series(e, "action_std")
+    if len(std):
+        return end(std) < t["std"]
+    return of_choices(e) and end(series(e, "entropy")) < t["nats"]
+
+
+def learning_rate(e: Examination) -> float | None:
+    """The largest that was logged, or the one that was set; None if it is not known."""
+    logged = series(e, "step_size")
+    if len(logged):
+        return float(logged.max())
+    given = e.settings.get("step_size")
+    return None if given is None else float(given)
+
+
+def upset(e: Examination, t: Mapping[str, float]) -> bool:
+    """Whether a policy that is deterministic, or a huge learning rate, explains the other numbers.
+
+    What a critic is fitted to is then no sign of γ, of λ, or of what it observes.
+    """
+    rate = learning_rate(e)
+    return deterministic(e, t) or (rate is not None and rate >= t["step_size"])
 
 
 def reward_of_a_step(e: Examination) -> float:

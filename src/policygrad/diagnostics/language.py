@@ -20,6 +20,8 @@ METRICS = {
     "gradient_norm": "the norm of the gradient",
     "step_size": "the learning rate",
     "groups_without_spread": "the share of groups whose rewards are all equal",
+    "loss": "the loss",
+    "reference_kl": "the KL to the reference model",
 }
 SETTINGS = {
     "discount": "the discount γ",
@@ -28,6 +30,7 @@ SETTINGS = {
     "critic_coefficient": "the weight of the critic's loss",
     "batch_steps": "steps of a batch",
     "rollout_steps": "steps of each environment in a batch",
+    "max_global_norm": "the greatest norm of the gradient",
 }
 
 
@@ -43,6 +46,9 @@ class Language:
         form: how it is given a setting: a format of name and value.
         phrases: our name -> what sets it, for what is no number.
         usual_step_size: its default; None where none is usual.
+        lacks: our names of settings that it does not have.
+        kl_before_step: whether its KL is taken before each step, so that it is 0 where a batch
+            makes one step.
         single_episodes: whether a batch as long as one episode, or shorter, is usual for it.
         nan_without_episodes: whether it logs NaN for the mean return of no episodes.
     """
@@ -54,6 +60,8 @@ class Language:
     form: str = "{name}={value}"
     phrases: Mapping[str, str] = field(default_factory=dict)
     usual_step_size: float | None = None
+    lacks: tuple[str, ...] = ()
+    kl_before_step: bool = False
     single_episodes: bool = False
     nan_without_episodes: bool = False
 

@@ -14,6 +14,7 @@ _SB3_METRICS = {
     "value_error": ("train/value_loss",),
     "action_std": ("train/std",),
     "step_size": ("train/learning_rate",),
+    "loss": ("train/loss", "train/policy_loss", "train/policy_gradient_loss"),
 }
 _SB3_SETTINGS = {
     "step_size": ("learning_rate",),
@@ -66,6 +67,7 @@ CLEANRL = Language(
         "explained_variance_before": ("losses/explained_variance",),
         "value_error": ("losses/value_loss",),
         "step_size": ("charts/learning_rate",),
+        "loss": ("losses/policy_loss",),
     },
     {
         "step_size": ("learning_rate",),
@@ -115,6 +117,7 @@ RLLIB = Language(
             f"{_LEARNER}vf_loss_unclipped", f"{_LEARNER}vf_loss", f"{_OLD_LEARNER}vf_loss",
         ),
         "step_size": (f"{_LEARNER}default_optimizer_learning_rate", f"{_OLD_LEARNER}cur_lr"),
+        "loss": (f"{_LEARNER}total_loss", f"{_OLD_LEARNER}total_loss"),
         "gradient_norm": (
             f"{_LEARNER}gradients_default_optimizer_global_norm", f"{_OLD_LEARNER}grad_gnorm",
         ),
@@ -146,6 +149,7 @@ RSL_RL = Language(
         "value_error": ("Loss/value_function", "Loss/value"),
         "action_std": ("Policy/mean_noise_std", "Policy/mean_std"),
         "step_size": ("Loss/learning_rate",),
+        "loss": ("Loss/surrogate",),
     },
     {
         "step_size": ("learning_rate",),
@@ -175,6 +179,8 @@ TRL = Language(
         "entropy": ("entropy", "train/entropy"),
         "gradient_norm": ("grad_norm", "train/grad_norm"),
         "step_size": ("learning_rate", "train/learning_rate"),
+        "loss": ("loss", "train/loss"),
+        "reference_kl": ("kl", "train/kl"),
         "groups_without_spread": ("frac_reward_zero_std", "train/frac_reward_zero_std"),
     },
     {
@@ -185,6 +191,9 @@ TRL = Language(
         "group_size": ("num_generations",),
         "max_global_norm": ("max_grad_norm",),
     },
+    phrases={"explore": "a higher temperature (it has no entropy bonus)"},
+    usual_step_size=1e-6,
+    lacks=("entropy_coefficient",),
     single_episodes=True,
 )  # fmt: skip
 VERL = Language(
@@ -192,12 +201,15 @@ VERL = Language(
     {
         "return_mean": ("critic/score/mean", "critic/rewards/mean"),
         "length_mean": ("response_length/mean",),
+        "kl": ("actor/ppo_kl",),
         "clip_fraction": ("actor/pg_clipfrac",),
         "entropy": ("actor/entropy", "actor/entropy_loss"),
         "explained_variance_before": ("critic/vf_explained_var",),
         "value_error": ("critic/vf_loss",),
         "gradient_norm": ("actor/grad_norm",),
         "step_size": ("actor/lr",),
+        "loss": ("actor/pg_loss",),
+        "reference_kl": ("actor/kl_loss",),
     },
     {
         "step_size": ("actor_rollout_ref.actor.optim.lr",),
@@ -211,5 +223,7 @@ VERL = Language(
         "max_global_norm": ("actor_rollout_ref.actor.grad_clip",),
     },
     {"critic/vf_loss": 2.0},  # it logs half of the mean square
+    usual_step_size=1e-6,
+    kl_before_step=True,
     single_episodes=True,
 )

@@ -25,8 +25,8 @@ def diagnose_logs(
     Args:
         path: a log file, or the folder of one run: TensorBoard's event files (extra: logs),
             `progress.csv`, `monitor.csv`, `result.json`, `trainer_state.json`, JSON lines.
-        columns: which of its columns hold what, `{"return": "score", "kl": "kl"}`, for a log of no
-            library that is recognised.
+        columns: which of its columns hold what, `{"return": "score", "kl": "kl"}`; beside or
+            instead of those of the library, if one is recognised.
         settings: what the log does not say, by the library's names, `{"gamma": 0.99}`.
 
     Raises:

@@ -57,6 +57,8 @@ def _tell_of_a_log(diagnosis: "Diagnosis", console: "Console") -> None:
     if told:
         words = ", ".join(f"{e.language.word(k)} {v}" for k, v in told.items() if k != "env")
         console.print(Text(f"settings that are known: {words}", style="dim"))
+    for note in e.notes:
+        console.print(Text(note, style="dim"))
     _tell_findings(diagnosis.findings, console)
     if not diagnosis.findings:
         rules = len(diagnosis.looked_at)

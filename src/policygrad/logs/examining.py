@@ -9,14 +9,17 @@ from policygrad.core.errors import UserError
 from policygrad.diagnostics.examination import Examination, Logged
 from policygrad.diagnostics.language import METRICS, Language
 from policygrad.logs.readers import settings_in_text, value_of
-from policygrad.logs.recognising import column, mapped, plain, recognised
+from policygrad.logs.recognising import column, mapped, one_policy, plain, recognised
 from policygrad.logs.table import Column, Table
 
 OF_UPDATES = ("kl", "entropy", "value_error", "explained_variance_before", "clip_fraction",
-              "action_std", "gradient_norm", "step_size")  # fmt: skip
+              "action_std", "gradient_norm", "step_size", "loss", "reference_kl")  # fmt: skip
 COUNTS = ("iterations", "gradient_steps")  # so far
 # NaN says nothing: a variance of zero is explained by nothing
 MAY_BE_NAN = ("explained_variance_before", "groups_without_spread")
+# a step whose gradient overflows is skipped in mixed precision, and training goes on
+MAY_BE_SKIPPED = ("gradient_norm",)
+MANY, PARTS = 100, 20
 
 
 def examine_table(
@@ -28,19 +31,24 @@ def examine_table(
 
     Args:
         table: the log.
-        columns: our name -> its column, for a log of no library that is known.
+        columns: our name -> its column, beside or instead of those that are recognised.
         settings: its name -> value: what the user says of the run beside the log.
 
     Raises:
         UserError: no library is recognised; columns or settings that it does not have.
     """
-    table = plain(table)
+    table, notes = one_policy(plain(table))
     language = mapped(table, columns) if columns else recognised(table.columns)
     found = {name: column(table, language, name) for name in (*METRICS, *COUNTS)}
     logged = {name: x for name, x in found.items() if x is not None and len(x.values)}
     if not logged:
         raise UserError(f"the log has none of the numbers that are read: {', '.join(METRICS)}")
     axis = _axis(logged)
+    rows = len(axis)
+    if not any(name in logged for name in OF_UPDATES):
+        rows = max(len(x.values) for x in logged.values())
+    if rows > len(axis):
+        notes = (*notes, f"the {rows:,} rows were averaged over {len(axis)} parts of equal length")
     metrics = {name: x.along(axis) for name, x in logged.items() if len(x.finite)}
     known = _settings(table, language, settings or {})
     steps = _env_steps(logged, axis, known)
@@ -54,12 +62,13 @@ def examine_table(
         passed_as_objects=(),
         metrics=metrics,
         env_steps=steps,
+        notes=notes,
         language=language,
         logged=Logged(
             files=table.files,
             not_finite=_not_finite(logged, language, returns),
             returns=returns,
-            rows=len(axis),
+            rows=rows,
         ),
     )
 
@@ -79,8 +88,10 @@ def _axis(logged: Mapping[str, Column]) -> np.ndarray:
     if len(updates):
         return np.unique(updates)
     longest = max((x.steps for x in logged.values()), key=len)
-    # episode by episode: a row for every twentieth of the log
-    return longest if len(longest) <= 20 else np.unique(np.quantile(longest, np.arange(1, 21) / 20))
+    if len(longest) <= MANY:
+        return np.unique(longest)
+    # episode by episode: the mean of every twentieth of the log
+    return np.unique(np.quantile(longest, np.arange(1, PARTS + 1) / PARTS))
 
 
 def _settings(table: Table, language: Language, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,7 +187,7 @@ def _not_finite(
     found = {}
     for name, x in logged.items():
         wrong = ~np.isfinite(x.values)
-        if name in MAY_BE_NAN:
+        if name in MAY_BE_NAN or (name in MAY_BE_SKIPPED and not wrong[-1]):
             continue
         if name in ("return_mean", "length_mean") and language.nan_without_episodes:
             first = np.flatnonzero(~wrong)  # before the first episode ends, NaN is no failure

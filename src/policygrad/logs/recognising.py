@@ -1,5 +1,6 @@
 """Which library wrote a log: it is known by the names of its columns."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -22,6 +23,9 @@ BY_MARK = (
     (SB3_PPO, ("rollout/ep_rew_mean", "monitor/r")),
 )  # fmt: skip
 NO_POLICY_GRADIENT = ("rollout/exploration_rate", "train/actor_loss", "train/ent_coef_loss")
+# of RLlib, new stack and old
+DEFAULT_POLICY = "default_policy"
+POLICY = re.compile(r"(?P<before>learners/|info/learner/)(?P<policy>(?!__)[^/]+)(?P<after>/.+)")
 BEFORE = ("ray/tune/", "data/")  # that some writers put before every name
 
 
@@ -34,6 +38,21 @@ def plain(table: Table) -> Table:
     return replace(table, columns={stripped(name): x for name, x in table.columns.items()})
 
 
+def one_policy(table: Table) -> tuple[Table, tuple[str, ...]]:
+    """RLlib's table with its default policy, or with the first of several in its place; a note."""
+    names = [match for name in table.columns if (match := POLICY.match(name))]
+    policies = sorted({match["policy"] for match in names})
+    if not policies or policies == [DEFAULT_POLICY]:
+        return table, ()
+    first = DEFAULT_POLICY if DEFAULT_POLICY in policies else policies[0]
+    columns = dict(table.columns)
+    for match in names:
+        if match["policy"] == first:
+            columns[match["before"] + DEFAULT_POLICY + match["after"]] = columns[match.string]
+    note = f"the policy {first} was read; the log has {', '.join(policies)}"
+    return replace(table, columns=columns), (note,)
+
+
 def recognised(columns: Iterable[str]) -> Language:
     """The library that a log is of.
 
@@ -41,20 +60,30 @@ def recognised(columns: Iterable[str]) -> Language:
         UserError: none that is known, or an algorithm that follows no policy gradient.
     """
     there = set(columns)
-    for language, marks in BY_MARK:
-        if there & set(marks):
-            other = sorted(there & set(NO_POLICY_GRADIENT))
-            if other and language.name.startswith("Stable"):
-                raise UserError(
-                    f"the log has {other[0]}, which DQN, SAC, TD3 and their kin write; the doctor "
-                    "knows policy gradients on fresh episodes (PPO, A2C, TRPO)"
-                )
-            return language
+    language = _marked(there)
+    if language is not None:
+        other = sorted(there & set(NO_POLICY_GRADIENT))
+        if other and language.name.startswith("Stable"):
+            raise UserError(
+                f"the log has {other[0]}, which DQN, SAC, TD3 and their kin write; the doctor "
+                "knows policy gradients on fresh episodes (PPO, A2C, TRPO)"
+            )
+        return language
     shown = ", ".join(sorted(there)[:6])
     raise UserError(
         f"no library is recognised by its columns ({shown}, …); name them: --columns "
-        f"return_mean=NAME,kl=NAME; what is read are {', '.join(METRICS)}"
+        f"return=NAME,kl=NAME; what is read are {', '.join(_names())}"
     )
+
+
+def _marked(there: set[str]) -> Language | None:
+    """The first library that one of the columns is a mark of."""
+    return next((language for language, marks in BY_MARK if there & set(marks)), None)
+
+
+def _names() -> list[str]:
+    """What `--columns` may name."""
+    return [*SHORT, *(name for name in METRICS if name not in SHORT.values())]
 
 
 SHORT = {"return": "return_mean", "length": "length_mean", "steps": "env_steps",
@@ -63,7 +92,7 @@ SHORT = {"return": "return_mean", "length": "length_mean", "steps": "env_steps",
 
 
 def mapped(table: Table, columns: Mapping[str, str]) -> Language:
-    """A library of the user's own, by which columns hold what.
+    """The library that is recognised, if one is, where the columns given hold what is said.
 
     Raises:
         UserError: a name that is not read, or a column that is not there.
@@ -72,15 +101,19 @@ def mapped(table: Table, columns: Mapping[str, str]) -> Language:
     for ours, theirs in columns.items():
         name = SHORT.get(ours, ours)
         if name not in METRICS:
-            known = ", ".join([*SHORT, *(m for m in METRICS if m not in SHORT.values())])
-            raise UserError(f"--columns {ours}={theirs}: {ours} is not read; those are {known}")
+            raise UserError(
+                f"--columns {ours}={theirs}: {ours} is not read; those are {', '.join(_names())}"
+            )
         if theirs not in table.columns:
             raise UserError(
                 f"--columns {ours}={theirs}: the log has no column {theirs!r}; it has "
                 f"{', '.join(sorted(table.columns))}"
             )
         metrics[name] = (theirs,)
-    return replace(OTHER, name="columns named by --columns", metrics=metrics)
+    language = _marked(set(table.columns))
+    if language is None:
+        return replace(OTHER, name="columns named by --columns", metrics=metrics)
+    return replace(language, metrics={**language.metrics, **metrics})
 
 
 def column(table: Table, language: Language, name: str) -> Column | None:

@@ -3,6 +3,7 @@
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.facts import FRESH_EPISODES, GRADIENTS, OF_RUNS, known
 from policygrad.diagnostics.findings import Finding, NotLookedAt
+from policygrad.diagnostics.language import Language
 from policygrad.diagnostics.rules import learning, logged, task, unsound, values
 from policygrad.diagnostics.rules.rule import Rule
 
@@ -59,7 +60,12 @@ def diagnose(
 
 
 def _applied(e: Examination) -> tuple[Rule, ...]:
-    return tuple(rule for rule in logged.RULES if not _missing(e, rule))
+    return tuple(rule for rule in _of(e.language) if not _missing(e, rule))
+
+
+def _of(language: Language | None) -> list[Rule]:
+    """The rules that are about what a library has."""
+    return [x for x in logged.RULES if language is None or not logged.of_others(x, language)]
 
 
 def _missing(e: Examination, rule: Rule) -> list[tuple[str, ...]]:
@@ -85,8 +91,8 @@ def not_looked_at(examination: Examination) -> tuple[NotLookedAt, ...]:
                 for group in missing
             ),
         )
-        for rule in logged.RULES
-        if not logged.of_others(rule, language) and (missing := _missing(examination, rule))
+        for rule in _of(language)
+        if (missing := _missing(examination, rule))
     ]
     ours = [NotLookedAt(name, OF_RUNS[fact]) for name, fact in ONLY_OURS.items()]
     return (*lacking, *ours)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from policygrad.diagnostics.facts import LATE, TELLING, WIDE
+from policygrad.diagnostics.facts import LATE, MOVED, TELLING, USUAL, WIDE
 from policygrad.diagnostics.language import Language
 from policygrad.diagnostics.rules import learning as own_learning
 from policygrad.diagnostics.rules import task as own_task
@@ -26,7 +26,10 @@ OWN = {
         *own_values.RULES,
     )
 }  # fmt: skip
+DETERMINISTIC = {"nats": 0.01, "std": 0.02}  # of two actions, one is taken in 999 of 1000 steps
+UPSET = {**DETERMINISTIC, "step_size": 0.01}
 CRITIC = {
+    **UPSET,
     "updates": 3, "rows": 4, "apart": 6, "weight": 1e-6, "fell": 0.7, "moved": 0.06, "ahead": 2.2,
     "ahead_of_few": 1.6, "at_once": 0.75, "normalised": 2.0,
 }  # fmt: skip
@@ -56,6 +59,8 @@ GROUPS = Rule(
 
 def of_others(rule: Rule, language: Language) -> bool:
     """Whether a rule is about what this library does not have at all."""
+    if rule.name == "entropy-bonus-too-large":
+        return "entropy_coefficient" in language.lacks
     return rule is GROUPS and "groups_without_spread" not in language.metrics
 
 
@@ -65,7 +70,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "observations-constant",
         task.observations_constant,
-        {"updates": 3, "explained": 1e-5, "share": 0.9, "error": 1e3},
+        {"updates": 3, "explained": 1e-5, "share": 0.9, "error": 1e3, **UPSET},
         (("explained_variance_before",), ("value_error",)),
         "By definition: 1 − Var(G − c)/Var(G) = 0 for a constant c, and a function of a constant "
         "observation is constant. A critic at random differs from 0 by far more than rounding.",
@@ -74,7 +79,7 @@ RULES: tuple[Rule, ...] = (
         _rule(
             "rewards-constant",
             task.rewards_constant,
-            {"returns": 3, "spread": 0.0},
+            {"returns": 3, "spread": 0.0, **DETERMINISTIC},
             (("return_mean",), ("length_mean",), (TELLING,)),
             "By definition: all episodes have the same return, so no action is seen to be better. "
             "Of a hundred episodes none differs: with 95 % certainty fewer than 3 of 100 ever do "
@@ -99,7 +104,12 @@ RULES: tuple[Rule, ...] = (
         "With bounds of ±1 three of four draws of a standard deviation of 3 are clipped. All "
         "libraries begin with 1 or less.",
     ),
-    _rule("training-stopped", task.training_stopped, {"failures": 1}, (("value_error", "kl"),)),
+    _rule(
+        "training-stopped",
+        task.training_stopped,
+        {"failures": 1},
+        (("loss", "value_error", "kl", "entropy", "gradient_norm", "reference_kl"),),
+    ),
     _rule(
         "batch-of-one-episode",
         learning.batch_of_one_episode,
@@ -113,7 +123,8 @@ RULES: tuple[Rule, ...] = (
         learning.entropy_bonus_too_large,
         {
             "coefficient": 0.05, "outweighs": 0.3, "risen": 0.3, "steady": 0.9, "pinned": 2e-3,
-            "moves": 1e-6, "updates": 4, "pushed": 0.5,
+            "greatest": 0.01, "moves": 1e-6, "leaps": 0.05, "step_size": 0.01, "updates": 4,
+            "pushed": 0.5,
         },
         (("entropy",),),
     ),
@@ -126,16 +137,19 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "step-size-too-small",
         learning.step_size_too_small,
-        {"typical": 1e-5, "updates": 3, "rest": 0.01, "share_of_usual": 1 / 30},
-        (("kl", "step_size"),),
+        {
+            "typical": 1e-5, "usual": 3e-3, "updates": 3, "rest": 0.01, "share_of_usual": 1 / 30,
+            "nothing": 1e-3, "near_usual": 1 / 3, **DETERMINISTIC,
+        },
+        ((MOVED, "step_size"), (MOVED, USUAL)),
         "A thousandth of the usual KL of 0.01 is a thirtieth of the usual step. Other libraries "
         "log the KL of a single minibatch, or of the last epoch. Where no KL is logged, "
-        "a learning rate of a thirtieth of the default, and an entropy that rests.",
+        "a learning rate of a thirtieth of the default and an entropy that rests, or a thousandth.",
     ),
     _rule(
         "entropy-collapsed",
         learning.entropy_collapsed,
-        {"share": 0.03, "std": 0.02, "updates": 6, "chances": 3.0},
+        {"share": 0.03, "updates": 6, "chances": 3.0, **DETERMINISTIC},
         (("entropy", "action_std"), ("return_mean",)),
     ),
     _rule(

@@ -3,8 +3,18 @@
 import numpy as np
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.facts import begin, chance, end, rises, series
-from policygrad.diagnostics.rules.logged.words import give, language_of, word_of
+from policygrad.diagnostics.facts import (
+    begin,
+    chance,
+    deterministic,
+    end,
+    learning_rate,
+    of_choices,
+    rises,
+    rose,
+    series,
+)
+from policygrad.diagnostics.rules.logged.words import give, language_of, less, word_of
 from policygrad.diagnostics.rules.rule import Found, Thresholds
 
 
@@ -16,7 +26,7 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
         np.median(kl) > t["typical"] or leaps >= max(t["leaps"], t["share"] * len(kl))
     )
     by_clip = len(clipped) > 0 and np.median(clipped) > t["clipped"]
-    rate = _learning_rate(e)
+    rate = learning_rate(e)
     by_rate = rate is not None and rate >= t["step_size"]
     if not (by_kl or by_clip or by_rate):
         return None
@@ -39,12 +49,19 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
 
 
 def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
-    """The KL of updates is far below the usual; or a tiny rate and an entropy at rest."""
-    kl, rate, entropy = series(e, "kl"), _learning_rate(e), series(e, "entropy")
+    """The KL of updates is far below the usual; or a tiny rate, and an entropy at rest.
+
+    The updates of a policy that is deterministic are small for any rate.
+    """
+    kl, rate, entropy = np.abs(series(e, "kl")), learning_rate(e), series(e, "entropy")
     usual, returns = language_of(e).usual_step_size, series(e, "return_mean")
     early = kl[: max(1, len(kl) // 2)]  # a rate that falls to 0 ends with a KL of 0
-    if len(kl) >= t["updates"]:
-        if not np.median(np.abs(early)) < t["typical"]:
+    if deterministic(e, t):
+        return None
+    if usual is not None and rate is not None and rate > t["near_usual"] * usual:
+        return None
+    if len(kl) >= t["updates"] and not language_of(e).kl_before_step:
+        if not np.median(early) < t["typical"] or kl.max() > t["usual"]:
             return None
         tiny = usual is not None and rate is not None and rate < t["share_of_usual"] * usual
         still = len(returns) and not np.ptp(returns)
@@ -54,17 +71,22 @@ def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
             f"{word_of(e, 'kl')} is {np.median(early):.2g} in the median of the first half (usual "
             "are 0.003 to 0.03)"
         )
-    elif len(kl) or usual is None or rate is None or len(entropy) < t["updates"]:
+        if rate is not None:
+            seen += f"; {language_of(e).word('step_size')} is {rate:.2g}"
+    elif usual is None or rate is None:
         return None
     else:
-        rests = np.ptp(entropy) < t["rest"] * max(1.0, abs(float(entropy[0])))
-        if not (rate < t["share_of_usual"] * usual and rests):
-            return None
-        seen = (
-            f"{word_of(e, 'entropy')} stays within {np.ptp(entropy):.2g} of {abs(entropy[0]):.3g}"
+        seen = f"{language_of(e).word('step_size')} is {rate:.2g} (the default is {usual:g})"
+        rests = len(entropy) >= t["updates"] and (
+            np.ptp(entropy) < t["rest"] * max(1.0, abs(float(entropy[0])))
         )
-    if rate is not None:
-        seen += f"; {language_of(e).word('step_size')} is {rate:.2g}"
+        if rate < t["share_of_usual"] * usual and rests:
+            seen += (
+                f"; {word_of(e, 'entropy')} stays within {np.ptp(entropy):.2g} of "
+                f"{abs(entropy[0]):.3g}"
+            )
+        elif rate >= t["nothing"] * usual or rises(returns):
+            return None
     return Found(
         "The step size is too small: updates leave the policy as it is.",
         f"{seen}.",
@@ -73,23 +95,14 @@ def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
     )
 
 
-def _learning_rate(e: Examination) -> float | None:
-    """The largest that was logged, or the one that was set; None if it is not known."""
-    logged = series(e, "step_size")
-    if len(logged):
-        return float(logged.max())
-    given = e.settings.get("step_size")
-    return None if given is None else float(given)
-
-
 def _usual_rate(e: Examination, rate: float | None, *, smaller: bool) -> str:
     """What the learning rate should be: the usual if it is far from that, else a tenth or ten."""
     usual = language_of(e).usual_step_size
     if usual is not None and (rate is None or (rate > 3 * usual if smaller else rate < usual / 3)):
         return give(e, "step_size", usual)
-    if rate is not None:
+    if rate:
         return give(e, "step_size", float(f"{rate / 10 if smaller else rate * 10:.1g}"))
-    return f"a {'smaller' if smaller else 'larger'} {language_of(e).word('step_size')}"
+    return less(e, "step_size", "smaller" if smaller else "larger")
 
 
 def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
@@ -108,7 +121,9 @@ def entropy_bonus_too_large(e: Examination, t: Thresholds) -> Found | None:
             return None
         seen = f"{word} is {c:g}, where advantages have unit size; {moved}."
         return _bonus(seen, c, first, now, advice)
-    rate, usual = _learning_rate(e), language_of(e).usual_step_size
+    rate, usual = learning_rate(e), language_of(e).usual_step_size
+    if (len(kl) and np.median(kl) > t["leaps"]) or (rate is not None and rate >= t["step_size"]):
+        return None  # steps that are too large move the entropy anywhere
     moves = (len(kl) and np.median(np.abs(kl)) > t["moves"]) or (
         not len(kl) and rate is not None and usual is not None and rate > usual / 3
     )
@@ -140,8 +155,12 @@ def _pushed(e: Examination, rate: float | None, t: Thresholds) -> bool:
 
 
 def _pinned(entropy: np.ndarray, t: Thresholds) -> bool:
-    """Whether the entropy stays where it began, which is the greatest of a discrete policy."""
-    return bool(entropy[0] > 0 and np.ptp(entropy) < t["pinned"] * entropy[0])
+    """Whether the entropy stays where it began, at the greatest of n actions: ln n, n ≥ 2."""
+    first = float(entropy[0])
+    if not first > 0 or np.ptp(entropy) >= t["pinned"] * first:
+        return False
+    actions = max(2, round(np.exp(min(first, 20.0))))
+    return abs(first - np.log(actions)) < t["greatest"] * first
 
 
 def _bonus(seen: str, c: float, first: float, now: float, advice: str) -> Found:
@@ -154,27 +173,39 @@ def _bonus(seen: str, c: float, first: float, now: float, advice: str) -> Found:
 
 
 def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
-    """The entropy, or the noise of the actions, is near zero, and the return is below its best."""
+    """The entropy, or the noise of the actions, is near zero; the return fell, or never rose.
+
+    In a healthy run the entropy falls as the return rises.
+    """
     entropy, std, returns = (series(e, name) for name in ("entropy", "action_std", "return_mean"))
     if len(returns) < t["updates"] or rises(returns):
         return None
+    gone = deterministic(e, t)
     if len(std):
-        gone = end(std) < t["std"]
         seen = f"{word_of(e, 'action_std')} is {end(std):.3g}"
-    elif len(entropy) >= t["updates"] and entropy[0] > 0:
-        gone = end(entropy) < t["share"] * begin(entropy)
-        seen = f"The policy's entropy fell from {begin(entropy):.3g} to {end(entropy):.3g} nats"
+    elif len(entropy) >= t["updates"] and of_choices(e):
+        gone = gone or end(entropy) < t["share"] * float(entropy.max())
+        seen = (
+            f"The policy's entropy is {end(entropy):.3g} nats, and was {entropy.max():.3g} at its "
+            "greatest"
+        )
     else:
         return None
-    best = float(returns.max())
-    if not gone or best - end(returns) < t["chances"] * chance(returns):
+    best, flat = float(returns.max()), not rose(returns, t["chances"])
+    if not gone or not (flat or best - end(returns) >= t["chances"] * chance(returns)):
         return None
+    advice = (
+        language_of(e).phrases["explore"]
+        if "entropy_coefficient" in language_of(e).lacks
+        else give(e, "entropy_coefficient", 0.01)
+    )
+    began = " If the run began with a policy that solves the task, nothing is wrong."
     return Found(
         "The entropy has collapsed: the policy hardly explores any more.",
-        f"{seen}; the mean return is {end(returns):.4g} and was {best:.4g} at its best.",
+        f"{seen}; the mean return is {end(returns):.4g}, was {returns[0]:.4g} at first and "
+        f"{best:.4g} at its best.",
         {"best_return": best, "return": end(returns)},
-        f"Train with {give(e, 'entropy_coefficient', 0.01)}, or with a smaller "
-        f"{language_of(e).word('step_size')}.",
+        f"Train with {advice}, or with {less(e, 'step_size')}.{began if flat else ''}",
     )
 
 
@@ -211,5 +242,5 @@ def groups_without_spread(e: Examination, t: Thresholds) -> Found | None:
         f"({word_of(e, 'groups_without_spread')}).",
         {"share": end(share)},
         "Take prompts of middling difficulty, a reward with more than two values, a higher "
-        "temperature, or larger groups (num_generations).",
+        f"temperature, or larger groups ({language_of(e).word('group_size')}).",
     )

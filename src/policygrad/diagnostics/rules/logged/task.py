@@ -3,8 +3,16 @@
 import numpy as np
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.facts import begin, chance, end, episodes, series
-from policygrad.diagnostics.rules.logged.words import language_of, word_of
+from policygrad.diagnostics.facts import (
+    begin,
+    chance,
+    deterministic,
+    end,
+    episodes,
+    series,
+    upset,
+)
+from policygrad.diagnostics.rules.logged.words import language_of, less, word_of
 from policygrad.diagnostics.rules.rule import Found, Thresholds
 
 
@@ -29,7 +37,7 @@ def rewards_zero(e: Examination, t: Thresholds) -> Found | None:
         return None
     return Found(
         "Every return is zero, so that no action is better than another.",
-        f"All {len(returns)} logged means of the return ({word_of(e, 'return_mean')}) are 0.",
+        f"All {len(returns)} means of the logged returns ({word_of(e, 'return_mean')}) are 0.",
         {"returns": len(returns)},
         "Give the environment a reward that the policy can earn by chance. Look for a wrapper that "
         "drops the reward, for a goal that is too far away, and for a shaped reward that is "
@@ -44,11 +52,13 @@ def rewards_constant(e: Examination, t: Thresholds) -> Found | None:
         return None
     if len(lengths) and np.ptp(lengths) > t["spread"]:
         return None
+    if deterministic(e, t):  # a policy that always does the same earns the same
+        return None
     long = f", after {lengths[0]:g} steps each" if len(lengths) else ""
     return Found(
         "Every episode earns the same return: the reward does not distinguish good actions from "
         "bad ones.",
-        f"All {len(returns)} logged means of the return are {returns[0]:g}{long}.",
+        f"All {len(returns)} means of the logged returns are {returns[0]:g}{long}.",
         {"return": float(returns[0])},
         "Reward progress, or make the goal reachable by chance (an easier start, a longer "
         "episode). If the run began with a policy that solves the task, nothing is wrong.",
@@ -78,7 +88,7 @@ def rewards_unscaled(e: Examination, t: Thresholds) -> Found | None:
 def observations_constant(e: Examination, t: Thresholds) -> Found | None:
     """The critic says the same of every state, from the first update on."""
     explained, errors = series(e, "explained_variance_before"), series(e, "value_error")
-    if len(explained) < t["updates"] or not np.any(errors > 0):
+    if len(explained) < t["updates"] or not np.any(errors > 0) or upset(e, t):
         return None
     if np.sqrt(begin(errors)) > t["error"]:  # beside such returns any critic at random is constant
         return None
@@ -134,7 +144,7 @@ def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
         f"The mean return rose from {first:.4g} to {best:.4g} in row {top + 2} of {len(returns)}, "
         f"and is {last:.4g} now.",
         {"first_return": first, "best_return": best, "last_return": last},
-        f"Train with a smaller {language_of(e).word('step_size')}, or one that falls to 0.",
+        f"Train with {less(e, 'step_size')}, or one that falls to 0.",
     )
 
 
@@ -153,7 +163,7 @@ def too_few_episodes(e: Examination, t: Thresholds) -> Found | None:
 
 
 def training_stopped(e: Examination, t: Thresholds) -> Found | None:
-    """A loss, a KL or an entropy that was logged is NaN or infinite."""
+    """A number of the update that was logged is NaN or infinite."""
     wrong = {
         k: n for k, n in (e.logged.not_finite if e.logged else {}).items() if k != "return_mean"
     }
@@ -164,6 +174,6 @@ def training_stopped(e: Examination, t: Thresholds) -> Found | None:
         "; ".join(f"{n} entries of {word_of(e, k)} are NaN or infinite" for k, n in wrong.items())
         + ".",
         {f"{k}_not_finite": n for k, n in wrong.items()},
-        f"Train with a smaller {language_of(e).word('step_size')} and a smaller "
-        f"{language_of(e).word('max_global_norm')}, and look for NaN in observations and rewards.",
+        f"Train with {less(e, 'step_size')} and {less(e, 'max_global_norm')}, and look for NaN in "
+        "observations and rewards.",
     )

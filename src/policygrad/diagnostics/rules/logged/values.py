@@ -3,7 +3,15 @@
 import numpy as np
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.facts import begin, end, reach, reward_of_a_step, rises, series
+from policygrad.diagnostics.facts import (
+    begin,
+    end,
+    reach,
+    reward_of_a_step,
+    rises,
+    series,
+    upset,
+)
 from policygrad.diagnostics.rules.logged.words import give, language_of, word_of
 from policygrad.diagnostics.rules.rule import Found, Thresholds
 from policygrad.diagnostics.rules.settings import USUAL_DISCOUNT, USUAL_LAMBDA
@@ -98,7 +106,7 @@ def _untrained(e: Examination, t: Thresholds) -> str | None:
         word = language_of(e).word("critic_coefficient")
         return None if weight > t["weight"] else f"{word} is {weight:g}"
     explained, errors = series(e, "explained_variance_before"), series(e, "value_error")
-    if min(len(explained), len(errors)) < t["rows"] or not _rests(e, t):
+    if min(len(explained), len(errors)) < t["rows"] or not _rests(e, t) or upset(e, t):
         return None
     if np.ptp(explained) > t["moved"] or np.max(np.abs(explained)) > t["moved"]:
         return None
@@ -137,7 +145,7 @@ def _reach(e: Examination, t: Thresholds) -> float | None:
     and the log holds returns as they were before.
     """
     errors = series(e, "value_error")
-    if len(errors) < t["updates"] or not reward_of_a_step(e) > 0:
+    if len(errors) < t["updates"] or not reward_of_a_step(e) > 0 or upset(e, t):
         return None
     if len(series(e, "action_std")) and np.sqrt(begin(errors)) < t["normalised"]:
         return None

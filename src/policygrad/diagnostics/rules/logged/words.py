@@ -15,6 +15,11 @@ def word_of(e: Examination, metric: str) -> str:
     return names[0] if names else METRICS[metric]
 
 
+def less(e: Examination, name: str, how: str = "smaller") -> str:
+    """A smaller value of a setting, in the library's words."""
+    return f"a {how} {language_of(e).word(name).removeprefix('the ')}"
+
+
 def give(e: Examination, name: str, value: float) -> str:
     """How the library is given a value of a setting."""
     return language_of(e).give(name, value)
