@@ -18,6 +18,7 @@ NOT_ROWS = (
     "whole_episodes",
     "infos",
     "group_size",
+    "greedy",
 )  # of a record
 STEPS = 8  # of the hypothesis segments: one shape, so that little is compiled again
 

@@ -77,6 +77,7 @@ def test_an_exported_policy_drives_as_the_agent_does(monkeypatch, tmp_path):
     assert total == steps
 
 
+@pytest.mark.slow
 def test_evaluate_elsewhere():
     results = load("evaluate_elsewhere").main()
     assert results["as trained"].stochastic.mean > 20  # of a policy that acts at random: 22
@@ -118,6 +119,7 @@ def test_hybrid_actions_are_learned():
     assert float(told.split("'near': InfoMean(mean=")[1].split(",")[0]) > 0.8
 
 
+@pytest.mark.slow
 def test_two_algorithms_are_compared_in_one_picture(monkeypatch, tmp_path):
     """The example itself, with two seeds in place of five, and small networks."""
 

@@ -337,8 +337,8 @@ def test_the_table_of_trials_counts_what_was_cured(tmp_path, capsys):
         }  # fmt: skip
 
     lines = [
-        cell("a", True, share=0.95, adopted={"step_size": 0.1}),
-        cell("b", True, share=0.5),
+        cell("a", True, share=0.95, share_of_first=0.95, adopted={"step_size": 0.1}),
+        cell("b", True, share=0.5, share_of_first=0.9),
         cell("c", True, environment=True),
         cell("d", True, environment=True, right=False),
         cell("e", False),
@@ -353,6 +353,7 @@ def test_the_table_of_trials_counts_what_was_cured(tmp_path, capsys):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     table(SimpleNamespace(file=path))
     out = capsys.readouterr().out
-    assert "cured by settings: 1 of 2; the environment named as broken: 1 of 2" in out
+    assert "cured by the first advice: 2 of 2; by what the trial adopted: 1;" in out
+    assert "the environment named as broken: 1 of 2" in out
     assert "healthy: 2, something adopted in 1, lower beyond the interval in 1" in out
     assert "| T | 2 | 2 | 2.5 [" in out

@@ -58,6 +58,7 @@ def test_quantiles_are_shown(command, run_path):  # noqa: F811
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_fault_12_a_damaged_seed_does_not_cost_the_others(command, seeds):  # noqa: F811
     policy = seeds / "seed-1" / "policy.safetensors"
     content = bytearray(policy.read_bytes())

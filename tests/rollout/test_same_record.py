@@ -165,6 +165,7 @@ def test_whole_episodes_are_the_same(functional, world):
     np.testing.assert_array_equal(np.asarray(ours.valid).sum(axis=0), world["length"])
 
 
+@pytest.mark.slow
 @every_world
 def test_records_tell_what_the_environment_did(world):
     """The host's record, by which the others are judged, against the environment itself."""

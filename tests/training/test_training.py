@@ -223,6 +223,7 @@ def test_monitor_changes_no_bit_and_reports_every_second_update(env, settings):
         assert metrics.keys() >= MONITORED or not metrics.keys() & MONITORED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "settings"),
     [
