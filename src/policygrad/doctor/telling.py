@@ -55,7 +55,11 @@ def _tell_of_a_log(diagnosis: "Diagnosis", console: "Console") -> None:
     console.print(Text(f"{diagnosis.name}: a log of {e.language.name}, {', '.join(seen)}"))
     told = {k: v for k, v in e.settings.items() if v is not None}
     if told:
-        words = ", ".join(f"{e.language.word(k)} {v}" for k, v in told.items() if k != "env")
+        words = ", ".join(
+            f"{e.language.word(k)} {f'{v:g}' if isinstance(v, float) else v}"
+            for k, v in told.items()
+            if k != "env"
+        )
         console.print(Text(f"settings that are known: {words}", style="dim"))
     for note in e.notes:
         console.print(Text(note, style="dim"))
