@@ -54,7 +54,14 @@ GAINS = {  # algorithm, steps
 def trained(env: Any, out: Path, **settings: Any) -> None:
     """A run on disk; one that stops by itself is diagnosed like any other."""
     with contextlib.suppress(NonFiniteError):
-        policygrad.train(env, out=out, **settings)
+        finished(policygrad.train(env, out=out, **settings))
+
+
+def finished(run: policygrad.Run) -> policygrad.Run:
+    """The run; KeyboardInterrupt if somebody stopped it, since half a run is no figure."""
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return run
 
 
 class RowsOnly:
@@ -76,7 +83,7 @@ def reached(env: Any, seeds: Iterable[int], **settings: Any) -> list[Outcome]:
         rows: list[Mapping[str, Any]] = []
         failed, keep_row = None, RowsOnly(rows)
         try:
-            policygrad.train(env, seed=seed, on_update=keep_row, **settings)
+            finished(policygrad.train(env, seed=seed, on_update=keep_row, **settings))
         except NonFiniteError as error:
             failed = str(error)
         found.append(outcome_of(rows, settings["total_steps"], failed))
@@ -94,7 +101,7 @@ def reached_with(env: Any, seeds: Iterable[int], config: policygrad.TrainConfig)
     """As `reached`, with a configuration."""
     found = []
     for seed in seeds:
-        run = policygrad.train(env, config=replace(config, seed=seed))
+        run = finished(policygrad.train(env, config=replace(config, seed=seed)))
         found.append(outcome_of(run.metrics, config.total_steps))
     return found
 
@@ -117,6 +124,8 @@ def cure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         trial = policygrad.try_advice(
             path, own, diagnosis=diagnosis, seeds=options.seeds, budget=options.budget
         )
+        if trial.interrupted:
+            raise KeyboardInterrupt
         seeds = range(UNSEEN, UNSEEN + options.seeds)
         line: dict[str, Any] = {
             "case": case.what,
@@ -161,6 +170,8 @@ def gain(task: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         path = Path(folder) / "run"
         trained(task, path, seed=seed, total_steps=steps, algorithm=algorithm)
         trial = policygrad.try_advice(path, seeds=options.seeds, budget=options.budget)
+        if trial.interrupted:
+            raise KeyboardInterrupt
         if trial.adopted:
             (after,) = reached_with(task, [UNSEEN + seed], settings_of(path, trial.adopted, steps))
             (default,) = reached(
