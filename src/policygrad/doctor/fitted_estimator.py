@@ -95,12 +95,11 @@ class FittedEstimator:
     @property
     def subtracted(self) -> tuple[Baseline | None, Any]:
         """The baseline that is subtracted from returns, and its fitted state; None for nothing."""
-        baseline, critic = self.estimator.baseline, self.estimator.critic
-        if baseline is None:
-            return critic, self.state.critic
-        if baseline == baselines.none():
+        if not self.estimator.subtracts:
             return None, ()
-        return baseline, self.state.baseline
+        if self.estimator.baseline is None:
+            return self.estimator.critic, self.state.critic
+        return self.estimator.baseline, self.state.baseline
 
     @property
     def plain(self) -> Estimator:
