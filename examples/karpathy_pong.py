@@ -21,6 +21,7 @@ import gymnasium
 import numpy as np
 import optax
 from gymnasium import spaces
+from policygrad.baselines import constant
 from policygrad.estimators import reward_to_go
 from policygrad.networks import FullyConnected
 
@@ -80,7 +81,13 @@ def main() -> None:
         algorithm=policygrad.algorithms.Vanilla(
             optimiser=optax.rmsprop(1e-3, decay=0.99, eps=1e-5)
         ),
-        estimator=reward_to_go(discount=0.99, resets_at_rewards=True, normalise_advantages=True),
+        # with a baseline, here a constant, normalising subtracts the batch's mean as well
+        estimator=reward_to_go(
+            discount=0.99,
+            baseline=constant(),
+            resets_at_rewards=True,
+            normalise_advantages=True,
+        ),
         scale_rewards=False,
         num_envs=10,
         batch_episodes=10,

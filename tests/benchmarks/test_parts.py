@@ -180,6 +180,16 @@ def test_every_study_is_one_of_settings_that_exist():
         assert len({TrainConfig(**change) for change in made}) == len(made)
 
 
+def test_exact_variances_with_a_mean_return_and_with_the_value():
+    """On the short corridor V is the worse baseline: Var 295 (docs/laboratory.md)."""
+    from baselines import exact_variances
+
+    found = exact_variances("short-corridor")
+    assert found["none"] == pytest.approx(733)
+    assert found["constant"] == pytest.approx(288.0 + 2 / 3)  # at b = −31/3
+    assert found["value-network"] == pytest.approx(295)
+
+
 def test_advice_is_the_least_error_and_the_best_direction():
     from advice import DEFAULT, Arms
 

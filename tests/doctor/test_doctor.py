@@ -171,6 +171,22 @@ def test_a_run_that_resets_at_rewards_is_compared_with_what_resets_too(make):
     assert resets.rewards_to_go(critic).form == ResetAtRewards(LambdaReturn(1.0))
 
 
+@pytest.mark.parametrize(
+    ("baseline", "subtracted"),
+    [(None, "critic"), (baselines.constant(), "baseline"), (baselines.none(), None)],
+    ids=repr,
+)
+def test_other_returns_are_compared_less_the_baseline_of_the_run(baseline, subtracted):
+    critic, state = baselines.linear_features(), EstimatorState("baseline", "critic")
+    fitted = FittedEstimator(estimators.gae(critic=critic, baseline=baseline), state, 1.0)
+    assert fitted.subtracted[1] == (subtracted or ())
+    found = fitted.candidates(wide=True)
+    assert ("with baseline" in found) == (subtracted is not None)
+    for name in ("--gae-lambda 0.5", "--estimator n-step --n 5", "in use, --discounted-states"):
+        estimator, own = found[name]
+        assert (estimator.baseline, estimator.critic, own) == (baseline, critic, state)
+
+
 @pytest.mark.slow
 def test_a_run_that_resets_at_rewards_is_diagnosed(tmp_path):
     settings = TINY | {"resets_at_rewards": True, "discount": 0.5}

@@ -8,7 +8,7 @@ import pytest
 
 from policygrad import baselines, estimators
 from policygrad.gradients.forms import LambdaReturn, ResetAtRewards
-from policygrad.gradients.normalisation import explained_variance, normalise
+from policygrad.gradients.normalisation import explained_variance, rescale, standardise
 from policygrad.gradients.scores import episode_gradients, policy_gradient
 from tests.records import (
     FirstFeature,
@@ -327,23 +327,49 @@ def test_jit_equals_eager_and_numbers_are_traced(estimator):
     assert len(traces) == 1
 
 
+MAKES = {
+    "total return": estimators.total_return,
+    "reward-indexed": estimators.reward_indexed,
+    "to go": estimators.reward_to_go,
+    "n-step": partial(estimators.n_step, critic=FirstFeature()),
+    "td": partial(estimators.td, critic=FirstFeature()),
+    "gae": partial(estimators.gae, critic=FirstFeature()),
+}
+every_make = pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
+
+
+@every_make
 @pytest.mark.parametrize(
-    "make",
-    [
-        estimators.total_return,
-        estimators.reward_indexed,
-        estimators.reward_to_go,
-        partial(estimators.n_step, critic=FirstFeature()),
-        partial(estimators.td, critic=FirstFeature()),
-        partial(estimators.gae, critic=FirstFeature()),
-    ],
+    "baseline", [baselines.constant(1.5), FirstFeature(), baselines.leave_one_out()], ids=repr
 )
-def test_advantages_are_normalised_where_it_is_asked_for(make):
+def test_advantages_beside_a_baseline_are_standardised_where_it_is_asked_for(make, baseline):
     record = random_episodes()
-    plain, normalised = make(), make(normalise_advantages=True)
+    plain, normalised = (make(baseline=baseline, normalise_advantages=x) for x in (False, True))
     assert (plain.normalise_advantages, normalised.normalise_advantages) == (False, True)
-    expected = normalise(psi_of(plain, record), record.valid)
+    expected = standardise(psi_of(plain, record), record.valid)
     np.testing.assert_allclose(psi_of(normalised, record), expected, rtol=1e-4, atol=1e-6)
+
+
+@every_make
+def test_an_estimator_subtracts_its_baseline_or_else_the_values_of_its_critic(make):
+    assert make().subtracts == (make().critic is not None)
+    assert not make(baseline=baselines.none()).subtracts
+    assert make(baseline=baselines.constant(0.0)).subtracts
+
+
+@every_make
+def test_without_a_baseline_normalised_advantages_keep_the_direction(make):
+    """Nothing is subtracted: the gradient is the plain one times one positive number."""
+    record = random_episodes()
+    plain, normalised = (
+        psi_of(make(baseline=baselines.none(), normalise_advantages=x), record)
+        for x in (False, True)
+    )
+    valid = np.asarray(record.valid)
+    assert abs(plain[valid].mean()) > 0.01  # centring would turn the gradient
+    assert np.sqrt(np.mean(normalised[valid] ** 2)) == pytest.approx(1, rel=1e-5)
+    size = np.sqrt(np.mean(plain[valid] ** 2))
+    np.testing.assert_allclose(size * normalised, plain, rtol=1e-5, atol=1e-6)
 
 
 def test_the_discount_of_states_multiplies_what_was_normalised():
@@ -495,23 +521,40 @@ def test_binding_gives_an_encoder_to_the_regressions_that_have_none():
     assert estimators.reward_to_go().bind(jnp.cos).critic is None
 
 
-def test_normalised_advantages_have_zero_mean_and_unit_variance():
+def test_standardised_advantages_have_zero_mean_and_unit_variance():
     rng = np.random.default_rng(0)
     valid = rng.random((30, 5)) < 0.7
     x = 3 + 10 * rng.normal(size=valid.shape)
-    z = np.asarray(normalise(jnp.asarray(x), jnp.asarray(valid)))
+    z = np.asarray(standardise(jnp.asarray(x), jnp.asarray(valid)))
     assert z[valid].mean() == pytest.approx(0, abs=1e-6)
     assert z[valid].std() == pytest.approx(1, rel=1e-5)
     np.testing.assert_array_equal(z[~valid], 0)
-    unpadded = normalise(jnp.asarray(x[valid][:, None]), jnp.ones((valid.sum(), 1), bool))
+    unpadded = standardise(jnp.asarray(x[valid][:, None]), jnp.ones((valid.sum(), 1), bool))
     np.testing.assert_allclose(z[valid], unpadded[:, 0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1000, 128)])
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e8])
-def test_equal_advantages_become_zero(shape, value):
-    psi = jax.jit(normalise)(jnp.full(shape, value), jnp.ones(shape, bool))
+def test_equal_advantages_standardised_become_zero(shape, value):
+    psi = jax.jit(standardise)(jnp.full(shape, value), jnp.ones(shape, bool))
     np.testing.assert_array_equal(psi, 0)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_rescaled_advantages_have_unit_size_and_their_signs(size):
+    rng = np.random.default_rng(0)
+    valid = rng.random((30, 5)) < 0.7
+    x = np.where(valid, 3 + 10 * rng.normal(size=valid.shape), np.nan)  # padding does not count
+    y = np.asarray(rescale(jnp.asarray(size * x, jnp.float32), jnp.asarray(valid)))
+    expected = x[valid] / np.sqrt(np.mean(x[valid] ** 2))
+    np.testing.assert_allclose(y[valid], expected, rtol=1e-5)
+    np.testing.assert_array_equal(y[~valid], 0)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.0, 0.0), (-7.3, -1.0)])
+def test_equal_advantages_rescaled_keep_their_sign(value, expected):
+    y = rescale(jnp.full((1000, 8), value), jnp.ones((1000, 8), bool))
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("resets", [False, True])
@@ -533,17 +576,19 @@ def test_rewards_on_rows_that_are_no_transitions_do_not_count(make, resets):
 
 def test_what_stands_in_padding_costs_no_precision():
     x, valid = jnp.array([[1.0], [2.0], [1e9]]), jnp.array([[True], [True], [False]])
-    np.testing.assert_allclose(normalise(x, valid), [[-1], [1], [0]], rtol=1e-6)
+    np.testing.assert_allclose(standardise(x, valid), [[-1], [1], [0]], rtol=1e-6)
 
 
 def test_rounding_error_is_not_an_advantage():
     x = jnp.array([[1e8], [1e8 + 8], [1e8]])  # the next float32
     assert x[1, 0] > x[0, 0]
-    np.testing.assert_array_equal(normalise(x, jnp.ones((3, 1), bool)), 0)
+    np.testing.assert_array_equal(standardise(x, jnp.ones((3, 1), bool)), 0)
 
 
-def test_an_empty_batch_stays_finite():
-    assert np.isfinite(normalise(jnp.ones((3, 1)), jnp.zeros((3, 1), bool))).all()
+def test_an_empty_batch_has_no_advantages():
+    nothing = jnp.ones((3, 1)), jnp.zeros((3, 1), bool)
+    np.testing.assert_array_equal(standardise(*nothing), 0)
+    np.testing.assert_array_equal(rescale(*nothing), 0)
 
 
 def test_explained_variance():

@@ -347,6 +347,18 @@ def test_settings_train(settings):
     assert_finite(policygrad.train(Chain, **(TINY | settings)))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_baseline_is_another_run_than_a_constant(seed):
+    """From the first update on, where the constant is still 0: no mean is subtracted either."""
+
+    def first_update(baseline):
+        settings = EPISODES | {"critic_epochs": None, "baseline": baseline, "total_steps": 16}
+        run = policygrad.train(Chain, estimator="reward-to-go", seed=seed, **settings)
+        return run.metrics[0]["gradient_norm"]
+
+    assert abs(first_update("none") / first_update("constant") - 1) > 0.01
+
+
 def test_linear_schedule_falls_to_zero_over_the_run():
     for kind in (TINY, EPISODES):
         settings = kind | {"total_steps": 128, "target_kl": 0.0, "step_size": 0.01}

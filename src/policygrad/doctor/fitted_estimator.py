@@ -16,7 +16,7 @@ from policygrad.diagnostics.streaming import weights_of
 from policygrad.doctor.subject import Subject
 from policygrad.gradients import baselines, estimators
 from policygrad.gradients.baselines import Baseline
-from policygrad.gradients.forms import LambdaReturn, ResetAtRewards, resetting
+from policygrad.gradients.forms import LambdaReturn, NStep, ResetAtRewards, resetting
 from policygrad.gradients.weights import Estimator, EstimatorState
 from policygrad.policies import Agent
 from policygrad.rollout.source import Source
@@ -95,12 +95,11 @@ class FittedEstimator:
     @property
     def subtracted(self) -> tuple[Baseline | None, Any]:
         """The baseline that is subtracted from returns, and its fitted state; None for nothing."""
-        baseline, critic = self.estimator.baseline, self.estimator.critic
-        if baseline is None:
-            return critic, self.state.critic
-        if baseline == baselines.none():
+        if not self.estimator.subtracts:
             return None, ()
-        return baseline, self.state.baseline
+        if self.estimator.baseline is None:
+            return self.estimator.critic, self.state.critic
+        return self.estimator.baseline, self.state.baseline
 
     @property
     def plain(self) -> Estimator:
@@ -137,8 +136,8 @@ class FittedEstimator:
     def candidates(self, *, wide: bool) -> Candidates:
         """The estimator in use and others, with the same discount and the same fitted state.
 
-        Rewards to go with its baseline and without, and λ-returns with its critic. Others are
-        named by the flags that select them.
+        Rewards to go with its baseline and without, and λ-returns with its critic, less its
+        baseline. Others are named by the flags that select them.
 
         Args:
             wide: whether to add n-step, total returns (unless the estimator in use resets at
@@ -154,22 +153,15 @@ class FittedEstimator:
         if critic is not None:
             for x in LAMBDAS:
                 form = resetting(LambdaReturn(jnp.float32(x)), self.resets)
-                gae = replace(self.plain, form=form, baseline=None)
-                found[f"{LAMBDA_FLAG} {x:g}"] = gae, none
-        return found | (self._further(none) if wide else {})
+                found[f"{LAMBDA_FLAG} {x:g}"] = replace(self.plain, form=form), self.state
+        return found | (self._further() if wide else {})
 
-    def _further(self, none: EstimatorState) -> Candidates:
+    def _further(self) -> Candidates:
         found: Candidates = {}
         if self.estimator.critic is not None:
-            own = {"discount": self.estimator.discount, "critic": self.estimator.critic}
             for n in STEPS:
-                steps = estimators.n_step(
-                    n=n,
-                    time_limit=self.estimator.time_limit,
-                    resets_at_rewards=self.resets,
-                    **own,
-                )
-                found[f"--estimator n-step --n {n}"] = steps, none
+                steps = replace(self.plain, form=resetting(NStep(n), self.resets))
+                found[f"--estimator n-step --n {n}"] = steps, self.state
         if not self.resets:  # a total return does not
             total = estimators.total_return(discount=self.estimator.discount)
             found["--estimator total-return"] = total, EstimatorState((), ())

@@ -67,7 +67,7 @@ def total_return(
     Args:
         discount: γ in [0, 1].
         baseline: what is subtracted; None for nothing.
-        normalise_advantages: centre and scale Ψ over the batch.
+        normalise_advantages: scale Ψ to unit size over the batch; a baseline's is centred before.
 
     Returns:
         An estimator for whole episodes.
@@ -76,7 +76,7 @@ def total_return(
         ValueError: discount out of range.
 
     Bias: none, as a gradient of J_γ; its γ^t are inside R(τ). With `normalise_advantages` a batch's
-    mean contains each sample, which shrinks the gradient.
+    scale, and the mean that is subtracted beside a baseline, contain each sample.
 
     Source: the post, form (i); Williams 1992; E3.
     """
@@ -104,7 +104,7 @@ def reward_indexed(
     Args:
         discount: γ in [0, 1]; each reward carries its own γ^{t'}.
         baseline: what is subtracted; None for nothing.
-        normalise_advantages: centre and scale over the batch.
+        normalise_advantages: scale to unit size over the batch; a baseline's is centred before.
 
     Returns:
         An estimator for whole episodes: pathwise the same as `reward_to_go` with γ^t kept.
@@ -152,7 +152,7 @@ def reward_to_go(
         time_limit: None is "bootstraps" with a critic, else "terminates".
         resets_at_rewards: end the return at the first reward that is not zero, as in games of
             points. It changes the objective: see `ResetAtRewards`.
-        normalise_advantages: centre and scale Ψ over the batch.
+        normalise_advantages: scale Ψ to unit size over the batch; a baseline's is centred before.
 
     Returns:
         An estimator.

@@ -1,4 +1,12 @@
-"""Statistics over a batch: normalised advantages, and explained variance."""
+"""Statistics over a batch: normalised advantages, and explained variance.
+
+Advantages are normalised in one of two ways:
+
+    standardise   (Ψ − mean Ψ) / std Ψ
+    rescale       Ψ / √(mean Ψ²)
+
+The mean is a baseline. So estimators without a baseline are rescaled, and the others standardised.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -6,7 +14,7 @@ from jaxtyping import Array, Float
 from policygrad.gradients.baselines.base import weighted_mean
 
 
-def normalise(advantages: Float[Array, "T B"], valid: Array) -> Float[Array, "T B"]:
+def standardise(advantages: Float[Array, "T B"], valid: Array) -> Float[Array, "T B"]:
     """Centre the valid entries and scale them to unit variance; all zero if they are equal.
 
     This departs from the gradient: the mean that is subtracted contains each sample. The scale is
@@ -22,6 +30,20 @@ def normalise(advantages: Float[Array, "T B"], valid: Array) -> Float[Array, "T 
     resolution = 1e-5 * jnp.max(jnp.abs(jnp.where(valid, advantages, 0.0)))
     equal = std <= resolution
     return jnp.where(equal, 0.0, centred / jnp.where(equal, 1.0, std))
+
+
+def rescale(advantages: Float[Array, "T B"], valid: Array) -> Float[Array, "T B"]:
+    """Divide the valid entries by their root mean square; all zero if they are zero.
+
+    Nothing is subtracted. The scale is one positive number for the batch, so the gradient keeps its
+    direction.
+    """
+    advantages = jnp.where(valid, advantages, 0.0)
+    largest = jnp.max(jnp.abs(advantages), initial=0.0)
+    # by the largest first: the square of a very large or small number is beyond float32
+    shares = advantages / jnp.where(largest > 0, largest, 1.0)
+    square = jnp.sum(shares**2) / jnp.maximum(jnp.sum(valid), 1)
+    return shares / jnp.where(largest > 0, jnp.sqrt(square), 1.0)
 
 
 def explained_variance(

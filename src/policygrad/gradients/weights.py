@@ -19,7 +19,7 @@ from policygrad.gradients.baselines.base import Baseline, Critic, FitBatch, chec
 from policygrad.gradients.forms import Form, LaneSteps
 from policygrad.gradients.groups.estimator import GroupEstimator
 from policygrad.gradients.groups.of_record import weights_in_groups
-from policygrad.gradients.normalisation import explained_variance, normalise
+from policygrad.gradients.normalisation import explained_variance, rescale, standardise
 from policygrad.maths.returns import Scalar
 
 TimeLimit = Literal["bootstraps", "terminates"]
@@ -63,7 +63,8 @@ class Estimator:
         discounted_states: whether the factor γ^t of the discounted objective's gradient is kept.
         time_limit: what follows a truncated step. "bootstraps": the value of its successor, because
             the limit is not part of the task. "terminates": nothing.
-        normalise_advantages: whether Ψ is centred and scaled to unit variance over the batch.
+        normalise_advantages: whether Ψ is scaled to unit size over the batch, and centred before if
+            there is a baseline (`subtracts`).
         group: what weighs the returns of episodes that start in groups, in place of the baseline;
             None for everything else.
     """
@@ -76,6 +77,12 @@ class Estimator:
     time_limit: TimeLimit = field(default="terminates", metadata=STATIC)
     normalise_advantages: bool = field(default=False, metadata=STATIC)
     group: GroupEstimator | None = None
+
+    @property
+    def subtracts(self) -> bool:
+        """Whether anything is subtracted from the returns: the baseline, or the critic's values."""
+        subtracted = self.critic if self.baseline is None else self.baseline
+        return subtracted is not None and subtracted.subtracts
 
     @property
     def whole_episodes(self) -> bool:
@@ -139,6 +146,7 @@ class Estimator:
             check_shape(baseline, trajectories.rewards.shape, self.baseline, "predict")
         advantages = returns - baseline
         if self.normalise_advantages:
+            normalise = standardise if self.subtracts else rescale
             advantages = normalise(advantages, trajectories.valid)
         advantages = advantages * self.state_discounts(trajectories)
         psi = jnp.where(trajectories.valid, advantages, 0.0)

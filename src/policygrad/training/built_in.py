@@ -56,7 +56,8 @@ class EpisodeReturns(Returns):
     """What estimators over whole episodes read."""
 
     normalise_advantages: bool = True
-    """Centre and scale the advantages of each batch. This departs from the true gradient."""
+    """Scale the advantages of each batch to unit size, and centre them if there is a baseline. This
+    departs from the true gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ Pointwise = StateBaseline  # its earlier name
 
 
 def none() -> Zero:
-    """No baseline: b = 0.
+    """No baseline: b = 0. Normalised advantages are then scaled, and not centred.
 
     Bias: none. Variance: the reference that every other baseline is measured against.
 

@@ -44,10 +44,13 @@ class Baseline(ABC):
             one episode must then leave that episode out, and it needs whole episodes.
         may_bootstrap: whether it estimates the value of a state, and so may replace the rewards
             after a cut. A constant does not.
+        subtracts: False if it stands for no baseline. Normalised advantages are then scaled but not
+            centred, because the mean of a batch is a baseline too.
     """
 
     couples_episodes: ClassVar[bool] = False
     may_bootstrap: ClassVar[bool] = False
+    subtracts: ClassVar[bool] = True
 
     @property
     def whole_episodes(self) -> bool:

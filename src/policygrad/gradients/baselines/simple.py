@@ -1,6 +1,7 @@
 """Baselines without regression: none, constant, per time step, leave-one-out."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,9 @@ from policygrad.gradients.baselines.base import (
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Zero(StateBaseline):
-    """b = 0."""
+    """b = 0: no baseline."""
+
+    subtracts: ClassVar[bool] = False
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
         return ()
