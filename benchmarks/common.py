@@ -94,6 +94,7 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
 
     What a killed program had begun to write at the end of the file is cut off first.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)

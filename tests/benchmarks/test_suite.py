@@ -115,7 +115,7 @@ def test_a_cell_with_a_line_is_not_run_again_unless_its_command_differs(tmp_path
     from cells import Cell
     from common import append_line
 
-    path = tmp_path / "r.jsonl"
+    path = tmp_path / "records" / "r.jsonl"
     ran, left = (Cell("Ant-v5", "natural", seed, 100) for seed in (0, 1))
     append_line(path, {"task": "Ant-v5", "algorithm": "natural", "seed": 0, "command": ran.command})
     assert suite.not_yet_run([ran, left], path) == [left]
