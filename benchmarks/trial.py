@@ -128,7 +128,7 @@ def markdown(plan: Plan, lines: Sequence[Mapping[str, Any]]) -> str:
         found = figures(plan, lines, way)
         judged = verdicts(plan, found)
         heads = [f"{way}, steps", *(head(name, seeds) for name, seeds in plan.seeds.items())]
-        told += [row(*heads, plan.judged), "|---" * (len(heads) + 1) + "|"]
+        told += [row(*heads, "verdict"), "|---" * (len(heads) + 1) + "|"]
         for task, steps in plan.tasks.items():
             shown = [cell(f, len(plan.seeds[name])) for name, f in found[task].items()]
             told.append(row(f"{task}, {steps:,}", *shown, judged[task]))

@@ -78,7 +78,7 @@ def test_the_table_says_what_is_missing_and_where_figures_come_from(trial):
     text = trial.markdown(plan, lines).splitlines()
     assert text[0] == (
         "| deterministic, steps | natural, seeds 20 to 22 "
-        "| sb3-trpo-zoo, tuned per task, seeds 0 to 4 | natural |"
+        "| sb3-trpo-zoo, tuned per task, seeds 0 to 4 | verdict |"
     )
     assert text[2] == (
         "| HalfCheetah-v5, 1,000 | 5,021 [5,020, 5,022], least 5,020 "
