@@ -144,8 +144,8 @@ def row(*columns: str) -> str:
 def head(algorithm: str, seeds: Sequence[int]) -> str:
     """A column's head: the algorithm, its seeds, and whether its settings differ from task to
     task."""
-    ends = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}"
-    return f"{algorithm}{', tuned per task' if algorithm in ZOO else ''}, seeds {ends}"
+    which = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    return f"{algorithm}{', tuned per task' if algorithm in ZOO else ''}, {which}"
 
 
 def cell(found: Figure | None, planned: int) -> str:

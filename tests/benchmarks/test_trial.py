@@ -98,6 +98,11 @@ def test_the_table_says_what_is_missing_and_where_figures_come_from(trial):
     assert "- sb3-trpo-zoo: 3 of 10 runs, 2026-11-30, at def; jax 1" in text
 
 
+def test_a_head_names_seeds_and_tuning(trial):
+    assert trial.head("natural", [3]) == "natural, seed 3"
+    assert trial.head("sb3-ppo-zoo", range(5)) == "sb3-ppo-zoo, tuned per task, seeds 0 to 4"
+
+
 def test_the_tally_counts_by_iqm_and_beyond_the_intervals(trial):
     within = ["ahead, within the intervals", "behind, within the intervals"]
     assert "on 2 of 4 tasks, behind beyond the intervals on 1." in trial.tally(
