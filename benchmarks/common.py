@@ -1,6 +1,7 @@
 """What the benchmark programs share: child processes, measuring in turns, lines of JSON."""
 
 import datetime
+import fcntl
 import json
 import os
 import platform
@@ -8,24 +9,21 @@ import shutil
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from children import CHILDREN
+
 HERE = Path(__file__).parent
 WORKERS = HERE / "workers"
-WRITING = threading.Lock()
+RECORDS = "benchmarks/records"  # what is written there does not make a commit another one
 # packages whose versions a figure is given with
 MEASURED = (
     "policygrad", "jax", "numpy", "gymnasium", "envpool", "gymnax", "mujoco", "onnxruntime",
 )  # fmt: skip
-
-
-class CellFailed(RuntimeError):
-    """A child process ended with an error; the message holds the end of what it printed."""
 
 
 def child_json(command: list[str], **environment: str) -> dict[str, Any]:
@@ -34,10 +32,8 @@ def child_json(command: list[str], **environment: str) -> dict[str, Any]:
     Raises:
         CellFailed: it ended with another code than 0.
     """
-    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
-    if ended.returncode:
-        raise CellFailed(f"{' '.join(command)} failed:\n{ended.stderr[-2000:]}")
-    return json.loads(ended.stdout[ended.stdout.rfind("\n{") + 1 :])
+    printed = CHILDREN.output_of(command, **environment)
+    return json.loads(printed[printed.rfind("\n{") + 1 :])
 
 
 def policygrad_command() -> str:
@@ -83,16 +79,33 @@ def spread(values: list[float], form: str = ",.0f") -> str:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one a line; none where there is no file."""
+    """The JSON objects of a file, one a line; none where there is no file.
+
+    A last line without its end is what a killed program had begun to write. It is left out.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    whole, _, _ = path.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines() if line.strip()]
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:
-    """Add one JSON object to a file, in one write."""
-    with WRITING, path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    """Add one JSON object to a file, from one thread or process at a time.
+
+    What a killed program had begun to write at the end of the file is cut off first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        written = file.read()
+        whole = written.rfind(b"\n") + 1
+        if whole < len(written):
+            print(f"{path}: half a line is cut off: {written[whole:][:80]!r}", file=sys.stderr)
+            file.truncate(whole)
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def provenance() -> dict[str, Any]:
@@ -115,9 +128,12 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*"]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    return ended.stdout.strip() or None
+    root = ["git", "-C", str(HERE.parent)]
+    command = [*root, "describe", "--always", "--exclude=*"]
+    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    changed = [*root, "diff", "--quiet", "HEAD", "--", ".", f":(exclude){RECORDS}"]
+    dirty = "-dirty" if commit and subprocess.run(changed, capture_output=True).returncode else ""
+    return commit + dirty or None
 
 
 def _processor() -> str:

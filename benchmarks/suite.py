@@ -2,117 +2,102 @@
 
     python benchmarks/suite.py run RESULTS.jsonl --tasks HalfCheetah-v5 --algorithms vanilla ppo
     python benchmarks/suite.py table RESULTS.jsonl
+    python benchmarks/suite.py trial RESULTS.jsonl
     python benchmarks/suite.py plot RESULTS.jsonl --out curves.png
 
 Every cell runs in processes of its own and appends one line of JSON: this library as a user would,
-with `policygrad train` and `policygrad evaluate` and the defaults of an algorithm; its peers with
-their own defaults, in interpreters of their own (`requirements-sb3.txt`, `requirements-rejax.txt`).
-A cell whose line is in the file is not run again, so that a run which was stopped goes on; keep
-runs of different length in different files. Reported is the stochastic policy's mean return over
-100 evaluation episodes.
+with `policygrad train` and `policygrad evaluate` and the defaults of an algorithm; its peers in
+interpreters of their own (`requirements-sb3.txt`, `requirements-rejax.txt`), with their own
+defaults or with the settings of rl-baselines3-zoo. A cell whose line is in the file is not run
+again, so that a run which was stopped goes on; keep runs of different length in different files.
+Ctrl-C and SIGTERM end the cells that are running. Reported are the mean returns of the stochastic
+and of the deterministic policy over 100 evaluation episodes each.
 """
 
 import argparse
 import json
 import os
+import shlex
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
+import cells
 import curves
 import summary
-from common import (
-    WORKERS,
-    CellFailed,
-    append_line,
-    child_json,
-    policygrad,
-    provenance,
-    read_lines,
-)
-from tasks import KNOWN, TASKS
-
-OURS = ("vanilla", "natural", "trpo", "ppo")
-SB3 = ("sb3-ppo", "sb3-ppo-normalised", "sb3-a2c", "sb3-a2c-normalised")
-REJAX = ("rejax-ppo",)
-REJAX_TASKS = ("CartPole-v1", "Pendulum-v1", "Acrobot-v1")
+import trial
+from children import CHILDREN, CellFailed, interrupt_on_sigterm
+from common import append_line, provenance, read_lines
+from tasks import GROUPS, KNOWN, named
 
 
-def recent_returns(run: Path, points: int = 200) -> list[list[float]]:
-    """[environment steps, mean of the last 100 training returns], about `points` of them."""
-    lines = read_lines(run / "metrics.jsonl")
-    known = [[m["env_steps"], m["return_mean"]] for m in lines if m["return_mean"] is not None]
-    return known[:: max(1, len(known) // points)] + known[-1:]
+def cells_of(options: argparse.Namespace) -> list[cells.Cell]:
+    """The cells that are asked for, seed by seed, those of peers only where they have the task.
+
+    Raises:
+        ValueError: an algorithm or settings that are not known.
+    """
+    settings = {name: cells.settings_of(name, options.settings) for name in options.algorithms}
+    asked = {name for algorithm in options.algorithms for name in algorithm.split("+")[1:]}
+    if unused := set(options.settings) - asked:
+        raise ValueError(f"settings that no algorithm asks for, as ALGORITHM+NAME: {unused}")
+    return [
+        cells.Cell(task, algorithm, seed, options.steps or KNOWN[task].steps, settings[algorithm])
+        for seed in range(options.first_seed, options.first_seed + options.seeds)
+        for task in options.tasks
+        for algorithm in options.algorithms
+        if cells.defined(algorithm, task)
+    ]
 
 
-def our_cell(task: str, algorithm: str, seed: int, steps: int) -> dict[str, Any]:
-    """One run of this library with the defaults of an algorithm."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder, "run")
-        trained = policygrad(
-            "train", task, "--algorithm", algorithm, "--seed", str(seed),
-            "--total-steps", str(steps), "--out", str(run),
-        )  # fmt: skip
-        result = policygrad("evaluate", str(run), "--seed", str(10_000 + seed))
-        return {
-            "task": task,
-            "algorithm": algorithm,
-            "seed": seed,
-            "steps": trained["env_steps"],
-            "env": trained["env"],
-            "stochastic": result["stochastic"],
-            "deterministic": result["deterministic"],
-            "seconds": trained["seconds"],
-            "timings": trained["timings"],
-            "curve": recent_returns(run),
-        }
+def not_yet_run(wanted: list[cells.Cell], results: Path) -> list[cells.Cell]:
+    """Those without a line in the file.
 
-
-def peer_cell(
-    python: str, worker: str, task: str, algorithm: str, seed: int, steps: int
-) -> dict[str, Any]:
-    """One run of another library, with its own defaults, in its own interpreter."""
-    arguments = [task, "--algorithm", algorithm, "--seed", str(seed), "--steps", str(steps)]
-    line = child_json([python, str(WORKERS / worker), *arguments])
-    return {"task": task, "algorithm": algorithm, "seed": seed} | line
+    Raises:
+        ValueError: the file holds one of them, run by another command.
+    """
+    lines = {(x["task"], x["algorithm"], x["seed"]): x for x in read_lines(results)}
+    for cell in wanted:
+        command = lines.get(cell.key, {}).get("command", cell.command)
+        if command != cell.command:
+            raise ValueError(
+                f"{results} holds {cell.key} by another command; take another file, or name the "
+                f"settings otherwise\n  there: {command}\n  now:   {cell.command}"
+            )
+    return [cell for cell in wanted if cell.key not in lines]
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the cells that are not in the file yet; a cell that fails leaves the others running."""
-    origin = provenance()
-    ran = {(line["task"], line["algorithm"], line["seed"]) for line in read_lines(options.results)}
-    cells = [
-        (task, algorithm, options.first_seed + seed)
-        for seed in range(options.seeds)
-        for task in options.tasks
-        for algorithm in options.algorithms
-        if algorithm not in REJAX or task in REJAX_TASKS
-    ]
+    try:
+        wanted = cells_of(options)
+        left = not_yet_run(wanted, options.results)
+    except ValueError as error:
+        sys.exit(str(error))
     pythons = {"run_sb3.py": options.sb3_python, "run_rejax.py": options.rejax_python}
     failed = []
 
-    def one(cell: tuple[str, str, int]) -> None:
-        task, algorithm, seed = cell
-        steps = options.steps or KNOWN[task].steps
+    def one(cell: cells.Cell) -> None:
+        origin = provenance()
         try:
-            if algorithm in OURS:
-                line = our_cell(task, algorithm, seed, steps)
-            else:
-                worker = "run_sb3.py" if algorithm in SB3 else "run_rejax.py"
-                line = peer_cell(pythons[worker], worker, task, algorithm, seed, steps)
+            line = cells.ran(cell, pythons)
         except CellFailed as error:
             failed.append(cell)
-            print(f"{cell}: {error}", file=sys.stderr, flush=True)
+            print(f"{cell.key}: {error}", file=sys.stderr, flush=True)
             return
-        append_line(options.results, line | origin)
-        print(*cell, f"{line['stochastic']['mean']:.1f}", file=sys.stderr, flush=True)
+        append_line(options.results, origin | line)
+        means = [f"{way} {line[way]['mean']:.1f}" for way in trial.WAYS]
+        print(*cell.key, *means, file=sys.stderr, flush=True)
 
+    interrupt_on_sigterm()
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(one, [cell for cell in cells if cell not in ran]))
+        try:
+            list(pool.map(one, left))
+        except KeyboardInterrupt:
+            CHILDREN.stop()
+            sys.exit("interrupted; the same command goes on from here")
     if failed:
-        sys.exit(f"{len(failed)} of {len(cells)} cells failed")
+        sys.exit(f"{len(failed)} of {len(wanted)} cells failed")
 
 
 def table(options: argparse.Namespace) -> None:
@@ -123,6 +108,22 @@ def table(options: argparse.Namespace) -> None:
         options.json.write_text(json.dumps([vars(row) for row in rows], indent=1))
 
 
+def trial_(options: argparse.Namespace) -> None:
+    """Print one column an algorithm, peers beside ours, deterministic and stochastic."""
+    first = options.peer_first_seed
+    first = options.first_seed if first is None else first
+    ours = range(options.first_seed, options.first_seed + options.seeds)
+    peers = range(first, first + options.peer_seeds)
+    plan = trial.Plan(
+        {task: options.steps or KNOWN[task].steps for task in options.tasks},
+        dict.fromkeys(options.ours, ours) | dict.fromkeys(options.peers, peers),
+    )
+    lines = read_lines(options.results)
+    print(trial.markdown(plan, lines))
+    if options.json:
+        options.json.write_text(json.dumps(trial.numbers(plan, lines), indent=1))
+
+
 def plot(options: argparse.Namespace) -> None:
     """Draw the learning curves."""
     out = options.out or options.results.with_suffix(".png")
@@ -130,29 +131,63 @@ def plot(options: argparse.Namespace) -> None:
     print(out)
 
 
-def main() -> None:
-    """Parse the command line and do what it asks."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def settings(text: str) -> tuple[str, tuple[str, ...]]:
+    """`NAME=FLAGS` of the command line."""
+    name, equals, flags = text.partition("=")
+    if not name or not equals or "+" in name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME='--flag value …'")
+    return name, tuple(shlex.split(flags))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     actions = parser.add_subparsers(required=True)
-    for action in (run, table, plot):
-        sub = actions.add_parser(action.__name__, help=(action.__doc__ or "").splitlines()[0])
+    for action in (run, table, trial_, plot):
+        name = action.__name__.rstrip("_")
+        sub = actions.add_parser(name, help=(action.__doc__ or "").splitlines()[0])
         sub.add_argument("results", type=Path, metavar="RESULTS.jsonl")
         sub.set_defaults(action=action)
+        if action in (run, trial_):
+            group = "default" if action is run else "mujoco"
+            sub.add_argument(
+                "--tasks", nargs="+", choices=[*GROUPS, *KNOWN], default=[group], metavar="TASK",
+                help=f"by their ids, or groups of them: {', '.join(GROUPS)}",
+            )  # fmt: skip
+            sub.add_argument("--steps", type=int, help="in place of each task's own number")
+        if action in (table, trial_):
+            sub.add_argument("--json", type=Path)
         if action is run:
-            sub.add_argument("--tasks", nargs="+", choices=list(KNOWN), default=list(TASKS))
-            known = [*OURS, *SB3, *REJAX]
-            sub.add_argument("--algorithms", nargs="+", choices=known, default=list(OURS))
+            sub.add_argument("--algorithms", nargs="+", default=list(cells.OURS))
+            sub.add_argument(
+                "--settings", type=settings, action="append", default=[], metavar="NAME='--FLAG …'",
+                help="of `policygrad train`, for the algorithm ALGORITHM+NAME",
+            )  # fmt: skip
             sub.add_argument("--seeds", type=int, default=5, help="how many")
             sub.add_argument("--first-seed", type=int, default=0)
             sub.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
-            sub.add_argument("--steps", type=int, help="in place of each task's own number")
             sub.add_argument("--sb3-python", default=".venv-sb3/bin/python")
             sub.add_argument("--rejax-python", default=".venv-rejax/bin/python")
-        elif action is table:
-            sub.add_argument("--json", type=Path)
-        else:
+        elif action is trial_:
+            peers = [*cells.ZOO, "sb3-ppo-normalised"]
+            sub.add_argument("--ours", nargs="+", default=["natural"], help="the first is judged")
+            sub.add_argument("--peers", nargs="+", choices=cells.PEERS, default=peers)
+            sub.add_argument("--seeds", type=int, default=10, help="how many of ours")
+            sub.add_argument("--first-seed", type=int, default=20)
+            sub.add_argument("--peer-seeds", type=int, default=5, help="how many of peers")
+            sub.add_argument("--peer-first-seed", type=int, help="default: that of ours")
+        elif action is plot:
             sub.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Parse the command line and do what it asks."""
+    options = parser().parse_args()
+    if "tasks" in options:
+        options.tasks = named(options.tasks)
+    if "settings" in options:
+        options.settings = dict(options.settings)
     options.action(options)
 
 

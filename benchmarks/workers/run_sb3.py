@@ -1,24 +1,51 @@
-"""One run of Stable-Baselines3 with its documented defaults; prints one line of JSON.
+"""One run of Stable-Baselines3 or sb3-contrib; prints one line of JSON.
 
     python benchmarks/workers/run_sb3.py Hopper-v5 --algorithm sb3-ppo --seed 0 --steps 1000000
 
-PPO takes one environment (2,048 steps a batch) and A2C eight, unless told otherwise. A name that
-ends in `-normalised` wraps the environments in VecNormalize (observations and rewards), which the
-defaults do not. Evaluated are the sampled and the greedy policy, 100 episodes each, true rewards.
+It takes the documented defaults; a name that ends in `-zoo` those that rl-baselines3-zoo has for
+the task (`zoo.py`). By default PPO and TRPO take one environment (2,048 steps a batch) and A2C
+eight. Names in `-zoo` and `-normalised` wrap the environments in VecNormalize (observations and
+rewards), which the defaults do not. Evaluated are the sampled and the greedy policy, 100 episodes
+each, true rewards.
 """
 
 import argparse
 import json
 import time
 import warnings
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
+import zoo
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
+
+PACKAGES = ("stable-baselines3", "sb3-contrib", "torch", "numpy", "gymnasium", "mujoco")
+
+
+def kind_of(algorithm: str) -> tuple[Any, int]:
+    """The class, and how many environments it takes by default."""
+    if "a2c" in algorithm:
+        return A2C, 8
+    if "trpo" in algorithm:
+        from sb3_contrib import TRPO  # others do not wait for it: whole processes are timed too
+
+        return TRPO, 1
+    return PPO, 1
+
+
+def zoo_settings(algorithm: str, task: str) -> dict[str, Any]:
+    """The zoo's settings, with the activation as a class of torch."""
+    settings = dict(zoo.SETTINGS[algorithm][task])
+    if policy := settings.get("policy_kwargs"):
+        activation = getattr(torch.nn, policy["activation_fn"])
+        settings["policy_kwargs"] = policy | {"activation_fn": activation}
+    return settings
 
 
 class Curve(BaseCallback):
@@ -66,13 +93,16 @@ def main():
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
-    kind, num_envs = (A2C, 8) if "a2c" in options.algorithm else (PPO, 1)
+    kind, num_envs = kind_of(options.algorithm)
+    settings, normaliser = {}, None
+    if options.algorithm.endswith("-zoo"):
+        settings = zoo_settings(options.algorithm, options.task)
+        num_envs = settings.pop("n_envs", num_envs)
     num_envs = options.num_envs or num_envs
     env = make_vec_env(options.task, n_envs=num_envs, seed=options.seed)
-    normaliser = None
-    if options.algorithm.endswith("-normalised"):
-        env = normaliser = VecNormalize(env)
-    model = kind("MlpPolicy", env, seed=options.seed, device="cpu")
+    if options.algorithm.endswith(("-zoo", "-normalised")):
+        env = normaliser = VecNormalize(env, gamma=settings.get("gamma", 0.99))
+    model = kind("MlpPolicy", env, seed=options.seed, device="cpu", **settings)
     curve = Curve()
     started = time.perf_counter()
     model.learn(options.steps, callback=curve)
@@ -83,6 +113,7 @@ def main():
         "seconds": seconds,
         "num_envs": num_envs,
         "threads": options.threads,
+        "versions": {name: version(name) for name in PACKAGES},
         "curve": curve.points[:: max(1, len(curve.points) // 200)] + curve.points[-1:],
     }
     if options.episodes:

@@ -33,7 +33,8 @@ def test_in_turns_goes_back_and_forth():
 def test_child_json_takes_the_object_that_ends_the_output():
     import sys
 
-    from common import CellFailed, child_json
+    from children import CellFailed
+    from common import child_json
 
     program = "import json; print('noise {'); print(json.dumps({'a': {'b': 1}}, indent=1))"
     assert child_json([sys.executable, "-c", program]) == {"a": {"b": 1}}
