@@ -24,6 +24,7 @@ def load(name: str):
     return module
 
 
+@pytest.mark.slow
 def test_custom_environment_and_network_learn():
     # chance is 10·(1/3 + 1/4) = 5.8
     assert load("custom_environment").main() > 15

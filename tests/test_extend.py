@@ -36,6 +36,7 @@ def test_there_is_one_of_each_kind_and_each_is_short():
 @pytest.mark.parametrize(
     "kind", params(["algorithm", "baseline", "form", "network"], {"baseline", "form"})
 )
+@pytest.mark.slow
 def test_cartpole_is_learned(extend, kind):
     assert extend(kind).main(24_576) > 60  # chance is 22
 

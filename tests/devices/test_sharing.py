@@ -74,6 +74,7 @@ def on_one_device():
     return trained(1, VANILLA)
 
 
+@pytest.mark.slow
 def test_two_devices_compute_the_bits_that_one_does(on_one_device):
     assert trained(2, VANILLA) == on_one_device
 
