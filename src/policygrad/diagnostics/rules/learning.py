@@ -6,7 +6,7 @@ from policygrad.core.settings import flag
 from policygrad.core.usual import BATCH_STEPS
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules.advice import knob, other_step, settings_of_algorithm
-from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Proposals, Rule, Thresholds
+from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
 from policygrad.diagnostics.rules.settings import Settings
 from policygrad.diagnostics.rules.task import at_its_best
 
@@ -91,38 +91,6 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
         "Train with --entropy-coefficient 0.01, or with a smaller --step-size or --target-kl.",
         proposes,
     )  # fmt: skip
-
-
-def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
-    """The return has lost three quarters of what it had gained, by more than chance."""
-    returns, s = e.metric("return_mean"), e.sample
-    at = np.flatnonzero(np.isfinite(returns))
-    if s is None or len(at) < t["updates"]:
-        return None
-    top = int(at[np.argmax(returns[at])])
-    first, best, last = (float(returns[i]) for i in (at[0], top, at[-1]))
-    left = first + t["kept"] * (best - first)
-    lost = last < left and s.returns.mean < left
-    least = t["spreads"] * s.returns.std
-    if not (lost and best - last > least and best - first > least):
-        return None
-    return Found(
-        "The return has collapsed: the policy lost what it had learned.",
-        f"The mean return rose from {first:.4g} to {best:.4g} at update {top + 1} of "
-        f"{len(returns)}, and is {last:.4g} now; {s.episodes} fresh episodes return "
-        f"{s.returns.mean:.4g}.",
-        {"first_return": first, "best_return": best, "last_return": last, "best_update": top + 1},
-        *_safer_step(e),
-    )
-
-
-def _safer_step(e: Examination) -> tuple[str, Proposals]:
-    settings = Settings.of(e)
-    change, proposes = other_step(settings, smaller=True)
-    if settings["algorithm"] != "natural":
-        return change, proposes
-    also = f"{change.removesuffix('.')}, or with --algorithm trpo, which refuses bad steps."
-    return also, (*proposes, {"algorithm": "trpo"})
 
 
 def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
@@ -302,16 +270,7 @@ RULES = (
         "actions, the rarer one has a probability of 0.3 %.",
         0.7,
         entropy_collapsed,
-        ("return-collapsed",),
-    ),
-    Rule(
-        "return-collapsed",
-        {"updates": 10, "kept": 0.25, "spreads": 2.0},
-        "Three quarters of the gain are lost. Both the gain and the loss are more than two "
-        "standard deviations of an episode's return; the mean of a hundred episodes has a standard "
-        "error of a tenth of one.",
-        0.45,
-        return_collapsed,
+        ("return-collapsed", "below-random", "no-better-than-random"),
     ),
     Rule(
         "batch-below-noise-scale",
