@@ -24,6 +24,7 @@ from tests.diagnostics.test_rules import (
     halved,
     noisy,
     series,
+    unlearned,
 )
 
 RISEN = examination(at_random=RANDOM, noise=noisy(1.0))  # from 20 to 100; random actions return 22
@@ -91,6 +92,19 @@ def test_a_dip_within_noise_is_not_lost():
     assert wrong == 0  # a tenth of the gain of 80 is lost as well, beyond an interval of 95 %
 
 
+def test_hardly_any_policy_at_random_seems_better_than_random_actions():
+    """Of 300, by chance 0.15 are expected; the returns have the long tail of CartPole's."""
+    rng = np.random.default_rng(0)
+    better = 0
+    for _ in range(300):
+        one, other = (Spread.of(8 + rng.exponential(14, 64)) for _ in range(2))
+        e = examination(
+            metrics=unlearned, seen={"returns": one}, at_random=replace(RANDOM, returns=other)
+        )
+        better += not any("not clearly above" in doubt for doubt in doubts(e))
+    assert better <= 2
+
+
 def test_the_intervals_are_student_s_and_welch_s():
     rng = np.random.default_rng(1)
     x, y = rng.normal(3, 2, 20), rng.normal(1, 5, 50)
@@ -100,6 +114,9 @@ def test_the_intervals_are_student_s_and_welch_s():
     apart = difference((Spread.of(x), 20), (Spread.of(y), 50))
     known = stats.ttest_ind(x, y, equal_var=False).confidence_interval()
     assert (apart.low, apart.high) == pytest.approx((known.low, known.high))
+    wide = difference((Spread.of(x), 20), (Spread.of(y), 50), level=0.999)
+    known = stats.ttest_ind(x, y, equal_var=False).confidence_interval(0.999)
+    assert (wide.low, wide.high) == pytest.approx((known.low, known.high))
     equal = Spread(1.0, 0.0, 1.0, 1.0)
     assert difference((equal, 8), (equal, 8)).high == 0
 

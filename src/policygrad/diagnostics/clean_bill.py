@@ -23,8 +23,9 @@ def healthy(findings: Sequence[Finding], e: Examination) -> bool | None:
 def doubts(e: Examination) -> tuple[str, ...]:
     """What keeps a run from being called healthy although nothing is found; empty if nothing does.
 
-    A healthy run stands clearly above random actions, beyond a 95 % interval, and not clearly below
-    its best: it has not lost a tenth of what it had gained, by the lower end of the interval.
+    A healthy run stands clearly above random actions, beyond a 99.9 % interval, and not clearly
+    below its best: it has not lost a tenth of what it had gained, by the lower end of a 95 %
+    interval.
 
     Args:
         e: the examination of a run, or of the log of another library.
@@ -55,10 +56,10 @@ def _beside(e: Examination) -> tuple[str, ...]:
     found = []
     if at.above_random is None:
         found.append("It is not known what random actions return.")
-    elif not at.above_random.low > 0:
+    elif not at.surely_above > 0:
         found.append(
             "The return is not clearly above that of random actions: the difference is "
-            f"{shown(at.above_random)}."
+            f"{shown(at.above_random)}, and its 99.9 % interval begins at {at.surely_above:.4g}."
         )
     if at.lost is None:
         found.append("Too few episodes ended in training for a best return to be known.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 WINDOW = 100  # episodes that `return_mean` is a mean over, once so many have ended
 LEAST = 10  # episodes of a mean that counts as a best one
 FIRST = 3  # means that a run is taken to begin with
+SURELY = 0.999  # of many runs that learned nothing, hardly one is to seem better than random
 MEDIAN = 0.6745  # of |x|, where x is a standard Gaussian
 
 
@@ -45,6 +46,7 @@ class Standing:
         now: of fresh episodes with the newest policy.
         at_random: of random actions; None if they were not played.
         above_random: `now` less `at_random`.
+        surely_above: the lower end of its 99.9 % interval; NaN if random actions were not played.
         start: the least of the first three means of training, and of random actions; NaN if too
             few episodes ended in training.
         best: the greatest mean over up to 100 episodes in training, of ten at least; NaN likewise.
@@ -56,6 +58,7 @@ class Standing:
     now: Measured
     at_random: Measured | None
     above_random: Measured | None
+    surely_above: float = math.nan
     start: float = math.nan
     best: float = math.nan
     best_update: int = 0
@@ -84,13 +87,15 @@ def standing_of(e: "Examination") -> Standing | None:
     s, r = e.sample, e.at_random
     if s is None or not np.isfinite(s.returns.mean):
         return None
-    now, at_random, above, start = mean_of(s.returns, s.episodes), None, None, math.inf
+    now, at_random, above = mean_of(s.returns, s.episodes), None, None
+    surely, start = math.nan, math.inf
     if r is not None:
         at_random, start = mean_of(r.returns, r.episodes), r.returns.mean
-        above = difference((s.returns, s.episodes), (r.returns, r.episodes))
+        both = (s.returns, s.episodes), (r.returns, r.episodes)
+        above, surely = difference(*both), difference(*both, level=SURELY).low
     means, counts, updates = _means(e)
     if not len(means):
-        return Standing(now, at_random, above)
+        return Standing(now, at_random, above, surely)
     top = int(np.argmax(means))
     best, size = float(means[top]), min(counts[top], WINDOW)
     deviation = max(
@@ -101,7 +106,7 @@ def standing_of(e: "Examination") -> Standing | None:
     up = math.hypot(2 * error, now.value - now.low)
     lost = best - now.value
     return Standing(
-        now, at_random, above,
+        now, at_random, above, surely,
         start=min(start, float(means[:FIRST].min())),
         best=best,
         best_update=int(updates[top]) + 1,
@@ -142,13 +147,13 @@ def mean_of(x: Spread, n: int) -> Measured:
     return Measured(x.mean, x.mean - half, x.mean + half)
 
 
-def difference(a: tuple[Spread, int], b: tuple[Spread, int]) -> Measured:
-    """The mean of some episodes less that of others, and its 95 % interval (Welch 1947)."""
+def difference(a: tuple[Spread, int], b: tuple[Spread, int], level: float = 0.95) -> Measured:
+    """The mean of some episodes less that of others, and its interval (Welch 1947)."""
     (x, n), (y, m) = a, b
     squares = x.std**2 / (n - 1), y.std**2 / (m - 1)
     value, total = x.mean - y.mean, sum(squares)
     if not total:
         return Measured(value, value, value)
     freedom = total**2 / (squares[0] ** 2 / (n - 1) + squares[1] ** 2 / (m - 1))
-    half = float(stdtrit(freedom, 0.975)) * math.sqrt(total)
+    half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(total)
     return Measured(value, value - half, value + half)

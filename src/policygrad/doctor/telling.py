@@ -91,13 +91,15 @@ def _tell_headline(diagnosis: "Diagnosis", console: "Console") -> None:
 
 def _tell_standing(diagnosis: "Diagnosis", console: "Console") -> None:
     """What the return is beside."""
+    from rich.padding import Padding
     from rich.text import Text
 
     lines = lines_of_standing(diagnosis.examination)
     if lines and diagnosis.findings:
         console.print()
     for line in lines:
-        console.print(Text(line))
+        said = line.lstrip()
+        console.print(Padding(Text(said), (0, 0, 0, len(line) - len(said))))
 
 
 def _tell_not_looked_at(diagnosis: "Diagnosis", console: "Console") -> None:

@@ -80,7 +80,8 @@ def no_better_than_random(e: Examination, t: Thresholds) -> Found | None:
     # where no random episode does better than the others, nothing says that better is possible
     room = r.returns.most - r.returns.mean > t["spreads"] * r.returns.std
     known = at.above_random
-    if not (enough and room and known.low <= 0 and known.value < t["spreads"] * r.returns.std):
+    near = at.surely_above <= 0 and known.value < t["spreads"] * r.returns.std
+    if not (enough and room and near):
         return None
     noise, numbers = "", {}
     batch = e.batch_episodes
@@ -134,16 +135,17 @@ def no_episode_ends(e: Examination, t: Thresholds) -> Found | None:
     ended = int(counts[-1]) if len(counts) else 0
     late = ended - int(counts[-max(2, round(0.2 * len(counts)))]) if len(counts) > 1 else 0
     stopped = ended >= t["episodes"]
+    in_training = f"{ended:,} episodes ended, {late:,} of them in the last fifth"
     seen = (
         f"{s.unfinished} of {s.episodes} fresh episodes had not ended after "
-        f"{s.lengths.most:,.0f} steps, where they were stopped. In training {ended:,} episodes "
-        f"ended, {late:,} of them in the last fifth."
+        f"{s.lengths.most:,.0f} steps, where they were stopped. In training "
+        f"{in_training if ended else 'none ended'}."
     )
     if e.at_random is not None:
         r = e.at_random
         seen += (
-            f" Of {r.episodes} episodes of random actions {r.unfinished} did not end; they took "
-            f"{r.lengths.mean:,.0f} steps."
+            f" Of {r.episodes} episodes of random actions {r.unfinished or 'none'} had to be "
+            f"stopped; they took {r.lengths.mean:,.0f} steps."
         )
     return Found(
         "Episodes have stopped ending: the policy stays where no episode ends."
@@ -171,7 +173,7 @@ RULES = (
         "end by none of its own.",
         0.6,
         no_episode_ends,
-        ("too-few-episodes", "no-better-than-random"),
+        ("rewards-constant", "too-few-episodes", "below-random", "no-better-than-random"),
     ),
     Rule(
         "return-collapsed",
@@ -194,7 +196,8 @@ RULES = (
     Rule(
         "no-better-than-random",
         {"updates": 20, "episodes": 100, "spreads": 0.5},
-        "The 95 % interval of the difference (Welch 1947) holds zero, after many updates.",
+        "The 99.9 % interval of the difference (Welch 1947) holds zero, after many updates. One of "
+        "the random episodes returned half a standard deviation more than they do on average.",
         0.25,
         no_better_than_random,
     ),
