@@ -24,7 +24,8 @@ def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
         return None
     share = min(at.lost.value / at.gained, 1.0)
     kl = e.metric("kl")[at.best_update :]
-    moved = f" Since then the KL of an update was {np.nanmax(kl):.2g} at most." if len(kl) else ""
+    kl = kl[np.isfinite(kl)]
+    moved = f" Since then the KL of an update was {kl.max():.2g} at most." if len(kl) else ""
     return Found(
         f"The return has fallen: the policy lost {share:.0%} of what it had learned.",
         f"The mean return was {at.best:.4g} at update {at.best_update} of {e.updates}, "
