@@ -197,6 +197,11 @@ BROKEN: dict[str, list[Examination]] = {
         ),
     ],
     "entropy-collapsed": [
+        # deterministic: no update moves it, although the adapted steps grow
+        examination(
+            seen={"entropy": 0.001, **LOST},
+            metrics={"return_mean": fallen, "kl": np.append([0.01, 0.01], np.zeros(UPDATES - 2))},
+        ),
         examination(seen={"entropy": 1e-3}, metrics={"return_mean": np.linspace(100, 9, UPDATES)}),
         examination(
             settings={"log_std": -8.0},
@@ -335,6 +340,9 @@ HEALTHY = {
     "a continuing task": examination(
         seen={**CONTINUOUS, "truncated": 1.0, "rewards": Spread(-6.0, 3.0, -16.0, 0.0),
               "lengths": Spread(200.0, 0.0, 200.0, 200.0), "discounted_size": 600.0},
+    ),
+    "solved and deterministic, so that nothing moves": examination(
+        seen={"entropy": 0.001}, metrics={"kl": np.zeros(UPDATES)}
     ),
     "bang-bang": examination(
         seen={**CONTINUOUS, "at_bounds": 1.0, "mean_at_bounds": 1.0, "action_noise": 0.3}
