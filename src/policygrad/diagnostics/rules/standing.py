@@ -136,7 +136,7 @@ def no_episode_ends(e: Examination, t: Thresholds) -> Found | None:
     ended = int(counts[-1]) if len(counts) else 0
     late = ended - int(counts[-max(2, round(0.2 * len(counts)))]) if len(counts) > 1 else 0
     stopped = ended >= t["episodes"]
-    in_training = f"{ended:,} episodes ended, {late:,} of them in the last fifth"
+    in_training = f"{_episodes(ended)} ended, {late:,} of them in the last fifth"
     seen = (
         f"{s.unfinished} of {s.episodes} fresh episodes had not ended after "
         f"{s.lengths.most:,.0f} steps, where they were stopped. In training "
@@ -159,6 +159,10 @@ def no_episode_ends(e: Examination, t: Thresholds) -> Found | None:
         "--env-kwargs '{\"max_episode_steps\": 500}'). If the end is what should be reached, "
         "reward it, and let waiting cost something.",
     )  # fmt: skip
+
+
+def _episodes(n: int) -> str:
+    return "1 episode" if n == 1 else f"{n:,} episodes"
 
 
 def shown(x: Measured) -> str:
