@@ -178,6 +178,7 @@ def verdict(case: Case, seed: int) -> dict[str, Any]:
         "algorithm": algorithm,
         "steps": found.examination.env_steps,
         "found": names,
+        "healthy": found.healthy,
         "right": (names[:1] or [None])[0] == case.expected,
         "evidence": [finding.evidence for finding in found.findings],
         "train_seconds": trained - started,
@@ -192,7 +193,7 @@ def rows(cases: Iterable[tuple[Case, int]]) -> Iterator[dict[str, Any]]:
         mark = "" if row["right"] else "  WRONG"
         print(
             f"| {row['case']} | {seed} | {row['env']}, {row['algorithm']}, {row['steps']:,} | "
-            f"{', '.join(row['found']) or 'healthy'}{mark} |",
+            f"{', '.join(row['found']) or ('healthy' if row['healthy'] else 'nothing')}{mark} |",
             flush=True,
         )
         yield row

@@ -368,3 +368,50 @@ def test_the_table_of_trials_counts_what_was_cured(tmp_path, capsys):
     assert "the environment named as broken: 1 of 2" in out
     assert "healthy: 2, something adopted in 1, lower beyond the interval in 1" in out
     assert "| T | 2 | 2 | 2.5 [" in out
+
+
+def test_a_failed_run_is_told_by_what_was_found_and_what_it_is_beside():
+    from failed_runs import FAILED, HEALTHY, returns, said
+
+    assert len(FAILED) == len(HEALTHY) == 20
+    assert len({case.folder(0) for case in (*FAILED, *HEALTHY)}) == 40
+    row = {
+        "found": [], "healthy": None,
+        "standing": {"now": {"value": 21.25}, "at_random": None, "best": 420.0},
+    }  # fmt: skip
+    assert returns(row) == "21.25 | – | 420"
+    assert said(row) == "no clean bill"
+    assert said(row | {"healthy": True}) == "healthy"
+    assert said(row | {"found": ["a", "b"], "healthy": False}) == "`a`, `b`"
+    assert returns(row | {"standing": None}) == "– | – | –"
+
+
+def test_the_environments_that_fail_do_what_they_say():
+    from failed_runs import Corridor, Cue, Wired
+
+    swapped = Wired("swapped")
+    swapped.reset(seed=0)
+    swapped._steps = 2500
+    plain = Wired("late").env
+    plain.reset(seed=0)
+    np.testing.assert_array_equal(swapped.step(0)[0], plain.step(1)[0])
+    late = Wired("late")
+    taken = []
+    late.env = SimpleNamespace(step=taken.append)
+    for action in [1] + [0] * 31:
+        late.step(action)
+    assert taken == [0] * 30 + [1, 0]
+
+    cue = Cue()
+    shown, _ = cue.reset(seed=3)
+    steps = [cue.step(shown) for _ in range(10)]
+    assert [step[0] for step in steps] == [2] * 10
+    assert [step[1] for step in steps] == [0.0] * 9 + [1.0]
+    assert steps[-1][2]
+
+    exit_ = Corridor(-1.0, 0.1)
+    exit_.reset(seed=0)
+    assert [exit_.step(1)[1:3] for _ in range(4)] == [(0.1, False)] * 3 + [(-1.0, True)]
+    endless = Corridor(leaves=False)
+    endless.reset(seed=0)
+    assert [endless.step(1)[:3] for _ in range(4)][-1] == (3, 1.0, False)

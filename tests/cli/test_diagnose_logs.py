@@ -31,6 +31,8 @@ def test_nothing_found_is_not_called_healthy(command, tmp_path):
     progress(tmp_path / "a", sb3_rows())
     _, out, _ = command("diagnose", "a")
     assert "Nothing was found by 17 rules" in out
+    assert "A log does not say what random actions return." in " ".join(out.split())
+    assert "mean return: 36.36 at first, 200 at its best, 183.6 at last: it rose" in out
     assert "Healthy" not in out
     assert parsed(command("diagnose", "a", "--json")[1])["healthy"] is None
 

@@ -347,3 +347,12 @@ def test_every_cause_is_either_looked_for_in_logs_or_said_not_to_be():
             (same,) = (r for r in RULES if r.name == rule.name)
             assert rule.weight == same.weight
             assert set(rule.explains) <= set(same.explains)
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(0.4, ["return-collapsed"]), (0.7, [])])
+def test_a_return_that_lost_more_than_half_of_its_gain_is_named(kept, expected):
+    """20 to 420 in half of the run, and down to what is kept of the gain of 400."""
+    curve = np.concatenate([np.linspace(20, 420, 20), np.full(20, 20 + 400 * kept)])
+    rows = [{"score": x} for x in curve]
+    found = diagnose(examine_table(table_of_rows(rows, "rows"), {"return": "score"}))
+    assert names(found) == expected

@@ -16,6 +16,7 @@ from policygrad.diagnostics import RULES, Examination, Sample, Spread, diagnose,
 from policygrad.diagnostics.comparison import Compared, Comparison
 from policygrad.diagnostics.examination import series_of
 from policygrad.diagnostics.intervals import Measured
+from policygrad.diagnostics.standing import AtRandom
 from policygrad.training.config import TrainConfig
 from policygrad.training.given import Given
 from policygrad.training.resolve import resolve
@@ -109,6 +110,12 @@ still = np.concatenate([np.full(8, 1e-6), np.full(UPDATES - 8, 0.01)])
 flat = np.full(UPDATES, -0.4)
 fallen = np.concatenate([np.linspace(20, 900, UPDATES // 2), np.linspace(600, 12, UPDATES // 2)])
 LOST = {"returns": Spread(11.0, 5.0, 3.0, 20.0)}
+AS_RANDOM = {"returns": Spread(22.0, 12.0, 8.0, 60.0)}
+RANDOM = AtRandom(64, 0, Spread(22.0, 12.0, 8.0, 60.0), Spread(22.0, 12.0, 8.0, 60.0))
+unlearned = {"return_mean": 22 + np.resize([-0.3, 0.3, 0.5, -0.5], UPDATES)}
+halved = np.concatenate([np.linspace(20, 420, UPDATES // 2), np.linspace(380, 203, UPDATES // 2)])
+HALVED = {"returns": Spread(203.0, 70.0, 90.0, 500.0)}
+NO_BASELINE = {"estimator": "reward-to-go", "baseline": "none", "batch_episodes": 16}
 BROKEN: dict[str, list[Examination]] = {
     "rewards-not-finite": [
         examination(seen={"rewards_not_finite": 3}),
@@ -190,6 +197,11 @@ BROKEN: dict[str, list[Examination]] = {
         ),
     ],
     "entropy-collapsed": [
+        # deterministic: no update moves it, although the adapted steps grow
+        examination(
+            seen={"entropy": 0.001, **LOST},
+            metrics={"return_mean": fallen, "kl": np.append([0.01, 0.01], np.zeros(UPDATES - 2))},
+        ),
         examination(seen={"entropy": 1e-3}, metrics={"return_mean": np.linspace(100, 9, UPDATES)}),
         examination(
             settings={"log_std": -8.0},
@@ -202,6 +214,27 @@ BROKEN: dict[str, list[Examination]] = {
         examination(settings={"algorithm": "ppo"}, metrics={"return_mean": fallen}, seen=LOST),
         examination(settings={"algorithm": "natural"}, metrics={"return_mean": fallen}, seen=LOST),
         examination(settings={"algorithm": "trpo"}, metrics={"return_mean": fallen}, seen=LOST),
+        examination(settings=NO_BASELINE, metrics={"return_mean": halved}, seen=HALVED),
+        # lost from where the run began, which was far above random actions
+        examination(
+            metrics={"return_mean": np.linspace(420, 30, UPDATES)}, seen=LOST, at_random=RANDOM
+        ),
+    ],
+    "below-random": [
+        examination(
+            metrics={"return_mean": np.linspace(12, 9.5, UPDATES)},
+            seen={"returns": Spread(9.4, 0.8, 8.0, 11.0)},
+            at_random=RANDOM,
+        )
+    ],
+    "no-better-than-random": [
+        examination(metrics=unlearned, seen=AS_RANDOM, at_random=RANDOM),
+        examination(metrics=unlearned, seen=AS_RANDOM, at_random=RANDOM, noise=noisy(300.0)),
+    ],
+    "no-episode-ends": [
+        examination(seen={"unfinished": 64}),
+        examination(seen={"unfinished": 40}, at_random=RANDOM),
+        examination(seen={"unfinished": 64}, metrics={"episodes": np.zeros(UPDATES)}),
     ],
     "step-size-too-large": [
         examination(metrics={"kl": np.full(UPDATES, 0.4)}),
@@ -308,6 +341,9 @@ HEALTHY = {
         seen={**CONTINUOUS, "truncated": 1.0, "rewards": Spread(-6.0, 3.0, -16.0, 0.0),
               "lengths": Spread(200.0, 0.0, 200.0, 200.0), "discounted_size": 600.0},
     ),
+    "solved and deterministic, so that nothing moves": examination(
+        seen={"entropy": 0.001}, metrics={"kl": np.zeros(UPDATES)}
+    ),
     "bang-bang": examination(
         seen={**CONTINUOUS, "at_bounds": 1.0, "mean_at_bounds": 1.0, "action_noise": 0.3}
     ),
@@ -331,7 +367,7 @@ HEALTHY = {
         metrics={"return_mean": np.append(np.linspace(0.01, 0.81, UPDATES - 1), 0.7)},
     ),
     "a return that is down for a few episodes": examination(
-        metrics={"return_mean": fallen}, seen={"returns": Spread(400.0, 40.0, 20.0, 500.0)}
+        metrics={"return_mean": fallen}, seen={"returns": Spread(700.0, 40.0, 20.0, 900.0)}
     ),
     "returns that vary by more than they fell": examination(
         metrics={"return_mean": fallen}, seen={"returns": Spread(11.0, 500.0, 3.0, 1000.0)}
@@ -339,6 +375,28 @@ HEALTHY = {
     "two thirds of the best": examination(
         metrics={"return_mean": np.append(fallen[: UPDATES // 2], np.full(UPDATES // 2, 600.0))},
         seen=LOST,
+    ),
+    "no better than random actions yet": examination(
+        metrics={k: x[:10] for k, x in series(**unlearned).items()}, seen=AS_RANDOM,
+        at_random=RANDOM,
+    ),
+    "as good as random actions, none of which does better than another": examination(
+        metrics={"return_mean": np.full(UPDATES, 9.0)},
+        seen={"returns": Spread(9.0, 0.1, 8.9, 9.1)},
+        at_random=replace(RANDOM, returns=Spread(9.0, 0.3, 7.0, 9.1)),
+    ),
+    "above random actions, which do well": examination(
+        metrics={"return_mean": np.linspace(22, 30, UPDATES)},
+        seen={"returns": Spread(30.0, 12.0, 8.0, 70.0)},
+        at_random=RANDOM,
+    ),
+    "below random actions still, and rising": examination(
+        metrics={"return_mean": np.linspace(-900, -300, UPDATES)},
+        seen={"returns": Spread(-300.0, 80.0, -500.0, -100.0)},
+        at_random=replace(RANDOM, returns=Spread(-200.0, 80.0, -400.0, -100.0)),
+    ),
+    "episodes as long as a limit that was asked for": examination(
+        settings={"max_episode_steps": 50, "batch_episodes": 16}, seen={"unfinished": 64}
     ),
     "a small bonus": examination(settings={"entropy_coefficient": 0.01}, seen={"entropy": 0.69}),
     "one-step episodes that show nothing": examination(

@@ -1,5 +1,8 @@
 """A diagnosis in words: `print` shows what the command does."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from policygrad import Diagnosis
@@ -7,6 +10,7 @@ from policygrad.cli.diagnose import show
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
 from policygrad.doctor.of_logs import diagnose_logs
+from tests.diagnostics.test_clean_bill import AS_RANDOM, RISEN, UPDATES, series
 from tests.figures.test_page import GROUPS
 
 FINDING = Finding(
@@ -39,6 +43,26 @@ def test_everything_is_told_once():
     ]
 
 
+def test_a_clean_bill_says_what_was_looked_at():
+    told = str(Diagnosis((), replace(RISEN, metrics=series(kl=np.full(UPDATES, 0.01)))))
+    assert " ".join(told.split()) == (
+        "the run: looked at 40,960 steps, 20 updates, 64 fresh episodes, 64 episodes of random "
+        "actions Healthy, as far as was looked at: 31 rules found nothing, and the return is "
+        "clearly above that of random actions and not clearly below its best. No rule looks at "
+        "whether a better return is possible, or whether the reward is the right one. mean return "
+        "(95 % intervals): now: 100 [89.93, 110.1], of 64 fresh episodes of random actions: 22 "
+        "[18.98, 25.02], of 64 episodes; the difference is 78 [67.52, 88.48] best in training: "
+        "100, at update 20 of 20; not lost since"
+    )
+
+
+def test_without_a_clean_bill_the_doubts_are_told():
+    as_random = replace(RISEN, sample=replace(RISEN.sample, **AS_RANDOM))
+    told = " ".join(str(Diagnosis((), as_random)).split())
+    assert "Nothing was found by 31 rules, but this is no clean bill. - The return is not" in told
+    assert "Healthy" not in told
+
+
 @pytest.fixture
 def of_a_log(tmp_path):
     rows = "".join(f"{i},{20 + i}\n" for i in range(30))
@@ -59,6 +83,8 @@ def test_a_log_is_named_and_what_it_lacks_is_told(of_a_log):
     assert of_a_log.name.endswith("log.csv")
     assert told.startswith(of_a_log.name[:20])
     assert "looked at: " in told
+    assert "mean return: 21 at first, 49 at its best, 46.5 at last: it rose" in told
+    assert of_a_log.healthy is None
     assert "(needs " in told
 
 

@@ -22,6 +22,7 @@ from policygrad.figures import measurements as plots
 from policygrad.figures.page import figures_of, page, write_report
 from policygrad.tabular import gallery
 from tests.diagnostics.sampling import sampler
+from tests.diagnostics.test_clean_bill import RISEN
 
 FINDING = Finding(
     "a-rule", "Too <large> & loud.", "It was 3.", {"x": 3.0}, "Train with --less.", 0.5, "A. Uthor"
@@ -78,7 +79,7 @@ def test_page_pictures_and_numbers(examination, tmp_path):
         assert min(width, height) > 300
 
 
-def test_healthy_and_nothing_measured(tmp_path):
+def test_nothing_found_and_nothing_measured_is_no_clean_bill(tmp_path):
     empty = Examination(env=None, settings={}, passed_as_objects=(), metrics={})
     stale, own = tmp_path / "variance_by_step.png", tmp_path / "mine.png"
     for file in (stale, own):
@@ -87,7 +88,22 @@ def test_healthy_and_nothing_measured(tmp_path):
     assert [path.name for path in written] == ["report.html", "report.json"]
     assert own.exists()
     assert not stale.exists()
-    assert "Healthy: nothing is wrong." in written[0].read_text()
+    text = written[0].read_text()
+    assert "Healthy" not in text
+    assert "this is no clean bill" in text
+    assert "The return is not known: no fresh episodes could be looked at." in text
+    assert json.loads(written[1].read_text())["healthy"] is None
+
+
+def test_a_healthy_run_is_told_beside_what(tmp_path):
+    page, numbers = write_report(tmp_path, "a run", [], replace(RISEN, noise=None))
+    text = page.read_text()
+    assert '<p class="healthy"><b>Healthy, as far as was looked at' in text
+    assert "of random actions: 22 [18.98, 25.02], of 64 episodes" in text
+    assert "No rule looks at whether a better return is possible" in text
+    data = json.loads(numbers.read_text())
+    assert data["healthy"] is True
+    assert data["standing"]["above_random"]["value"] == 78
 
 
 def test_a_folder_that_cannot_be_made(examination, tmp_path):

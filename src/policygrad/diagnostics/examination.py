@@ -17,6 +17,7 @@ from policygrad.diagnostics.groups import NoiseInGroups
 from policygrad.diagnostics.language import Language
 from policygrad.diagnostics.noise import GradientNoise
 from policygrad.diagnostics.sample import Sample
+from policygrad.diagnostics.standing import AtRandom
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Examination:
         failure: why training stopped by itself; None if it did not.
         time_limit: of the environment, steps.
         sample: measured on fresh episodes; None if the environment could not be run.
+        at_random: episodes of random actions; None if they were not played.
         noise: of the gradient of one episode, by the run's estimator; None if not measured.
         groups: the noise between and within groups, of a run whose episodes start in groups; None
             of any other.
@@ -78,6 +80,7 @@ class Examination:
     failure: Failure | None = None
     time_limit: int | None = None
     sample: Sample | None = None
+    at_random: AtRandom | None = None
     noise: GradientNoise | None = None
     groups: NoiseInGroups | None = None
     comparison: Comparison | None = None

@@ -12,16 +12,20 @@ from policygrad.core.shell import user_path
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules import diagnose as apply_rules
+from policygrad.diagnostics.rules import looked_at, not_looked_at
 from policygrad.diagnostics.rules.settings import USUAL_DISCOUNT
+from policygrad.doctor.collecting import FreshEpisodes
 from policygrad.doctor.fitted_estimator import FittedEstimator
 from policygrad.doctor.measuring import add_up, elsewhere, examined, here
 from policygrad.doctor.of_logs import diagnose_logs
+from policygrad.doctor.random_play import play_at_random
 from policygrad.doctor.result import Diagnosis
 from policygrad.doctor.subject import Subject
 from policygrad.doctor.units import Say, Work, most_of, silent, units_of, whole_groups
 from policygrad.logs import is_log
 from policygrad.machines.remote import Remote
 from policygrad.policies.agent import check_spaces
+from policygrad.rollout.source import Source
 from policygrad.runs import RunDirectory
 from policygrad.spaces import observation_space_of
 from policygrad.training import entry
@@ -51,7 +55,7 @@ def diagnose(
     on_update: OnUpdate | None = None,
     **objects: Any,
 ) -> Diagnosis:
-    """What is wrong with a run, or with an environment and settings; no findings if it is healthy.
+    """What is wrong with a run, or with an environment and settings.
 
     Args:
         run: a run directory, finished or not; None trains a short run with `config` first. A log of
@@ -117,7 +121,8 @@ def diagnose(
         raise UserError("nothing to diagnose; name a run directory, or an environment (--env ENV)")
     name = run if run is not None else env if isinstance(env, str) else examination.env
     name = "the environment that was passed" if name is None else str(name)
-    return Diagnosis(apply_rules(examination), examination, name=name)
+    rules = looked_at(examination), not_looked_at(examination)
+    return Diagnosis(apply_rules(examination), examination, *rules, name=name)
 
 
 def _check(
@@ -199,9 +204,7 @@ def examine(
     _check_enough(len(units), episodes, most, workers)
     num_envs = min(32, units[0].episodes)
     lanes = None if workers is None else subject.lanes(num_envs, step_timeout=step_timeout)
-    source = subject.source(
-        num_envs if lanes is None else 1, processes=processes, step_timeout=step_timeout
-    )
+    source = subject.source(num_envs, processes=processes, step_timeout=step_timeout)
     with closing_on_failure(source):
         check_spaces(agent, source)
         missing = subject.missing_estimator()
@@ -220,12 +223,20 @@ def examine(
         )
         found = replace(found, time_limit=source.time_limit)
         say(f"running {episodes:,} episodes")
+        open_still: Source | FreshEpisodes = source
         if workers is None or lanes is None:
             opened = work.begin(source)
+            open_still = opened.fresh
             sums = add_up(units, here(opened, units, say), say)
-            opened.fresh.close()
         else:
-            source.close()
             sums = add_up(units, elsewhere(workers, lanes, work, units), say)
+        if sums.sample.sound:
+            say("playing at random")
+            at_random = play_at_random(source, seed, episodes, work.limit)
+            if isinstance(at_random, str):
+                found = found.noted(at_random)
+            else:
+                found = replace(found, at_random=at_random)
+        open_still.close()
     found = examined(found, work, units, sums)
     return found if missing is None else found.noted(missing)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from policygrad.diagnostics.clean_bill import NEVER, headline
+from policygrad.diagnostics.clean_bill import lines_of as lines_of_standing
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.groups_shown import lines_of
@@ -34,16 +36,19 @@ def _tell_of_a_run(diagnosis: "Diagnosis", console: "Console") -> None:
     seen = [f"{examination.env_steps:,} steps", f"{examination.updates} updates"]
     if examination.sample is not None:
         seen.append(f"{examination.sample.episodes:,} fresh episodes")
+    if examination.at_random is not None:
+        seen.append(f"{examination.at_random.episodes} episodes of random actions")
     console.print(Text(f"{diagnosis.name}: looked at {', '.join(seen)}"))
-    if diagnosis.healthy:
-        console.print(Text("Healthy: nothing is wrong.", style="green"))
+    _tell_headline(diagnosis, console)
     _tell_findings(diagnosis.findings, console)
+    _tell_standing(diagnosis, console)
     if examination.groups is not None:
         console.print()
         for line in lines_of(examination.groups, examination.batch_episodes):
             console.print(Text(line))
     for note in examination.notes:
         console.print(Text(f"not examined: {note}", style="dim"))
+    _tell_not_looked_at(diagnosis, console)
 
 
 def _tell_of_a_log(diagnosis: "Diagnosis", console: "Console") -> None:
@@ -64,10 +69,43 @@ def _tell_of_a_log(diagnosis: "Diagnosis", console: "Console") -> None:
     for note in e.notes:
         console.print(Text(note, style="dim"))
     _tell_findings(diagnosis.findings, console)
-    if not diagnosis.findings:
-        rules = len(diagnosis.looked_at)
-        console.print(Text(f"Nothing was found by {rules} rules.", style="green"))
+    _tell_headline(diagnosis, console)
+    _tell_standing(diagnosis, console)
     console.print(Text(f"looked at: {', '.join(diagnosis.looked_at)}", style="dim"))
+    _tell_not_looked_at(diagnosis, console)
+
+
+def _tell_headline(diagnosis: "Diagnosis", console: "Console") -> None:
+    """The verdict where nothing was found, and what speaks against a clean bill."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    said = headline(diagnosis.findings, diagnosis.examination)
+    if said is None:
+        return
+    console.print(Text(said, style="green" if diagnosis.healthy else "yellow"))
+    for doubt in diagnosis.doubts:
+        console.print(Padding(Text(f"- {doubt}"), (0, 0, 0, 3)))
+    console.print(Text(NEVER, style="dim"))
+
+
+def _tell_standing(diagnosis: "Diagnosis", console: "Console") -> None:
+    """What the return is beside."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    lines = lines_of_standing(diagnosis.examination)
+    if lines and diagnosis.findings:
+        console.print()
+    for line in lines:
+        said = line.lstrip()
+        console.print(Padding(Text(said), (0, 0, 0, len(line) - len(said))))
+
+
+def _tell_not_looked_at(diagnosis: "Diagnosis", console: "Console") -> None:
+    """The rules that were not applied, by what they need."""
+    from rich.text import Text
+
     by_need: dict[str, list[str]] = {}
     for each in diagnosis.not_looked_at:
         by_need.setdefault(each.needs, []).append(each.name)

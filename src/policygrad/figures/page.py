@@ -13,10 +13,13 @@ import numpy as np
 
 from policygrad.core.errors import UserError
 from policygrad.core.plain import to_json
+from policygrad.diagnostics.clean_bill import NEVER, doubts, headline, healthy
+from policygrad.diagnostics.clean_bill import lines_of as lines_of_standing
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.groups_shown import batch_in_use, lines_of
 from policygrad.diagnostics.intervals import Measured
+from policygrad.diagnostics.standing import standing_of
 from policygrad.figures.group_noise import variance_by_group_size
 from policygrad.figures.measurements import (
     baseline_against_return,
@@ -40,6 +43,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1d2730; background: #fff; m
   max-width: 62rem; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
 .seen { color: var(--grey); margin: 0 0 1.5rem; }
+.doubt { border-left: 5px solid var(--grey); background: #f4f5f6; padding: .8rem 1rem; }
 .healthy { border-left: 5px solid var(--green); background: #eef7f1; padding: .8rem 1rem; }
 ol { list-style: none; padding: 0; } li { border-left: 5px solid var(--orange); background: #fdf4ee;
   padding: .8rem 1rem; margin: 0 0 .8rem; }
@@ -133,7 +137,9 @@ def write_report(
     numbers: dict[str, Any] = {"examination": examination.to_json(), **further}
     if findings is not None:
         numbers = {
-            "healthy": not findings,
+            "healthy": healthy(findings, examination),
+            "doubts": list(doubts(examination)),
+            "standing": to_json(standing_of(examination)),
             "findings": [f.to_json() for f in findings],
             **numbers,
         }
@@ -172,8 +178,11 @@ def page(
         seen += f", {examination.updates:,} updates"
     if examination.sample is not None:
         seen += f", {examination.sample.episodes} fresh episodes"
+    if examination.at_random is not None:
+        seen += f", {examination.at_random.episodes} episodes of random actions"
     body = [f"<h1>{e(name)}</h1>", f'<p class="seen">{e(seen)}</p>']
-    body += [] if findings is None else [_verdict(findings)]
+    if findings is not None:
+        body += [_verdict(findings, examination), *_standing(examination)]
     body += [f'<p class="source">Not looked at: {e(note)}</p>' for note in examination.notes]
     if tried:
         body += ["<h2>Tried</h2>", f"<pre>{e(chr(10).join(tried))}</pre>"]
@@ -209,10 +218,19 @@ def page(
     )
 
 
-def _verdict(findings: Sequence[Finding]) -> str:
+def _standing(x: Examination) -> list[str]:
+    """What the return is beside, as on the terminal."""
+    lines = lines_of_standing(x)
+    return [f"<pre>{html.escape(chr(10).join(lines))}</pre>"] if lines else []
+
+
+def _verdict(findings: Sequence[Finding], x: Examination) -> str:
     e = html.escape
-    if not findings:
-        return '<p class="healthy"><b>Healthy: nothing is wrong.</b></p>'
+    said = headline(findings, x)
+    if said is not None:
+        kind = "healthy" if healthy(findings, x) else "doubt"
+        against = "".join(f"<br>{e(doubt)}" for doubt in doubts(x))
+        return f'<p class="{kind}"><b>{e(said)}</b>{against}</p>\n<p class="source">{e(NEVER)}</p>'
     items = [
         f"<li><b>{i}. {e(f.cause)}</b>{e(f.evidence)}"
         f'<div class="change">→ {e(f.change)}</div>'

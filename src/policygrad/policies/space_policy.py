@@ -4,7 +4,7 @@ A policy is any pytree that maps one observation to a `Distribution`; a user's o
 with a `__call__`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -70,31 +70,8 @@ class SpacePolicy(eqx.Module):
     def decided(self, outputs: Float[Array, " outputs"], observation: PyTree) -> Distribution:
         """The distribution that the network's outputs at an observation stand for."""
         of_actions, mask = outputs[:-1] if self.valued else outputs, action_mask(observation)
-        found = self._over(self.action_space, of_actions, self.log_std, mask)
+        found = distribution_over(self.action_space, of_actions, self.log_std, mask, self._gaussian)
         return Valued(found, outputs[-1]) if self.valued else found
-
-    def _over(
-        self,
-        space: ActionSpace,
-        outputs: Float[Array, " outputs"],
-        log_std: Float[Array, " k"] | None,
-        mask: PyTree,
-    ) -> Distribution:
-        """The distribution over a space, from its share of the outputs and of `log_std`."""
-        match space:
-            case Discrete():
-                return Categorical(outputs, mask)
-            case MultiDiscrete(sizes=sizes):
-                return MultiCategorical.from_logits(outputs, tuple(sizes.flat), mask)
-            case MultiBinary():
-                return Bernoulli(outputs, mask)
-            case Box():
-                assert log_std is not None
-                return self._gaussian(space, outputs, log_std)
-            case Nested():
-                shares = space.shares(outputs, log_std, mask)
-                return Joint(space.like([self._over(*share) for _, share in shares]))
-        raise TypeError(f"no distribution over {space}")
 
     def _gaussian(
         self, box: Box, outputs: Float[Array, " k"], log_std: Float[Array, " k"]
@@ -105,6 +82,39 @@ class SpacePolicy(eqx.Module):
         if self.clipped:
             return ClippedGaussian(mean, log_std, *map(jnp.asarray, box.clipping_bounds))
         return DiagonalGaussian(mean, log_std)
+
+
+def distribution_over(
+    space: ActionSpace,
+    outputs: Float[Array, " outputs"],
+    log_std: Float[Array, " k"] | None,
+    mask: PyTree,
+    over_box: Callable[[Box, Any, Any], Any],
+) -> Any:
+    """The distribution over a space, from its share of the outputs and of `log_std`.
+
+    Args:
+        space: that is acted in.
+        outputs: all parameters but the standard deviations.
+        log_std: of the Boxes; None where there are none.
+        mask: as `action_mask` finds it.
+        over_box: (Box, outputs, log_std) -> the distribution over it.
+    """
+    match space:
+        case Discrete():
+            return Categorical(outputs, mask)
+        case MultiDiscrete(sizes=sizes):
+            return MultiCategorical.from_logits(outputs, tuple(sizes.flat), mask)
+        case MultiBinary():
+            return Bernoulli(outputs, mask)
+        case Box():
+            assert log_std is not None
+            return over_box(space, outputs, log_std)
+        case Nested():
+            shares = space.shares(outputs, log_std, mask)
+            parts = [distribution_over(*share, over_box) for _, share in shares]
+            return Joint(space.like(parts))
+    raise TypeError(f"no distribution over {space}")
 
 
 class NetworkPolicy(SpacePolicy):

@@ -1,10 +1,10 @@
 """The doctor's rules: what may be wrong with a run, and the findings that follow from them."""
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.facts import FRESH_EPISODES, GRADIENTS, OF_RUNS, known
+from policygrad.diagnostics.facts import FRESH_EPISODES, GRADIENTS, OF_RUNS, RANDOM, known
 from policygrad.diagnostics.findings import Finding, NotLookedAt
 from policygrad.diagnostics.language import Language
-from policygrad.diagnostics.rules import learning, logged, task, unsound, values
+from policygrad.diagnostics.rules import learning, logged, standing, task, unsound, values
 from policygrad.diagnostics.rules.rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -13,6 +13,7 @@ RULES: tuple[Rule, ...] = (
     unsound.TRAINING_STOPPED,
     *learning.RULES,
     *values.RULES,
+    *standing.RULES,
 )
 """Every rule. A rule stands before those whose findings it may explain."""
 
@@ -28,8 +29,18 @@ ONLY_OURS = {
     "baseline-hurts": GRADIENTS,
     "lambda-far-from-best": GRADIENTS,
     "critic-overfits": "refit",
+    "no-episode-ends": FRESH_EPISODES,
+    "below-random": RANDOM,
+    "no-better-than-random": RANDOM,
 }
 """Rules that the log of another library is never enough for, and what they would need."""
+
+WITHOUT_EPISODES = (
+    "observations-not-finite", "rewards-not-finite", "mask-permits-nothing", "training-stopped",
+    "batch-of-one-episode", "entropy-bonus-too-large", "step-size-too-large",
+    "step-size-too-small", "too-few-episodes", "critic-not-trained",
+)  # fmt: skip
+"""Rules that read a run's files as well; all others look at fresh episodes."""
 
 
 def diagnose(
@@ -74,15 +85,19 @@ def _missing(e: Examination, rule: Rule) -> list[tuple[str, ...]]:
 
 
 def looked_at(examination: Examination) -> tuple[str, ...]:
-    """Names of the rules that were applied to the log of another library."""
-    return tuple(rule.name for rule in _applied(examination))
+    """Names of the rules that were applied, and had what they need."""
+    if examination.language is not None:
+        return tuple(rule.name for rule in _applied(examination))
+    lacking = {each.name for each in not_looked_at(examination)}
+    return tuple(rule.name for rule in RULES if rule.name not in lacking)
 
 
 def not_looked_at(examination: Examination) -> tuple[NotLookedAt, ...]:
-    """The rules that would need more than the log of another library says, and what."""
+    """The rules that would need more than is known of a run, and what."""
     language = examination.language
     if language is None:
-        return ()
+        lacking = ((rule.name, _lacks(examination, rule)) for rule in RULES)
+        return tuple(NotLookedAt(name, needs) for name, needs in lacking if needs is not None)
     lacking = [
         NotLookedAt(
             rule.name,
@@ -96,6 +111,18 @@ def not_looked_at(examination: Examination) -> tuple[NotLookedAt, ...]:
     ]
     ours = [NotLookedAt(name, OF_RUNS[fact]) for name, fact in ONLY_OURS.items()]
     return (*lacking, *ours)
+
+
+def _lacks(e: Examination, rule: Rule) -> str | None:
+    """What a rule for runs of this library lacks; None if nothing."""
+    if e.sample is None and rule.name not in WITHOUT_EPISODES:
+        return OF_RUNS[FRESH_EPISODES]
+    if e.noise is None and ONLY_OURS.get(rule.name) == GRADIENTS:
+        return OF_RUNS[GRADIENTS]
+    if e.at_random is None and ONLY_OURS.get(rule.name) == RANDOM:
+        return OF_RUNS[RANDOM]
+    least = rule.thresholds.get("updates", 0)
+    return f"{least:g} updates" if e.updates < least else None
 
 
 __all__ = ["RULES", "Rule", "diagnose", "looked_at", "not_looked_at"]

@@ -6,9 +6,12 @@ from policygrad.core.settings import flag
 from policygrad.core.usual import BATCH_STEPS
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules.advice import knob, other_step, settings_of_algorithm
-from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Proposals, Rule, Thresholds
+from policygrad.diagnostics.rules.rule import SYMPTOMS, Found, Rule, Thresholds
 from policygrad.diagnostics.rules.settings import Settings
 from policygrad.diagnostics.rules.task import at_its_best
+from policygrad.diagnostics.sample import Sample
+
+COLLAPSED = {"share_of_greatest": 0.03, "noise": 0.02}
 
 
 def batch_of_one_episode(e: Examination, t: Thresholds) -> Found | None:
@@ -69,14 +72,12 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
     if s is None or not settings.describes("policy"):
         return None
     if np.isfinite(s.action_noise):
-        collapsed = 0 <= s.action_noise < t["noise"]
         seen = f"The noise of the actions is {s.action_noise:.3g} half ranges"
     else:
-        collapsed = s.entropy < t["share_of_greatest"] * s.greatest_entropy
         seen = f"The policy's entropy is {s.entropy:.3g} of at most {s.greatest_entropy:.3g} nats"
     returns = e.metric("return_mean")
     returns = returns[np.isfinite(returns)]
-    if not collapsed or at_its_best(e, t["progress"]):
+    if not _hardly_explores(s, t) or at_its_best(e, t["progress"]):
         return None
     best = returns.max() if len(returns) else float("nan")
     planted = np.isfinite(s.action_noise) and settings["log_std"] < np.log(t["noise"])
@@ -93,36 +94,11 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
     )  # fmt: skip
 
 
-def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
-    """The return has lost three quarters of what it had gained, by more than chance."""
-    returns, s = e.metric("return_mean"), e.sample
-    at = np.flatnonzero(np.isfinite(returns))
-    if s is None or len(at) < t["updates"]:
-        return None
-    top = int(at[np.argmax(returns[at])])
-    first, best, last = (float(returns[i]) for i in (at[0], top, at[-1]))
-    left = first + t["kept"] * (best - first)
-    lost = last < left and s.returns.mean < left
-    least = t["spreads"] * s.returns.std
-    if not (lost and best - last > least and best - first > least):
-        return None
-    return Found(
-        "The return has collapsed: the policy lost what it had learned.",
-        f"The mean return rose from {first:.4g} to {best:.4g} at update {top + 1} of "
-        f"{len(returns)}, and is {last:.4g} now; {s.episodes} fresh episodes return "
-        f"{s.returns.mean:.4g}.",
-        {"first_return": first, "best_return": best, "last_return": last, "best_update": top + 1},
-        *_safer_step(e),
-    )
-
-
-def _safer_step(e: Examination) -> tuple[str, Proposals]:
-    settings = Settings.of(e)
-    change, proposes = other_step(settings, smaller=True)
-    if settings["algorithm"] != "natural":
-        return change, proposes
-    also = f"{change.removesuffix('.')}, or with --algorithm trpo, which refuses bad steps."
-    return also, (*proposes, {"algorithm": "trpo"})
+def _hardly_explores(s: Sample, t: Thresholds) -> bool:
+    """Whether the entropy, or the noise of the actions, is near zero."""
+    if np.isfinite(s.action_noise):
+        return 0 <= s.action_noise < t["noise"]
+    return s.entropy < t["share_of_greatest"] * s.greatest_entropy
 
 
 def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
@@ -168,10 +144,13 @@ def step_size_too_large(e: Examination, t: Thresholds) -> Found | None:
 
 
 def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
-    """The KL of the updates is far below the usual."""
+    """The KL of the updates is far below the usual, of a policy that explores.
+
+    A deterministic policy moves no more, however long the steps are.
+    """
     kl = e.metric("kl")
     kl = kl[np.isfinite(kl)]
-    if len(kl) < t["updates"]:
+    if len(kl) < t["updates"] or (e.sample is not None and _hardly_explores(e.sample, t)):
         return None
     typical = float(np.median(kl))
     above = np.flatnonzero(kl > t["typical"])
@@ -288,7 +267,13 @@ RULES = (
     ),
     Rule(
         "step-size-too-small",
-        {"typical": 1e-4, "updates": 3, "still": 8, "frozen": 1e-6},
+        {
+            "typical": 1e-4,
+            "updates": 3,
+            "still": 8,
+            "frozen": 1e-6,
+            **COLLAPSED,
+        },
         "A hundredth of the usual KL of 0.01 is a tenth of the usual step. Where the step size "
         "adapts, the KL rises 2.25-fold an update, 700-fold in eight.",
         0.86,
@@ -297,21 +282,12 @@ RULES = (
     ),
     Rule(
         "entropy-collapsed",
-        {"share_of_greatest": 0.03, "noise": 0.02, "progress": 0.9},
+        {**COLLAPSED, "progress": 0.9},
         "Mnih et al. 2016 describe premature convergence. At 3 % of the greatest entropy of two "
         "actions, the rarer one has a probability of 0.3 %.",
         0.7,
         entropy_collapsed,
-        ("return-collapsed",),
-    ),
-    Rule(
-        "return-collapsed",
-        {"updates": 10, "kept": 0.25, "spreads": 2.0},
-        "Three quarters of the gain are lost. Both the gain and the loss are more than two "
-        "standard deviations of an episode's return; the mean of a hundred episodes has a standard "
-        "error of a tenth of one.",
-        0.45,
-        return_collapsed,
+        ("return-collapsed", "below-random", "no-better-than-random"),
     ),
     Rule(
         "batch-below-noise-scale",

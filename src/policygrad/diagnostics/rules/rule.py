@@ -15,6 +15,8 @@ SYMPTOMS = (
     "training-stopped",
     "entropy-collapsed",
     "return-collapsed",
+    "below-random",
+    "no-better-than-random",
     "mean-action-saturated",
     "batch-below-noise-scale",
     "baseline-hurts",

@@ -13,6 +13,7 @@ from typing import Any
 from policygrad.diagnostics.facts import LATE, MOVED, TELLING, USUAL, WIDE
 from policygrad.diagnostics.language import Language
 from policygrad.diagnostics.rules import learning as own_learning
+from policygrad.diagnostics.rules import standing as own_standing
 from policygrad.diagnostics.rules import task as own_task
 from policygrad.diagnostics.rules import unsound as own_unsound
 from policygrad.diagnostics.rules import values as own_values
@@ -23,7 +24,7 @@ OWN = {
     rule.name: rule
     for rule in (
         *own_unsound.RULES, *own_task.RULES, own_unsound.TRAINING_STOPPED, *own_learning.RULES,
-        *own_values.RULES,
+        *own_values.RULES, *own_standing.RULES,
     )
 }  # fmt: skip
 DETERMINISTIC = {"nats": 0.01, "std": 0.02}  # of two actions, one is taken in 999 of 1000 steps
@@ -155,9 +156,9 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "return-collapsed",
         task.return_collapsed,
-        {"updates": 10, "kept": 0.25, "spreads": 4.0, "gain": 0.25},
+        {"updates": 10, "kept": 0.5, "spreads": 4.0, "gain": 0.25},
         (("return_mean",),),
-        "Three quarters of the gain are lost, gain and loss are more than four standard deviations "
+        "Half of the gain is lost, gain and loss are more than four standard deviations "
         "of a row of the log, and the gain was a quarter of where the run began.",
     ),
     _rule(

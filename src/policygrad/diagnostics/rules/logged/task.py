@@ -127,7 +127,7 @@ def actions_saturated(e: Examination, t: Thresholds) -> Found | None:
 
 
 def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
-    """The return has lost three quarters of what it had gained, by more than chance."""
+    """The return has lost half of what it had gained, by more than chance."""
     returns = series(e, "return_mean")
     if len(returns) < t["updates"]:
         return None
