@@ -75,7 +75,7 @@ def measure(case: str) -> dict[str, Any]:
 
 def main() -> None:
     """Measure each case, and print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; default: all")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", choices=CASES, help=argparse.SUPPRESS)

@@ -102,7 +102,7 @@ def test_the_order_of_steps_is_episode_after_episode():
 def test_minibatches_pass_over_every_step_once_an_epoch():
     record = with_room(random_episodes(lengths=(5, 7)), 40, 2)
     order, valid = step_order(record), np.ravel(record.valid)
-    found = minibatches(KEY, valid.size, 3, 4, order)
+    found = minibatches(KEY, valid.size, 3, 4, 256, order)
     rows = []
     for which in found.which:
         _, some = found.take(which, ())
@@ -112,7 +112,7 @@ def test_minibatches_pass_over_every_step_once_an_epoch():
     for epoch in rows:
         assert sorted(epoch) == list(np.flatnonzero(valid))
     assert not np.array_equal(rows[0], rows[1])
-    few = minibatches(KEY, valid.size, 1, 20, order)  # more minibatches than steps
+    few = minibatches(KEY, valid.size, 1, 20, 256, order)  # more minibatches than steps
     counts = [int(few.take(which, ())[1].count) for which in few.which]
     assert counts == [1] * 12 + [0] * 8
 

@@ -100,7 +100,8 @@ class PPO(Algorithm):
             params, state = carry
             rows, some = batches.take(which, data)
             loss = partial(self.loss, rest, more)
-            summed = sum_in_chunks(lambda rows: jax.grad(loss)(params, rows), rows, size, some)
+            gradient_of = partial(jax.grad(loss), params)
+            summed = sum_in_chunks(gradient_of, rows, batches.size, some)
             steps = jnp.maximum(total(rows[VALID], some), 1)
             gradient = jax.tree.map(lambda g: g / steps.astype(g.dtype), summed)
             norm = optax.tree.norm(gradient)
@@ -112,7 +113,7 @@ class PPO(Algorithm):
             return (take_step(params, step), state), (norm, lengths)
 
         units = jax.tree.leaves(data)[0].shape[0]
-        batches = minibatches(key, units, self.epochs, self.minibatches, order)
+        batches = minibatches(key, units, self.epochs, self.minibatches, size, order)
         start = (differentiated, improver.optimiser)
         (params, state), (norms, lengths) = jax.lax.scan(minibatch, start, batches.which)
         if step_size is None:

@@ -20,39 +20,50 @@ class Minibatches(NamedTuple):
     Attributes:
         which: for `jax.lax.scan`, a pytree with an entry for each minibatch.
         take: (an entry, pytree of `[N, ...]`) -> the minibatch.
+        size: rows of a chunk, for sums over a minibatch.
     """
 
     which: Any
     take: Callable[[Any, PyTree], Minibatch]
+    size: int
 
 
 def minibatches(
-    key: PRNGKeyArray, rows: int, epochs: int, parts: int, order: RowOrder | None = None
+    key: PRNGKeyArray, rows: int, epochs: int, parts: int, size: int, order: RowOrder | None = None
 ) -> Minibatches:
-    """`epochs` passes over all rows, or over those in an order. The key is consumed.
+    """The minibatches of some passes. The key is consumed.
 
-    Each pass is shuffled, and cut into at most `parts` minibatches of equal size; the few rows left
-    over are left out of that pass. Where an order has fewer rows than `parts`, some minibatches
-    hold none.
+    Each pass is shuffled, and cut into minibatches of equal size; the few rows left over are left
+    out of that pass.
+
+    Args:
+        key: of the orders.
+        rows: N.
+        epochs: passes.
+        parts: minibatches of a pass, if there are so many rows. Where an order has fewer, some
+            minibatches hold none.
+        size: rows of a chunk.
+        order: of the rows that are passed over; None for all.
     """
     parts = min(parts, rows)
     if order is None:
-        return Minibatches(shuffled_minibatches(key, rows, epochs, parts), _gathered)
+        return Minibatches(shuffled_minibatches(key, rows, epochs, parts), _gathered, size)
     if parts == 1:  # every step sees all rows, whatever their order
-        return Minibatches(jnp.arange(epochs), lambda _, data: (data, order))
+        return Minibatches(jnp.arange(epochs), lambda _, data: (data, order), size)
     n = order.count
-    size = jnp.maximum(n // parts, 1)
+    length = jnp.maximum(n // parts, 1)
 
     def take(number: Int[Array, ""], data: PyTree) -> Minibatch:
         shuffled = permutation(jax.random.fold_in(key, number // parts), n)
-        first = number % parts * size
+        first = number % parts * length
 
         def at(positions: Int[Array, " m"]) -> Int[Array, " m"]:
             return order.at(shuffled(first + positions))
 
-        return data, RowOrder(jnp.clip(n - first, 0, size), at)
+        return data, RowOrder(jnp.clip(n - first, 0, length), at)
 
-    return Minibatches(jnp.arange(epochs * parts), take)
+    # smaller chunks, because the last one of every minibatch is filled up
+    return Minibatches(jnp.arange(epochs * parts), take, max(1, size // 4))
 
 
 def _gathered(rows: Int[Array, " m"], data: PyTree) -> Minibatch:

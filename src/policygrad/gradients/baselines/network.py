@@ -14,7 +14,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.modules import combine, split
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.chunks import flat_rows, map_in_chunks, sum_in_chunks, total
+from policygrad.devices.chunks import (
+    chunk_rows,
+    flat_rows,
+    map_in_chunks,
+    numbers_of_a_row,
+    sum_in_chunks,
+    total,
+)
 from policygrad.devices.compiled_code import compiled
 from policygrad.devices.order import step_order
 from policygrad.gradients.baselines.base import Encode, Regression
@@ -94,13 +101,14 @@ class ValueNetwork(Regression):
         def minibatch(carry, which: Any):
             learned, optimiser_state = carry
             batch, some = batches.take(which, data)
-            summed = sum_in_chunks(partial(jax.grad(loss), learned), batch, order=some)
+            summed = sum_in_chunks(partial(jax.grad(loss), learned), batch, batches.size, some)
             weight = jnp.maximum(total(batch[2], some), 1e-12)
             gradient = jax.tree.map(lambda g: g / weight.astype(g.dtype), summed)
             updates, optimiser_state = optimiser.update(gradient, optimiser_state)
             return (eqx.apply_updates(learned, updates), optimiser_state), None
 
-        batches = minibatches(key, targets.size, self.epochs, self.minibatches, order)
+        size = chunk_rows(numbers_of_a_row(data))
+        batches = minibatches(key, targets.size, self.epochs, self.minibatches, size, order)
         start = learned, state.optimiser
         (learned, optimiser_state), _ = jax.lax.scan(minibatch, start, batches.which)
         network: Any = combine(learned, carried)
