@@ -10,6 +10,7 @@ import pytest
 import policygrad
 from policygrad import estimators
 from policygrad.algorithms import PPO, TRPO, Natural, Vanilla, learner
+from policygrad.core.errors import UserError
 from policygrad.core.modules import split
 from policygrad.devices.order import step_order
 from policygrad.diagnostics.monitor import gradient_moments
@@ -17,6 +18,7 @@ from policygrad.gradients import baselines
 from policygrad.gradients.minibatches import minibatches
 from policygrad.gradients.scores import log_probs_of
 from policygrad.rollout.heights import ROOM, longest, of_shape, with_room
+from policygrad.training.own_values import check_record
 from policygrad.training.tally import EpisodeTally
 from tests.algorithms.test_vanilla import KEY, policy_of
 from tests.records import random_episodes
@@ -139,6 +141,16 @@ def test_no_step_is_lost_where_a_record_is_cut_or_padded():
     back = of_shape(of_shape(record, 32), 18)
     for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(record), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("gap", [0, 2])
+def test_an_episode_with_a_gap_is_refused(gap):
+    """Steps are counted from each column's first row."""
+    record = random_episodes(lengths=(3, 5))
+    check_record(record, 2, whole_episodes=True)
+    with pytest.raises(UserError, match="an episode with a gap"):
+        broken = replace(record, valid=record.valid.at[gap, 1].set(False))
+        check_record(broken, 2, whole_episodes=True)
 
 
 class Growing(Chain):

@@ -124,9 +124,8 @@ def _sum_and_map_in_order(
 
     def chunk(number: Any) -> tuple[Array, PyTree]:
         positions = number * size + jnp.arange(size)
-        at: Any = jnp.where(
-            positions < order.count, order.at(positions), count
-        )  # beyond the last row
+        beyond = count  # the last row: read as zeros, written nowhere
+        at: Any = jnp.where(positions < order.count, order.at(positions), beyond)
         return at, jax.tree.map(lambda x: x.at[at].get(mode="fill", fill_value=0), rows)
 
     def add(number: Any, found: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
