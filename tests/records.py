@@ -19,6 +19,7 @@ NOT_ROWS = (
     "infos",
     "group_size",
     "greedy",
+    "mostly_padding",
 )  # of a record
 STEPS = 8  # of the hypothesis segments: one shape, so that little is compiled again
 

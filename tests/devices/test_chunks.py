@@ -11,6 +11,7 @@ from policygrad.devices.chunks import (
     sum_and_map_in_chunks,
     sum_in_chunks,
 )
+from policygrad.devices.order import RowOrder
 
 CHUNK = chunk_rows()
 SIZES = [1, CHUNK, 2 * CHUNK - 1, 2 * CHUNK, 3 * CHUNK, 3 * CHUNK + 17]
@@ -38,6 +39,31 @@ def test_map_is_that_of_every_row(rows):
     result = map_in_chunks(lambda row: (jnp.sum(row), row[0]), x)
     np.testing.assert_array_equal(result[0], np.sum(x, axis=2))
     np.testing.assert_array_equal(result[1], x[:, :, 0])
+
+
+def test_rows_in_an_order_are_computed_and_no_other():
+    """Any number of them in one program, and in no more chunks than they fill."""
+    rows = np.random.default_rng(0).permutation(1000)
+    x = jnp.arange(1000.0)
+    called = []
+
+    def of_chunk(x):
+        jax.debug.callback(lambda: called.append(len(x)))
+        return jnp.sum(x**2), 2 * x
+
+    @jax.jit
+    def of(count):
+        order = RowOrder(count, lambda positions: jnp.asarray(rows)[positions])
+        return sum_and_map_in_chunks(of_chunk, x, 64, order)
+
+    for count in (0, 1, 64, 65, 600, 1000):
+        called.clear()
+        summed, mapped = of(jnp.int32(count))
+        jax.effects_barrier()
+        taken = rows[:count]
+        np.testing.assert_allclose(summed, np.sum(taken.astype(float) ** 2), rtol=1e-6)
+        np.testing.assert_array_equal(mapped, np.where(np.isin(x, taken), 2 * x, 0))
+        assert called == [64] * -(-count // 64)
 
 
 def test_a_gpu_takes_at_once_what_a_cpu_takes_in_chunks(monkeypatch):

@@ -95,9 +95,10 @@ def assert_same(ours, theirs):
     """Bitwise, in every row that is a transition and every successor that is used."""
     valid = np.asarray(ours.valid)
     np.testing.assert_array_equal(valid, theirs.valid)
-    for name in ("whole_episodes", "group_size"):
+    static = "whole_episodes", "group_size", "mostly_padding"
+    for name in static:
         assert getattr(ours, name) == getattr(theirs, name)
-    apart = ("whole_episodes", "group_size", "valid", "cut_observations", "cut_times", "carry")
+    apart = (*static, "valid", "cut_observations", "cut_times", "carry")
     for field in fields(ours):
         if field.name in apart:
             continue

@@ -3,7 +3,6 @@
 import json
 import math
 
-import jax
 import numpy as np
 import pytest
 
@@ -17,11 +16,9 @@ from policygrad.training.adaptive_batch import (
     LEAST,
     MOST,
     AdaptiveBatch,
-    of_few_heights,
     power_of_two,
 )
 from policygrad.training.config import FIRST_EPISODES, TrainConfig
-from tests.records import random_episodes
 from tests.training.test_training import assert_bitwise, assert_finite, without_clock
 from tests.worlds import TINY, Chain
 
@@ -112,16 +109,6 @@ def test_powers_of_two():
     ]  # fmt: skip
 
 
-def test_heights_are_powers_of_two_and_no_step_is_lost():
-    record = random_episodes(lengths=(3, 18, 7))
-    found = of_few_heights(record)
-    assert (record.valid.shape, found.valid.shape) == ((18, 3), (32, 3))
-    assert not found.valid[18:].any()
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(record), strict=True):
-        np.testing.assert_array_equal(ours[: len(theirs)], theirs)
-    assert found.cut_times is record.cut_times
-
-
 class Ragged(Chain):
     """Episodes of 1 to 255 steps, as many of each order of magnitude."""
 
@@ -132,56 +119,24 @@ class Ragged(Chain):
 
 
 @pytest.mark.slow
-def test_few_programs_are_compiled_where_lengths_and_sizes_vary(monkeypatch):
-    """An update is compiled once for each shape of its batch."""
+def test_two_shapes_hold_all_batches_where_lengths_and_sizes_vary(monkeypatch):
     rng, shapes = np.random.default_rng(0), []
 
     def step(learner, space, state, trajectories, key):
-        shapes.append(trajectories.valid.shape)
+        episodes = int(np.any(trajectories.valid, axis=0).sum())
+        shapes.append((episodes, trajectories.valid.shape))
         return real(learner, space, state, trajectories, key)
 
     def after(batch, moments):
-        return batch._replace(episodes=np.int64(power_of_two(int(rng.integers(4, 64)), LEAST)))
+        return batch._replace(episodes=np.int64(power_of_two(int(rng.integers(4, 128)), LEAST)))
 
     real = overlapped.step_once
     monkeypatch.setattr(overlapped, "step_once", step)
     monkeypatch.setattr(AdaptiveBatch, "after", after)
     settings = {"baseline": "none", "hidden": (), "total_steps": 32_000, "critic_epochs": None}
-    policygrad.train(Ragged, **(ADAPTIVE | settings))
-    assert len(shapes) > 15
-    assert len(set(shapes)) <= 8
-
-
-@pytest.mark.slow
-def test_heights_stay_powers_of_two_where_the_lengths_of_episodes_change(monkeypatch):
-    """The longest episode of a batch is of another order of magnitude from batch to batch."""
-    rng, shapes, longest = np.random.default_rng(0), [], []
-
-    class Growing(Chain):
-        most = 16.0
-
-        def reset(self, **kwargs):
-            found = super().reset(**kwargs)
-            self.length = max(1, int(Growing.most * self.np_random.uniform(0.5, 1)))
-            return found
-
-    def step(learner, space, state, trajectories, key):
-        shapes.append(trajectories.valid.shape)
-        longest.append(int(trajectories.valid.sum(axis=0).max()))
-        return real(learner, space, state, trajectories, key)
-
-    def after(batch, moments):
-        Growing.most = 2 ** rng.uniform(4, 8)
-        return batch._replace(episodes=np.int64(power_of_two(int(rng.integers(4, 64)), LEAST)))
-
-    real = overlapped.step_once
-    monkeypatch.setattr(overlapped, "step_once", step)
-    monkeypatch.setattr(AdaptiveBatch, "after", after)
-    settings = {"baseline": "none", "hidden": (), "total_steps": 60_000, "critic_epochs": None}
-    policygrad.train(Growing, **(ADAPTIVE | settings))
-    heights = [height for height, _ in shapes]
-    assert [power_of_two(n, 1) for n in longest] == heights
-    assert len(set(longest)) > 2 * len(set(heights)) > 4
+    policygrad.train(Ragged, max_episode_steps=255, **(ADAPTIVE | settings))
+    assert {shape for episodes, shape in shapes if episodes <= 64} == {(255, 64)}
+    assert {shape for episodes, shape in shapes if episodes > 64} == {(255, 512)}
 
 
 @every_env

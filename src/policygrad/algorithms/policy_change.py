@@ -144,7 +144,8 @@ def _sum(
 ) -> Any:
     """A sum over units of (what is seen, valid, more), chunk by chunk; `more` is in units."""
     rows = *meeting.units(policy, trajectories, jnp.asarray(trajectories.valid)), *more
-    return sum_in_chunks(total, rows, meeting.unit_size(policy, trajectories))
+    size, order = meeting.unit_size(policy, trajectories), meeting.unit_order(policy, trajectories)
+    return sum_in_chunks(total, rows, size, order)
 
 
 def thin(policy: Policy, stride: int, trajectories: Trajectories) -> Trajectories:

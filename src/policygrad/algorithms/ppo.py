@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved, Schedule
 from policygrad.algorithms.optimisers import Adam, Optimiser
@@ -24,8 +24,8 @@ from policygrad.algorithms.step_size import (
 )
 from policygrad.core.modules import combine, split
 from policygrad.core.settings import Count, NonNegative, Positive
-from policygrad.devices.chunks import sum_in_chunks
-from policygrad.gradients.baselines.network import shuffled_minibatches
+from policygrad.devices.chunks import sum_in_chunks, total
+from policygrad.gradients.minibatches import minibatches
 from policygrad.policies import meeting
 from policygrad.policies.meeting import Policy
 
@@ -87,7 +87,7 @@ class PPO(Algorithm):
         self, key: PRNGKeyArray, policy: Policy, improver: StepSize, batch: Batch
     ) -> Improved:
         record = batch.trajectories
-        size = meeting.unit_size(policy, record)
+        size, order = meeting.unit_size(policy, record), meeting.unit_order(policy, record)
         more, of_bonus = self.bonus(batch.values) or (None, ())
         valid = jnp.asarray(record.valid)
         data = meeting.units(
@@ -96,13 +96,14 @@ class PPO(Algorithm):
         differentiated, rest = split(policy)
         step_size = improver.now(batch.remaining)
 
-        def minibatch(carry: PyTree, rows: Int[Array, " m"]) -> tuple[PyTree, tuple]:
+        def minibatch(carry: PyTree, which: Any) -> tuple[PyTree, tuple]:
             params, state = carry
-            some = jax.tree.map(lambda x: x[rows], data)
+            rows, some = batches.take(which, data)
             loss = partial(self.loss, rest, more)
-            total = sum_in_chunks(lambda some: jax.grad(loss)(params, some), some, size)
-            steps = jnp.maximum(jnp.sum(some[VALID]), 1)
-            gradient = jax.tree.map(lambda g: g / steps.astype(g.dtype), total)
+            gradient_of = partial(jax.grad(loss), params)
+            summed = sum_in_chunks(gradient_of, rows, batches.size, some)
+            steps = jnp.maximum(total(rows[VALID], some), 1)
+            gradient = jax.tree.map(lambda g: g / steps.astype(g.dtype), summed)
             norm = optax.tree.norm(gradient)
             gradient = clip_by_global_norm(gradient, norm, self.max_global_norm)
             step, state = step_along(self.optimiser, gradient, state, params, step_size)
@@ -112,9 +113,9 @@ class PPO(Algorithm):
             return (take_step(params, step), state), (norm, lengths)
 
         units = jax.tree.leaves(data)[0].shape[0]
-        rows = shuffled_minibatches(key, units, self.epochs, self.minibatches)
+        batches = minibatches(key, units, self.epochs, self.minibatches, size, order)
         start = (differentiated, improver.optimiser)
-        (params, state), (norms, lengths) = jax.lax.scan(minibatch, start, rows)
+        (params, state), (norms, lengths) = jax.lax.scan(minibatch, start, batches.which)
         if step_size is None:
             step_size = size_of_own_steps(state, *lengths)
         return Improved(

@@ -59,6 +59,9 @@ class Trajectories:
             the source's `info_names`, not finite where there is none; None without such numbers.
             Other collectors return theirs from `Collector.infos`.
         greedy: the greedy episodes from the same starts; None if they were not collected.
+        mostly_padding: True where most rows may be no transitions. The networks are then computed
+            on the others only, at the price of picking them out. Every column of such a record is
+            an episode, `valid` from its first row to its end; or empty, and then counts nowhere.
     """
 
     observations: PyTree
@@ -76,6 +79,7 @@ class Trajectories:
     infos: Float[Array, "T B N"] | None = None
     group_size: int = field(default=1, metadata={"static": True})
     greedy: Greedy | None = None
+    mostly_padding: bool = field(default=False, metadata={"static": True})
 
 
 def groups_of(trajectories: Trajectories) -> Int[np.ndarray, " B"]:
@@ -193,6 +197,13 @@ def join_lanes(records: Sequence[Trajectories]) -> Trajectories:
     return jax.tree.unflatten(jax.tree.structure(first), joined)
 
 
+def episodes_in(trajectories: Trajectories) -> Int[Array, ""]:
+    """How many of the columns hold an episode: all, unless the record is `mostly_padding`."""
+    if trajectories.mostly_padding:
+        return jnp.sum(trajectories.valid[0], dtype=jnp.int32)
+    return jnp.int32(trajectories.valid.shape[1])
+
+
 def gradient_denominator(trajectories: Trajectories) -> Float[Array, ""]:
     """The denominator of the gradient: a sum over valid steps is divided by this number.
 
@@ -201,5 +212,5 @@ def gradient_denominator(trajectories: Trajectories) -> Float[Array, ""]:
     (≈ ∇J / E[length]).
     """
     if trajectories.whole_episodes:
-        return jnp.float32(trajectories.valid.shape[1])
+        return episodes_in(trajectories).astype(jnp.float32)
     return jnp.maximum(trajectories.valid.sum(), 1).astype(jnp.float32)

@@ -4,6 +4,7 @@ from policygrad.core.modules import Carried, combine, is_array, split
 from policygrad.core.trajectories import (
     Trajectories,
     cut_mask,
+    episodes_in,
     gradient_denominator,
     join_lanes,
     successor_values,
@@ -17,6 +18,7 @@ __all__ = [
     "Trajectories",
     "combine",
     "cut_mask",
+    "episodes_in",
     "gradient_denominator",
     "is_array",
     "join_lanes",

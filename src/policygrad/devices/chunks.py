@@ -4,6 +4,9 @@ On one core, a sum of gradients over 32,768 rows of a 64×64 network takes half 
 at once (docs/performance.md). If a batch is cut into parts, each part is cut into chunks. A GPU
 needs many rows at once; its chunks are large, and only limit memory. Chunks of pictures hold fewer
 rows, so that memory does not grow with their resolution.
+
+Of rows that are mostly padding, those that count are taken in a `RowOrder`. How many there are is
+traced: one program computes any number of them, in as many chunks as they fill.
 """
 
 import math
@@ -15,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from policygrad.devices.order import RowOrder
 from policygrad.devices.parts import sum_and_map_parts
 from policygrad.devices.sharing import current
 
@@ -46,29 +50,43 @@ def flat_rows(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: _joined(jnp.asarray(x)), tree)
 
 
-def sum_in_chunks(f: Callable[[PyTree], PyTree], rows: PyTree, size: int | None = None) -> PyTree:
+def sum_in_chunks(
+    f: Callable[[PyTree], PyTree],
+    rows: PyTree,
+    size: int | None = None,
+    order: RowOrder | None = None,
+) -> PyTree:
     """f(rows), where f is a sum over rows, taken chunk by chunk.
 
     Args:
         f: pytree of `[n, ...]` -> pytree of sums over n. It is called with at most `size` rows, or
             with all rows if they are fewer than two chunks. Take derivatives inside of f: if rows
-            are shared, reverse differentiation from outside would count them twice.
+            are shared, reverse differentiation from outside would count them twice, and through an
+            order there is none.
         rows: pytree of `[N, ...]`.
         size: rows of a chunk; None for as many as `chunk_rows` says.
+        order: of the rows that count; None for all. The last chunk is filled up with rows of zeros,
+            which must add nothing to the sum.
     """
-    return sum_and_map_in_chunks(lambda rows: (f(rows), ()), rows, size)[0]
+    return sum_and_map_in_chunks(lambda rows: (f(rows), ()), rows, size, order)[0]
 
 
 def sum_and_map_in_chunks(
-    f: Callable[[PyTree], tuple[PyTree, PyTree]], rows: PyTree, size: int | None = None
+    f: Callable[[PyTree], tuple[PyTree, PyTree]],
+    rows: PyTree,
+    size: int | None = None,
+    order: RowOrder | None = None,
 ) -> tuple[PyTree, PyTree]:
     """f(rows), where f returns a sum over rows, and results with one entry for each row.
 
     Args:
         f: pytree of `[n, ...]` -> sums over n, and pytree of `[n, ...]`; as in `sum_in_chunks`.
-        rows, size: as there.
+        rows, size, order: as there. Entries of rows that are not in the order are zero.
     """
-    in_chunks = partial(_sum_and_map, f, size=size or chunk_rows(numbers_of_a_row(rows)))
+    size = size or chunk_rows(numbers_of_a_row(rows))
+    if order is not None:
+        return _sum_and_map_in_order(f, rows, size, order)
+    in_chunks = partial(_sum_and_map, f, size=size)
     if _are_shared(jax.tree.leaves(rows)[0].shape[0]):
         return sum_and_map_parts(in_chunks, rows)
     return in_chunks(rows)
@@ -98,10 +116,47 @@ def _sum_and_map(f: Callable, rows: PyTree, size: int) -> tuple[PyTree, PyTree]:
     )
 
 
-def map_in_chunks(f: Callable[[Any], PyTree], rows: PyTree) -> PyTree:
-    """`vmap(f)` over rows `[T, B, ...]`, chunk by chunk."""
+def _sum_and_map_in_order(
+    f: Callable, rows: PyTree, size: int, order: RowOrder
+) -> tuple[PyTree, PyTree]:
+    """As many chunks as the rows of the order fill."""
+    count = jax.tree.leaves(rows)[0].shape[0]
+
+    def chunk(number: Any) -> tuple[Array, PyTree]:
+        positions = number * size + jnp.arange(size)
+        beyond = count  # the last row: read as zeros, written nowhere
+        at: Any = jnp.where(positions < order.count, order.at(positions), beyond)
+        return at, jax.tree.map(lambda x: x.at[at].get(mode="fill", fill_value=0), rows)
+
+    def add(number: Any, found: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        at, some = chunk(number)
+        added, mapped = f(some)
+        return (
+            jax.tree.map(jnp.add, found[0], added),
+            jax.tree.map(lambda filled, x: filled.at[at].set(x, mode="drop"), found[1], mapped),
+        )
+
+    sums, mapped = jax.eval_shape(lambda: f(chunk(0)[1]))
+    start = (
+        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums),
+        jax.tree.map(lambda x: jnp.zeros((count, *x.shape[1:]), x.dtype), mapped),
+    )
+    return jax.lax.fori_loop(0, -(-order.count // size), add, start)
+
+
+def total(x: Array, order: RowOrder | None = None) -> Array:
+    """The sum of `[N]` over the rows that count."""
+    return jnp.sum(x) if order is None else sum_in_chunks(jnp.sum, x, order=order)
+
+
+def map_in_chunks(
+    f: Callable[[Any], PyTree], rows: PyTree, order: RowOrder | None = None
+) -> PyTree:
+    """`vmap(f)` over rows `[T, B, ...]`, chunk by chunk; zero for rows that an order leaves out."""
     steps, lanes = jax.tree.leaves(rows)[0].shape[:2]
-    _, mapped = sum_and_map_in_chunks(lambda rows: ((), jax.vmap(f)(rows)), flat_rows(rows))
+    _, mapped = sum_and_map_in_chunks(
+        lambda rows: ((), jax.vmap(f)(rows)), flat_rows(rows), order=order
+    )
     return jax.tree.map(lambda x: x.reshape(steps, lanes, *x.shape[1:]), mapped)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from policygrad.core.trajectories import Trajectories
+from policygrad.core.trajectories import Trajectories, episodes_in
 from policygrad.diagnostics.noise import norm_by_variance, variance_and_norm
 from policygrad.gradients.scores import column_moments
 
@@ -59,7 +59,7 @@ def gradient_moments(
     """
     gradient, mean_square = column_moments(policy, trajectories, weights)
     return gradient, GradientMoments(
-        jnp.int32(trajectories.rewards.shape[1] // trajectories.group_size),
+        episodes_in(trajectories) // trajectories.group_size,
         jnp.asarray(optax.tree.vdot(gradient, gradient)),
         mean_square,
         jnp.asarray(optax.tree.vdot(gradient, last)),

@@ -6,6 +6,7 @@ everything else, and point uphill.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,11 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from policygrad.core.modules import combine, split
-from policygrad.core.trajectories import Trajectories, gradient_denominator
+from policygrad.core.trajectories import Trajectories, episodes_in, gradient_denominator
 from policygrad.devices.chunks import sum_and_map_in_chunks, sum_in_chunks
 from policygrad.policies import meeting
 
 Policy = Callable[..., Any]
+ROWS_OF_A_COLUMN = 64  # at once, where a column is mostly padding
 # (distribution, one step of each of the rows) -> a number; and the rows, pytrees of [T, B, ...]
 Bonus = tuple[Callable[..., Float[Array, ""]], tuple[PyTree, ...]]
 
@@ -119,8 +121,10 @@ def _weighted_scores(
     trajectories: Trajectories,
     weights: Float[Array, "T B"],
     bonus: Bonus | None = None,
+    size: int | None = None,
 ) -> tuple[PyTree, PyTree]:
-    """Σ Ψ z over a record, and the distributions of its units (see `policies.meeting`)."""
+    """Σ Ψ z over a record, and the distributions of its units (see `policies.meeting`), so many of
+    which are a chunk."""
     differentiated, rest = split(policy)
     valid = jnp.asarray(trajectories.valid)
     weights = jax.lax.stop_gradient(jnp.where(valid, weights, 0.0))
@@ -143,7 +147,8 @@ def _weighted_scores(
 
         return jax.grad(surrogate, has_aux=True)(differentiated)
 
-    return sum_and_map_in_chunks(gradient, rows, meeting.unit_size(policy, trajectories))
+    size = size or meeting.unit_size(policy, trajectories)
+    return sum_and_map_in_chunks(gradient, rows, size, meeting.unit_order(policy, trajectories))
 
 
 def column_moments(
@@ -169,25 +174,34 @@ def column_moments(
 
     Source: the post, E3–E6, for one trajectory.
     """
-    both, size = (trajectories, weights), trajectories.group_size
-    count = trajectories.rewards.shape[1] // size
+    size = trajectories.group_size
+    count = episodes_in(trajectories) // size
     scale = count / gradient_denominator(trajectories)
+    at_once = max(1, meeting.lanes_of_a_chunk(trajectories) // size)
+    # columns side by side are computed to their last row, and one alone to its last step
+    alone = trajectories.mostly_padding and at_once == 1
+    both = replace(trajectories, mostly_padding=alone), weights
 
     def unit_first(x: Array) -> Array:
-        return jnp.moveaxis(jnp.asarray(x), 1, 0).reshape(count, size, len(x), *x.shape[2:])
+        x = jnp.moveaxis(jnp.asarray(x), 1, 0)
+        return x.reshape(len(x) // size, size, *x.shape[1:])
 
     columns = jax.tree.map(unit_first, both)
 
     def one(column: PyTree) -> PyTree:
         record, weights = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), column)
-        return jax.tree.map(lambda g: g * scale, _weighted_scores(policy, record, weights)[0])
+        rows = ROWS_OF_A_COLUMN if alone else None
+        total = _weighted_scores(policy, record, weights, size=rows)[0]
+        return jax.tree.map(lambda g: g * scale, total)
 
     def sums(columns: PyTree) -> PyTree:
+        if alone:
+            gradient = one(jax.tree.map(lambda x: x[0], columns))
+            return gradient, sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient))
         gradients = jax.vmap(one)(columns)
         squares = sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients))
         return jax.tree.map(lambda g: jnp.sum(g, axis=0), gradients), squares
 
-    at_once = max(1, meeting.lanes_of_a_chunk(trajectories) // size)
     total = sum_in_chunks(sums, columns, at_once)
     return jax.tree.map(lambda x: x / count, total)
 
@@ -215,6 +229,7 @@ def episode_gradients(
     Source: the post, E3–E6, for one trajectory.
     """
     require_whole_episodes(trajectories, "episode_gradients")
+    trajectories = replace(trajectories, mostly_padding=False)  # columns are taken side by side
 
     def one(trajectories: Trajectories, weights: Float[Array, " T"]) -> PyTree:
         column = jax.tree.map(lambda x: x[:, None], trajectories)
@@ -301,6 +316,7 @@ def score_products(policy: Policy, trajectories: Trajectories, vectors: PyTree) 
     Bias: none.
     """
     require_whole_episodes(trajectories, "score_products")
+    trajectories = replace(trajectories, mostly_padding=False)
     differentiated, rest = split(policy)
 
     def one(trajectories: Trajectories, vector: PyTree) -> Float[Array, " T"]:

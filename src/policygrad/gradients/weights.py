@@ -96,6 +96,11 @@ class Estimator:
         return self.group is not None and "greedy" in self.group.reads
 
     @property
+    def takes_columns(self) -> bool:
+        """Whether baseline or critic computes whole columns of a record, in place of steps."""
+        return any(of is not None and of.takes_columns for of in (self.baseline, self.critic))
+
+    @property
     def why_whole_episodes(self) -> str:
         """Why it needs whole episodes, in words; of an estimator that does."""
         if self.critic is None:

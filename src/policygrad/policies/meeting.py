@@ -22,6 +22,7 @@ from policygrad.devices.chunks import (
     numbers_of_a_row,
     sum_and_map_in_chunks,
 )
+from policygrad.devices.order import RowOrder, step_order
 
 Policy = Callable[..., Any]
 
@@ -157,6 +158,11 @@ def unit_size(policy: Policy, trajectories: Trajectories) -> int:
     return chunk_rows(numbers_of_a_row(trajectories.observations, 2))
 
 
+def unit_order(policy: Policy, trajectories: Trajectories) -> RowOrder | None:
+    """The units that count; None for all, as for a policy with memory."""
+    return None if isinstance(policy, WithMemory) else step_order(trajectories)
+
+
 def lanes_of_a_chunk(trajectories: Trajectories) -> int:
     """How many lanes fill a chunk."""
     rows = chunk_rows(numbers_of_a_row(trajectories.observations, 2))
@@ -213,7 +219,8 @@ def map_units(
         pytree of `[T, B]`.
     """
     if not isinstance(policy, WithMemory):
-        return map_in_chunks(f, (Seen(trajectories.observations, (), ()), *more))
+        rows = (Seen(trajectories.observations, (), ()), *more)
+        return map_in_chunks(f, rows, step_order(trajectories))
     rows = units(policy, trajectories, *more)
     mapped = jax.lax.map(f, rows, batch_size=unit_size(policy, trajectories))
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), mapped)
@@ -240,5 +247,9 @@ def distributions(policy: Policy, trajectories: Trajectories) -> Any:
 def unit_distributions(policy: Policy, trajectories: Trajectories) -> Any:
     """The same in units: a pytree like one distribution, of `[n]`, or `[n, T]` with memory."""
     (seen,) = units(policy, trajectories)
-    size = unit_size(policy, trajectories)
-    return sum_and_map_in_chunks(lambda seen: ((), distributions_of(policy, seen)), seen, size)[1]
+    return sum_and_map_in_chunks(
+        lambda seen: ((), distributions_of(policy, seen)),
+        seen,
+        unit_size(policy, trajectories),
+        unit_order(policy, trajectories),
+    )[1]

@@ -21,7 +21,7 @@ from policygrad.policies.meeting import Policy
 from policygrad.rollout import host
 from policygrad.rollout.acting import Lane
 from policygrad.rollout.actor import Draw
-from policygrad.rollout.heights import padded, padded_length
+from policygrad.rollout.heights import of_shape, padded_length
 from policygrad.rollout.play import EpisodeStep, run_episodes, sound_lanes
 from policygrad.rollout.segments import LaneState
 from policygrad.spaces import action_space_of, observation_space_of
@@ -107,7 +107,7 @@ def with_greedy(record: Trajectories, greedy: Greedy) -> Trajectories:
         filled = np.pad(x, [(0, rows - len(x)), (0, 0)])
         return np.repeat(filled, record.group_size, axis=1)
 
-    return replace(padded(record, rows), greedy=jax.tree.map(one, greedy))
+    return replace(of_shape(record, rows), greedy=jax.tree.map(one, greedy))
 
 
 def require_finished(unfinished: Any, max_steps: int) -> None:

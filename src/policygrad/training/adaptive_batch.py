@@ -10,8 +10,8 @@ The next batch is trΣ/‖G‖² rounded up to a power of two from 8 to 512. It 
 most halves. It doubles if ‖G‖² is not positive. The size follows from earlier batches alone, so it
 does not bias the gradient of a batch.
 
-An update is compiled for every pair of a size and a height (the rows that the longest episode of a
-record is padded to). So heights are powers of two as well: 7 sizes and 7 heights up to 1,024 steps.
+An update is compiled for every number of columns. So a batch of at most 64 episodes has 64 columns,
+and a larger one 512; those without an episode are empty.
 
 Source: McCandlish et al. 2018, appendix A.
 """
@@ -21,13 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from policygrad.core.trajectories import Trajectories
 from policygrad.diagnostics.monitor import GradientMoments
-from policygrad.rollout.heights import padded
+from policygrad.rollout.heights import power_of_two
 from policygrad.training.config import FIRST_EPISODES
 
-LEAST, MOST = 8, 512
-LEAST_ROWS = 16
+LEAST, FEW, MOST = 8, 64, 512
 KEPT = 0.9
 
 
@@ -68,11 +66,6 @@ class AdaptiveBatch(NamedTuple):
         return known._replace(episodes=np.int64(within))
 
 
-def of_few_heights(trajectories: Trajectories) -> Trajectories:
-    """A record of whole episodes, padded to a height that is a power of two."""
-    return padded(trajectories, power_of_two(trajectories.valid.shape[0], LEAST_ROWS))
-
-
-def power_of_two(number: int, least: int) -> int:
-    """The smallest power of two that is at least `number` and `least`, itself a power of two."""
-    return max(least, 1 << max(number - 1, 0).bit_length())
+def columns_of(episodes: int) -> int:
+    """The columns of a record of so many episodes: 64, or 512 if these do not suffice."""
+    return FEW if episodes <= FEW else MOST

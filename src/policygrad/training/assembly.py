@@ -140,6 +140,11 @@ class Assembly:
         return tuple(getattr(self.source, "info_names", ()))
 
     @property
+    def longest_episode(self) -> int:
+        """Steps of the longest whole episode that is collected."""
+        return longest_episode(self.config.max_episode_steps, self.source.time_limit)
+
+    @property
     def schedule(self) -> str | None:
         """How steps shrink over the run; None if the optimiser takes steps of its own."""
         own = self.given.algorithm is not None

@@ -17,7 +17,7 @@ from policygrad.policies import Agent
 from policygrad.rollout.collectors import SegmentProgram
 from policygrad.runs import RunDirectory
 from policygrad.training import checkpoint, ending, overlapped
-from policygrad.training.adaptive_batch import of_few_heights
+from policygrad.training.adaptive_batch import columns_of
 from policygrad.training.assembly import Assembly, closing_on_failure
 from policygrad.training.checkpoint import Progress
 from policygrad.training.keys import keys_of_update
@@ -41,6 +41,7 @@ from policygrad.training.programs import (
 )
 from policygrad.training.report import UpdateReport
 from policygrad.training.result import Run
+from policygrad.training.shapes import of_few_shapes
 from policygrad.training.signals import StopRequest, stop_requests
 from policygrad.training.soundness import first_unsound, refuse_update
 from policygrad.training.videos import videos_of
@@ -239,8 +240,12 @@ class Training:
                 whole_episodes=config.whole_episodes, group_size=config.group_size,
                 greedy=self.assembly.learner.estimator.reads_greedy,
             )  # fmt: skip
-        if progress.batch is not None:
-            trajectories = of_few_heights(trajectories)
+        if trajectories.whole_episodes:
+            count = trajectories.valid.shape[1]
+            trajectories = of_few_shapes(
+                trajectories, self.assembly.learner, progress.state.learner.policy,
+                self.assembly.longest_episode, count if episodes is None else columns_of(count),
+            )  # fmt: skip
         self.time_spent(collect=time.perf_counter() - started)
         return trajectories
 

@@ -167,6 +167,12 @@ def check_record(
         )
     if not np.any(record.valid):
         raise UserError("the collector returned a batch without any transition: valid is all False")
+    valid = np.asarray(record.valid)
+    if whole_episodes and not (np.all(valid[0]) and np.all(valid[:-1] >= valid[1:])):
+        raise UserError(
+            "the collector returned an episode with a gap: in each column of whole episodes, valid "
+            "must be True from the first row to the episode's last step, and False after it"
+        )
 
 
 def _check_registered(what: str, value: Any) -> None:

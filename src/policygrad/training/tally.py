@@ -134,7 +134,7 @@ class EpisodeTally(NamedTuple):
         rewards = jnp.where(counts, trajectories.rewards, 0.0)
         last_steps = (trajectories.terminated | trajectories.truncated) & counts
         if trajectories.whole_episodes:
-            ended = jnp.ones_like(counts[:1])
+            ended = counts[:1] if trajectories.mostly_padding else jnp.ones_like(counts[:1])
             returns, lengths = jnp.sum(rewards, 0)[None], jnp.sum(counts, 0)[None]
             running = self.running_returns, self.running_lengths
         else:

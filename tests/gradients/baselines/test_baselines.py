@@ -8,7 +8,7 @@ import pytest
 from policygrad import baselines, estimators
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.baselines.base import FitBatch
-from policygrad.gradients.baselines.network import shuffled_minibatches
+from policygrad.gradients.minibatches import shuffled_minibatches
 from tests.records import random_episodes, random_segments
 
 KEY = jax.random.key(0)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.trajectories import Trajectories, successor_values
 from policygrad.devices.chunks import map_in_chunks
+from policygrad.devices.order import RowOrder, step_order
 
 State = Any
 Encode = Callable[[PyTree], Any]
@@ -46,11 +47,14 @@ class Baseline(ABC):
             after a cut. A constant does not.
         subtracts: False if it stands for no baseline. Normalised advantages are then scaled but not
             centred, because the mean of a batch is a baseline too.
+        takes_columns: whether it computes networks on whole columns of a record, their padding
+            included, in place of steps.
     """
 
     couples_episodes: ClassVar[bool] = False
     may_bootstrap: ClassVar[bool] = False
     subtracts: ClassVar[bool] = True
+    takes_columns: ClassVar[bool] = False
 
     @property
     def whole_episodes(self) -> bool:
@@ -117,14 +121,20 @@ class StateBaseline(Critic):
     def value(self, state: State, observation: PyTree, time: Int[Array, ""]) -> Float[Array, ""]:
         """`[]`, b(s, t) of one observation (unbatched)."""
 
-    def values(self, state: State, observations: PyTree, times: Int[Array, "T B"]) -> Array:
-        """`[T, B]`, `value` of every row."""
-        return map_in_chunks(lambda row: self.value(state, *row), (observations, times))
+    def values(
+        self,
+        state: State,
+        observations: PyTree,
+        times: Int[Array, "T B"],
+        order: RowOrder | None = None,
+    ) -> Array:
+        """`[T, B]`, `value` of every row, or of those in the order; zero elsewhere."""
+        return map_in_chunks(lambda row: self.value(state, *row), (observations, times), order)
 
     def values_and_successors(
         self, state: State, trajectories: Trajectories
     ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
-        values = self.values(state, trajectories.observations, trajectories.times)
+        values = self._of_record(state, trajectories)
         cut_values = self.values(state, trajectories.cut_observations, trajectories.cut_times)
         check_shape(values, trajectories.rewards.shape, self, "values")
         check_shape(cut_values, trajectories.cut_times.shape, self, "values")
@@ -133,7 +143,11 @@ class StateBaseline(Critic):
     def predict(
         self, state: State, trajectories: Trajectories, returns: Float[Array, "T B"]
     ) -> Float[Array, "T B"]:
-        return self.values(state, trajectories.observations, trajectories.times)
+        return self._of_record(state, trajectories)
+
+    def _of_record(self, state: State, trajectories: Trajectories) -> Array:
+        seen = trajectories.observations, trajectories.times
+        return self.values(state, *seen, step_order(trajectories))
 
     def given_state(self) -> State | None:
         """The state of a baseline whose numbers were given; None if it has to be fitted."""

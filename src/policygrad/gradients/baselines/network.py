@@ -14,9 +14,18 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.modules import combine, split
 from policygrad.core.trajectories import Trajectories
-from policygrad.devices.chunks import flat_rows, map_in_chunks, sum_in_chunks
+from policygrad.devices.chunks import (
+    chunk_rows,
+    flat_rows,
+    map_in_chunks,
+    numbers_of_a_row,
+    sum_in_chunks,
+    total,
+)
 from policygrad.devices.compiled_code import compiled
+from policygrad.devices.order import step_order
 from policygrad.gradients.baselines.base import Encode, Regression
+from policygrad.gradients.minibatches import minibatches
 from policygrad.policies.architectures import Architecture, FullyConnected, Network, build, usual
 from policygrad.policies.normaliser import ObservationNormaliser, update_statistics
 
@@ -76,9 +85,9 @@ class ValueNetwork(Regression):
         normaliser = update_statistics(
             state.normaliser, trajectories.observations, trajectories.valid
         )
-        observations, seen = trajectories.observations, normaliser
+        observations, seen, order = trajectories.observations, normaliser, step_order(trajectories)
         if not is_large(normaliser, observations):  # then all rows are normalised once
-            observations, seen = map_in_chunks(normaliser, observations), lambda x: x
+            observations, seen = map_in_chunks(normaliser, observations, order), lambda x: x
         data = flat_rows((observations, targets, weights))
         optimiser = adam(self.step_size)
         learned, carried = split(state.network)
@@ -89,17 +98,19 @@ class ValueNetwork(Regression):
             values = jax.vmap(lambda x: network(seen(x)))(x)[:, 0]
             return 0.5 * jnp.sum(w * (values - y) ** 2)
 
-        def minibatch(carry, rows: Int[Array, " m"]):
+        def minibatch(carry, which: Any):
             learned, optimiser_state = carry
-            batch = data if len(rows) == targets.size else jax.tree.map(lambda x: x[rows], data)
-            total = sum_in_chunks(partial(jax.grad(loss), learned), batch)
-            weight = jnp.maximum(jnp.sum(batch[2]), 1e-12)
-            gradient = jax.tree.map(lambda g: g / weight.astype(g.dtype), total)
+            batch, some = batches.take(which, data)
+            summed = sum_in_chunks(partial(jax.grad(loss), learned), batch, batches.size, some)
+            weight = jnp.maximum(total(batch[2], some), 1e-12)
+            gradient = jax.tree.map(lambda g: g / weight.astype(g.dtype), summed)
             updates, optimiser_state = optimiser.update(gradient, optimiser_state)
             return (eqx.apply_updates(learned, updates), optimiser_state), None
 
-        rows = shuffled_minibatches(key, targets.size, self.epochs, self.minibatches)
-        (learned, optimiser_state), _ = jax.lax.scan(minibatch, (learned, state.optimiser), rows)
+        size = chunk_rows(numbers_of_a_row(data))
+        batches = minibatches(key, targets.size, self.epochs, self.minibatches, size, order)
+        start = learned, state.optimiser
+        (learned, optimiser_state), _ = jax.lax.scan(minibatch, start, batches.which)
         network: Any = combine(learned, carried)
         return ValueState(normaliser, network, optimiser_state)
 
@@ -127,20 +138,3 @@ def is_large(normaliser: ObservationNormaliser, observations: PyTree) -> bool:
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), observations)
     features = jax.eval_shape(normaliser, one)
     return sum(math.prod(x.shape) for x in jax.tree.leaves(features)) > LARGE_FEATURES
-
-
-def shuffled_minibatches(
-    key: PRNGKeyArray, rows: int, epochs: int, minibatches: int
-) -> Int[Array, "steps m"]:
-    """Row indices of `epochs` passes over `rows` rows; each pass is shuffled. Consumes the key.
-
-    Each pass is cut into at most `minibatches` parts of equal size; the few rows left over are
-    left out of that pass.
-    """
-    parts = min(minibatches, rows)
-    size = rows // parts
-    if parts == 1:  # every step sees all rows, whatever their order
-        return jnp.broadcast_to(jnp.arange(rows), (epochs, rows))
-    # one sort of random bits; jax.random.permutation sorts twice and compiles twice as long
-    orders = jnp.argsort(jax.random.bits(key, (epochs, rows), jnp.uint32), axis=1)
-    return orders[:, : parts * size].reshape(epochs * parts, size)

@@ -40,6 +40,11 @@ class VarianceOptimal(StateBaseline):
         """With cross terms the targets hold the gradient of the whole episode."""
         return self.cross_terms
 
+    @property
+    def takes_columns(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """With cross terms it computes the gradient of each episode."""
+        return self.cross_terms
+
     def init(self, key: PRNGKeyArray, observation: PyTree) -> State:
         return self.regression.init(key, observation)
 

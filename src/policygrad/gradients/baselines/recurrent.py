@@ -15,7 +15,8 @@ from policygrad.core.modules import combine, split
 from policygrad.core.trajectories import Trajectories, cut_rows, successor_values
 from policygrad.devices.chunks import sum_and_map_in_chunks, sum_in_chunks
 from policygrad.gradients.baselines.base import Critic, Encode, FitBatch
-from policygrad.gradients.baselines.network import adam, shuffled_minibatches, start_adam, usual_for
+from policygrad.gradients.baselines.network import adam, start_adam, usual_for
+from policygrad.gradients.minibatches import shuffled_minibatches
 from policygrad.policies.architectures import Architecture, build_recurrent
 from policygrad.policies.meeting import lanes_of_a_chunk
 from policygrad.policies.memory import Memory, RecurrentNetwork
@@ -56,6 +57,7 @@ class RecurrentValueNetwork(Critic):
     encode: Callable[[PyTree], Array] | None = field(default=None, metadata={"static": True})
 
     may_bootstrap = True
+    takes_columns = True
 
     def bind(self, encode: Encode) -> Self:
         return self if self.encode is not None else replace(self, encode=encode)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from policygrad.core.trajectories import Trajectories
+from policygrad.core.trajectories import Trajectories, episodes_in
 from policygrad.gradients.baselines.base import (
     Baseline,
     FitBatch,
@@ -90,10 +90,10 @@ class LeaveOneOut(Baseline):
     def predict(
         self, state: State, trajectories: Trajectories, returns: Float[Array, "T B"]
     ) -> Float[Array, "T B"]:
-        episodes = returns.shape[1]
-        if episodes < 2:
+        if returns.shape[1] < 2:
             raise ValueError(
-                f"leave_one_out needs at least 2 episodes a batch, got {episodes}; "
+                f"leave_one_out needs at least 2 episodes a batch, got {returns.shape[1]}; "
                 "raise batch_episodes or choose another baseline"
             )
-        return (jnp.sum(returns, axis=1, keepdims=True) - returns) / (episodes - 1)
+        others = episodes_in(trajectories) - 1
+        return (jnp.sum(returns, axis=1, keepdims=True) - returns) / others
