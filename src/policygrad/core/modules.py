@@ -28,8 +28,9 @@ class Carried(Generic[T]):
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether a pytree leaf is an array, as opposed to a function or another static object."""
-    return isinstance(leaf, jax.Array) or hasattr(leaf, "__array__")
+    """Whether a pytree leaf is an array, or the shape of one, as opposed to a function or another
+    static object."""
+    return isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)) or hasattr(leaf, "__array__")
 
 
 def split(module: PyTree) -> tuple[PyTree, PyTree]:
