@@ -7,9 +7,14 @@ filled compilation cache, and where asked, Stable-Baselines3's A2C doing as many
 (8 environments, the faster of one and two torch threads). Where the time of training goes:
 
 - import: until the library and all that training imports are there;
-- compile: what the first collection and the first update took beyond a later one;
+- set up: environments, policy, critic and their first states, with the small programs for them;
+- compile: the wait for the update's program, and what the first collection, update and wait for a
+  refit took beyond a later one;
 - collect, update: the rest of both (one number where they are one program);
-- other: the process's start, checkpoints, the learning curve's picture, the command's own.
+- wait: for refits that were not done when the next batch was;
+- save: checkpoints;
+- picture: the learning curve;
+- other: the process's start and end, the command's flags, the rows of metrics.
 """
 
 import argparse
@@ -32,39 +37,56 @@ from common import (
     spread,
 )
 
-# what the installed command does, with the imports first and their seconds written down
+# what the installed command does, with the imports first; seconds that the run's summary does not
+# tell are written down
 TRAIN = """
-import os, sys, time
-started = time.perf_counter()
+import json, os, sys, time
+seconds, started = {}, time.perf_counter()
+
+def timed(name, call):
+    def run(*args, **more):
+        started = time.perf_counter()
+        try:
+            return call(*args, **more)
+        finally:
+            seconds[name] = time.perf_counter() - started
+    return run
+
 from policygrad.cli import run
 from policygrad.devices.starting import prepare_jax
 prepare_jax()
 from policygrad import environments
-from policygrad.training import entry
+from policygrad.training import ending, entry
 if "gymnax/" in sys.argv[2]:
     import gymnax
-with open(os.environ["IMPORT_SECONDS"], "w") as file:
-    file.write(str(time.perf_counter() - started))
-sys.exit(run(sys.argv[1:]))
+seconds["import"] = time.perf_counter() - started
+entry.assemble = timed("set_up", entry.assemble)
+ending.try_to_draw = timed("picture", ending.try_to_draw)
+code = run(sys.argv[1:])
+with open(os.environ["SECONDS"], "w") as file:
+    json.dump(seconds, file)
+sys.exit(code)
 """
+PARTS = ("import", "set_up", "compile", "collect", "update", "collect_and_update", "wait_for_refit")
+PARTS += ("save", "picture", "other")
 
 
 def trained_and_evaluated(env: str, steps: int, seed: int, cache: str) -> dict[str, Any]:
     """Seconds of both processes, and of the parts of training."""
     with tempfile.TemporaryDirectory() as folder:
-        run, imported = f"{folder}/run", Path(folder, "import")
+        run, written = f"{folder}/run", Path(folder, "seconds")
         started = time.perf_counter()
         summary = child_json(
             [
                 sys.executable, "-c", TRAIN, "train", env, "--seed", str(seed),
                 "--total-steps", str(steps), "--out", run, "--json",
             ],
-            XDG_CACHE_HOME=cache, IMPORT_SECONDS=str(imported),
+            XDG_CACHE_HOME=cache, SECONDS=str(written),
         )  # fmt: skip
         trained = time.perf_counter()
         result = policygrad("evaluate", run, XDG_CACHE_HOME=cache)
         evaluated = time.perf_counter()
-        seconds = {"import": float(imported.read_text())}
+        seconds = json.loads(written.read_text())
     parts = seconds | phases(summary["timings"], summary["updates"])
     total = trained - started
     return {
@@ -81,8 +103,8 @@ def phases(timings: dict[str, float], updates: int) -> dict[str, float]:
 
     The first call of each part compiles; beyond the mean of the later ones it did nothing else.
     """
-    found = {"compile": 0.0}
-    for name in ("collect", "update", "collect_and_update"):
+    found = {"compile": timings.get("first_compile", 0.0), "save": timings["save"]}
+    for name in ("collect", "update", "wait_for_refit", "collect_and_update"):
         if f"first_{name}" in timings:
             each = timings[name] / max(1, updates - 1)
             compiling = max(0.0, timings[f"first_{name}"] - each)
@@ -135,15 +157,14 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} | {returns} |")
     if peers:
         print(f"| SB3 A2C, 8 environments | {spread(peers, '.1f')} | | | |")
-    names = ("import", "compile", "collect", "update", "collect_and_update", "other")
-    print("\n| training, median seconds | " + " | ".join(names) + " |")
-    print("|---|" + "---|" * len(names))
+    print("\n| training, median seconds | " + " | ".join(PARTS) + " |")
+    print("|---|" + "---|" * len(PARTS))
     for name, lines in rounds.items():
         found = [
             f"{statistics.median(line['parts'][part] for line in lines):.2f}"
             if part in lines[0]["parts"]
             else ""
-            for part in names
+            for part in PARTS
         ]
         print(f"| {name} | {' | '.join(found)} |")
     if peers:

@@ -1,19 +1,18 @@
 """The natural policy gradient."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import optax
-from jax.scipy.sparse.linalg import cg
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved, Schedule
 from policygrad.algorithms.policy_change import fisher_product, thin
-from policygrad.algorithms.step_size import take_step
+from policygrad.algorithms.step_size import global_norm, take_step
 from policygrad.core.settings import Count, In, NonNegative, Positive
 from policygrad.policies.meeting import Policy
 
@@ -60,15 +59,16 @@ class NaturalStep(Algorithm):
     ) -> tuple[PyTree, Float[Array, ""]]:
         """x, and β = √(2 δ / xᵀ(F + damping)x), by which the step θ + β x has the size δ."""
         rows = thin(policy, max(1, round(1 / self.fisher_share)), batch.trajectories)
+        g, as_tree = ravel_pytree(gradient)
 
-        def product(v: PyTree) -> PyTree:
-            fisher = fisher_product(policy, v, rows)
-            return jax.tree.map(lambda f, x: f + self.damping * x, fisher, v)
+        def product(v: Float[Array, " k"]) -> Float[Array, " k"]:
+            fisher, _ = ravel_pytree(fisher_product(policy, as_tree(v), rows))
+            return fisher + self.damping * v
 
-        x, _ = cg(product, gradient, tol=1e-6, maxiter=self.cg_iterations)
-        curvature = optax.tree.vdot(x, product(x))
+        x, residual = conjugate_gradients(product, g, self.cg_iterations)
+        curvature = x @ (g - residual)
         delta = self.target_kl * batch.remaining
-        return x, jnp.sqrt(2 * delta / jnp.maximum(curvature, 1e-12))
+        return as_tree(x), jnp.sqrt(2 * delta / jnp.maximum(curvature, 1e-12))
 
 
 @jax.tree_util.register_dataclass
@@ -89,4 +89,47 @@ class Natural(NaturalStep):
         gradient, before = self.ascent(policy, batch)
         x, step_size = self.natural_step(policy, gradient, batch)
         policy = take_step(policy, jax.tree.map(lambda x: step_size * x, x))
-        return Improved(policy, improver, before, optax.tree.norm(gradient), step_size, {})
+        return Improved(policy, improver, before, global_norm(gradient), step_size, {})
+
+
+Vector = Float[Array, " k"]
+
+
+def conjugate_gradients(
+    product: Callable[[Vector], Vector], b: Vector, iterations: int, tolerance: float = 1e-6
+) -> tuple[Vector, Vector]:
+    """x with A x ≈ b, and the residual r = b − A x; one product A p an iteration.
+
+    From x = 0, r = p = b, until |r| ≤ tolerance |b|:
+
+        α = rᵀr / pᵀAp,  x ← x + α p,  r' = r − α A p,  p ← r' + (r'ᵀr' / rᵀr) p.
+
+    Args:
+        product: p -> A p; A is symmetric and positive definite.
+        b: `[k]`.
+        iterations: at most so many.
+        tolerance: see above.
+
+    Source: Hestenes & Stiefel 1952.
+
+    >>> x, r = conjugate_gradients(lambda p: jnp.array([1.0, 4.0]) * p, jnp.ones(2), 2)
+    >>> [round(float(each), 4) for each in x]
+    [1.0, 0.25]
+    """
+    enough = tolerance**2 * (b @ b)
+
+    def goes_on(carry: tuple[Vector, Vector, Vector, Array, Array]) -> Array:
+        *_, square, count = carry
+        return (square > enough) & (count < iterations)
+
+    def iterate(carry: tuple[Vector, Vector, Vector, Array, Array]) -> Any:
+        x, r, p, square, count = carry
+        image = product(p)
+        size = square / (p @ image)
+        r = r - size * image
+        smaller = r @ r
+        return x + size * p, r, r + smaller / square * p, smaller, count + 1
+
+    start = jnp.zeros_like(b), b, b, b @ b, jnp.int32(0)
+    x, r, *_ = jax.lax.while_loop(goes_on, iterate, start)
+    return x, r

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from policygrad.core.modules import combine, split
+from policygrad.core.modules import combine, depending, split
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.chunks import sum_in_chunks
 from policygrad.policies import meeting
@@ -114,6 +115,14 @@ def gradient_of_mean(
 def fisher_product(policy: Policy, vector: PyTree, trajectories: Trajectories) -> PyTree:
     """F v, F = E[z zᵀ] the Fisher information: the Hessian of the mean KL at the policy itself.
 
+    With J the derivative of a distribution's numbers (logits, means, …) by the parameters, and M
+    the Hessian of the KL by those numbers,
+
+        F v = mean over steps of Jᵀ M J v.
+
+    The KL has its least value, 0, at the policy itself. What else its Hessian by the parameters
+    holds, second derivatives of the network times the KL's gradient, is zero there.
+
     Args:
         policy: F is taken at its parameters.
         vector: pytree like the gradient.
@@ -121,16 +130,30 @@ def fisher_product(policy: Policy, vector: PyTree, trajectories: Trajectories) -
 
     Returns:
         pytree like the vector.
+
+    Source: Schraudolph 2002, the product with a Gauss-Newton matrix; Martens 2020, section 9, that
+    it is the Fisher information.
     """
     differentiated, rest = split(policy)
+    kl = meeting.over_steps(policy, lambda p, q: p.kl(q))
 
     def total(rows: PyTree) -> PyTree:
         seen, valid = rows
 
-        def kl(differentiated: PyTree) -> Array:
-            return jnp.sum(kl_of_steps(policy, combine(differentiated, rest), seen), where=valid)
+        def distributions(differentiated: PyTree) -> Any:
+            return meeting.distributions_of(combine(differentiated, rest), seen)
 
-        return jax.jvp(jax.grad(kl), (differentiated,), (vector,))[1]
+        moving = depending(distributions, differentiated)
+        numbers, push, others = jax.linearize(
+            lambda d: eqx.partition(distributions(d), moving), differentiated, has_aux=True
+        )
+        pull = jax.linear_transpose(push, differentiated)
+
+        def summed(moved: PyTree) -> Array:
+            return jnp.sum(kl(combine(numbers, others), combine(moved, others)), where=valid)
+
+        _, curved = jax.jvp(jax.grad(summed), (numbers,), (push(vector),))  # M J v
+        return pull(curved)[0]
 
     return jax.tree.map(lambda x: x / _steps(trajectories), _sum(policy, total, trajectories))
 

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved, Schedule
@@ -17,6 +16,7 @@ from policygrad.algorithms.step_size import (
     StepSize,
     adapt_step_size,
     clip_by_global_norm,
+    global_norm,
     size_of_own_steps,
     start_step_size,
     step_along,
@@ -104,12 +104,12 @@ class PPO(Algorithm):
             summed = sum_in_chunks(gradient_of, rows, batches.size, some)
             steps = jnp.maximum(total(rows[VALID], some), 1)
             gradient = jax.tree.map(lambda g: g / steps.astype(g.dtype), summed)
-            norm = optax.tree.norm(gradient)
+            norm = global_norm(gradient)
             gradient = clip_by_global_norm(gradient, norm, self.max_global_norm)
             step, state = step_along(self.optimiser, gradient, state, params, step_size)
             lengths = ()
             if step_size is None:
-                lengths = optax.tree.norm(step), optax.tree.norm(gradient)
+                lengths = global_norm(step), global_norm(gradient)
             return (take_step(params, step), state), (norm, lengths)
 
         units = jax.tree.leaves(data)[0].shape[0]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from policygrad.algorithms.optimisers import Optimiser, transformation, updated
@@ -94,6 +95,12 @@ def take_step(policy: Policy, step: PyTree) -> Policy:
     """The policy after a step of its differentiated leaves."""
     differentiated, rest = split(policy)
     return combine(jax.tree.map(lambda p, s: (p + s).astype(p.dtype), differentiated, step), rest)
+
+
+def global_norm(tree: PyTree) -> Float[Array, ""]:
+    """The length of all numbers of a pytree as one vector. A sum for each leaf would be more to
+    compile."""
+    return jnp.linalg.norm(ravel_pytree(tree)[0])
 
 
 def clip_by_global_norm(

@@ -4,13 +4,12 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from policygrad.algorithms.base import STATIC, Batch, Improved
 from policygrad.algorithms.natural import NaturalStep
 from policygrad.algorithms.policy_change import mean_entropy, mean_kl, mean_over_steps
-from policygrad.algorithms.step_size import take_step
+from policygrad.algorithms.step_size import global_norm, take_step
 from policygrad.core.settings import Count, Positive
 from policygrad.gradients.scores import log_probs_of
 from policygrad.policies.meeting import Policy
@@ -64,7 +63,7 @@ class TRPO(NaturalStep):
         count, size, good = jax.lax.while_loop(rejected, halve, start)
         size = jnp.where(good, size, 0.0)
         policy = take_step(policy, jax.tree.map(lambda x: size * x, x))
-        norm = optax.tree.norm(gradient)
+        norm = global_norm(gradient)
         return Improved(policy, improver, before, norm, size, {"backtracks": count})
 
     def surrogate_gain(self, old: Policy, new: Policy, batch: Batch) -> Float[Array, ""]:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved
@@ -16,6 +15,7 @@ from policygrad.algorithms.step_size import (
     StepSize,
     adapt_step_size,
     clip_by_global_norm,
+    global_norm,
     size_of_own_steps,
     start_step_size,
     step_along,
@@ -65,7 +65,7 @@ class Vanilla(Algorithm):
     ) -> Improved:
         del key
         gradient, before = self.ascent(policy, batch)
-        norm = optax.tree.norm(gradient)
+        norm = global_norm(gradient)
         ascent = clip_by_global_norm(gradient, norm, self.max_global_norm)
         descent = jax.tree.map(jnp.negative, ascent)
         differentiated, _ = split(policy)
@@ -74,7 +74,7 @@ class Vanilla(Algorithm):
             self.optimiser, descent, improver.optimiser, differentiated, step_size
         )
         if step_size is None:
-            step_size = size_of_own_steps(state, optax.tree.norm(step), optax.tree.norm(ascent))
+            step_size = size_of_own_steps(state, global_norm(step), global_norm(ascent))
         after = improver._replace(optimiser=state)
         return Improved(take_step(policy, step), after, before, norm, step_size, {})
 

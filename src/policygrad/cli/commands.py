@@ -117,9 +117,11 @@ def report_run(run: Any, as_json: bool) -> int:
         score = (
             "no episode ended" if mean is None else f"mean return {mean:.1f} (last 100 episodes)"
         )
+        speed = run.summary["steps_per_second"]
         print(
             f"{run.path}: {run.summary['env_steps']:,} environment steps, "
             f"{run.summary['episodes']:,} episodes, {score}, {run.summary['seconds']:.1f} s"
+            f"{'' if speed is None else f', {speed:,.0f} steps/s'}"
         )
         if not run.interrupted:
             print(f"next: {command('evaluate', run.path)}")

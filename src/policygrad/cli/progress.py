@@ -27,6 +27,7 @@ class Progress:
     """A context manager that shows the metrics of the newest update.
 
     Only `update` draws it, at most five times a second, so that no thread runs beside training.
+    What remains at the end shows the steps a second of the whole run.
     """
 
     def __init__(self, title: str, total_steps: int) -> None:
@@ -45,8 +46,8 @@ class Progress:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        if self._newest is not None and self._newest is not self._shown:
-            self._draw(self._newest)
+        if self._newest is not None and (self._live or self._newest is not self._shown):
+            self._draw(self._newest | {"steps_per_second": _of_the_run(self._newest)})
         elif self._live and self._newest is None:
             self._display.update(Text(""), refresh=True)
         if self._live:
@@ -88,6 +89,11 @@ class Progress:
     def _line(self, metrics: dict[str, Any]) -> str:
         parts = [f"{label} {shown(metrics[name], form)}" for name, label, form in FIELDS]
         return f"{metrics['env_steps']:,}/{self._total:,} steps, " + ", ".join(parts)
+
+
+def _of_the_run(metrics: dict[str, Any]) -> float | None:
+    """Environment steps a second since the run began."""
+    return metrics["env_steps"] / metrics["seconds"] if metrics["seconds"] else None
 
 
 def shown(value: float | None, form: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 
 T = TypeVar("T")
@@ -27,8 +28,9 @@ class Carried(Generic[T]):
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether a pytree leaf is an array, as opposed to a function or another static object."""
-    return isinstance(leaf, jax.Array) or hasattr(leaf, "__array__")
+    """Whether a pytree leaf is an array, or the shape of one, as opposed to a function or another
+    static object."""
+    return isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)) or hasattr(leaf, "__array__")
 
 
 def split(module: PyTree) -> tuple[PyTree, PyTree]:
@@ -62,6 +64,26 @@ def combine(left: PyTree, right: PyTree) -> PyTree:
     return jax.tree.map(
         lambda a, b: b if a is None else a, left, right, is_leaf=lambda node: node is None
     )
+
+
+def depending(f: Callable[[Any], PyTree], x: PyTree) -> PyTree:
+    """Which leaves of f(x) are floating-point arrays that depend on x: a pytree of bools like f(x).
+
+    f is traced, and not computed.
+
+    >>> depending(lambda x: {"double": 2 * x, "bound": jnp.ones(2), "sign": x > 0}, jnp.ones(2))
+    {'bound': False, 'double': True, 'sign': False}
+    """
+    traced, shapes = jax.make_jaxpr(f, return_shape=True)(x)
+    leaves, structure = jax.tree.flatten(shapes)
+
+    def depends(number: int) -> bool:
+        if not jnp.issubdtype(leaves[number].dtype, jnp.floating):
+            return False
+        alone = [i == number for i in range(len(leaves))]
+        return any(dce_jaxpr(traced.jaxpr, alone)[1])  # which inputs this output needs
+
+    return structure.unflatten(map(depends, range(len(leaves))))
 
 
 WIDE = {"float64": jnp.float32, "int64": jnp.int32, "uint64": jnp.uint32}

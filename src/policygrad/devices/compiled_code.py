@@ -9,9 +9,9 @@ other code in the process are never touched.
 import gc
 import weakref
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import jax
 from jaxtyping import PyTree
@@ -42,27 +42,44 @@ def compiled(function: Callable[P, T], **options: Any) -> Callable[P, T]:
     return program
 
 
-def compiled_for_modules(function: Callable[P, T], **options: Any) -> Callable[P, T]:
-    """`compiled`, for arguments and results with leaves that are not arrays.
+class ForModules(Generic[P, T]):
+    """A compiled function of arguments, and with results, whose leaves are not all arrays.
 
     A module may hold functions among its leaves. Every leaf that is not an array is static: it must
     be hashable, and another value compiles another program.
+
+    Args:
+        function: of pytrees.
+        options: as `jax.jit` takes them.
     """
 
-    def on_arrays(shape: PolicyShape, arrays: tuple[Any, ...]) -> "_Result":
-        args, kwargs = cast(Any, shape.policy(arrays))
-        return _Result.of(cast(Any, function)(*args, **kwargs))
+    def __init__(self, function: Callable[P, T], **options: Any) -> None:
+        def on_arrays(shape: PolicyShape, arrays: tuple[Any, ...]) -> "_Result":
+            args, kwargs = cast(Any, shape.policy(arrays))
+            return _Result.of(cast(Any, function)(*args, **kwargs))
 
-    on_arrays.__name__ = getattr(function, "__name__", "on_arrays")
-    program = compiled(on_arrays, static_argnums=0, **options)
+        on_arrays.__name__ = getattr(function, "__name__", "on_arrays")
+        self._program: Any = compiled(on_arrays, static_argnums=0, **options)
+        update_wrapper(self, function)
 
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         arguments: Any = args, kwargs
         shape = PolicyShape.of(arguments)
-        return program(shape, shape.arrays(arguments)).value()
+        return self._program(shape, shape.arrays(arguments)).value()
 
-    return call
+    def compile_for(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Compile for such arguments, without computing; returns the shapes of the results. Shapes
+        may be in place of arrays (`jax.ShapeDtypeStruct`). A call that follows compiles nothing."""
+        arguments: Any = args, kwargs
+        shape = PolicyShape.of(arguments)
+        arrays = shape.arrays(arguments)
+        self._program.lower(shape, arrays).compile()
+        return jax.eval_shape(partial(self._program, shape), arrays).value()
+
+
+def compiled_for_modules(function: Callable[P, T], **options: Any) -> ForModules[P, T]:
+    """`compiled`, for arguments and results with leaves that are not arrays."""
+    return ForModules(function, **options)
 
 
 @jax.tree_util.register_pytree_node_class

@@ -1,79 +1,61 @@
-"""Diagnostics: how noisy a policy gradient is, where its noise comes from, and what would help."""
+"""Diagnostics: how noisy a policy gradient is, where its noise comes from, and what would help.
 
-from policygrad.core.plain import to_json
-from policygrad.diagnostics.allocating import (
-    Allocation,
-    allocate_episodes,
-    allocate_gradients,
-)
-from policygrad.diagnostics.baseline_quality import BaselineQuality, judge_baseline
-from policygrad.diagnostics.batch_plan import BatchPlan, best_group_size
-from policygrad.diagnostics.comparison import (
-    Compared,
-    Comparison,
-    compare_estimators,
-)
-from policygrad.diagnostics.cosines import CosineCurve, predicted_cosine
-from policygrad.diagnostics.decomposition import (
-    DecomposedVariance,
-    Decomposition,
-    decompose_variance,
-)
-from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.findings import Finding
-from policygrad.diagnostics.given import compare_gradients, noise_of_gradients
-from policygrad.diagnostics.groups import (
-    NoiseInGroups,
-    less_the_other_groups,
-    noise_in_groups,
-)
-from policygrad.diagnostics.intervals import Measured
-from policygrad.diagnostics.noise import GradientNoise, Noise, gradient_noise
-from policygrad.diagnostics.recommending import Recommendation, recommend
-from policygrad.diagnostics.rules import RULES, Rule, diagnose
-from policygrad.diagnostics.sample import Sample
-from policygrad.diagnostics.sketch import CountSketch
-from policygrad.diagnostics.spread import Spread
-from policygrad.diagnostics.steps import StepSplit, split_by_step
-from policygrad.diagnostics.usual_estimators import line_up
+The names below are imported when first used: training measures noise with `monitor` alone.
+"""
 
-__all__ = [
-    "RULES",
-    "Allocation",
-    "BaselineQuality",
-    "BatchPlan",
-    "Compared",
-    "Comparison",
-    "CosineCurve",
-    "CountSketch",
-    "DecomposedVariance",
-    "Decomposition",
-    "Examination",
-    "Finding",
-    "GradientNoise",
-    "Measured",
-    "Noise",
-    "NoiseInGroups",
-    "Recommendation",
-    "Rule",
-    "Sample",
-    "Spread",
-    "StepSplit",
-    "allocate_episodes",
-    "allocate_gradients",
-    "best_group_size",
-    "compare_estimators",
-    "compare_gradients",
-    "decompose_variance",
-    "diagnose",
-    "gradient_noise",
-    "judge_baseline",
-    "less_the_other_groups",
-    "line_up",
-    "noise_in_groups",
-    "noise_of_gradients",
-    "predicted_cosine",
-    "recommend",
-    "split_by_step",
-    "to_json",
-]
+import importlib
+from typing import Any
+
+# public name -> the module that holds it; `__init__.pyi` shows the same names to type checkers
+NAMES = {
+    "Allocation": "diagnostics.allocating",
+    "BaselineQuality": "diagnostics.baseline_quality",
+    "BatchPlan": "diagnostics.batch_plan",
+    "Compared": "diagnostics.comparison",
+    "Comparison": "diagnostics.comparison",
+    "CosineCurve": "diagnostics.cosines",
+    "CountSketch": "diagnostics.sketch",
+    "DecomposedVariance": "diagnostics.decomposition",
+    "Decomposition": "diagnostics.decomposition",
+    "Examination": "diagnostics.examination",
+    "Finding": "diagnostics.findings",
+    "GradientNoise": "diagnostics.noise",
+    "Measured": "diagnostics.intervals",
+    "Noise": "diagnostics.noise",
+    "NoiseInGroups": "diagnostics.groups",
+    "RULES": "diagnostics.rules",
+    "Recommendation": "diagnostics.recommending",
+    "Rule": "diagnostics.rules",
+    "Sample": "diagnostics.sample",
+    "Spread": "diagnostics.spread",
+    "StepSplit": "diagnostics.steps",
+    "allocate_episodes": "diagnostics.allocating",
+    "allocate_gradients": "diagnostics.allocating",
+    "best_group_size": "diagnostics.batch_plan",
+    "compare_estimators": "diagnostics.comparison",
+    "compare_gradients": "diagnostics.given",
+    "decompose_variance": "diagnostics.decomposition",
+    "diagnose": "diagnostics.rules",
+    "gradient_noise": "diagnostics.noise",
+    "judge_baseline": "diagnostics.baseline_quality",
+    "less_the_other_groups": "diagnostics.groups",
+    "line_up": "diagnostics.usual_estimators",
+    "noise_in_groups": "diagnostics.groups",
+    "noise_of_gradients": "diagnostics.given",
+    "predicted_cosine": "diagnostics.cosines",
+    "recommend": "diagnostics.recommending",
+    "split_by_step": "diagnostics.steps",
+    "to_json": "core.plain",
+}
+
+__all__ = [*NAMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in NAMES:
+        return getattr(importlib.import_module(f"policygrad.{NAMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

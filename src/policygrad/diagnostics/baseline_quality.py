@@ -24,7 +24,7 @@ from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import compiled
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, concentration
-from policygrad.diagnostics.noise import variance_and_norm
+from policygrad.diagnostics.moments import variance_and_norm
 from policygrad.diagnostics.streaming import Episodes, Rows, by_part, flatten, stream
 from policygrad.gradients import scores
 from policygrad.gradients.baselines import linear_features

@@ -19,7 +19,8 @@ from policygrad.diagnostics.intervals import (
     concentration,
     squares_of_sums,
 )
-from policygrad.diagnostics.noise import products_of, variance_and_norm
+from policygrad.diagnostics.moments import variance_and_norm
+from policygrad.diagnostics.noise import products_of
 from policygrad.diagnostics.streaming import (
     Episodes,
     Part,

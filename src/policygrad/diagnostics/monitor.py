@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from policygrad.core.trajectories import Trajectories, episodes_in
-from policygrad.diagnostics.noise import norm_by_variance, variance_and_norm
+from policygrad.diagnostics.moments import norm_by_variance, variance_and_norm
 from policygrad.gradients.scores import column_moments
 
 

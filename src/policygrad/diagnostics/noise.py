@@ -26,6 +26,7 @@ from policygrad.diagnostics.intervals import (
     squares_of_sums,
 )
 from policygrad.diagnostics.lengths import LengthClasses, class_of
+from policygrad.diagnostics.moments import norm_by_variance, variance_and_norm
 from policygrad.diagnostics.sketch_error import EXACT, SketchError
 from policygrad.diagnostics.streaming import (
     ROWS,
@@ -246,20 +247,6 @@ def products_of(
 def with_total(parts: Float[np.ndarray, "P ..."]) -> Float[np.ndarray, "1+P ..."]:
     """The sum over all parts, followed by the parts."""
     return np.concatenate([parts.sum(axis=0, keepdims=True), parts])
-
-
-def variance_and_norm(
-    squared: np.ndarray, second: np.ndarray, n: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Unbiased trΣ and ‖G‖² from ‖Ḡ‖² and the mean of ‖ĝ‖²; their sum is that mean."""
-    variance = np.maximum(second - squared, 0.0) * n / np.maximum(n - 1, 1)
-    return variance, squared - variance / n
-
-
-def norm_by_variance(norm2: Any, variance: Any) -> Any:
-    """‖G‖²/trΣ, one over the noise scale. Infinite without noise; 0 without noise and signal."""
-    with np.errstate(all="ignore"):
-        return np.where(variance > 0, np.divide(norm2, variance), np.where(norm2 > 0, np.inf, 0.0))
 
 
 def _noise(

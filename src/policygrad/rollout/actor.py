@@ -34,6 +34,10 @@ def _keys(key: PRNGKeyArray, first_row: Any, lanes: int, first_lane: Any) -> Any
     return jax.random.key_data(jax.vmap(lambda row: lane_keys(key, row, lanes, first_lane))(rows))
 
 
+def _key_data(key: PRNGKeyArray, lanes: int) -> Any:
+    return jax.random.key_data(jax.random.split(key, lanes))
+
+
 @partial(compiled, static_argnums=0)
 def _greedy(
     shape: PolicyShape, arrays: tuple, carry: PyTree, begins: Any, observations: PyTree
@@ -84,6 +88,18 @@ class Actor:
             return actions, log_probs
 
         return sample
+
+    def shapes(self, policy: Policy, observations: PyTree) -> tuple[Any, Any, Any]:
+        """The shapes of actions, log-probabilities and carry of B lanes.
+
+        Args:
+            policy: of the structure that this was made with.
+            observations: shapes, pytree of `[B, ...]`.
+        """
+        keys = jax.eval_shape(partial(_key_data, lanes=self._lanes), jax.random.key(0))
+        begins = self._begins(np.zeros(self._lanes, np.int32))
+        given = self._shape.arrays(policy), self.carry, begins
+        return jax.eval_shape(partial(_sample, self._shape), *given, keys, observations)
 
     def chooser(self, policy: Policy) -> Draw:
         """A function that takes modes, with zeros in place of log-probabilities."""

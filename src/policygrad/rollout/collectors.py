@@ -84,6 +84,15 @@ class Collector(Protocol):
     def close(self) -> None:
         """Release the environments."""
 
+    def shapes(self, policy: Policy) -> Trajectories | None:
+        """The shapes of a batch, `jax.ShapeDtypeStruct` in place of arrays; None if they are not
+        known before. With them the update is compiled while the first batch is collected.
+
+        Args:
+            policy: as of `collect`.
+        """
+        return None
+
     def program(self) -> "SegmentProgram | None":
         """How a compiled program collects from `lanes` by itself; None if none can."""
         return None

@@ -4,6 +4,7 @@ Python is called once a segment. Called once a step, it would take a fifth of th
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -173,6 +174,11 @@ class PoolSegments(Collector):
         )
         self._segments += 1
         return record
+
+    def shapes(self, policy: Policy) -> Trajectories:
+        shape = PolicyShape.of(policy)
+        arguments = shape.arrays(policy), self._state, jax.random.key(0)
+        return jax.eval_shape(partial(self._collect, shape), *arguments)[1]
 
     def snapshot(self) -> Any:
         return {"segments": np.array(self._segments, np.int64)}

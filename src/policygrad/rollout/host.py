@@ -59,6 +59,27 @@ def collect_segment(
     )
 
 
+def segment_shapes(
+    observations: Any, actions: Any, log_probs: Any, carry: Any, steps: int, slots: int
+) -> Trajectories:
+    """The shapes of what `collect_segment` returns, `jax.ShapeDtypeStruct` in place of arrays.
+
+    Args:
+        observations, actions, log_probs, carry: of one row, pytrees of `[B, ...]`.
+        steps: T.
+        slots: K, of `cut_slots`.
+    """
+    flags, times = (jax.ShapeDtypeStruct(log_probs.shape, t) for t in (np.bool_, np.int32))
+    row = observations, actions, log_probs, flags, flags, flags, times, log_probs
+    cuts = rows_like(slots, (observations, times))
+    return Trajectories(*rows_like(steps, row), *cuts, carry=rows_like(1, carry))
+
+
+def rows_like(count: int, row: Any) -> Any:
+    """The shapes of so many rows, from one: a pytree of arrays or of their shapes."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), row)
+
+
 class HostRow(NamedTuple):
     """One step of B lanes, from observation to successor, in copied arrays.
 

@@ -16,6 +16,7 @@ from policygrad.environments.replay import episode_seed
 from policygrad.policies.meeting import Policy, initial_carry
 from policygrad.rollout import greedy as greedy_
 from policygrad.rollout import host
+from policygrad.rollout.acting import cut_slots
 from policygrad.rollout.actor import Actor
 from policygrad.rollout.collectors import (
     Collector,
@@ -26,7 +27,12 @@ from policygrad.rollout.collectors import (
 )
 from policygrad.rollout.info_tally import InfoTally
 from policygrad.rollout.play import Played
-from policygrad.spaces import ActionSpace, action_space_of, permits_nothing
+from policygrad.spaces import (
+    ActionSpace,
+    action_space_of,
+    observation_space_of,
+    permits_nothing,
+)
 
 
 class HostSource:
@@ -201,6 +207,13 @@ class HostSegments(HostCollector):
         draw, carry = self._actor.sampler(policy, key), self._actor.carry
         self._made += self._steps
         return host.collect_segment(self._environments, draw, self._steps, carry, self._tally)
+
+    def shapes(self, policy: Policy) -> Trajectories:
+        lanes = self._environments  # whose observations are not read: that may draw noise
+        example = observation_space_of(lanes.observation_space).example()
+        observations = host.rows_like(lanes.num_envs, example)
+        row = observations, *self._actor.shapes(policy, observations)
+        return host.segment_shapes(*row, self._steps, cut_slots(self._steps, lanes.time_limit))
 
     def snapshot(self) -> Any:
         lanes = self._environments

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from policygrad.devices.compiled_code import compiled
+
 
 class RunKeys(NamedTuple):
     """The random keys of a run; nothing else is drawn from its seed.
@@ -24,9 +26,15 @@ class RunKeys(NamedTuple):
     @classmethod
     def of(cls, seed: int) -> "RunKeys":
         """The keys of a seed."""
-        return cls(*jax.random.split(jax.random.key(seed), 4))
+        return cls(*_first_keys(seed))
 
 
+@compiled  # one program in place of one for each operation
+def _first_keys(seed: Int[Array, ""] | int) -> tuple[PRNGKeyArray, ...]:
+    return tuple(jax.random.split(jax.random.key(seed), 4))
+
+
+@compiled
 def keys_of_update(
     updates_key: PRNGKeyArray, update: Int[Array, ""] | int
 ) -> tuple[PRNGKeyArray, PRNGKeyArray]:

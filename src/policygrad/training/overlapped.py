@@ -1,12 +1,15 @@
 """Updates one after the other: each is refitted while the next batch is collected."""
 
+import contextlib
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 from jaxtyping import PRNGKeyArray
 
+from policygrad.algorithms.learner import RefitRequest
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import for_another_thread
 from policygrad.training.keys import keys_of_update
@@ -41,6 +44,8 @@ def run(training: "Training") -> None:
     """Train to the last step, or until the run is asked to stop."""
     stop, watched = training.stop, training.watched
     with ThreadPoolExecutor(1) as worker:
+        compiling = worker.submit(for_another_thread(partial(_compile_step, training)))
+        worker.submit(for_another_thread(partial(_compile_refit, training, compiling)))
         while training.updates_left and not stop.is_set():
             keys = keys_of_update(training.assembly.keys.updates, training.progress.updates)
             collect_key, update_key = keys
@@ -49,6 +54,7 @@ def run(training: "Training") -> None:
             started = time.perf_counter() if pending else training.recorder.newest
             try:
                 trajectories = training.collect(collect_key)
+                _wait_for(training, compiling)
             finally:  # if the environment raises, the update before it is recorded too
                 collected = time.perf_counter() - started
                 _settle(training, meanwhile=collected)
@@ -57,6 +63,38 @@ def run(training: "Training") -> None:
                 # the environments are still where this update left them, as a checkpoint needs
                 _settle(training)
                 training.save_if_due()
+
+
+def _compile_step(training: "Training") -> RefitRequest | None:
+    """Compile the step of the policy while the first batch is collected; the shapes of what its
+    refit reads. None if the batch's shapes are not known before."""
+    state, assembly = training.progress.state, training.assembly
+    with contextlib.suppress(Exception):  # the step itself fails in the same way, and is heard
+        batch = assembly.collector.shapes(state.learner.policy)
+        if batch is None:
+            return None
+        key = assembly.keys.updates
+        return step_once.compile_for(assembly.learner, assembly.spaces, state, batch, key)[1]
+
+
+def _compile_refit(training: "Training", step: "Future[RefitRequest | None]") -> None:
+    """Compile the refit, while the first step is made and the second batch is collected.
+
+    Args:
+        training: the run.
+        step: is done: the one thread of both has compiled the step before.
+    """
+    request, estimator = step.result(), training.progress.state.learner.estimator
+    if request is not None:
+        with contextlib.suppress(Exception):  # as above
+            refit_once.compile_for(training.assembly.learner, estimator, request)
+
+
+def _wait_for(training: "Training", compiling: Future) -> None:
+    """Wait until the step is compiled, which it is but for the first time."""
+    started = time.perf_counter()
+    compiling.result()
+    training.time_spent(compile=time.perf_counter() - started)
 
 
 def _step(
