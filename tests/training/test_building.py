@@ -100,3 +100,32 @@ def test_natural_steps_score_what_bounds_leave():
         assert type(policy(jnp.zeros(3))) is kind, settings
     with pytest.raises(UserError, match="exclude each other"):
         resolved(TrainConfig(tanh_gaussian=True, clipped_gaussian=True))
+
+
+def layers(settings):
+    """The sizes of a network's layers: of the policy, and of the critic."""
+    found, box = resolved(TrainConfig(**settings)), gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    key = jax.random.key(0)
+    policy = building.build_policy(found, Given(), key, box, box)
+    critic = building.build_learner(found, Given(), box, None).estimator.critic
+    networks = policy.network, critic.init(key, jnp.zeros(3)).network  # pyright: ignore
+    return tuple(tuple(len(bias) for bias in network.biases) for network in networks)
+
+
+def test_the_critic_has_the_layers_of_the_policy_or_its_own():
+    assert layers({"hidden": (5, 4)}) == ((5, 4, 3), (5, 4, 1))
+    assert layers({"hidden": (5, 4), "critic_hidden": (7,)}) == ((5, 4, 3), (7, 1))
+    assert layers({"critic_hidden": ()}) == ((64, 64, 3), (1,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"shared_trunk": True}, "--critic-hidden is read by a critic with a network of its own"),
+        ({"baseline": "linear-features"}, "--critic-hidden is read by --baseline value-network"),
+        ({"critic_hidden": (0,)}, "--critic-hidden must be a whole number at least 1"),
+    ],
+)
+def test_sizes_of_a_critic_that_has_no_network_of_its_own_are_refused(settings, words):
+    with pytest.raises(UserError, match=words):
+        resolved(TrainConfig(**{"critic_hidden": (8,), **settings}))

@@ -53,13 +53,21 @@ def build_policy(
 
 
 def architecture(resolved: Resolved, given: Given) -> Architecture:
-    """The architecture of policy and critic: the one that was passed, or the one of a name."""
+    """The architecture of the policy: the one that was passed, or the one of a name."""
+    return _architecture(resolved, given, resolved.policy.hidden)
+
+
+def critic_architecture(resolved: Resolved, given: Given) -> Architecture:
+    """The architecture of the critic: the policy's, with layers of its own sizes if it has any."""
+    own = resolved.critic.critic_hidden
+    return _architecture(resolved, given, resolved.policy.hidden if own is None else own)
+
+
+def _architecture(resolved: Resolved, given: Given, hidden: tuple[int, ...] | None) -> Architecture:
     if given.network is not None:
         return given.network
     settings = resolved.policy
-    return built_in.network_named(
-        settings.network or "fully-connected", settings.hidden, settings.channels
-    )
+    return built_in.network_named(settings.network or "fully-connected", hidden, settings.channels)
 
 
 def memory(resolved: Resolved) -> Memory | None:
@@ -85,7 +93,7 @@ def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) ->
 
     if config.baseline is None:
         return built_in.estimator_named(config.estimator, settings, baselines.none(), None)
-    network, whole_episodes = architecture(resolved, given), config.whole_episodes
+    network, whole_episodes = critic_architecture(resolved, given), config.whole_episodes
     if resolved.policy.shared_trunk:
         coefficient = resolved.policy.value_coefficient
         assert coefficient is not None  # as `resolve` filled it in

@@ -128,6 +128,9 @@ class ValueNetworkSettings:
     """Passes of the value network over each batch."""
     critic_minibatches: Count = 8
     """Minibatches in each pass of the value network."""
+    critic_hidden: tuple[Count, ...] | None = None
+    """Sizes of the value network's dense layers, where they differ from the policy's. Default:
+    those of hidden."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -165,6 +165,7 @@ def resolve(
             "clipped; give one"
         )
     _check_memory(config)
+    _check_critic_hidden(config, given)
     suggested = config.shared_trunk is None and (
         type(records.algorithm).suggests_for_pictures.get("shared_trunk", False)
         if observations is None
@@ -192,6 +193,23 @@ def _check_memory(config: TrainConfig) -> None:
         raise UserError(
             f"--memory-size {config.memory_size} is read with --memory gru or --memory lstm; add "
             "one, or leave it out"
+        )
+
+
+def _check_critic_hidden(config: TrainConfig, given: Given) -> None:
+    if config.critic_hidden is None:
+        return
+    sizes = " ".join(map(str, config.critic_hidden))
+    if given.network is not None:
+        raise UserError(
+            f"--critic-hidden {sizes} sizes the layers of networks that have a name, got it with "
+            f"network={given.network!r}; pass a critic, such as estimator=policygrad.estimators.gae"
+            "(critic=policygrad.baselines.value_network(network=...))"
+        )
+    if given.policy is not None:
+        raise UserError(
+            f"--critic-hidden {sizes}: beside a policy that was passed, --hidden sizes the critic; "
+            "give that in its place"
         )
 
 
