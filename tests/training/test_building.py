@@ -12,6 +12,7 @@ from policygrad.core.errors import UserError
 from policygrad.core.modules import split
 from policygrad.gradients.baselines.network import ValueNetwork
 from policygrad.gradients.baselines.optimal import VarianceOptimal
+from policygrad.policies.architectures import FullyConnected
 from policygrad.policies.space_policy import network_policy
 from policygrad.training import building
 from policygrad.training.built_in import OPTIMISERS
@@ -116,6 +117,20 @@ def test_the_critic_has_the_layers_of_the_policy_or_its_own():
     assert layers({"hidden": (5, 4)}) == ((5, 4, 3), (5, 4, 1))
     assert layers({"hidden": (5, 4), "critic_hidden": (7,)}) == ((5, 4, 3), (7, 1))
     assert layers({"critic_hidden": ()}) == ((64, 64, 3), (1,))
+
+
+def test_the_critic_alone_is_normalised_layer_by_layer():
+    found = resolved(TrainConfig(critic_layer_norm=True, critic_hidden=(7,)))
+    assert building.architecture(found, Given()) == FullyConnected()
+    critic = building.critic_architecture(found, Given())
+    assert critic == FullyConnected((7,), layer_norm=True)
+    network = critic.build(jax.random.key(0), np.zeros(3), 1)
+    assert [gain.shape for gain in network.gains] == [(7,)]  # pyright: ignore
+    impala = resolved(TrainConfig(critic_layer_norm=True, network="impala"))
+    with pytest.raises(
+        UserError, match="--critic-layer-norm normalises the layers of a fully conn"
+    ):
+        building.critic_architecture(impala, Given())
 
 
 @pytest.mark.parametrize(

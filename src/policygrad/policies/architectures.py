@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from policygrad.core.checks import whole
 from policygrad.core.errors import RunError
 from policygrad.policies.memory import Memory, RecurrentNetwork
-from policygrad.policies.networks import MLP, mlp
+from policygrad.policies.networks import MLP, NormalisedMLP, mlp
 from policygrad.policies.pictures import Convolutional, Impala, minatar, small
 from policygrad.spaces import Space
 from policygrad.spaces.pictures import height_and_width
@@ -63,6 +63,7 @@ class FullyConnected:
     Attributes:
         hidden: sizes of the layers; none makes the network linear.
         activation: tanh or relu.
+        layer_norm: whether each layer is normalised before its activation (Ba et al. 2016).
 
     Raises:
         ValueError: a size that is not a whole number of at least 1, or another activation.
@@ -70,6 +71,7 @@ class FullyConnected:
 
     hidden: Sequence[int] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
+    layer_norm: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.hidden, str) or np.ndim(self.hidden) != 1:
@@ -84,9 +86,9 @@ class FullyConnected:
 
     def build(
         self, key: PRNGKeyArray, example: PyTree, outputs: int, *, last_scale: float = 1.0
-    ) -> MLP:
+    ) -> MLP | NormalisedMLP:
         inputs = sum(np.size(leaf) for leaf in jax.tree.leaves(example))
-        return mlp(
+        made = mlp(
             key,
             inputs,
             outputs,
@@ -94,9 +96,12 @@ class FullyConnected:
             activation=ACTIVATIONS[self.activation],
             last_scale=last_scale,
         )
+        return NormalisedMLP.of(made) if self.layer_norm else made
 
     def to_json(self) -> dict[str, Any]:
-        other = {} if self.activation == "tanh" else {"activation": self.activation}
+        other: dict[str, Any] = {} if self.activation == "tanh" else {"activation": self.activation}
+        if self.layer_norm:
+            other["layer_norm"] = True
         return {"hidden": list(self.hidden), **other}
 
 

@@ -1,15 +1,18 @@
 """From resolved settings to the values of a run: policy, estimator, learner."""
 
+from dataclasses import replace
+
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
 from policygrad.algorithms import Learner, learner
+from policygrad.core.errors import UserError
 from policygrad.gradients import baselines
 from policygrad.gradients.baselines import Critic
 from policygrad.gradients.baselines.shared import SharedValue
 from policygrad.gradients.weights import Estimator
 from policygrad.policies import network_policy
-from policygrad.policies.architectures import Architecture
+from policygrad.policies.architectures import Architecture, FullyConnected
 from policygrad.policies.meeting import Policy
 from policygrad.policies.memory import Memory
 from policygrad.spaces import (
@@ -58,9 +61,22 @@ def architecture(resolved: Resolved, given: Given) -> Architecture:
 
 
 def critic_architecture(resolved: Resolved, given: Given) -> Architecture:
-    """The architecture of the critic: the policy's, with layers of its own sizes if it has any."""
-    own = resolved.critic.critic_hidden
-    return _architecture(resolved, given, resolved.policy.hidden if own is None else own)
+    """The architecture of the critic: the policy's, but for what its own settings say.
+
+    Raises:
+        UserError: layer normalisation of a network that is not fully connected.
+    """
+    own = resolved.critic
+    hidden = resolved.policy.hidden if own.critic_hidden is None else own.critic_hidden
+    made = _architecture(resolved, given, hidden)
+    if not own.critic_layer_norm:
+        return made
+    if not isinstance(made, FullyConnected):
+        raise UserError(
+            "--critic-layer-norm normalises the layers of a fully connected critic, and this one "
+            f"is {made}; leave it out"
+        )
+    return replace(made, layer_norm=True)
 
 
 def _architecture(resolved: Resolved, given: Given, hidden: tuple[int, ...] | None) -> Architecture:

@@ -131,6 +131,8 @@ class ValueNetworkSettings:
     critic_hidden: tuple[Count, ...] | None = None
     """Sizes of the value network's dense layers, where they differ from the policy's. Default:
     those of hidden."""
+    critic_layer_norm: bool = False
+    """Normalise each dense layer of the value network before its activation."""
 
 
 @dataclass(frozen=True, kw_only=True)
