@@ -106,7 +106,8 @@ def test_what_is_resolved_stays_as_it_is(algorithm):
         (
             {"estimator": "reward-to-go", "baseline": "none", "batch_episodes": 4,
              "critic_epochs": 3},
-            "--critic-epochs is read by --baseline value-network, but not by --baseline none",
+            ("--critic-epochs is read by --baseline value-network or value-classifier, but not by "
+             "--baseline none"),
         ),
         (
             {"optimiser": "sgd", "adam_epsilon": 1e-8},
@@ -191,6 +192,11 @@ def test_a_setting_that_nothing_reads_is_an_error_that_names_who_would(settings,
 def test_a_setting_beside_a_value_that_does_not_read_it_is_an_error(given, settings, words):
     with pytest.raises(UserError, match=words):
         resolved(given, **settings)
+
+
+def test_a_classifier_beside_a_memory_is_refused():
+    with pytest.raises(UserError, match=r"value-classifier has no memory, .* has one \(gru\)"):
+        resolved(baseline="value-classifier", memory="gru")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ class Architecture(Protocol):
                 one-hot vector, a Dict a dict of its entries, without the `action_mask`.
             outputs: how many numbers the network returns.
             last_scale: factor on the weights of the last layer. A policy's network is built with
-                0.01, so that it starts nearly uniform for every observation, and a critic's with 1.
+                0.01, so that it starts nearly uniform for every observation, and so is that of a
+                critic that classifies. A value network is built with 1.
 
         Returns:
             A pytree, features -> `[outputs]`. Its floating-point arrays are what is learned.

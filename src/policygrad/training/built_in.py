@@ -143,6 +143,7 @@ class NoSettings:
 # name -> its settings
 BASELINES: dict[str, type] = {
     "value-network": ValueNetworkSettings,
+    "value-classifier": ValueNetworkSettings,
     "linear-features": NoSettings,
     "variance-optimal": NoSettings,
     "time-dependent": NoSettings,
@@ -172,8 +173,8 @@ EstimatorName = Literal[
 
 
 BaselineName = Literal[
-    "value-network", "linear-features", "variance-optimal", "time-dependent", "constant",
-    "leave-one-out", "none",
+    "value-network", "value-classifier", "linear-features", "variance-optimal", "time-dependent",
+    "constant", "leave-one-out", "none",
 ]  # fmt: skip
 
 
@@ -227,13 +228,16 @@ def value_network(
     settings: ValueNetworkSettings, network: Architecture, memory: Memory | None = None
 ) -> ValueNetwork | RecurrentValueNetwork:
     """The value network with the settings of a run."""
-    return baselines.value_network(
-        network=network,
-        memory=memory,
-        step_size=settings.critic_step_size,
-        epochs=settings.critic_epochs,
-        minibatches=settings.critic_minibatches,
-    )
+    return baselines.value_network(network=network, memory=memory, **_fitting(settings))
+
+
+def _fitting(settings: ValueNetworkSettings) -> dict[str, Any]:
+    """How a critic is fitted, as arguments."""
+    return {
+        "step_size": settings.critic_step_size,
+        "epochs": settings.critic_epochs,
+        "minibatches": settings.critic_minibatches,
+    }
 
 
 def baseline_named(
@@ -257,6 +261,8 @@ def baseline_named(
     match name:
         case "value-network":
             return value_network(critic, network, memory)
+        case "value-classifier":
+            return baselines.value_classifier(network=network, **_fitting(critic))
         case "linear-features":
             return baselines.linear_features()
         case "variance-optimal":  # segments cut episodes, whose gradients are then not known

@@ -164,7 +164,7 @@ def resolve(
             "--tanh-gaussian and --clipped-gaussian exclude each other: squashed actions are never "
             "clipped; give one"
         )
-    _check_memory(config)
+    _check_memory(config, records.policy)
     _check_critic_hidden(config, given)
     suggested = config.shared_trunk is None and (
         type(records.algorithm).suggests_for_pictures.get("shared_trunk", False)
@@ -188,7 +188,12 @@ def resolve(
     return Resolved(config, algorithm, policy, records.estimator, records.critic), given
 
 
-def _check_memory(config: TrainConfig) -> None:
+def _check_memory(config: TrainConfig, policy: PolicySettings) -> None:
+    if policy.memory is not None and config.baseline == "value-classifier":
+        raise UserError(
+            "--baseline value-classifier has no memory, and the policy has one "
+            f"({policy.memory}); choose --baseline value-network"
+        )
     if config.memory is None and config.memory_size is not None:
         raise UserError(
             f"--memory-size {config.memory_size} is read with --memory gru or --memory lstm; add "
