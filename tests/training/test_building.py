@@ -134,6 +134,21 @@ def test_the_critic_alone_is_normalised_layer_by_layer():
 
 
 @pytest.mark.parametrize(
+    "settings", [{}, {"baseline": "value-classifier"}, {"baseline": "constant"}, {"memory": "gru"}]
+)
+def test_policy_and_critic_read_observations_up_to_the_same_bound(settings):
+    box, key = gymnasium.spaces.Box(-1, 1, (3,), np.float32), jax.random.key(0)
+    for bound in (10.0, 2.5):
+        found = resolved(TrainConfig(clip_observations=bound, **settings))
+        policy = building.build_policy(found, Given(), key, box, box)
+        critic = building.build_learner(found, Given(), box, None).estimator.critic
+        state = critic.init(key, jnp.zeros(3))  # pyright: ignore
+        normaliser = getattr(state, "fitted", state).normaliser
+        for one in (policy.normaliser, normaliser):  # pyright: ignore
+            np.testing.assert_array_equal(one(jnp.array([99.0, -99.0, 1.0])), [bound, -bound, 1])
+
+
+@pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"shared_trunk": True}, "--critic-hidden is read by a critic with a network of its own"),

@@ -52,6 +52,7 @@ def build_policy(
         squash=settings.tanh_gaussian,
         clipped=settings.clipped_gaussian,
         normalise_observations=settings.normalise_observations,
+        clip_observations=settings.clip_observations,
     )
 
 
@@ -115,14 +116,14 @@ def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) ->
         assert coefficient is not None  # as `resolve` filled it in
         critic = SharedValue(coefficient)
         return built_in.estimator_named(config.estimator, settings, critic, critic)
-    remembers = memory(resolved)
+    remembers, clip = memory(resolved), resolved.policy.clip_observations
     baseline = built_in.baseline_named(
         config.baseline, resolved.critic, network, remembers,
-        time_limit=time_limit, whole_episodes=whole_episodes,
+        time_limit=time_limit, whole_episodes=whole_episodes, clip_observations=clip,
     )  # fmt: skip
     critic: Critic | None = None
     if built_in.has_critic(config.estimator, settings, whole_episodes=whole_episodes):
-        critic = built_in.value_network(resolved.critic, network, remembers)
+        critic = built_in.value_network(resolved.critic, network, remembers, clip)
         if isinstance(baseline, Critic) and baseline.may_bootstrap:
             critic = baseline
     return built_in.estimator_named(config.estimator, settings, baseline, critic)

@@ -225,15 +225,21 @@ def as_settings(network: Any) -> dict[str, Any] | None:
 
 
 def value_network(
-    settings: ValueNetworkSettings, network: Architecture, memory: Memory | None = None
+    settings: ValueNetworkSettings,
+    network: Architecture,
+    memory: Memory | None,
+    clip_observations: float,
 ) -> ValueNetwork | RecurrentValueNetwork:
     """The value network with the settings of a run."""
-    return baselines.value_network(network=network, memory=memory, **_fitting(settings))
+    return baselines.value_network(
+        network=network, memory=memory, **_fitting(settings, clip_observations)
+    )
 
 
-def _fitting(settings: ValueNetworkSettings) -> dict[str, Any]:
-    """How a critic is fitted, as arguments."""
+def _fitting(settings: ValueNetworkSettings, clip_observations: float) -> dict[str, Any]:
+    """How a critic reads and is fitted, as arguments."""
     return {
+        "clip_observations": clip_observations,
         "step_size": settings.critic_step_size,
         "epochs": settings.critic_epochs,
         "minibatches": settings.critic_minibatches,
@@ -248,6 +254,7 @@ def baseline_named(
     *,
     time_limit: int | None,
     whole_episodes: bool,
+    clip_observations: float,
 ) -> Baseline:
     """The baseline of a name.
 
@@ -257,12 +264,14 @@ def baseline_named(
         network, memory: of the value network.
         time_limit: greatest length of an episode; None if it is not known.
         whole_episodes: whether batches hold whole episodes.
+        clip_observations: bound of what a network reads.
     """
     match name:
         case "value-network":
-            return value_network(critic, network, memory)
+            return value_network(critic, network, memory, clip_observations)
         case "value-classifier":
-            return baselines.value_classifier(network=network, **_fitting(critic))
+            how = _fitting(critic, clip_observations)
+            return baselines.value_classifier(network=network, **how)
         case "linear-features":
             return baselines.linear_features()
         case "variance-optimal":  # segments cut episodes, whose gradients are then not known

@@ -26,6 +26,7 @@ from policygrad.gradients.baselines.simple import Constant, LeaveOneOut, TimeDep
 from policygrad.gradients.baselines.table import Table
 from policygrad.policies.architectures import Architecture, FullyConnected, checked, refuse_both
 from policygrad.policies.memory import Memory
+from policygrad.policies.normaliser import CLIP
 
 __all__ = [
     "Baseline",
@@ -137,6 +138,7 @@ def value_network(
     epochs: int = 5,
     minibatches: int = 8,
     encode: Callable | None = None,
+    clip_observations: float = CLIP,
 ) -> ValueNetwork | RecurrentValueNetwork:
     """A network of the normalised observation, fitted in every update after it was used.
 
@@ -152,6 +154,7 @@ def value_network(
         minibatches: number of minibatches in each pass; with memory, of whole lanes.
         encode: observation -> `[f]`; None takes the trainer's encoder of the observation space, or
             flattens.
+        clip_observations: bound of normalised observations, in standard deviations; positive.
 
     Returns:
         A `StateBaseline` that may bootstrap; with memory a `Critic`, which has no table.
@@ -165,9 +168,11 @@ def value_network(
     Source: the post, E9; Schulman et al. 2016, section 5.
     """
     architecture = _checked_network(hidden, network, step_size, epochs, minibatches)
+    positive("clip_observations", clip_observations)
+    how = epochs, minibatches, encode, float(clip_observations)
     if memory is None:
-        return ValueNetwork(step_size, architecture, epochs, minibatches, encode)
-    return RecurrentValueNetwork(step_size, architecture, memory, epochs, minibatches, encode)
+        return ValueNetwork(step_size, architecture, *how)
+    return RecurrentValueNetwork(step_size, architecture, memory, *how)
 
 
 def value_classifier(
@@ -178,6 +183,7 @@ def value_classifier(
     epochs: int = 5,
     minibatches: int = 8,
     encode: Callable | None = None,
+    clip_observations: float = CLIP,
 ) -> ValueClassifier:
     """A network that says how likely each return is; the baseline is their mean.
 
@@ -189,7 +195,8 @@ def value_classifier(
     target can lie further away among the first 10⁸; one that does counts for the outermost bin.
 
     Args:
-        hidden, network, step_size, epochs, minibatches, encode: as in `value_network`.
+        hidden, network, step_size, epochs, minibatches, encode, clip_observations: as in
+            `value_network`.
 
     Returns:
         A `StateBaseline` that may bootstrap.
@@ -202,7 +209,9 @@ def value_classifier(
     Source: Farebrother et al. 2024, section 3.1; Imani & White 2018.
     """
     architecture = _checked_network(hidden, network, step_size, epochs, minibatches)
-    return ValueClassifier(step_size, architecture, epochs, minibatches, encode)
+    positive("clip_observations", clip_observations)
+    how = epochs, minibatches, encode, float(clip_observations)
+    return ValueClassifier(step_size, architecture, *how)
 
 
 def _checked_network(

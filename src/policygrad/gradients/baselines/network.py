@@ -18,7 +18,7 @@ from policygrad.devices.chunks import flat_rows, map_in_chunks, sum_in_chunks
 from policygrad.devices.compiled_code import compiled
 from policygrad.gradients.baselines.base import Encode, Regression
 from policygrad.policies.architectures import Architecture, FullyConnected, Network, build, usual
-from policygrad.policies.normaliser import ObservationNormaliser, update_statistics
+from policygrad.policies.normaliser import CLIP, ObservationNormaliser, update_statistics
 
 LARGE_FEATURES = 4096  # numbers
 
@@ -45,6 +45,7 @@ class FittedNetwork(Regression):
     epochs: int = field(default=5, metadata={"static": True})
     minibatches: int = field(default=8, metadata={"static": True})
     encode: Callable[[PyTree], Array] | None = field(default=None, metadata={"static": True})
+    clip: float = field(default=CLIP, metadata={"static": True})  # of normalised observations
 
     def bind(self, encode: Encode) -> Self:
         return self if self.encode is not None else replace(self, encode=encode)
@@ -53,7 +54,7 @@ class FittedNetwork(Regression):
         self, key: PRNGKeyArray, observation: PyTree, outputs: int, *, last_scale: float = 1.0
     ) -> ValueState:
         """A fresh network with so many outputs. Consumes the key."""
-        normaliser = ObservationNormaliser.of(observation, self.encode)
+        normaliser = ObservationNormaliser.of(observation, self.encode, clip=self.clip)
         architecture = self.network or usual_for(self.encode)
         network = build(architecture, key, normaliser, observation, outputs, last_scale=last_scale)
         return ValueState(normaliser, network, start_adam(split(network)[0]))
