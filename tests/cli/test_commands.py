@@ -425,12 +425,13 @@ def test_train_names_its_directory(command, tmp_path):
         assert "64 steps" in err
 
 
-@pytest.mark.parametrize("hidden", [["--hidden", "8,4"], ["--hidden=8,4"], ["--hidden", "8", "4"]])
-def test_hidden_is_spelt_in_three_ways(command, tmp_path, hidden):
-    code, *_ = command(*TRAIN, *hidden, "--out", "a")
+@pytest.mark.parametrize("sizes", [["--{}", "8,4"], ["--{}=8,4"], ["--{}", "8", "4"]])
+@pytest.mark.parametrize("name", ["hidden", "critic-hidden"])
+def test_sizes_of_layers_are_spelt_in_three_ways(command, tmp_path, name, sizes):
+    code, *_ = command(*TRAIN, *(word.format(name) for word in sizes), "--out", "a")
     assert code == 0
     config = json.loads((tmp_path / "a" / "config.json").read_text())
-    assert config["config"]["hidden"] == [8, 4]
+    assert config["config"][name.replace("-", "_")] == [8, 4]
 
 
 def test_flags_that_others_rely_on(command, tmp_path):

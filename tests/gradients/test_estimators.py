@@ -94,6 +94,7 @@ BASELINES = {
     "time": baselines.time_dependent(horizon=2),
     "linear": baselines.linear_features(),
     "network": baselines.value_network((4,), epochs=1, minibatches=1),
+    "classifier": baselines.value_classifier((4,), epochs=1, minibatches=1),
 }
 
 

@@ -147,6 +147,8 @@ def test_saved_architecture_is_its_class_and_its_numbers():
     saved = describe(FullyConnected((8, 4)))
     assert saved == {"class": "FullyConnected", "settings": {"hidden": [8, 4]}}
     assert restore(saved, None, "here") == FullyConnected((8, 4))
+    normalised = FullyConnected((8, 4), layer_norm=True)
+    assert restore(describe(normalised), None, "here") == normalised
     with pytest.raises(RunError, match=r"library's FullyConnected, got network=.*Convolutional"):
         restore(saved, Convolutional, "here")
 

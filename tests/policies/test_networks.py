@@ -1,3 +1,5 @@
+import pickle
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,7 @@ import pytest
 
 from policygrad.core.errors import UserError
 from policygrad.core.modules import split
-from policygrad.policies.networks import mlp, orthogonal
+from policygrad.policies.networks import NormalisedMLP, mlp, orthogonal
 from policygrad.policies.normaliser import (
     ObservationNormaliser,
     RunningStatistics,
@@ -136,6 +138,21 @@ def test_mlp_is_its_layers_one_after_another():
         expected = np.asarray(w) @ expected + 0.1
         expected = np.tanh(expected) if i < 2 else expected
     np.testing.assert_allclose(network(jnp.asarray(x)), expected, rtol=1e-5)
+
+
+def test_a_normalised_layer_is_centred_and_scaled_before_its_activation():
+    made = NormalisedMLP.of(mlp(KEY, 3, 2, (5, 4)))
+    made = jax.tree.map(lambda x: x + jax.random.normal(jax.random.key(x.size), x.shape), made)
+    x, layers = np.array([0.3, -2.0, 1.5]), made.mlp
+    expected = x
+    for weight, bias, gain in zip(layers.weights[:-1], layers.biases[:-1], made.gains, strict=True):
+        a = np.asarray(weight) @ expected
+        expected = np.tanh(gain * (a - a.mean()) / np.sqrt(a.var() + 1e-5) + bias)
+    expected = np.asarray(layers.weights[-1]) @ expected + layers.biases[-1]
+    np.testing.assert_allclose(made(jnp.asarray(x)), expected, rtol=2e-5)
+    again = pickle.loads(pickle.dumps(made))
+    assert again.mlp.activation is jnp.tanh
+    np.testing.assert_array_equal(again(jnp.asarray(x)), made(jnp.asarray(x)))
 
 
 def test_modules_hold_arrays_only_and_cross_jit():

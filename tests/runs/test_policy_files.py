@@ -161,6 +161,27 @@ def test_a_policy_of_an_earlier_version_keeps_its_least_spread(tmp_path, earlier
     np.testing.assert_allclose(normalised, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_policy_keeps_the_bound_of_its_observations(tmp_path, earlier):
+    policy = network_policy(KEY, BOX, spaces.Discrete(2), hidden=(8,), clip_observations=2.5)
+    arrays, data = policy_to_files(policy, BOX, spaces.Discrete(2))
+    if earlier:
+        del data["network"]["clip_observations"]
+    storage.save(tmp_path / "policy", arrays, data)
+    normalised = load(tmp_path / "policy.json").policy.normaliser(jnp.array([99.0, -99.0]))
+    np.testing.assert_array_equal(normalised, np.array([1, -1]) * (10 if earlier else 2.5))
+
+
+@pytest.mark.parametrize("bound", ["2.5", 0.0, -1.0, None])
+def test_a_bound_of_observations_that_is_no_positive_number_is_refused(tmp_path, bound):
+    policy = network_policy(KEY, BOX, spaces.Discrete(2), hidden=(8,))
+    arrays, data = policy_to_files(policy, BOX, spaces.Discrete(2))
+    data["network"]["clip_observations"] = bound
+    storage.save(tmp_path / "policy", arrays, data)
+    with pytest.raises(RunError, match=r"policy\.json describes no policy"):
+        load(tmp_path / "policy.json")
+
+
 def test_a_mark_of_spreads_that_is_no_flag_is_refused(tmp_path):
     policy = network_policy(KEY, BOX, spaces.Discrete(2), hidden=(8,))
     arrays, data = policy_to_files(policy, BOX, spaces.Discrete(2))

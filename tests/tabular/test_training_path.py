@@ -129,6 +129,7 @@ def check_sampled(seed, features, episodes, forms=None):
         "time_dependent": baselines.time_dependent(HORIZON),
         "linear_features": baselines.linear_features(),
         "value_network": baselines.value_network((8,)),
+        "value_classifier": baselines.value_classifier((8,)),
     }
     cases = [c for c in every_estimator(b, v, 0.9, 0.7) if isinstance(c[1], Estimator)]
     cases = cases if forms is None else [c for c in cases if c[0] in forms]
@@ -137,7 +138,7 @@ def check_sampled(seed, features, episodes, forms=None):
     for name, baseline in fitted.items():
         cases.append((name, estimators.reward_to_go(discount=0.9, baseline=baseline)))
         cases.append((f"total {name}", estimators.total_return(discount=0.9, baseline=baseline)))
-    for name in set(fitted) & {"linear_features", "value_network"}:
+    for name in set(fitted) & {"linear_features", "value_network", "value_classifier"}:
         for form in (estimators.gae, estimators.td, estimators.n_step):
             cases.append((f"{form.__name__} {name}", form(discount=0.9, critic=fitted[name])))
     for name, estimator in cases:

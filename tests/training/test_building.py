@@ -12,6 +12,7 @@ from policygrad.core.errors import UserError
 from policygrad.core.modules import split
 from policygrad.gradients.baselines.network import ValueNetwork
 from policygrad.gradients.baselines.optimal import VarianceOptimal
+from policygrad.policies.architectures import FullyConnected
 from policygrad.policies.space_policy import network_policy
 from policygrad.training import building
 from policygrad.training.built_in import OPTIMISERS
@@ -100,3 +101,61 @@ def test_natural_steps_score_what_bounds_leave():
         assert type(policy(jnp.zeros(3))) is kind, settings
     with pytest.raises(UserError, match="exclude each other"):
         resolved(TrainConfig(tanh_gaussian=True, clipped_gaussian=True))
+
+
+def layers(settings):
+    """The sizes of a network's layers: of the policy, and of the critic."""
+    found, box = resolved(TrainConfig(**settings)), gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    key = jax.random.key(0)
+    policy = building.build_policy(found, Given(), key, box, box)
+    critic = building.build_learner(found, Given(), box, None).estimator.critic
+    networks = policy.network, critic.init(key, jnp.zeros(3)).network  # pyright: ignore
+    return tuple(tuple(len(bias) for bias in network.biases) for network in networks)
+
+
+def test_the_critic_has_the_layers_of_the_policy_or_its_own():
+    assert layers({"hidden": (5, 4)}) == ((5, 4, 3), (5, 4, 1))
+    assert layers({"hidden": (5, 4), "critic_hidden": (7,)}) == ((5, 4, 3), (7, 1))
+    assert layers({"critic_hidden": ()}) == ((64, 64, 3), (1,))
+
+
+def test_the_critic_alone_is_normalised_layer_by_layer():
+    found = resolved(TrainConfig(critic_layer_norm=True, critic_hidden=(7,)))
+    assert building.architecture(found, Given()) == FullyConnected()
+    critic = building.critic_architecture(found, Given())
+    assert critic == FullyConnected((7,), layer_norm=True)
+    network = critic.build(jax.random.key(0), np.zeros(3), 1)
+    assert [gain.shape for gain in network.gains] == [(7,)]  # pyright: ignore
+    impala = resolved(TrainConfig(critic_layer_norm=True, network="impala"))
+    with pytest.raises(
+        UserError, match="--critic-layer-norm normalises the layers of a fully conn"
+    ):
+        building.critic_architecture(impala, Given())
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"baseline": "value-classifier"}, {"baseline": "constant"}, {"memory": "gru"}]
+)
+def test_policy_and_critic_read_observations_up_to_the_same_bound(settings):
+    box, key = gymnasium.spaces.Box(-1, 1, (3,), np.float32), jax.random.key(0)
+    for bound in (10.0, 2.5):
+        found = resolved(TrainConfig(clip_observations=bound, **settings))
+        policy = building.build_policy(found, Given(), key, box, box)
+        critic = building.build_learner(found, Given(), box, None).estimator.critic
+        state = critic.init(key, jnp.zeros(3))  # pyright: ignore
+        normaliser = getattr(state, "fitted", state).normaliser
+        for one in (policy.normaliser, normaliser):  # pyright: ignore
+            np.testing.assert_array_equal(one(jnp.array([99.0, -99.0, 1.0])), [bound, -bound, 1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"shared_trunk": True}, "--critic-hidden is read by a critic with a network of its own"),
+        ({"baseline": "linear-features"}, "--critic-hidden is read by --baseline value-network"),
+        ({"critic_hidden": (0,)}, "--critic-hidden must be a whole number at least 1"),
+    ],
+)
+def test_sizes_of_a_critic_that_has_no_network_of_its_own_are_refused(settings, words):
+    with pytest.raises(UserError, match=words):
+        resolved(TrainConfig(**{"critic_hidden": (8,), **settings}))

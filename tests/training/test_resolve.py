@@ -106,7 +106,8 @@ def test_what_is_resolved_stays_as_it_is(algorithm):
         (
             {"estimator": "reward-to-go", "baseline": "none", "batch_episodes": 4,
              "critic_epochs": 3},
-            "--critic-epochs is read by --baseline value-network, but not by --baseline none",
+            ("--critic-epochs is read by --baseline value-network or value-classifier, but not by "
+             "--baseline none"),
         ),
         (
             {"optimiser": "sgd", "adam_epsilon": 1e-8},
@@ -149,6 +150,21 @@ def test_a_setting_that_nothing_reads_is_an_error_that_names_who_would(settings,
             r"--hidden \(8,\) is read by the networks that have a name, got it with network=Fully",
         ),
         (
+            Given(network=FullyConnected((4,), activation="relu")),
+            {"critic_hidden": (8, 9)},
+            "--critic-hidden 8 9 sizes the layers of networks that have a name, got it with ",
+        ),
+        (
+            Given(policy=lambda x: x),
+            {"critic_hidden": (8,)},
+            "--critic-hidden 8: beside a policy that was passed, --hidden sizes the critic",
+        ),
+        (
+            Given(estimator=estimators.gae()),
+            {"critic_hidden": (8,)},
+            "--critic-hidden is read by --baseline value-network",
+        ),
+        (
             Given(network=3),
             {},
             "network=3 is not an architecture: pass a record with build and to_json",
@@ -169,12 +185,18 @@ def test_a_setting_that_nothing_reads_is_an_error_that_names_who_would(settings,
             r"--adam-epsilon is read by --optimiser adam, but not by ",
         ),
     ],
-    ids=["policy", "estimator", "twice", "record", "network", "no network", "no record",
+    ids=["policy", "estimator", "twice", "record", "network", "critic of a network",
+         "critic of a policy", "critic of an estimator", "no network", "no record",
          "no optimiser", "optimiser"],
 )  # fmt: skip
 def test_a_setting_beside_a_value_that_does_not_read_it_is_an_error(given, settings, words):
     with pytest.raises(UserError, match=words):
         resolved(given, **settings)
+
+
+def test_a_classifier_beside_a_memory_is_refused():
+    with pytest.raises(UserError, match=r"value-classifier has no memory, .* has one \(gru\)"):
+        resolved(baseline="value-classifier", memory="gru")
 
 
 @pytest.mark.parametrize(

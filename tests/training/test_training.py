@@ -116,6 +116,13 @@ policygrad.train(env, out=out, env_kwargs=kwargs, **settings)
 """
 
 
+def test_a_classifier_goes_on_where_it_was(tmp_path):
+    settings = TINY | {"baseline": "value-classifier", "critic_hidden": (5,)}
+    whole = policygrad.train(Chain, out=tmp_path / "whole", **settings | {"total_steps": 128})
+    policygrad.train(Chain, out=tmp_path / "cut", **settings)
+    assert_bitwise(whole, policygrad.resume(tmp_path / "cut", env=Chain, total_steps=128))
+
+
 @some_pairs("gymnax-segments", "vector entry point-episodes", "SyncVectorEnv-segments")
 def test_killed_and_resumed_equals_uninterrupted(env, kwargs, settings, tmp_path):
     """Killed before the third update was saved."""
@@ -303,6 +310,8 @@ def test_every_estimator_and_baseline_that_is_accepted_trains(settings):
         pytest.param("reward-to-go", None, False, marks=slow),
         ("n-step", "constant", False),
         ("td", "none", False),
+        ("gae", "value-classifier", False),
+        pytest.param("reward-to-go", "value-classifier", True, marks=slow),
         pytest.param("gae", "linear-features", False, marks=slow),
         pytest.param("gae", "leave-one-out", True, marks=slow),
         pytest.param("reward-to-go", "variance-optimal", True, marks=slow),

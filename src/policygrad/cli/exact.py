@@ -167,7 +167,7 @@ def _numbers(text: str) -> list[float]:
 def _names(setting: str, given: Sequence[str], choices: tuple[str, ...]) -> list[str]:
     """The names that a user chose, in one argument or in several."""
     words = [word for text in given for word in text.split(",") if word]
-    fitted = {"value-network", "linear-features"}
+    fitted = {"value-network", "value-classifier", "linear-features"}
     for word in words:
         if setting == "baseline" and word.replace("_", "-").lower() in fitted:
             raise UserError(

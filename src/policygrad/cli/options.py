@@ -51,6 +51,7 @@ CHOICES = {
     "step_size_schedule": get_args(Schedule),
     "network": get_args(NetworkName),
 }
+LISTS = ("--hidden", "--critic-hidden")
 POSITIONAL = get_args(Positional[str])[-1]  # what marks an annotation
 ENVIRONMENT = ("num_envs", "processes", "lanes_per_block", "max_episode_steps")
 
@@ -270,9 +271,10 @@ def split_lists(argv: Sequence[str]) -> list[str]:
     """`--hidden 64,64` as `--hidden 64 64`: both spellings are in use."""
     out: list[str] = []
     for argument in argv:
-        if argument.startswith("--hidden="):
-            out += ["--hidden", *argument.removeprefix("--hidden=").split(",")]
-        elif out and out[-1] == "--hidden" and "," in argument:
+        name, equals, sizes = argument.partition("=")
+        if name in LISTS and equals:
+            out += [name, *sizes.split(",")]
+        elif out and out[-1] in LISTS and "," in argument:
             out += argument.split(",")
         else:
             out.append(argument)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from policygrad.core.checks import whole
 from policygrad.core.errors import RunError
 from policygrad.policies.memory import Memory, RecurrentNetwork
-from policygrad.policies.networks import MLP, mlp
+from policygrad.policies.networks import MLP, NormalisedMLP, mlp
 from policygrad.policies.pictures import Convolutional, Impala, minatar, small
 from policygrad.spaces import Space
 from policygrad.spaces.pictures import height_and_width
@@ -44,7 +44,8 @@ class Architecture(Protocol):
                 one-hot vector, a Dict a dict of its entries, without the `action_mask`.
             outputs: how many numbers the network returns.
             last_scale: factor on the weights of the last layer. A policy's network is built with
-                0.01, so that it starts nearly uniform for every observation, and a critic's with 1.
+                0.01, so that it starts nearly uniform for every observation, and so is that of a
+                critic that classifies. A value network is built with 1.
 
         Returns:
             A pytree, features -> `[outputs]`. Its floating-point arrays are what is learned.
@@ -63,6 +64,7 @@ class FullyConnected:
     Attributes:
         hidden: sizes of the layers; none makes the network linear.
         activation: tanh or relu.
+        layer_norm: whether each layer is normalised before its activation (Ba et al. 2016).
 
     Raises:
         ValueError: a size that is not a whole number of at least 1, or another activation.
@@ -70,6 +72,7 @@ class FullyConnected:
 
     hidden: Sequence[int] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
+    layer_norm: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.hidden, str) or np.ndim(self.hidden) != 1:
@@ -84,9 +87,9 @@ class FullyConnected:
 
     def build(
         self, key: PRNGKeyArray, example: PyTree, outputs: int, *, last_scale: float = 1.0
-    ) -> MLP:
+    ) -> MLP | NormalisedMLP:
         inputs = sum(np.size(leaf) for leaf in jax.tree.leaves(example))
-        return mlp(
+        made = mlp(
             key,
             inputs,
             outputs,
@@ -94,9 +97,12 @@ class FullyConnected:
             activation=ACTIVATIONS[self.activation],
             last_scale=last_scale,
         )
+        return NormalisedMLP.of(made) if self.layer_norm else made
 
     def to_json(self) -> dict[str, Any]:
-        other = {} if self.activation == "tanh" else {"activation": self.activation}
+        other: dict[str, Any] = {} if self.activation == "tanh" else {"activation": self.activation}
+        if self.layer_norm:
+            other["layer_norm"] = True
         return {"hidden": list(self.hidden), **other}
 
 

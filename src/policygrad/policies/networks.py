@@ -40,6 +40,32 @@ class MLP(eqx.Module):
         return _unpickled, (self.weights, self.biases, _function_or_name(self.activation))
 
 
+class NormalisedMLP(eqx.Module):
+    """An MLP with layer normalisation: each hidden layer is activation(g ⊙ â + b), â = a = W x less
+    its mean and over its standard deviation, both over the layer's units.
+
+    Attributes:
+        mlp: W, b and the activation.
+        gains: g.
+
+    Source: Ba, Kiros & Hinton 2016.
+    """
+
+    mlp: MLP
+    gains: tuple[Float[Array, " out"], ...]
+
+    @classmethod
+    def of(cls, mlp: MLP) -> "NormalisedMLP":
+        """An MLP's layers, normalised, with gains of 1."""
+        return cls(mlp, tuple(jnp.asarray(np.ones(b.shape, np.float32)) for b in mlp.biases[:-1]))
+
+    def __call__(self, features: PyTree) -> Float[Array, " outputs"]:
+        x, mlp = flat(features), self.mlp
+        for weight, bias, gain in zip(mlp.weights[:-1], mlp.biases[:-1], self.gains, strict=True):
+            x = mlp.activation(gain * jax.nn.standardize(weight @ x) + bias)
+        return mlp.weights[-1] @ x + mlp.biases[-1]
+
+
 def _unpickled(weights: Any, biases: Any, activation: Any) -> MLP:
     """The network that `MLP.__reduce__` took apart."""
     if isinstance(activation, tuple):

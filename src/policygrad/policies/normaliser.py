@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from policygrad.core.checks import positive
 from policygrad.core.modules import Carried
 from policygrad.devices.chunks import flat_rows
 
@@ -81,6 +82,7 @@ class RunningStatistics(NamedTuple):
 
 LEAST_SPREAD = 2.0**-21  # four times what two numbers of 32 bits are apart, relative to their size
 LARGE = 1e6
+CLIP = 10.0  # the usual bound of normalised observations
 
 Flag = bool | tuple[bool, ...]  # of an array as a whole, or of each entry of a vector
 
@@ -105,12 +107,17 @@ class ObservationNormaliser(eqx.Module):
     statistics: Carried[RunningStatistics]
     encode: Callable[[PyTree], PyTree] = eqx.field(static=True)
     normalised: tuple[Flag, ...] = eqx.field(static=True)
-    clip: float = eqx.field(static=True, default=10.0)
+    clip: float = eqx.field(static=True, default=CLIP)
     small_spreads: bool = eqx.field(static=True, default=True)
 
     @classmethod
     def of(
-        cls, observation: PyTree, encode: Callable | None = None, *, normalise: bool = True
+        cls,
+        observation: PyTree,
+        encode: Callable | None = None,
+        *,
+        normalise: bool = True,
+        clip: float = CLIP,
     ) -> "ObservationNormaliser":
         """A normaliser for observations like this one.
 
@@ -120,17 +127,21 @@ class ObservationNormaliser(eqx.Module):
                 `normalised`, if it has one, names what is not normalised: a flag for each array,
                 or for each entry of the one vector.
             normalise: False passes the encoder's output on unchanged.
+            clip: bound of what is normalised, in standard deviations.
 
         Raises:
-            ValueError: the encoder's flags do not fit its output.
+            ValueError: the encoder's flags do not fit its output, or a bound that is not positive.
         """
+        positive("clip", clip)
         encode = encode or flatten_observation
         leaves, structure = jax.tree.flatten(jax.eval_shape(encode, observation))
         shapes = [leaf.shape for leaf in leaves]
         flags = _flags(getattr(encode, "normalised", None), shapes) if normalise else ()
         flags = flags or (False,) * len(shapes)
         kept = [x if _any(flag) else None for x, flag in zip(leaves, flags, strict=True)]
-        return cls(Carried(RunningStatistics.of(structure.unflatten(kept))), encode, flags)
+        return cls(
+            Carried(RunningStatistics.of(structure.unflatten(kept))), encode, flags, float(clip)
+        )
 
     @property
     def normalises(self) -> bool:

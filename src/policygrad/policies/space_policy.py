@@ -27,7 +27,7 @@ from policygrad.maths.distributions import (
 )
 from policygrad.policies.architectures import Architecture, build, build_recurrent, chosen
 from policygrad.policies.memory import Memory
-from policygrad.policies.normaliser import ObservationNormaliser
+from policygrad.policies.normaliser import CLIP, ObservationNormaliser
 from policygrad.spaces import (
     ActionSpace,
     Box,
@@ -162,6 +162,7 @@ def network_policy(
     clipped: bool = False,
     valued: bool = False,
     normalise_observations: bool = True,
+    clip_observations: float = CLIP,
 ) -> NetworkPolicy | RecurrentPolicy:
     """The default policy for a pair of spaces.
 
@@ -181,17 +182,22 @@ def network_policy(
         clipped: clipped Gaussian in place of Gaussian, for Box actions; `squash` overrides it.
         valued: the network gives a value too, for a critic that is an output of it (`SharedValue`).
         normalise_observations: keep running statistics of the observations and normalise by them.
+        clip_observations: bound of normalised observations, in standard deviations.
 
     Raises:
         UnsupportedSpaceError: for any other space, and for a mask that does not fit the actions.
-        ValueError: `hidden` and `network` both, or a network that is not an architecture.
+        ValueError: `hidden` and `network` both, a network that is not an architecture, or a bound
+            that is not positive.
     """
     observations, actions = observation_space_of(observation_space), action_space_of(action_space)
     architecture = chosen(network, hidden, observations)
     check_mask(observations, actions)
     example, outputs = observations.example(), actions.parameters + valued
     normaliser = ObservationNormaliser.of(
-        example, ObservationEncoder(observations), normalise=normalise_observations
+        example,
+        ObservationEncoder(observations),
+        normalise=normalise_observations,
+        clip=clip_observations,
     )
     gaussian = actions.deviations > 0
     deviations = jnp.asarray(np.full(actions.deviations, log_std, np.float32)) if gaussian else None

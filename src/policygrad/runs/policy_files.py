@@ -69,6 +69,7 @@ def _network(policy: SpacePolicy) -> dict[str, Any]:
         "clipped": policy.clipped,
         "valued": policy.valued,
         "normalise_observations": policy.normaliser.normalises,
+        "clip_observations": policy.normaliser.clip,
     }
 
 

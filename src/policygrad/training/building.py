@@ -1,15 +1,18 @@
 """From resolved settings to the values of a run: policy, estimator, learner."""
 
+from dataclasses import replace
+
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
 from policygrad.algorithms import Learner, learner
+from policygrad.core.errors import UserError
 from policygrad.gradients import baselines
 from policygrad.gradients.baselines import Critic
 from policygrad.gradients.baselines.shared import SharedValue
 from policygrad.gradients.weights import Estimator
 from policygrad.policies import network_policy
-from policygrad.policies.architectures import Architecture
+from policygrad.policies.architectures import Architecture, FullyConnected
 from policygrad.policies.meeting import Policy
 from policygrad.policies.memory import Memory
 from policygrad.spaces import (
@@ -49,17 +52,39 @@ def build_policy(
         squash=settings.tanh_gaussian,
         clipped=settings.clipped_gaussian,
         normalise_observations=settings.normalise_observations,
+        clip_observations=settings.clip_observations,
     )
 
 
 def architecture(resolved: Resolved, given: Given) -> Architecture:
-    """The architecture of policy and critic: the one that was passed, or the one of a name."""
+    """The architecture of the policy: the one that was passed, or the one of a name."""
+    return _architecture(resolved, given, resolved.policy.hidden)
+
+
+def critic_architecture(resolved: Resolved, given: Given) -> Architecture:
+    """The architecture of the critic: the policy's, but for what its own settings say.
+
+    Raises:
+        UserError: layer normalisation of a network that is not fully connected.
+    """
+    own = resolved.critic
+    hidden = resolved.policy.hidden if own.critic_hidden is None else own.critic_hidden
+    made = _architecture(resolved, given, hidden)
+    if not own.critic_layer_norm:
+        return made
+    if not isinstance(made, FullyConnected):
+        raise UserError(
+            "--critic-layer-norm normalises the layers of a fully connected critic, and this one "
+            f"is {made}; leave it out"
+        )
+    return replace(made, layer_norm=True)
+
+
+def _architecture(resolved: Resolved, given: Given, hidden: tuple[int, ...] | None) -> Architecture:
     if given.network is not None:
         return given.network
     settings = resolved.policy
-    return built_in.network_named(
-        settings.network or "fully-connected", settings.hidden, settings.channels
-    )
+    return built_in.network_named(settings.network or "fully-connected", hidden, settings.channels)
 
 
 def memory(resolved: Resolved) -> Memory | None:
@@ -85,20 +110,20 @@ def build_estimator(resolved: Resolved, given: Given, time_limit: int | None) ->
 
     if config.baseline is None:
         return built_in.estimator_named(config.estimator, settings, baselines.none(), None)
-    network, whole_episodes = architecture(resolved, given), config.whole_episodes
+    network, whole_episodes = critic_architecture(resolved, given), config.whole_episodes
     if resolved.policy.shared_trunk:
         coefficient = resolved.policy.value_coefficient
         assert coefficient is not None  # as `resolve` filled it in
         critic = SharedValue(coefficient)
         return built_in.estimator_named(config.estimator, settings, critic, critic)
-    remembers = memory(resolved)
+    remembers, clip = memory(resolved), resolved.policy.clip_observations
     baseline = built_in.baseline_named(
         config.baseline, resolved.critic, network, remembers,
-        time_limit=time_limit, whole_episodes=whole_episodes,
+        time_limit=time_limit, whole_episodes=whole_episodes, clip_observations=clip,
     )  # fmt: skip
     critic: Critic | None = None
     if built_in.has_critic(config.estimator, settings, whole_episodes=whole_episodes):
-        critic = built_in.value_network(resolved.critic, network, remembers)
+        critic = built_in.value_network(resolved.critic, network, remembers, clip)
         if isinstance(baseline, Critic) and baseline.may_bootstrap:
             critic = baseline
     return built_in.estimator_named(config.estimator, settings, baseline, critic)

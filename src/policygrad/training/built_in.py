@@ -129,6 +129,11 @@ class ValueNetworkSettings:
     """Passes of the value network over each batch."""
     critic_minibatches: Count = 8
     """Minibatches in each pass of the value network."""
+    critic_hidden: tuple[Count, ...] | None = None
+    """Sizes of the value network's dense layers, where they differ from the policy's. Default:
+    those of hidden."""
+    critic_layer_norm: bool = False
+    """Normalise each dense layer of the value network before its activation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +144,7 @@ class NoSettings:
 # name -> its settings
 BASELINES: dict[str, type] = {
     "value-network": ValueNetworkSettings,
+    "value-classifier": ValueNetworkSettings,
     "linear-features": NoSettings,
     "variance-optimal": NoSettings,
     "time-dependent": NoSettings,
@@ -168,8 +174,8 @@ EstimatorName = Literal[
 
 
 BaselineName = Literal[
-    "value-network", "linear-features", "variance-optimal", "time-dependent", "constant",
-    "leave-one-out", "none",
+    "value-network", "value-classifier", "linear-features", "variance-optimal", "time-dependent",
+    "constant", "leave-one-out", "none",
 ]  # fmt: skip
 
 
@@ -220,16 +226,25 @@ def as_settings(network: Any) -> dict[str, Any] | None:
 
 
 def value_network(
-    settings: ValueNetworkSettings, network: Architecture, memory: Memory | None = None
+    settings: ValueNetworkSettings,
+    network: Architecture,
+    memory: Memory | None,
+    clip_observations: float,
 ) -> ValueNetwork | RecurrentValueNetwork:
     """The value network with the settings of a run."""
     return baselines.value_network(
-        network=network,
-        memory=memory,
-        step_size=settings.critic_step_size,
-        epochs=settings.critic_epochs,
-        minibatches=settings.critic_minibatches,
+        network=network, memory=memory, **_fitting(settings, clip_observations)
     )
+
+
+def _fitting(settings: ValueNetworkSettings, clip_observations: float) -> dict[str, Any]:
+    """How a critic reads and is fitted, as arguments."""
+    return {
+        "clip_observations": clip_observations,
+        "step_size": settings.critic_step_size,
+        "epochs": settings.critic_epochs,
+        "minibatches": settings.critic_minibatches,
+    }
 
 
 def baseline_named(
@@ -240,6 +255,7 @@ def baseline_named(
     *,
     time_limit: int | None,
     whole_episodes: bool,
+    clip_observations: float,
 ) -> Baseline:
     """The baseline of a name.
 
@@ -249,10 +265,14 @@ def baseline_named(
         network, memory: of the value network.
         time_limit: greatest length of an episode; None if it is not known.
         whole_episodes: whether batches hold whole episodes.
+        clip_observations: bound of what a network reads.
     """
     match name:
         case "value-network":
-            return value_network(critic, network, memory)
+            return value_network(critic, network, memory, clip_observations)
+        case "value-classifier":
+            how = _fitting(critic, clip_observations)
+            return baselines.value_classifier(network=network, **how)
         case "linear-features":
             return baselines.linear_features()
         case "variance-optimal":  # segments cut episodes, whose gradients are then not known

@@ -17,6 +17,7 @@ from policygrad.core.settings import (
     In,
     LongCount,
     NonNegative,
+    Positive,
     Timeout,
     check_setting,
     chosen,
@@ -121,6 +122,8 @@ class PolicySettings:
     """Initial log standard deviation of continuous actions, in units of half their range."""
     normalise_observations: bool = True
     """Normalise observations by running statistics, which are saved with the policy."""
+    clip_observations: Positive = 10.0
+    """Bound of normalised observations, in standard deviations, for policy and critic."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,9 @@ def check_batches(config: TrainConfig, estimator: Any) -> None:
         _check_groups(config)
         return
     per_episode = not isinstance(estimator, ReturnsToGo)
-    own_values = config.baseline in (None, "value-network", "linear-features")
+    own_values = config.baseline in (
+        None, "value-network", "value-classifier", "linear-features"
+    )  # fmt: skip
     monte_carlo = config.estimator == "reward-to-go" and not own_values
     needs_episodes = per_episode or monte_carlo or config.baseline == "leave-one-out"
     if needs_episodes:

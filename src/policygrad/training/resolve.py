@@ -164,7 +164,8 @@ def resolve(
             "--tanh-gaussian and --clipped-gaussian exclude each other: squashed actions are never "
             "clipped; give one"
         )
-    _check_memory(config)
+    _check_memory(config, records.policy)
+    _check_critic_hidden(config, given)
     suggested = config.shared_trunk is None and (
         type(records.algorithm).suggests_for_pictures.get("shared_trunk", False)
         if observations is None
@@ -187,11 +188,33 @@ def resolve(
     return Resolved(config, algorithm, policy, records.estimator, records.critic), given
 
 
-def _check_memory(config: TrainConfig) -> None:
+def _check_memory(config: TrainConfig, policy: PolicySettings) -> None:
+    if policy.memory is not None and config.baseline == "value-classifier":
+        raise UserError(
+            "--baseline value-classifier has no memory, and the policy has one "
+            f"({policy.memory}); choose --baseline value-network"
+        )
     if config.memory is None and config.memory_size is not None:
         raise UserError(
             f"--memory-size {config.memory_size} is read with --memory gru or --memory lstm; add "
             "one, or leave it out"
+        )
+
+
+def _check_critic_hidden(config: TrainConfig, given: Given) -> None:
+    if config.critic_hidden is None:
+        return
+    sizes = " ".join(map(str, config.critic_hidden))
+    if given.network is not None:
+        raise UserError(
+            f"--critic-hidden {sizes} sizes the layers of networks that have a name, got it with "
+            f"network={given.network!r}; pass a critic, such as estimator=policygrad.estimators.gae"
+            "(critic=policygrad.baselines.value_network(network=...))"
+        )
+    if given.policy is not None:
+        raise UserError(
+            f"--critic-hidden {sizes}: beside a policy that was passed, --hidden sizes the critic; "
+            "give that in its place"
         )
 
 

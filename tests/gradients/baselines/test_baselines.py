@@ -48,6 +48,7 @@ ALL = {
     "time": baselines.time_dependent(horizon=20),
     "linear": baselines.linear_features(),
     "network": baselines.value_network((8,), epochs=2),
+    "classifier": baselines.value_classifier((8,), epochs=2),
 }
 every_baseline = pytest.mark.parametrize("baseline", ALL.values(), ids=ALL)
 
@@ -93,7 +94,7 @@ def test_jit_equals_eager_and_values_equal_value(baseline):
 
 def test_only_estimates_of_a_value_may_bootstrap():
     may = {name for name, b in ALL.items() if b.may_bootstrap}
-    assert may == {"linear", "network"}
+    assert may == {"linear", "network", "classifier"}
     assert not hasattr(baselines.leave_one_out(), "value")
 
 

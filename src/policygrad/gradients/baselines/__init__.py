@@ -17,6 +17,7 @@ from policygrad.gradients.baselines.base import (
     Regression,
     StateBaseline,
 )
+from policygrad.gradients.baselines.classifier import ValueClassifier
 from policygrad.gradients.baselines.linear import LinearFeatures
 from policygrad.gradients.baselines.network import ValueNetwork
 from policygrad.gradients.baselines.optimal import VarianceOptimal
@@ -25,6 +26,7 @@ from policygrad.gradients.baselines.simple import Constant, LeaveOneOut, TimeDep
 from policygrad.gradients.baselines.table import Table
 from policygrad.policies.architectures import Architecture, FullyConnected, checked, refuse_both
 from policygrad.policies.memory import Memory
+from policygrad.policies.normaliser import CLIP
 
 __all__ = [
     "Baseline",
@@ -39,6 +41,7 @@ __all__ = [
     "none",
     "table",
     "time_dependent",
+    "value_classifier",
     "value_network",
     "variance_optimal",
 ]
@@ -135,6 +138,7 @@ def value_network(
     epochs: int = 5,
     minibatches: int = 8,
     encode: Callable | None = None,
+    clip_observations: float = CLIP,
 ) -> ValueNetwork | RecurrentValueNetwork:
     """A network of the normalised observation, fitted in every update after it was used.
 
@@ -150,6 +154,7 @@ def value_network(
         minibatches: number of minibatches in each pass; with memory, of whole lanes.
         encode: observation -> `[f]`; None takes the trainer's encoder of the observation space, or
             flattens.
+        clip_observations: bound of normalised observations, in standard deviations; positive.
 
     Returns:
         A `StateBaseline` that may bootstrap; with memory a `Critic`, which has no table.
@@ -162,16 +167,68 @@ def value_network(
 
     Source: the post, E9; Schulman et al. 2016, section 5.
     """
+    architecture = _checked_network(hidden, network, step_size, epochs, minibatches)
+    positive("clip_observations", clip_observations)
+    how = epochs, minibatches, encode, float(clip_observations)
+    if memory is None:
+        return ValueNetwork(step_size, architecture, *how)
+    return RecurrentValueNetwork(step_size, architecture, memory, *how)
+
+
+def value_classifier(
+    hidden: Sequence[int] | None = None,
+    *,
+    network: Architecture | None = None,
+    step_size: float = 1e-3,
+    epochs: int = 5,
+    minibatches: int = 8,
+    encode: Callable | None = None,
+    clip_observations: float = CLIP,
+) -> ValueClassifier:
+    """A network that says how likely each return is; the baseline is their mean.
+
+    b(s) = m + s Σ_k q_k(s) z_k ≈ E[R_t | s_t = s], with q by minibatch Adam on the cross-entropy
+    −Σ_k p_k log q_k(s_t). p is a Gaussian around target_t, over the bins (HL-Gauss).  [E9]
+
+    The 101 bins follow the running mean m and standard deviation s of all targets so far. They are
+    evenly wide in asinh((target − m) / s) and reach to 10⁴ standard deviations on both sides. No
+    target can lie further away among the first 10⁸; one that does counts for the outermost bin.
+
+    Args:
+        hidden, network, step_size, epochs, minibatches, encode, clip_observations: as in
+            `value_network`.
+
+    Returns:
+        A `StateBaseline` that may bootstrap.
+
+    Raises:
+        ValueError: as `value_network`.
+
+    Bias: none as a baseline (E7); as a critic, that of its error. Smearing does not move the mean.
+
+    Source: Farebrother et al. 2024, section 3.1; Imani & White 2018.
+    """
+    architecture = _checked_network(hidden, network, step_size, epochs, minibatches)
+    positive("clip_observations", clip_observations)
+    how = epochs, minibatches, encode, float(clip_observations)
+    return ValueClassifier(step_size, architecture, *how)
+
+
+def _checked_network(
+    hidden: Sequence[int] | None,
+    network: Architecture | None,
+    step_size: float,
+    epochs: int,
+    minibatches: int,
+) -> Architecture | None:
+    """The architecture of a critic; None for the usual one. Raises as `value_network` says."""
     refuse_both(network, hidden)
-    architecture = None if network is None else checked(network)
-    if hidden is not None:
-        architecture = FullyConnected(hidden)
     positive("step_size", step_size)
     whole("epochs", epochs)
     whole("minibatches", minibatches)
-    if memory is None:
-        return ValueNetwork(step_size, architecture, epochs, minibatches, encode)
-    return RecurrentValueNetwork(step_size, architecture, memory, epochs, minibatches, encode)
+    if hidden is not None:
+        return FullyConnected(hidden)
+    return None if network is None else checked(network)
 
 
 def table(values: ArrayLike) -> Table:

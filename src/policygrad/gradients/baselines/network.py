@@ -27,7 +27,7 @@ from policygrad.devices.order import step_order
 from policygrad.gradients.baselines.base import Encode, Regression
 from policygrad.gradients.minibatches import minibatches
 from policygrad.policies.architectures import Architecture, FullyConnected, Network, build, usual
-from policygrad.policies.normaliser import ObservationNormaliser, update_statistics
+from policygrad.policies.normaliser import CLIP, ObservationNormaliser, update_statistics
 
 LARGE_FEATURES = 4096  # numbers
 
@@ -42,10 +42,9 @@ class ValueState(NamedTuple):
     optimiser: optax.OptState
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class ValueNetwork(Regression):
-    """b(s) = a network of the normalised observation, fitted by minibatch Adam.
+class FittedNetwork(Regression):
+    """A network of the normalised observation, fitted by minibatch Adam.
 
     Without a `network` it takes the usual one for the observations that `encode` reads.
     """
@@ -55,31 +54,35 @@ class ValueNetwork(Regression):
     epochs: int = field(default=5, metadata={"static": True})
     minibatches: int = field(default=8, metadata={"static": True})
     encode: Callable[[PyTree], Array] | None = field(default=None, metadata={"static": True})
-
-    may_bootstrap = True
+    clip: float = field(default=CLIP, metadata={"static": True})  # of normalised observations
 
     def bind(self, encode: Encode) -> Self:
         return self if self.encode is not None else replace(self, encode=encode)
 
-    def init(self, key: PRNGKeyArray, observation: PyTree) -> ValueState:
-        normaliser = ObservationNormaliser.of(observation, self.encode)
+    def start(
+        self, key: PRNGKeyArray, observation: PyTree, outputs: int, *, last_scale: float = 1.0
+    ) -> ValueState:
+        """A fresh network with so many outputs. Consumes the key."""
+        normaliser = ObservationNormaliser.of(observation, self.encode, clip=self.clip)
         architecture = self.network or usual_for(self.encode)
-        network = build(architecture, key, normaliser, observation, 1)
+        network = build(architecture, key, normaliser, observation, outputs, last_scale=last_scale)
         return ValueState(normaliser, network, start_adam(split(network)[0]))
 
-    def value(
-        self, state: ValueState, observation: PyTree, time: Int[Array, ""]
-    ) -> Float[Array, ""]:
-        return state.network(state.normaliser(observation))[0]
-
-    def regress(
+    def descend(
         self,
         state: ValueState,
         key: PRNGKeyArray,
         trajectories: Trajectories,
         targets: Float[Array, "T B"],
         weights: Float[Array, "T B"],
+        error: Callable[[Array, Array], Array],
     ) -> ValueState:
+        """The network after minibatch Adam on Σ w error(outputs, target) / Σ w.
+
+        Args:
+            state, key, trajectories, targets, weights: as in `regress`.
+            error: (outputs `[outputs]`, target `[]`) -> `[]`.
+        """
         # The statistics are updated first. Unlike a policy's they need not agree with what acted,
         # and weights that were fitted under old statistics would be wrong under the new ones.
         normaliser = update_statistics(
@@ -95,8 +98,8 @@ class ValueNetwork(Regression):
         def loss(learned: PyTree, rows: tuple[PyTree, Array, Array]) -> Float[Array, ""]:
             x, y, w = rows
             network: Any = combine(learned, carried)
-            values = jax.vmap(lambda x: network(seen(x)))(x)[:, 0]
-            return 0.5 * jnp.sum(w * (values - y) ** 2)
+            errors = jax.vmap(lambda x, y: error(network(seen(x)), y))(x, y)
+            return jnp.sum(w * errors)
 
         def minibatch(carry, which: Any):
             learned, optimiser_state = carry
@@ -113,6 +116,36 @@ class ValueNetwork(Regression):
         (learned, optimiser_state), _ = jax.lax.scan(minibatch, start, batches.which)
         network: Any = combine(learned, carried)
         return ValueState(normaliser, network, optimiser_state)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ValueNetwork(FittedNetwork):
+    """b(s) = a network of the normalised observation, fitted to ½(b(s_t) − target_t)²."""
+
+    may_bootstrap = True
+
+    def init(self, key: PRNGKeyArray, observation: PyTree) -> ValueState:
+        return self.start(key, observation, 1)
+
+    def value(
+        self, state: ValueState, observation: PyTree, time: Int[Array, ""]
+    ) -> Float[Array, ""]:
+        return state.network(state.normaliser(observation))[0]
+
+    def regress(
+        self,
+        state: ValueState,
+        key: PRNGKeyArray,
+        trajectories: Trajectories,
+        targets: Float[Array, "T B"],
+        weights: Float[Array, "T B"],
+    ) -> ValueState:
+        return self.descend(state, key, trajectories, targets, weights, _half_square)
+
+
+def _half_square(outputs: Float[Array, " 1"], target: Float[Array, ""]) -> Float[Array, ""]:
+    return 0.5 * (outputs[0] - target) ** 2
 
 
 def adam(step_size: Any) -> optax.GradientTransformation:

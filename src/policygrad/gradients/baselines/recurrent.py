@@ -20,7 +20,7 @@ from policygrad.gradients.minibatches import shuffled_minibatches
 from policygrad.policies.architectures import Architecture, build_recurrent
 from policygrad.policies.meeting import lanes_of_a_chunk
 from policygrad.policies.memory import Memory, RecurrentNetwork
-from policygrad.policies.normaliser import ObservationNormaliser, update_statistics
+from policygrad.policies.normaliser import CLIP, ObservationNormaliser, update_statistics
 
 
 class RecurrentValueState(NamedTuple):
@@ -55,6 +55,7 @@ class RecurrentValueNetwork(Critic):
     epochs: int = field(default=5, metadata={"static": True})
     minibatches: int = field(default=8, metadata={"static": True})
     encode: Callable[[PyTree], Array] | None = field(default=None, metadata={"static": True})
+    clip: float = field(default=CLIP, metadata={"static": True})  # of normalised observations
 
     may_bootstrap = True
     takes_columns = True
@@ -63,7 +64,7 @@ class RecurrentValueNetwork(Critic):
         return self if self.encode is not None else replace(self, encode=encode)
 
     def init(self, key: PRNGKeyArray, observation: PyTree) -> RecurrentValueState:
-        normaliser = ObservationNormaliser.of(observation, self.encode)
+        normaliser = ObservationNormaliser.of(observation, self.encode, clip=self.clip)
         architecture = self.network or usual_for(self.encode)
         network = build_recurrent(architecture, self.memory, key, normaliser, observation, 1)
         carry = jax.tree.map(lambda x: x[None], network.initial_carry())
