@@ -21,23 +21,23 @@ UPDATE = ("step", "refit", "measure_gradient")
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "leave-one-out": ("CartPole-v1", {
         "estimator": "reward-to-go", "baseline": "leave-one-out", "batch_episodes": 32,
-        "total_steps": 20_000,
+        "total_steps": 12_000,
     }),
     "remax": ("CartPole-v1", {
-        "estimator": "remax", "batch_episodes": 32, "group_size": 4, "total_steps": 20_000,
+        "estimator": "remax", "batch_episodes": 32, "group_size": 4, "total_steps": 12_000,
     }),
     "adaptive": ("CartPole-v1", {
-        "estimator": "reward-to-go", "batch_episodes": "adaptive", "total_steps": 20_000,
+        "estimator": "reward-to-go", "batch_episodes": "adaptive", "total_steps": 12_000,
     }),
     "natural": ("Hopper-v5", {
-        "algorithm": "natural", "batch_episodes": 16, "total_steps": 20_000,
+        "algorithm": "natural", "batch_episodes": 16, "total_steps": 6_000,
     }),
     "compiled": ("gymnax/CartPole-v1", {
         "estimator": "reward-to-go", "baseline": "leave-one-out", "batch_episodes": 32,
-        "total_steps": 20_000,
+        "total_steps": 12_000,
     }),
     "compiled adaptive": ("gymnax/CartPole-v1", {
-        "estimator": "reward-to-go", "batch_episodes": "adaptive", "total_steps": 20_000,
+        "estimator": "reward-to-go", "batch_episodes": "adaptive", "total_steps": 12_000,
     }),
 }  # fmt: skip
 
