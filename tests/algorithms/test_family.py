@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,6 +89,31 @@ def test_natural_step_has_the_kl_that_was_asked_for():
     expected = 1e-3 * undamped / (undamped + 0.1 * x @ x)  # the damping takes its share of δ
     kl = float(mean_kl(policy, new, batch.trajectories))
     assert kl == pytest.approx(expected, rel=0.1)
+
+
+class Bounded(eqx.Module):
+    """A distribution whose KL has an infinite derivative by a number that no parameter moves."""
+
+    mean: jax.Array
+    bound: jax.Array
+
+    def kl(self, other):
+        return jnp.sum((self.mean - other.mean) ** 2) * (0.5 + jnp.sqrt(jnp.sum(other.bound)))
+
+
+def test_fisher_products_differentiate_by_what_the_parameters_move_alone():
+    weight, record = jnp.ones(3), batch_of()[1].trajectories
+    width = record.observations.shape[-1]
+
+    class Policy(eqx.Module):
+        weight: jax.Array
+
+        def __call__(self, observation):
+            return Bounded(self.weight * observation[:1], jnp.zeros(width))
+
+    product = fisher_product(Policy(weight), Policy(jnp.arange(3.0)), record)
+    square = np.mean(np.asarray(record.observations[..., 0])[np.asarray(record.valid)] ** 2)
+    np.testing.assert_allclose(flat(product), square * np.arange(3.0), rtol=1e-5)
 
 
 def test_one_iteration_of_conjugate_gradients_goes_along_the_gradient():
