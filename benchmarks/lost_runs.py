@@ -20,7 +20,6 @@ import gymnasium
 import jax
 import numpy as np
 from common import append_line, provenance, read_lines
-from summary import interval, number
 
 import policygrad
 from policygrad.maths.intervals import iqm_interval
@@ -60,6 +59,8 @@ def run(options: argparse.Namespace) -> None:
         if (task, change, seed) in ran:
             continue
         found = policygrad.train(task, seed=seed, total_steps=STEPS[task], **change)
+        if found.interrupted:
+            sys.exit("interrupted; the run that was under way is not in the file")
         last = found.metrics[-1]
         line = {
             "task": task,
@@ -84,11 +85,11 @@ def table(options: argparse.Namespace) -> None:
             if not cells:
                 continue
             returns = [x["mean_return"] for x in cells]
-            iqm, ends = iqm_interval(returns)
+            iqm, (low, high) = iqm_interval(returns)
             told = ", ".join(f"{name} {value}" for name, value in change.items()) or "defaults"
-            seeds = ", ".join(f"{x:,.4g}" for x in returns)
+            seeds = ", ".join(f"{x:,.4g}" if abs(x) > 1e-4 else "0" for x in returns)
             print(
-                f"| {task} | {cells[0]['steps']:,} | {told} | {number(iqm)} {interval(ends)} "
+                f"| {task} | {cells[0]['steps']:,} | {told} | {iqm:,.4g} [{low:,.4g}, {high:,.4g}] "
                 f"| {seeds} |"
             )
 
