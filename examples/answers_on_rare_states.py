@@ -122,5 +122,5 @@ equal, and normalised advantages are the error of the critic at unit size.
 
 The natural gradient divides by the same visits. It changes the policy in a rare state as much as in a common one, and
 finds the goal at once. The damping that is added to F takes this away wherever it exceeds the share of the visits: with
-the default of 0.1 the natural gradient is as lost as the plain one for twelve updates. So on tasks with a rare goal train with
-`--algorithm natural --damping 0.001`; what it brings stands in [lost runs](notes/lost-runs.md)."""
+the default of 0.1 the natural gradient is as lost as the plain one for twelve updates. So on tasks with a rare goal
+train with `--algorithm natural --damping 0.001`; what it brings stands in [lost runs](notes/lost-runs.md)."""
