@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from answers_on_groups import deviation, group_baselines, length_normalisation, table
+from answers_on_rare_states import rare_states
 
 from policygrad import baselines, estimators, scores
 from policygrad.figures.style import bars, new_figure
@@ -365,6 +366,7 @@ SECTIONS: dict[str, Section] = {
         forms,
         discount,
         parallel,
+        rare_states,
         deviation,
         length_normalisation,
         group_baselines,
@@ -373,8 +375,8 @@ SECTIONS: dict[str, Section] = {
 
 INTRODUCTION = """# Answers
 
-The open questions of Daniel Seita's post of 2017 and of its readers, and three on groups of answers to one prompt, as
-language models are trained. Each is settled by exact computation on finite MDPs with `policygrad.tabular`. The first two
+The open questions of Daniel Seita's post of 2017 and of its readers, one on a task where plain policy gradients lose
+their way, and three on groups of answers to one prompt, as language models are trained. Each is settled by exact computation on finite MDPs with `policygrad.tabular`. The first two
 were also measured along training ([in practice](#in-practice)). Variances are those of one episode, where the text does
 not name a group or a batch. This command writes all but the last section:
 

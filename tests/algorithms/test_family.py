@@ -284,7 +284,8 @@ def test_ppo_makes_as_many_steps_as_it_has_minibatches_in_all_epochs():
 def test_ppo_adapts_its_step_size_where_it_has_a_target():
     improver = StepSize((), jnp.float32(0.1))
     for target, kl, expected in ((0.01, 9.0, 0.1 / 1.5), (0.01, 0.0, 0.15), (0.0, 9.0, 0.1)):
-        adapted = traced(PPO(target_kl=target)).adapt(improver, jnp.float32(kl), 1.0)
+        ppo = traced(PPO(target_kl=target))
+        adapted = ppo.adapt(improver, jnp.float32(kl), 1.0, certain=jnp.bool_(False))
         assert float(adapted.step_size) == pytest.approx(expected)
 
 

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ from gymnasium import spaces
 
 from policygrad import estimators
 from policygrad.algorithms import Vanilla, learner
-from policygrad.algorithms.policy_change import compare
+from policygrad.algorithms.policy_change import NEARLY_CERTAIN, compare
 from policygrad.algorithms.step_size import StepSize, adapt_step_size
 from policygrad.core.modules import combine, split
 from policygrad.gradients.baselines import constant, linear_features, value_network
@@ -51,8 +52,9 @@ def vanilla(estimator=None, total_steps=np.inf, scale_rewards=True, **changes):
     )
 
 
-def adapted(size, kl, target, remaining):
-    return adapt_step_size(StepSize((), size), kl, target, remaining).step_size
+def adapted(size, kl, target, remaining, certain=False):
+    improver = StepSize((), size)
+    return adapt_step_size(improver, kl, target, remaining, jnp.bool_(certain)).step_size
 
 
 def start(algorithm, record, policy=None):
@@ -92,6 +94,37 @@ def test_step_size_is_left_alone_without_a_target_and_stays_in_bounds():
     assert float(adapted(jnp.float32(0.1), jnp.float32(9.0), 0.0, 1.0)) == np.float32(0.1)
     assert float(adapted(jnp.float32(0.9), jnp.float32(0.0), 0.01, 1.0)) == 1.0
     assert float(adapted(jnp.float32(1e-7), jnp.float32(9.0), 0.01, 1.0)) == np.float32(1e-7)
+
+
+@pytest.mark.parametrize(("kl", "factor"), [(0.0, 1), (0.01, 1), (0.0201, 1 / 1.5)])
+def test_step_size_of_a_nearly_certain_policy_shrinks_but_does_not_grow(kl, factor):
+    size = adapted(jnp.float32(0.1), jnp.float32(kl), 0.01, 1.0, certain=True)
+    assert float(size) == pytest.approx(0.1 * factor)
+
+
+def next_step_size(policy, actions):
+    """After an update of a step of 1e-6, which hardly changes the policy; and the entropy."""
+    record, algorithm = record_of(actions), vanilla(step_size=1e-6)
+    state, info, _ = algorithm.update(start(algorithm, record, policy), record, KEY)
+    assert float(info.kl) < 0.005
+    return float(state.improver.step_size), float(info.entropy)
+
+
+def test_an_update_of_a_nearly_certain_policy_does_not_lengthen_the_next():
+    policy = policy_of()
+    certain = tuple(1e4 * w for w in policy.network.weights)
+    object.__setattr__(policy.network, "weights", certain)
+    size, entropy = next_step_size(policy, TWO)
+    assert entropy < NEARLY_CERTAIN
+    assert size == pytest.approx(1e-6)
+
+
+def test_a_gaussian_is_never_nearly_certain():
+    policy = policy_of(GAUSSIAN)
+    policy = eqx.tree_at(lambda p: p.log_std, policy, policy.log_std - 3.0)
+    size, entropy = next_step_size(policy, GAUSSIAN)
+    assert entropy < NEARLY_CERTAIN
+    assert size == pytest.approx(1.5e-6)
 
 
 @pytest.mark.parametrize("step_size", [1e-5, 0.3])

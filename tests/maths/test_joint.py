@@ -15,6 +15,8 @@ from policygrad.maths.distributions import (
     Joint,
     MultiCategorical,
     TanhGaussian,
+    Valued,
+    only_choices,
 )
 
 KEY = jax.random.key(0)
@@ -96,3 +98,14 @@ def test_a_joint_is_a_pytree_that_can_be_batched_and_differentiated():
     assert found.shape == (4,)
     gradient = jax.grad(lambda p: jnp.sum(jax.vmap(lambda p, a: p.log_prob(a))(p, action)))(joints)
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(gradient))
+
+
+def test_only_choices_means_every_part_of_the_action():
+    choice, coins = Categorical(jnp.zeros(3)), Bernoulli(jnp.zeros(2))
+    gaussian = DiagonalGaussian(jnp.zeros(1), jnp.zeros(1))
+    several = MultiCategorical((choice, choice))
+    for of_choices in (choice, coins, several, Joint((choice, Joint({"a": coins})))):
+        assert only_choices(of_choices)
+        assert only_choices(Valued(of_choices, jnp.zeros(())))
+    for other in (gaussian, Joint((choice, gaussian)), Joint({"a": Joint((gaussian,))})):
+        assert not only_choices(other)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from policygrad.core.settings import NonNegative
 from policygrad.core.trajectories import Trajectories
@@ -119,15 +119,23 @@ class Algorithm(ABC):
             batch: the batch to improve from.
         """
 
-    def adapt(self, improver: PyTree, kl: Float[Array, ""], remaining: Float[Array, ""]) -> PyTree:
+    def adapt(
+        self,
+        improver: PyTree,
+        kl: Float[Array, ""],
+        remaining: Float[Array, ""],
+        certain: Bool[Array, ""],
+    ) -> PyTree:
         """The algorithm's state after the KL of the update is known.
 
         Args:
             improver: the state that `improve` returned.
             kl: `[]`, nats: mean KL(old ‖ new) over the batch's states.
             remaining: `[]`, as in `Batch`.
+            certain: `[]`, whether the policy is nearly certain, where the KL of a step is small
+                however long the step is (`policy_change.nearly_certain`).
         """
-        del kl, remaining
+        del kl, remaining, certain
         return improver
 
     def ascent(self, policy: Policy, batch: Batch) -> tuple[PyTree, PyTree]:

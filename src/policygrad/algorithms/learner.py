@@ -25,7 +25,7 @@ from policygrad.algorithms.base import (
     ValueTargets,
     traced,
 )
-from policygrad.algorithms.policy_change import compare
+from policygrad.algorithms.policy_change import compare, nearly_certain
 from policygrad.algorithms.reward_scale import RewardScale, with_signs
 from policygrad.core.counting import LongCount
 from policygrad.core.errors import UserError
@@ -196,9 +196,10 @@ class Learner:
             rescaled,
             improved.policy if self.shares_values else None,
         )
+        certain = nearly_certain(entropy, improved.before)
         after = LearnerState(
             update_statistics(improved.policy, trajectories.observations, trajectories.valid),
-            self.algorithm.adapt(improved.improver, kl, batch.remaining),
+            self.algorithm.adapt(improved.improver, kl, batch.remaining, certain),
             state.estimator,
             next_scale,
             state.updates + 1,

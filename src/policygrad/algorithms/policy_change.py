@@ -11,13 +11,16 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from policygrad.core.modules import combine, depending, split
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.chunks import sum_in_chunks
+from policygrad.maths.distributions import only_choices
 from policygrad.policies import meeting
 from policygrad.policies.meeting import Policy, Seen
+
+NEARLY_CERTAIN = 0.1  # nats: from here on a KL of 0.01 moves the logits of two actions by 1
 
 
 def mean_over_steps(x: Float[Array, "T B"], trajectories: Trajectories) -> Float[Array, ""]:
@@ -73,6 +76,20 @@ def compare(
 
     sums = _sum(new, total, trajectories, before)
     return jax.tree.map(lambda x: x / _steps(trajectories), sums)
+
+
+def nearly_certain(entropy: Float[Array, ""], before: PyTree) -> Bool[Array, ""]:
+    """Whether a policy of choices is so certain that its KL says little of how far it moved.
+
+    To second order KL(old ‖ new) = ½ Var_π(Δ), with Δ the change of the logits. It vanishes with
+    the entropy, however far the logits move.
+
+    Args:
+        entropy: `[]`, nats: the mean over the batch's states.
+        before: the policy's distributions. Continuous actions have no least entropy, and a policy
+            with any is never nearly certain.
+    """
+    return only_choices(before) & (entropy < NEARLY_CERTAIN)
 
 
 def gradient_of_mean(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved, Schedule
 from policygrad.algorithms.optimisers import Adam, Optimiser
@@ -143,6 +143,10 @@ class PPO(Algorithm):
         return -jnp.sum(jnp.where(valid, gain, 0.0))
 
     def adapt(
-        self, improver: StepSize, kl: Float[Array, ""], remaining: Float[Array, ""]
+        self,
+        improver: StepSize,
+        kl: Float[Array, ""],
+        remaining: Float[Array, ""],
+        certain: Bool[Array, ""],
     ) -> StepSize:
-        return adapt_step_size(improver, kl, self.target_kl, remaining)
+        return adapt_step_size(improver, kl, self.target_kl, remaining, certain)

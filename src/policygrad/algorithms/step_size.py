@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from policygrad.algorithms.optimisers import Optimiser, transformation, updated
 from policygrad.algorithms.probe import takes_own_steps
@@ -113,19 +113,25 @@ def clip_by_global_norm(
 
 
 def adapt_step_size(
-    improver: StepSize, kl: Float[Array, ""], target: Number, remaining: Float[Array, ""]
+    improver: StepSize,
+    kl: Float[Array, ""],
+    target: Number,
+    remaining: Float[Array, ""],
+    certain: Bool[Array, ""],
 ) -> StepSize:
     """The step size of the next update: ×1.5 below half the target KL, /1.5 above twice it.
 
     A target of 0 leaves it as it is, and so does an optimiser that takes steps of its own. The KL
     is proportional to the square of the step. If the step shrinks over the run, the target
     therefore shrinks with the square of what remains. Otherwise the adaptation would undo the
-    schedule.
+    schedule. The step of a nearly certain policy does not grow: its KL stays small until a long
+    step has replaced the network.
     """
     if improver.step_size is None:
         return improver
     target_now = target * remaining**2
-    factor = jnp.where(kl > 2 * target_now, 1 / 1.5, jnp.where(kl < target_now / 2, 1.5, 1.0))
+    grown = jnp.where(certain, 1.0, 1.5)
+    factor = jnp.where(kl > 2 * target_now, 1 / 1.5, jnp.where(kl < target_now / 2, grown, 1.0))
     adapted = jnp.clip(improver.step_size * factor, 1e-7, 1.0)
     step_size = jnp.where(jnp.asarray(target) > 0, adapted, improver.step_size)
     return improver._replace(step_size=step_size)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved
 from policygrad.algorithms.optimisers import Adam, Optimiser
@@ -79,6 +79,10 @@ class Vanilla(Algorithm):
         return Improved(take_step(policy, step), after, before, norm, step_size, {})
 
     def adapt(
-        self, improver: StepSize, kl: Float[Array, ""], remaining: Float[Array, ""]
+        self,
+        improver: StepSize,
+        kl: Float[Array, ""],
+        remaining: Float[Array, ""],
+        certain: Bool[Array, ""],
     ) -> StepSize:
-        return adapt_step_size(improver, kl, self.target_kl, remaining)
+        return adapt_step_size(improver, kl, self.target_kl, remaining, certain)

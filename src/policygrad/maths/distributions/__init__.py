@@ -11,6 +11,7 @@ from policygrad.maths.distributions.categorical import (
     masked_log_softmax,
     sum_of,
 )
+from policygrad.maths.distributions.choices import only_choices
 from policygrad.maths.distributions.gaussian import (
     ClippedGaussian,
     DiagonalGaussian,
@@ -33,6 +34,7 @@ __all__ = [
     "Valued",
     "log_one_minus_tanh_squared",
     "masked_log_softmax",
+    "only_choices",
     "over_actions",
     "sum_of",
 ]
