@@ -13,7 +13,7 @@ from tests.worlds import ROOT
 
 NATURAL = {
     "entropy_coefficient": 0.0, "step_size_schedule": "linear", "target_kl": 0.03,
-    "cg_iterations": 10, "damping": 0.1, "fisher_share": 1.0, "noise_kl": 0.0,
+    "cg_iterations": 10, "damping": 0.1, "fisher_share": 1.0,
 }  # fmt: skip
 DEFAULTS = {
     Vanilla: {

@@ -11,7 +11,6 @@ import pytest
 from policygrad import estimators
 from policygrad.algorithms import PPO, TRPO, Batch, Natural, Vanilla, base, learner
 from policygrad.algorithms.base import traced
-from policygrad.algorithms.optimisers import is_log_std
 from policygrad.algorithms.policy_change import (
     compare,
     fisher_product,
@@ -97,34 +96,6 @@ def test_one_iteration_of_conjugate_gradients_goes_along_the_gradient():
     x, _ = Natural(cg_iterations=1).natural_step(policy, gradient, batch)
     cosine = flat(x) @ flat(gradient) / np.linalg.norm(flat(x)) / np.linalg.norm(flat(gradient))
     assert cosine == pytest.approx(1, abs=1e-5)
-
-
-def test_the_noise_of_the_actions_has_a_kl_of_its_own():
-    policy, batch = batch_of(GAUSSIAN)
-    together = Natural(cg_iterations=200, target_kl=1e-4)
-    apart = replace(together, noise_kl=4e-4)
-    gradient, _ = traced(together).ascent(policy, batch)
-    direction, _ = jax.jit(together.natural_step)(policy, gradient, batch)
-    matrix = fisher_of(policy, batch.trajectories) + 0.1 * np.eye(len(flat(gradient)))
-    x, size = jax.jit(apart.natural_step)(policy, gradient, batch)
-    step = jax.tree.map(lambda x: size * x, x)
-    for noise, kl in ((True, 4e-4), (False, 1e-4)):
-        one = lambda x, of_noise, noise=noise: x * (of_noise == noise)  # noqa: E731
-        part, whole = (flat(jax.tree.map(one, x, is_log_std(x))) for x in (step, direction))
-        np.testing.assert_allclose(part @ matrix @ part / 2, kl, rtol=1e-3)
-        cosine = part @ whole / np.sqrt((part @ part) * (whole @ whole))
-        np.testing.assert_allclose(cosine, 1, rtol=1e-5)  # each part keeps its direction
-
-
-def test_without_noise_a_kl_for_it_changes_nothing():
-    policy, batch = batch_of()
-    plain, apart = Natural(), Natural(noise_kl=0.01)
-    gradient, _ = traced(plain).ascent(policy, batch)
-    for a, b in zip(
-        *(jax.tree.leaves(a.natural_step(policy, gradient, batch)) for a in (plain, apart)),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_natural_stays_where_there_is_no_gradient():

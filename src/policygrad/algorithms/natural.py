@@ -12,7 +12,6 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from policygrad.algorithms.base import STATIC, Algorithm, Batch, Improved, Schedule
-from policygrad.algorithms.optimisers import is_log_std
 from policygrad.algorithms.policy_change import fisher_product, thin
 from policygrad.algorithms.step_size import take_step
 from policygrad.core.settings import Count, In, NonNegative, Positive
@@ -32,11 +31,8 @@ class NaturalStep(Algorithm):
         damping: added to F's diagonal. It limits the step in directions about which the batch says
             nothing.
         fisher_share: F is estimated on this share of the batch's rows; static.
-        noise_kl: δ of the step of the log standard deviations, which is then sized apart from the
-            step of the other parameters; 0 sizes one step of all.
 
-    Source: Kakade 2001; conjugate gradients as in Schulman et al. 2015, appendix C; a KL target of
-    its own for the noise as in Abdolmaleki et al. 2018, section 4.2.
+    Source: Kakade 2001; conjugate gradients as in Schulman et al. 2015, appendix C.
     """
 
     target_kl: Positive = 0.03
@@ -48,9 +44,6 @@ class NaturalStep(Algorithm):
     fisher_share: Annotated[float, In(0, 1, open_low=True)] = field(default=1.0, metadata=STATIC)
     """Share of a batch's steps from which the Fisher information is estimated. A smaller share is
     faster and noisier."""
-    noise_kl: NonNegative = 0.0
-    """KL of one update from the change of the noise alone, of log-std, in nats. It is then sized
-    apart from the other parameters. 0: all of them share target-kl."""
     step_size_schedule: Schedule = field(default="linear", metadata=STATIC)
     """constant, or linear: the square of the step shrinks to zero over the run."""
 
@@ -65,12 +58,7 @@ class NaturalStep(Algorithm):
     def natural_step(
         self, policy: Policy, gradient: PyTree, batch: Batch
     ) -> tuple[PyTree, Float[Array, ""]]:
-        """x, and β = √(2 δ / xᵀ(F + damping)x), by which the step θ + β x has the size δ.
-
-        With a KL target δ' for the noise, δ is of the other parameters, and the part of x that is
-        of log σ is multiplied by √(δ' / δ · size of the others / size of the part): the Fisher
-        information of a Gaussian has no entries between its mean and its noise.
-        """
+        """x, and β = √(2 δ / xᵀ(F + damping)x), by which the step θ + β x has the size δ."""
         rows = thin(policy, max(1, round(1 / self.fisher_share)), batch.trajectories)
 
         def product(v: PyTree) -> PyTree:
@@ -78,14 +66,9 @@ class NaturalStep(Algorithm):
             return jax.tree.map(lambda f, x: f + self.damping * x, fisher, v)
 
         x, _ = cg(product, gradient, tol=1e-6, maxiter=self.cg_iterations)
-        curved, of_noise = product(x), is_log_std(x)
-        noise = optax.tree.vdot(x, jax.tree.map(lambda c, noise: c * noise, curved, of_noise))
-        curvature = optax.tree.vdot(x, curved) - jnp.where(self.noise_kl > 0, noise, 0.0)
-        curvature, delta = jnp.maximum(curvature, 1e-12), self.target_kl * batch.remaining
-        ratio = self.noise_kl / self.target_kl * curvature / jnp.maximum(noise, 1e-12)
-        factor = jnp.where(self.noise_kl > 0, jnp.sqrt(ratio), 1.0)
-        x = jax.tree.map(lambda x, noise: x * factor if noise else x, x, of_noise)
-        return x, jnp.sqrt(2 * delta / curvature)
+        curvature = optax.tree.vdot(x, product(x))
+        delta = self.target_kl * batch.remaining
+        return x, jnp.sqrt(2 * delta / jnp.maximum(curvature, 1e-12))
 
 
 @jax.tree_util.register_dataclass

@@ -101,10 +101,10 @@ def _scaled(
     optimiser = make(**dict(settings))
     if log_std_step == 1:
         return optimiser
-    return optax.chain(optimiser, optax.masked(optax.scale(log_std_step), is_log_std))
+    return optax.chain(optimiser, optax.masked(optax.scale(log_std_step), _is_log_std))
 
 
-def is_log_std(parameters: PyTree) -> PyTree:
+def _is_log_std(parameters: PyTree) -> PyTree:
     """Whether a leaf is a log standard deviation, by the name of the field that holds it."""
 
     def named(path: tuple[Any, ...], _: Any) -> bool:
