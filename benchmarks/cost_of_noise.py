@@ -15,6 +15,7 @@ import numpy as np
 
 from policygrad import environments, network_policy
 from policygrad.rollout import make_collector
+from policygrad.spaces import action_space_of
 
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5", "Swimmer-v5")
 EPISODES = 100  # as many as the means of infos are of
@@ -38,7 +39,7 @@ def measured(environment: Any, log_std: float, key: Any) -> dict[str, float]:
 
 def main() -> None:
     """Print one row for each task and standard deviation."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--log-std", nargs="+", type=float, default=[-0.5, -1.0, -1.5, -2.0])
     parser.add_argument("--seed", type=int, default=0)
@@ -48,7 +49,7 @@ def main() -> None:
     for task in arguments.tasks:
         for log_std in arguments.log_std:
             environment = environments.make(task, 20)
-            count = int(np.prod(environment.action_space.shape))
+            count = action_space_of(environment.action_space).deviations
             found = measured(environment, log_std, jax.random.key(arguments.seed))
             length, total = found.pop("length"), found.pop("return")
             parts = ", ".join(f"{name} {value:+.2f}" for name, value in found.items())
