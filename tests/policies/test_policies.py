@@ -123,6 +123,13 @@ def test_gaussian_starts_in_the_middle_with_the_std_asked_for():
     np.testing.assert_allclose(policy.log_std, -0.7)
 
 
+@pytest.mark.parametrize(("count", "together"), [(1, np.exp(-0.5)), (3, 3 * np.exp(-0.5)), (8, 2)])
+def test_many_actions_share_the_noise_of_one_range(count, together):
+    policy = network_policy(KEY, BOX, spaces.Box(-1.0, 1.0, (count,)), log_std="shared")
+    np.testing.assert_allclose(np.sum(np.exp(policy.log_std)), together, rtol=1e-6)
+    assert policy.log_std.shape == (count,)
+
+
 def test_mask_of_the_observation_forbids_actions():
     space = spaces.Dict({"x": BOX, "action_mask": spaces.MultiBinary(3)})
     agent = Agent(network_policy(KEY, space, spaces.Discrete(3)), space, spaces.Discrete(3))

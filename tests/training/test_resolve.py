@@ -1,18 +1,21 @@
 """From what was asked for to what each setting is."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import optax
 import pytest
+from gymnasium import spaces
 
 import policygrad
 from policygrad import estimators
 from policygrad.algorithms import PPO, SGD, Adam, Algorithm, Natural, Vanilla
 from policygrad.core.errors import UserError
 from policygrad.policies.architectures import FullyConnected
+from policygrad.spaces import Box
 from policygrad.training.built_in import ALGORITHMS
 from policygrad.training.config import TrainConfig
 from policygrad.training.given import Given
@@ -70,6 +73,14 @@ def test_a_runs_file_holds_a_value_for_each_setting_that_is_read(
     saved = json.loads((tmp_path / "a" / "config.json").read_text())["config"]
     assert {name: saved[name] for name in decided} == decided
     assert {name for name, value in saved.items() if value is None} == unread
+
+
+def test_shared_noise_is_a_number_once_the_actions_are_known():
+    observations, four = (Box.of(spaces.Box(-1, 1, (k,))) for k in (2, 4))
+    config = TrainConfig(log_std="shared")
+    assert resolve(config, Given())[0].config.log_std == "shared"
+    assert resolve(config, Given(), observations, four)[0].config.log_std == math.log(2 / 4)
+    assert resolve(TrainConfig(), Given(), observations, four)[0].config.log_std == -0.5
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -4,8 +4,9 @@ A policy is any pytree that maps one observation to a `Distribution`; a user's o
 with a `__call__`.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -41,6 +42,9 @@ from policygrad.spaces import (
     check_mask,
     observation_space_of,
 )
+
+LogStd = float | Literal["shared"]
+USUAL_LOG_STD = -0.5
 
 
 class SpacePolicy(eqx.Module):
@@ -157,7 +161,7 @@ def network_policy(
     hidden: Sequence[int] | None = None,
     network: Architecture | None = None,
     memory: Memory | None = None,
-    log_std: float = -0.5,
+    log_std: LogStd = USUAL_LOG_STD,
     squash: bool = False,
     clipped: bool = False,
     valued: bool = False,
@@ -177,7 +181,7 @@ def network_policy(
             and for convolutions where an observation is a picture.
         memory: what the policy remembers of an episode; None for a policy without memory.
         log_std: initial log standard deviation, in units of half the action range (or of the action
-            itself if the range is infinite).
+            itself if the range is infinite); or shared, as in `initial_log_std`.
         squash: tanh-Gaussian in place of Gaussian, for bounded Box actions.
         clipped: clipped Gaussian in place of Gaussian, for Box actions; `squash` overrides it.
         valued: the network gives a value too, for a critic that is an output of it (`SharedValue`).
@@ -199,8 +203,9 @@ def network_policy(
         normalise=normalise_observations,
         clip=clip_observations,
     )
-    gaussian = actions.deviations > 0
-    deviations = jnp.asarray(np.full(actions.deviations, log_std, np.float32)) if gaussian else None
+    count, gaussian = actions.deviations, actions.deviations > 0
+    initial = np.full(count, initial_log_std(log_std, count), np.float32)
+    deviations = jnp.asarray(initial) if gaussian else None
     what = actions, architecture, squash and gaussian, clipped and gaussian, valued
     if memory is None:
         read = build(architecture, key, normaliser, example, outputs, last_scale=0.01)
@@ -209,6 +214,19 @@ def network_policy(
         architecture, memory, key, normaliser, example, outputs, last_scale=0.01
     )
     return RecurrentPolicy(normaliser, recurrent, deviations, *what, memory)
+
+
+def initial_log_std(asked: LogStd, actions: int) -> float:
+    """The initial log standard deviation of each of k actions.
+
+    Args:
+        asked: the number itself; or shared, ln(2/k) where that is less than −0.5, else −0.5: the
+            standard deviations of many actions sum to the range of one.
+        actions: k.
+    """
+    if asked != "shared":
+        return asked
+    return min(USUAL_LOG_STD, math.log(2 / max(actions, 1)))
 
 
 def action_parameters(space: spaces.Space) -> int:

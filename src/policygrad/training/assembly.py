@@ -231,7 +231,11 @@ def assemble(
     source = _opened(task, before)
     opened = source is not task.env
     with closing_on_failure(source) if opened else contextlib.nullcontext():
-        resolved, given = resolve(config, given, observation_space_of(source.observation_space))
+        spaces = (
+            observation_space_of(source.observation_space),
+            action_space_of(source.action_space),
+        )
+        resolved, given = resolve(config, given, *spaces)
         return _around(source, task, resolved, given, asked, history)
 
 

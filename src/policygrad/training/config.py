@@ -118,8 +118,10 @@ class PolicySettings:
     """For continuous actions: score an action that is clipped to a bound by the probability of the
     whole tail, not by its density. The mean gradient is the same, with less noise. Default: True
     for natural and trpo, False for vanilla and ppo."""
-    log_std: Annotated[float, In(-20, 10)] = -0.5
-    """Initial log standard deviation of continuous actions, in units of half their range."""
+    log_std: Annotated[float, In(-20, 10)] | Literal["shared"] = -0.5
+    """Initial log standard deviation of continuous actions, in units of half their range. shared:
+    -0.5 up to 3 actions, and ln(2/k) for k actions from 4 on, whose standard deviations sum to the
+    range of one."""
     normalise_observations: bool = True
     """Normalise observations by running statistics, which are saved with the policy."""
     clip_observations: Positive = 10.0

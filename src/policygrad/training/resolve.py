@@ -1,8 +1,8 @@
 """From the given settings to the value of every setting: defaults are filled in here.
 
-Three defaults depend on the environment and follow in `assembly`: the number of lanes if the
-environment has its own, with batches that are a multiple of it; the number of processors; and the
-network.
+Some values depend on the environment and follow in `assembly`: the number of lanes if the
+environment has its own, with batches that are a multiple of it; the number of processors; the
+network; and the noise of a policy whose actions share it.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ from policygrad.core import reflection
 from policygrad.core.errors import UserError
 from policygrad.core.settings import flag
 from policygrad.policies.architectures import Architecture, usual
-from policygrad.policies.space_policy import RecurrentPolicy, SpacePolicy
-from policygrad.spaces import Space
+from policygrad.policies.space_policy import RecurrentPolicy, SpacePolicy, initial_log_std
+from policygrad.spaces import ActionSpace, Space
 from policygrad.training import built_in, named_estimators, own_values, shared_trunk, unread
 from policygrad.training.built_in import (
     ALGORITHMS,
@@ -70,12 +70,18 @@ class Records:
     read: frozenset[str]
 
 
-def records_of(config: TrainConfig, given: Given, observations: Space | None = None) -> Records:
+def records_of(
+    config: TrainConfig,
+    given: Given,
+    observations: Space | None = None,
+    actions: ActionSpace | None = None,
+) -> Records:
     """The records that a configuration names, with defaults for settings that were not given.
 
     Args:
         config, given: as in `resolve`.
-        observations: of the environment, on which some defaults depend; None while it is not known.
+        observations, actions: of the environment, on which some values depend; None while it is not
+            known.
     """
     cls = type(given.algorithm) if given.algorithm else ALGORITHMS[config.algorithm or "vanilla"]
     values = {**cls.suggests, **config.given}
@@ -100,6 +106,8 @@ def records_of(config: TrainConfig, given: Given, observations: Space | None = N
         read.update(shared_trunk.SETTINGS)
     if observations is not None and given.network is None:
         policy = _with_network(policy, observations)
+    if actions is not None:
+        policy = replace(policy, log_std=initial_log_std(policy.log_std, actions.deviations))
     estimator, critic = None, ValueNetworkSettings()
     if given.estimator is None:
         if named_estimators.in_groups(config) and config.discount is None:
@@ -137,7 +145,10 @@ def _beside_a_policy(config: TrainConfig, given: Given) -> PolicySettings:
 
 
 def resolve(
-    config: TrainConfig, given: Given, observations: Space | None = None
+    config: TrainConfig,
+    given: Given,
+    observations: Space | None = None,
+    actions: ActionSpace | None = None,
 ) -> tuple[Resolved, Given]:
     """The value of every setting, and the values that do not become settings.
 
@@ -149,13 +160,14 @@ def resolve(
         given: what was passed as values.
         observations: of the environment; None while it is not known. The network, and what an
             algorithm suggests for pictures, follow from it.
+        actions: of the environment; None while it is not known. The noise `shared` follows from it.
 
     Raises:
         UserError: a setting that nothing reads, or settings that exclude each other.
     """
     config, given = _network_as_settings(*_as_settings(config, given))
     _check_estimator_value(config, given)
-    records = records_of(config, given, observations)
+    records = records_of(config, given, observations, actions)
     _check_optimiser(config, given, records)
     if records.estimator is not None:
         named_estimators.check_batches(config, records.estimator)
