@@ -208,6 +208,11 @@ BROKEN: dict[str, list[Examination]] = {
             seen={**CONTINUOUS, "action_noise": 3e-4},
             metrics={"return_mean": np.full(UPDATES, -1000.0)},
         ),
+        examination(
+            settings={"log_std": "shared"},
+            seen={**CONTINUOUS, "action_noise": 3e-4},
+            metrics={"return_mean": np.full(UPDATES, -1000.0)},
+        ),
     ],
     "return-collapsed": [
         examination(metrics={"return_mean": fallen}, seen=LOST),

@@ -80,7 +80,8 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
     if not _hardly_explores(s, t) or at_its_best(e, t["progress"]):
         return None
     best = returns.max() if len(returns) else float("nan")
-    planted = np.isfinite(s.action_noise) and settings["log_std"] < np.log(t["noise"])
+    initial = settings.log_std
+    planted = np.isfinite(s.action_noise) and initial is not None and initial < np.log(t["noise"])
     bonus = settings_of_algorithm(e, {"entropy_coefficient": 0.01})
     proposes = ({"log_std": -0.5},) if planted else bonus + other_step(settings, smaller=True)[1]
     return Found(

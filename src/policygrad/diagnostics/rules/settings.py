@@ -7,6 +7,7 @@ from typing import Any
 
 from policygrad.algorithms import Algorithm
 from policygrad.diagnostics.examination import Examination
+from policygrad.policies.space_policy import USUAL_LOG_STD
 
 USUAL_CRITIC_STEP_SIZE = 1e-3
 USUAL_CRITIC_EPOCHS = 10
@@ -40,6 +41,13 @@ class Settings:
     def describes(self, part: str) -> bool:
         """Whether a part was made from the settings, and not passed as an object."""
         return part not in self.passed_as_objects
+
+    @property
+    def log_std(self) -> float | None:
+        """The initial log standard deviation, of `shared` the greatest that it may be; None if
+        nothing reads it."""
+        asked = self["log_std"]
+        return USUAL_LOG_STD if asked == "shared" else asked
 
     # of the algorithm, which its record tells
 

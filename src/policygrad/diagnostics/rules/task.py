@@ -47,7 +47,7 @@ def rewards_constant(e: Examination, t: Thresholds) -> Found | None:
     returns = returns[returns == returns]
     if len(returns) and returns.max() - returns.min() > t["spread"]:
         return None  # it differed while the policy was worse: the task is solved
-    log_std = Settings.of(e)["log_std"]
+    log_std = Settings.of(e).log_std
     narrow = np.isfinite(s.action_noise) and log_std is not None and log_std < 0
     return Found(
         "Every episode earns the same return: the reward is constant and does not distinguish good "
@@ -147,7 +147,7 @@ def actions_saturated(e: Examination, t: Thresholds) -> Found | None:
     least = t["squashed_noise"] if settings["tanh_gaussian"] else t["noise"]
     if s is None or not (s.at_bounds >= t["share"] and s.action_noise >= least):
         return None
-    log_std = settings["log_std"]
+    log_std = settings.log_std
     if log_std is not None and log_std > 0:
         change = f"Train with --log-std -0.5 in place of {log_std:g}."
         proposes: Proposals = ({"log_std": -0.5},)
