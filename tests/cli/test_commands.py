@@ -611,7 +611,7 @@ UNREAD = [
     ("--n 5", "--estimator n-step, but not by --estimator gae"),
     (
         "--estimator reward-to-go --baseline none --batch-episodes 4 --critic-epochs 2",
-        "--baseline value-network, but not by --baseline none",
+        "--baseline value-network or value-classifier, but not by --baseline none",
     ),
 ]
 
