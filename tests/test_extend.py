@@ -45,6 +45,7 @@ def test_boats_learn_to_dock(extend):
     assert extend("engine").main(40_960) > -25  # standing still makes about −50
 
 
+@pytest.mark.slow
 def test_lanes_elsewhere_train_the_same_bits(extend):
     collector = extend("collector")
     settings = TINY | {"num_envs": 16, "batch_steps": 128}
@@ -113,6 +114,7 @@ def rollout(run, count=32):
     return source.episodes(run.policy, key, count, 500).collect(run.policy, key)
 
 
+@pytest.mark.slow
 def test_all_of_ones_own_is_diagnosed(extend):
     form, cosines = extend("form").WholeLambdaReturn, extend("baseline").RandomCosines(16)
     result = policygrad.diagnose(

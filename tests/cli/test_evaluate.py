@@ -75,6 +75,7 @@ def test_fault_12_a_damaged_seed_does_not_cost_the_others(command, seeds):  # no
     assert "IQM" in out
 
 
+@pytest.mark.slow
 def test_all_seeds_damaged(command, seeds):  # noqa: F811
     for path in seeds.glob("seed-*/policy.json"):
         path.write_text("{")

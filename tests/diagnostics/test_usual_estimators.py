@@ -33,6 +33,7 @@ def test_every_usual_estimator_is_fitted_and_weighs(fitted):
         assert psi[np.asarray(episodes.valid)].any(), name
 
 
+@pytest.mark.slow
 def test_all_of_them_reset_where_it_is_asked_for():
     plain, resets = usual_estimators(1), usual_estimators(1, resets_at_rewards=True)
     assert plain.keys() - resets.keys() == {"total return", "total return, constant"}

@@ -100,6 +100,7 @@ def test_rewards_are_the_games_own():
     assert play(lanes, 150)[0].max() > 1
 
 
+@pytest.mark.slow
 def test_a_run_looks_at_signs_and_counts_the_score(tmp_path, without_envpool):
     out = tmp_path / "run"
     run = policygrad.train(

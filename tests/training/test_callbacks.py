@@ -420,6 +420,7 @@ def test_a_scheduled_run_that_is_resumed_equals_one_that_was_not(env, tmp_path):
     assert any(not np.array_equal(a, b) for a, b in leaves)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [

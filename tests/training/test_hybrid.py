@@ -240,6 +240,7 @@ def test_compiled_environments_take_hybrid_actions(algorithm):
     assert run.agent.action_space.contains(run.agent.act(np.zeros(2, np.float32), 0))
 
 
+@pytest.mark.slow
 def test_seeds_are_trained_together_in_hybrid_actions():
     environment = GymnaxEnvironment(Aim())
     runs = policygrad.train_seeds(environment, seeds=[0, 1], **TINY).runs

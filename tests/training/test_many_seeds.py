@@ -76,6 +76,7 @@ def test_monitored_seeds_report_what_they_report_alone():
             assert ours == (None if theirs is None else pytest.approx(theirs, rel=1e-2, abs=1e-3))
 
 
+@pytest.mark.slow
 def test_side_by_side_seeds_equal_the_same_seeds_alone(tmp_path):
     result = policygrad.train_seeds("CartPole-v1", range(3), jobs=2, out=tmp_path / "a", **TINY)
     assert not result.failures

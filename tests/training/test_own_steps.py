@@ -36,6 +36,7 @@ def test_case_02_an_optimiser_that_descends_learns(optimiser, algorithm):
     assert settings_of(run) == NONE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "algorithm"),
     [

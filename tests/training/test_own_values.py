@@ -312,6 +312,7 @@ class OfFunctions:
         return {}
 
 
+@pytest.mark.slow
 def test_networks_that_hold_functions_train_as_seeds_and_are_diagnosed(tmp_path):
     settings = {k: v for k, v in TINY.items() if k != "hidden"} | {"network": OfFunctions()}
     runs = policygrad.train_seeds(DUCK, [0, 1], **settings)

@@ -145,6 +145,7 @@ def test_a_policy_of_an_earlier_version_tells_no_settings(own, tmp_path):
 # ----- the steps of an optimiser
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("was", "now", "differs"),
     [
@@ -258,6 +259,7 @@ SHORT = PLAIN | {"total_steps": 32}
 NONE, TWENTY = {}, {"max_episode_steps": 20}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "kwargs", "told"),
     [
