@@ -14,6 +14,7 @@ from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules import diagnose as apply_rules
 from policygrad.diagnostics.rules import looked_at, not_looked_at
 from policygrad.diagnostics.rules.settings import USUAL_DISCOUNT
+from policygrad.diagnostics.standing import AtRandom
 from policygrad.doctor.collecting import FreshEpisodes
 from policygrad.doctor.fitted_estimator import FittedEstimator
 from policygrad.doctor.measuring import add_up, elsewhere, examined, here
@@ -232,11 +233,14 @@ def examine(
             sums = add_up(units, elsewhere(workers, lanes, work, units), say)
         if sums.sample.sound:
             say("playing at random")
-            at_random = play_at_random(source, seed, episodes, work.limit)
-            if isinstance(at_random, str):
-                found = found.noted(at_random)
-            else:
-                found = replace(found, at_random=at_random)
+            found = _beside_random(found, play_at_random(source, seed, episodes, work.limit))
         open_still.close()
     found = examined(found, work, units, sums)
     return found if missing is None else found.noted(missing)
+
+
+def _beside_random(found: Examination, played: AtRandom | str) -> Examination:
+    """With the episodes of random actions, or a note of why there are none."""
+    if isinstance(played, str):
+        return found.noted(played)
+    return replace(found, at_random=played)

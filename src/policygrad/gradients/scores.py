@@ -123,8 +123,7 @@ def _weighted_scores(
     bonus: Bonus | None = None,
     size: int | None = None,
 ) -> tuple[PyTree, PyTree]:
-    """Σ Ψ z over a record, and the distributions of its units (see `policies.meeting`), so many of
-    which are a chunk."""
+    """Σ Ψ z over a record, and the distributions of its units, `size` of which are a chunk."""
     differentiated, rest = split(policy)
     valid = jnp.asarray(trajectories.valid)
     weights = jax.lax.stop_gradient(jnp.where(valid, weights, 0.0))

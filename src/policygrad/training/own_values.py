@@ -165,9 +165,12 @@ def check_record(
             "the collector returned no greedy episodes, and the estimator subtracts their returns "
             "(Trajectories.greedy)"
         )
-    if not np.any(record.valid):
+    _check_valid(np.asarray(record.valid), whole_episodes=whole_episodes)
+
+
+def _check_valid(valid: np.ndarray, *, whole_episodes: bool) -> None:
+    if not np.any(valid):
         raise UserError("the collector returned a batch without any transition: valid is all False")
-    valid = np.asarray(record.valid)
     if whole_episodes and not (np.all(valid[0]) and np.all(valid[:-1] >= valid[1:])):
         raise UserError(
             "the collector returned an episode with a gap: in each column of whole episodes, valid "
