@@ -3,6 +3,7 @@
     python benchmarks/suite.py run RESULTS.jsonl --tasks HalfCheetah-v5 --algorithms vanilla ppo
     python benchmarks/suite.py table RESULTS.jsonl
     python benchmarks/suite.py trial RESULTS.jsonl
+    python benchmarks/suite.py choice RESULTS.jsonl --against natural
     python benchmarks/suite.py plot RESULTS.jsonl --out curves.png
 
 Every cell runs in processes of its own and appends one line of JSON: this library as a user would,
@@ -23,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cells
+import choice
 import curves
 import summary
 import trial
@@ -124,6 +126,17 @@ def trial_(options: argparse.Namespace) -> None:
         options.json.write_text(json.dumps(trial.numbers(plan, lines), indent=1))
 
 
+def choice_(options: argparse.Namespace) -> None:
+    """Print how much every algorithm of a file gains over one of them."""
+    try:
+        found = choice.comparisons(read_lines(options.results), options.against)
+    except ValueError as error:
+        sys.exit(str(error))
+    print(choice.markdown(found, options.against))
+    if options.json:
+        options.json.write_text(json.dumps([choice.plain(c) for c in found], indent=1))
+
+
 def plot(options: argparse.Namespace) -> None:
     """Draw the learning curves."""
     out = options.out or options.results.with_suffix(".png")
@@ -143,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     actions = parser.add_subparsers(required=True)
-    for action in (run, table, trial_, plot):
+    for action in (run, table, trial_, choice_, plot):
         name = action.__name__.rstrip("_")
         sub = actions.add_parser(name, help=(action.__doc__ or "").splitlines()[0])
         sub.add_argument("results", type=Path, metavar="RESULTS.jsonl")
@@ -155,8 +168,10 @@ def parser() -> argparse.ArgumentParser:
                 help=f"by their ids, or groups of them: {', '.join(GROUPS)}",
             )  # fmt: skip
             sub.add_argument("--steps", type=int, help="in place of each task's own number")
-        if action in (table, trial_):
+        if action in (table, trial_, choice_):
             sub.add_argument("--json", type=Path)
+        if action is choice_:
+            sub.add_argument("--against", default="natural", help="the algorithm of the file")
         if action is run:
             sub.add_argument("--algorithms", nargs="+", default=list(cells.OURS))
             sub.add_argument(
