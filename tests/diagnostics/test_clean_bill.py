@@ -13,7 +13,13 @@ from policygrad.diagnostics import Spread, diagnose
 from policygrad.diagnostics.clean_bill import doubts, headline, healthy, lines_of
 from policygrad.diagnostics.language import OTHER
 from policygrad.diagnostics.rules import RULES, looked_at, not_looked_at
-from policygrad.diagnostics.standing import difference, mean_of, spread_of_episodes, standing_of
+from policygrad.diagnostics.standing import (
+    contrast,
+    difference,
+    mean_of,
+    spread_of_episodes,
+    standing_of,
+)
 from tests.diagnostics.test_rules import (
     AS_RANDOM,
     BROKEN,
@@ -27,17 +33,21 @@ from tests.diagnostics.test_rules import (
     unlearned,
 )
 
-RISEN = examination(at_random=RANDOM, noise=noisy(1.0))  # from 20 to 100; random actions return 22
+MODE = replace(RANDOM, returns=Spread(110.0, 30.0, 50.0, 200.0), unfinished=3)
+# from 20 to 100; random actions return 22
+RISEN = examination(at_random=RANDOM, by_mode=MODE, noise=noisy(1.0))
 
 
 def test_a_run_far_above_random_actions_and_at_its_best_is_healthy():
     assert diagnose(RISEN) == ()
     assert doubts(RISEN) == ()
     assert healthy((), RISEN) is True
-    assert (headline((), RISEN) or "").startswith("Healthy, as far as was looked at: 31 rules")
+    assert (headline((), RISEN) or "").startswith("Healthy, as far as was looked at: 33 rules")
     assert lines_of(RISEN) == [
         "mean return (95 % intervals):",
         "   now: 100 [89.93, 110.1], of 64 fresh episodes",
+        "   by the mode: 110 [102.4, 117.6], of 64 episodes, 3 stopped without an end; the "
+        "difference is 10 [-2.476, 22.48]",
         "   of random actions: 22 [18.98, 25.02], of 64 episodes; the difference is 78 [67.52, "
         "88.48]",
         "   best in training: 100, at update 20 of 20; not lost since",
@@ -121,6 +131,17 @@ def test_the_intervals_are_student_s_and_welch_s():
     assert difference((equal, 8), (equal, 8)).high == 0
 
 
+def test_the_interval_of_a_contrast_covers_as_often_as_it_says():
+    """Of 2,000 contrasts of unequal groups 95 % ± 1.5 % are covered: three standard errors."""
+    rng, weights, spreads, counts = np.random.default_rng(3), (0.5, -1, 0.5), (1, 5, 20), (8, 20, 9)
+    covered = 0
+    for _ in range(2000):
+        groups = [Spread.of(rng.normal(0, s, n)) for s, n in zip(spreads, counts, strict=True)]
+        found = contrast(*zip(weights, groups, counts, strict=True))
+        covered += found.low <= 0 <= found.high
+    assert abs(covered / 2000 - 0.95) < 0.015
+
+
 @pytest.mark.parametrize(("new", "most"), [(100, 1.5), (25, 1.2)])
 def test_the_spread_of_episodes_follows_from_their_running_mean(new, most):
     """Whatever the trend; a little too large where no episode is in two means."""
@@ -158,6 +179,11 @@ def test_what_was_not_looked_at_is_named():
     assert needs["return-collapsed"] == "10 updates"
     assert needs["baseline-hurts"] == "the gradients of fresh episodes"
     assert needs["below-random"] == "episodes of random actions"
+    assert needs["noise-costs-most"] == "episodes of random actions"
+    alone = {each.name: each.needs for each in not_looked_at(replace(RISEN, by_mode=None))}
+    assert alone == dict.fromkeys(
+        ("noise-costs-most", "mode-loses-most"), "episodes of the policy's mode"
+    )
     assert set(looked_at(short)) == {rule.name for rule in RULES} - needs.keys()
     nothing = {each.name for each in not_looked_at(replace(short, sample=None))}
     assert "rewards-zero" in nothing

@@ -16,13 +16,18 @@ from policygrad.diagnostics import RULES, Examination, Sample, Spread, diagnose,
 from policygrad.diagnostics.comparison import Compared, Comparison
 from policygrad.diagnostics.examination import series_of
 from policygrad.diagnostics.intervals import Measured
-from policygrad.diagnostics.standing import AtRandom
+from policygrad.diagnostics.standing import Beside
 from policygrad.training.config import TrainConfig
 from policygrad.training.given import Given
 from policygrad.training.resolve import resolve
 
 UPDATES = 20
-CONTINUOUS = {"greatest_entropy": np.nan, "action_noise": 0.6, "at_bounds": 0.1}
+CONTINUOUS = {
+    "greatest_entropy": np.nan,
+    "action_noise": 0.6,
+    "action_components": 8,
+    "at_bounds": 0.1,
+}
 
 
 def sample(**changes: Any) -> Sample:
@@ -45,6 +50,8 @@ def sample(**changes: Any) -> Sample:
             entropy=0.55,
             greatest_entropy=float(np.log(2)),
             action_noise=np.nan,
+            action_components=0,
+            off_mode=0.3,
             at_bounds=0.0,
             mean_at_bounds=0.0,
             critic_explains=0.7,
@@ -111,8 +118,10 @@ flat = np.full(UPDATES, -0.4)
 fallen = np.concatenate([np.linspace(20, 900, UPDATES // 2), np.linspace(600, 12, UPDATES // 2)])
 LOST = {"returns": Spread(11.0, 5.0, 3.0, 20.0)}
 AS_RANDOM = {"returns": Spread(22.0, 12.0, 8.0, 60.0)}
-RANDOM = AtRandom(64, 0, Spread(22.0, 12.0, 8.0, 60.0), Spread(22.0, 12.0, 8.0, 60.0))
+RANDOM = Beside(64, 0, Spread(22.0, 12.0, 8.0, 60.0), Spread(22.0, 12.0, 8.0, 60.0))
 unlearned = {"return_mean": 22 + np.resize([-0.3, 0.3, 0.5, -0.5], UPDATES)}
+FAR_ABOVE = Beside(64, 0, Spread(943.0, 300.0, 100.0, 1400.0), Spread(900.0, 200.0, 100.0, 1000.0))
+ANT = {"returns": Spread(83.0, 120.0, -80.0, 500.0), "lengths": Spread(299.0, 90.0, 50.0, 600.0)}
 halved = np.concatenate([np.linspace(20, 420, UPDATES // 2), np.linspace(380, 203, UPDATES // 2)])
 HALVED = {"returns": Spread(203.0, 70.0, 90.0, 500.0)}
 NO_BASELINE = {"estimator": "reward-to-go", "baseline": "none", "batch_episodes": 16}
@@ -236,8 +245,41 @@ BROKEN: dict[str, list[Examination]] = {
         examination(metrics=unlearned, seen=AS_RANDOM, at_random=RANDOM),
         examination(metrics=unlearned, seen=AS_RANDOM, at_random=RANDOM, noise=noisy(300.0)),
     ],
+    "noise-costs-most": [
+        examination(
+            settings={"algorithm": "natural"},
+            seen={**CONTINUOUS, "action_noise": 0.43, **ANT},
+            metrics={"return_mean": np.linspace(-30, 83, UPDATES)},
+            at_random=replace(RANDOM, returns=Spread(-60.0, 80.0, -300.0, -1.0)),
+            by_mode=FAR_ABOVE,
+        ),
+        # samples that are as good as random actions
+        examination(
+            settings={"algorithm": "ppo", "entropy_coefficient": 0.01},
+            seen=AS_RANDOM,
+            metrics=unlearned,
+            at_random=RANDOM,
+            by_mode=FAR_ABOVE,
+        ),
+    ],
+    "mode-loses-most": [
+        examination(
+            at_random=RANDOM,
+            by_mode=replace(RANDOM, returns=Spread(9.4, 0.8, 8.0, 11.0)),
+            seen={"entropy": 0.3},
+        ),
+        examination(
+            settings={"algorithm": "natural"},
+            seen=CONTINUOUS,
+            at_random=RANDOM,
+            by_mode=replace(RANDOM, unfinished=64),
+        ),
+    ],
     "no-episode-ends": [
         examination(seen={"unfinished": 64}),
+        examination(
+            seen={"unfinished": 64}, at_random=RANDOM, by_mode=replace(RANDOM, unfinished=64)
+        ),
         examination(seen={"unfinished": 40}, at_random=RANDOM),
         examination(seen={"unfinished": 64}, metrics={"episodes": np.zeros(UPDATES)}),
     ],
@@ -399,6 +441,23 @@ HEALTHY = {
         metrics={"return_mean": np.linspace(-900, -300, UPDATES)},
         seen={"returns": Spread(-300.0, 80.0, -500.0, -100.0)},
         at_random=replace(RANDOM, returns=Spread(-200.0, 80.0, -400.0, -100.0)),
+    ),
+    "choices that are mostly random still, of a policy that learns": examination(
+        at_random=RANDOM, by_mode=FAR_ABOVE, seen={"entropy": 0.4}
+    ),
+    "noise that goes by itself": examination(
+        seen={**CONTINUOUS, "returns": Spread(420.0, 120.0, 200.0, 700.0)},
+        metrics={"return_mean": np.linspace(20, 420, UPDATES)},
+        at_random=RANDOM,
+        by_mode=FAR_ABOVE,
+    ),
+    "a mode that is somewhat better": examination(
+        seen=CONTINUOUS, at_random=RANDOM,
+        by_mode=replace(RANDOM, returns=Spread(150.0, 40.0, 20.0, 300.0)),
+    ),
+    "a mode that is somewhat worse": examination(
+        seen=CONTINUOUS, at_random=RANDOM,
+        by_mode=replace(RANDOM, returns=Spread(70.0, 40.0, 20.0, 300.0)),
     ),
     "episodes as long as a limit that was asked for": examination(
         settings={"max_episode_steps": 50, "batch_episodes": 16}, seen={"unfinished": 64}

@@ -47,10 +47,13 @@ def test_a_clean_bill_says_what_was_looked_at():
     told = str(Diagnosis((), replace(RISEN, metrics=series(kl=np.full(UPDATES, 0.01)))))
     assert " ".join(told.split()) == (
         "the run: looked at 40,960 steps, 20 updates, 64 fresh episodes, 64 episodes of random "
-        "actions Healthy, as far as was looked at: 31 rules found nothing, and the return is "
+        "actions, 64 by the mode "
+        "Healthy, as far as was looked at: 33 rules found nothing, and the return is "
         "clearly above that of random actions and not clearly below its best. No rule looks at "
         "whether a better return is possible, or whether the reward is the right one. mean return "
-        "(95 % intervals): now: 100 [89.93, 110.1], of 64 fresh episodes of random actions: 22 "
+        "(95 % intervals): now: 100 [89.93, 110.1], of 64 fresh episodes "
+        "by the mode: 110 [102.4, 117.6], of 64 episodes, 3 stopped without an end; the difference "
+        "is 10 [-2.476, 22.48] of random actions: 22 "
         "[18.98, 25.02], of 64 episodes; the difference is 78 [67.52, 88.48] best in training: "
         "100, at update 20 of 20; not lost since"
     )
@@ -59,7 +62,7 @@ def test_a_clean_bill_says_what_was_looked_at():
 def test_without_a_clean_bill_the_doubts_are_told():
     as_random = replace(RISEN, sample=replace(RISEN.sample, **AS_RANDOM))
     told = " ".join(str(Diagnosis((), as_random)).split())
-    assert "Nothing was found by 31 rules, but this is no clean bill. - The return is not" in told
+    assert "Nothing was found by 33 rules, but this is no clean bill. - The return is not" in told
     assert "Healthy" not in told
 
 

@@ -134,7 +134,8 @@ def test_what_a_finding_proposes_is_what_it_says_and_can_be_trained(name, broken
             if change.settings[setting] is not None:
                 assert f"--{setting.replace('_', '-')}" in finding.change.replace("--no-", "--")
     if "--" in finding.change and "No flag" not in finding.change:
-        cannot = {"too-few-episodes", "rewards-constant", "rewards-unscaled"}
+        # a trial compares what samples return, and not the mode
+        cannot = {"too-few-episodes", "rewards-constant", "rewards-unscaled", "mode-loses-most"}
         assert finding.proposes or name in cannot or broken.algorithm is None
 
 

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.facts import begin, chance, end, rises, series
 from policygrad.diagnostics.findings import Finding
+from policygrad.diagnostics.intervals import Measured
 from policygrad.diagnostics.rules import looked_at, not_looked_at
 from policygrad.diagnostics.rules.standing import shown
-from policygrad.diagnostics.standing import Standing, standing_of
+from policygrad.diagnostics.sample import Sample
+from policygrad.diagnostics.standing import Beside, Standing, standing_of
 
 CLEARLY = 0.1  # of what training had gained
+# rules that wait for longer than it takes to judge a run
+PATIENT = ("no-better-than-random", "noise-costs-most", "mode-loses-most")
 NEVER = (
     "No rule looks at whether a better return is possible, or whether the reward is the right one."
 )
@@ -39,7 +43,7 @@ def _too_short(e: Examination) -> tuple[str, ...]:
     early = [
         each.name
         for each in not_looked_at(e)
-        if each.needs.endswith("updates") and each.name != "no-better-than-random"
+        if each.needs.endswith("updates") and each.name not in PATIENT
     ]
     if not early:
         return ()
@@ -92,17 +96,29 @@ def lines_of(e: Examination) -> list[str]:
     at = standing_of(e)
     if at is None or e.sample is None:
         return []
-    cut = f", {e.sample.unfinished} stopped without an end" if e.sample.unfinished else ""
-    lines = [
+    return [
         "mean return (95 % intervals):",
-        f"   now: {shown(at.now)}, of {e.sample.episodes:,} fresh episodes{cut}",
+        f"   now: {shown(at.now)}, of {e.sample.episodes:,} fresh episodes{_cut(e.sample)}",
+        *_played("by the mode", e.by_mode, at.by_mode, at.above_samples),
+        *_played("of random actions", e.at_random, at.at_random, at.above_random),
+        *_best(e, at),
     ]
-    if e.at_random is not None and at.at_random is not None and at.above_random is not None:
-        lines += [
-            f"   of random actions: {shown(at.at_random)}, of {e.at_random.episodes} episodes; the "
-            f"difference is {shown(at.above_random)}"
-        ]
-    return lines + _best(e, at)
+
+
+def _played(
+    what: str, played: Beside | None, mean: Measured | None, apart: Measured | None
+) -> list[str]:
+    """What other episodes returned, and how far that is from `now`."""
+    if played is None or mean is None or apart is None:
+        return []
+    return [
+        f"   {what}: {shown(mean)}, of {played.episodes} episodes{_cut(played)}; the difference is "
+        f"{shown(apart)}"
+    ]
+
+
+def _cut(played: Beside | Sample) -> str:
+    return f", {played.unfinished} stopped without an end" if played.unfinished else ""
 
 
 def _best(e: Examination, at: Standing) -> list[str]:

@@ -17,7 +17,7 @@ from policygrad.diagnostics.groups import NoiseInGroups
 from policygrad.diagnostics.language import Language
 from policygrad.diagnostics.noise import GradientNoise
 from policygrad.diagnostics.sample import Sample
-from policygrad.diagnostics.standing import AtRandom
+from policygrad.diagnostics.standing import Beside
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Examination:
         time_limit: of the environment, steps.
         sample: measured on fresh episodes; None if the environment could not be run.
         at_random: episodes of random actions; None if they were not played.
+        by_mode: episodes of the policy's most probable actions; None if they were not played.
         noise: of the gradient of one episode, by the run's estimator; None if not measured.
         groups: the noise between and within groups, of a run whose episodes start in groups; None
             of any other.
@@ -80,7 +81,8 @@ class Examination:
     failure: Failure | None = None
     time_limit: int | None = None
     sample: Sample | None = None
-    at_random: AtRandom | None = None
+    at_random: Beside | None = None
+    by_mode: Beside | None = None
     noise: GradientNoise | None = None
     groups: NoiseInGroups | None = None
     comparison: Comparison | None = None

@@ -10,6 +10,7 @@ from policygrad.diagnostics.examination import Examination
 FRESH_EPISODES = "fresh episodes"
 GRADIENTS = "gradients"
 RANDOM = "random actions"
+MODE = "the policy's mode"
 LATE = "rows of a late time"
 TELLING = "episodes that tell"
 WIDE = "batches of many steps"
@@ -22,6 +23,7 @@ OF_RUNS = {
     FRESH_EPISODES: "fresh episodes with the policy",
     GRADIENTS: "the gradients of fresh episodes",
     RANDOM: "episodes of random actions",
+    MODE: "episodes of the policy's mode",
     LATE: f"{ROWS} rows: with targets of a few steps a critic shows only late that it learns",
     TELLING: f"{EPISODES} episodes: among fewer, none may have reached its goal yet",
     WIDE: f"batches of {STEPS} steps: the returns of a few steps in a row hardly differ",

@@ -28,6 +28,8 @@ class Sample:
         greatest_entropy: the logarithm of the number of actions; NaN for continuous actions.
         action_noise: root mean square of sampled minus most probable action, in half ranges of the
             bounds; NaN for discrete actions.
+        action_components: how many numbers an action has that are not choices.
+        off_mode: share of the steps whose action is not the most probable one.
         at_bounds: share of action components that reach the environment at a bound.
         mean_at_bounds: the same share for the most probable actions.
         critic_explains: explained variance of the discounted return to go by the newest critic (or
@@ -53,6 +55,8 @@ class Sample:
     entropy: float
     greatest_entropy: float
     action_noise: float
+    action_components: int
+    off_mode: float
     at_bounds: float
     mean_at_bounds: float
     critic_explains: float = np.nan

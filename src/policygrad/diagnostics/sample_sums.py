@@ -94,6 +94,7 @@ class SampleSums:
         entropy: over steps, nats.
         noise_squares, noise_components: of sampled minus most probable actions, over components of
             the Box actions of all steps, and how many components these are.
+        off_mode: steps whose action is not the most probable one.
         action_components: of actions that have bounds, over steps.
         at_bounds, mean_at_bounds: how many of them are at a bound.
         targets: of the returns to go that the newest critic (or baseline) is judged by.
@@ -116,6 +117,7 @@ class SampleSums:
     entropy: float
     noise_squares: float
     noise_components: int
+    off_mode: int
     action_components: int
     at_bounds: int
     mean_at_bounds: int
@@ -161,6 +163,8 @@ class SampleSums:
             entropy=self.entropy / self.steps,
             greatest_entropy=self.greatest_entropy,
             action_noise=deviation,
+            action_components=self.noise_components // self.steps,
+            off_mode=self.off_mode / self.steps,
             at_bounds=self.at_bounds / components,
             mean_at_bounds=self.mean_at_bounds / components,
             critic_explains=explains,
@@ -214,6 +218,7 @@ def measure(
         entropy=float(np.sum(entropies[valid])),
         noise_squares=float(np.sum(noise**2)),
         noise_components=noise.size,
+        off_mode=_off_mode(episodes.actions, modes, valid),
         action_components=at_bounds.size,
         at_bounds=int(at_bounds.sum()),
         mean_at_bounds=int(mean_at_bounds.sum()),
@@ -262,6 +267,13 @@ def _noise(space: Space, actions: Any, modes: Any, valid: np.ndarray) -> np.ndar
         for (_, actions), (_, mode) in zip(taken, most_probable, strict=True)
     ]
     return _components(away, valid)
+
+
+def _off_mode(actions: Any, modes: Any, valid: np.ndarray) -> int:
+    """In how many of the steps an action `[T, B, ...]` is not the mode, beyond rounding."""
+    parts = zip(jax.tree.leaves(actions), jax.tree.leaves(modes), strict=True)
+    off = [~np.isclose(taken, mode, rtol=1e-5, atol=1e-6) for taken, mode in parts]
+    return int(_components(off, valid).any(axis=1).sum())
 
 
 def _at_bounds(space: Space, actions: Any, valid: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Where a run's return stands: beside that of random actions, and beside the best of the run."""
+"""Where a run's return stands: beside random actions, the policy's mode, and the run's best."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +22,8 @@ MEDIAN = 0.6745  # of |x|, where x is a standard Gaussian
 
 
 @dataclass(frozen=True)
-class AtRandom:
-    """N episodes of uniformly random actions.
+class Beside:
+    """N episodes that were played for comparison.
 
     Attributes:
         episodes: N.
@@ -47,6 +47,8 @@ class Standing:
         at_random: of random actions; None if they were not played.
         above_random: `now` less `at_random`.
         surely_above: the lower end of its 99.9 % interval; NaN if random actions were not played.
+        by_mode: of the policy's most probable actions; None if they were not played.
+        above_samples: `by_mode` less `now`, which is of sampled actions.
         start: the least of the first three means of training, and of random actions; NaN if too
             few episodes ended in training.
         best: the greatest mean over up to 100 episodes in training, of ten at least; NaN likewise.
@@ -56,9 +58,11 @@ class Standing:
     """
 
     now: Measured
-    at_random: Measured | None
-    above_random: Measured | None
+    at_random: Measured | None = None
+    above_random: Measured | None = None
     surely_above: float = math.nan
+    by_mode: Measured | None = None
+    above_samples: Measured | None = None
     start: float = math.nan
     best: float = math.nan
     best_update: int = 0
@@ -84,18 +88,26 @@ def standing_of(e: "Examination") -> Standing | None:
     The greatest of U means of equal expectation exceeds it by at most σ √(2 ln U) on average, where
     σ is the standard error of one. The interval of what was lost begins lower by that.
     """
-    s, r = e.sample, e.at_random
+    s, r, m = e.sample, e.at_random, e.by_mode
     if s is None or not np.isfinite(s.returns.mean):
         return None
-    now, at_random, above = mean_of(s.returns, s.episodes), None, None
-    surely, start = math.nan, math.inf
+    samples = s.returns, s.episodes
+    at, start = Standing(mean_of(*samples)), math.inf
+    now = at.now
     if r is not None:
-        at_random, start = mean_of(r.returns, r.episodes), r.returns.mean
-        both = (s.returns, s.episodes), (r.returns, r.episodes)
-        above, surely = difference(*both), difference(*both, level=SURELY).low
+        start, random = r.returns.mean, (r.returns, r.episodes)
+        at = replace(
+            at,
+            at_random=mean_of(*random),
+            above_random=difference(samples, random),
+            surely_above=difference(samples, random, level=SURELY).low,
+        )
+    if m is not None:
+        mode = m.returns, m.episodes
+        at = replace(at, by_mode=mean_of(*mode), above_samples=difference(mode, samples))
     means, counts, updates = _means(e)
     if not len(means):
-        return Standing(now, at_random, above, surely)
+        return at
     top = int(np.argmax(means))
     best, size = float(means[top]), min(counts[top], WINDOW)
     deviation = max(
@@ -105,14 +117,14 @@ def standing_of(e: "Examination") -> Standing | None:
     down = math.hypot(math.sqrt(2 * math.log(len(means))) * error, now.high - now.value)
     up = math.hypot(2 * error, now.value - now.low)
     lost = best - now.value
-    return Standing(
-        now, at_random, above, surely,
+    return replace(
+        at,
         start=min(start, float(means[:FIRST].min())),
         best=best,
         best_update=int(updates[top]) + 1,
         last=float(means[-1]),
         lost=Measured(lost, lost - down, lost + up),
-    )  # fmt: skip
+    )
 
 
 def _means(
@@ -148,12 +160,22 @@ def mean_of(x: Spread, n: int) -> Measured:
 
 
 def difference(a: tuple[Spread, int], b: tuple[Spread, int], level: float = 0.95) -> Measured:
-    """The mean of some episodes less that of others, and its interval (Welch 1947)."""
-    (x, n), (y, m) = a, b
-    squares = x.std**2 / (n - 1), y.std**2 / (m - 1)
-    value, total = x.mean - y.mean, sum(squares)
+    """The mean of some episodes less that of others, and its interval."""
+    return contrast((1, *a), (-1, *b), level=level)
+
+
+def contrast(*parts: tuple[float, Spread, int], level: float = 0.95) -> Measured:
+    """A weighted sum of means over independent episodes, and its interval by Student's t.
+
+    c = Σ wᵢ x̄ᵢ,  s² = Σ sᵢ² with sᵢ² = wᵢ² Var(xᵢ)/nᵢ,  ν = s⁴ / Σ sᵢ⁴/(nᵢ − 1).
+
+    A `Spread` divides by n, so that std²/(n − 1) is Var(x)/n. Source: Welch 1947.
+    """
+    value = sum(w * x.mean for w, x, _ in parts)
+    squares = [w**2 * x.std**2 / (n - 1) for w, x, n in parts]
+    total = sum(squares)
     if not total:
         return Measured(value, value, value)
-    freedom = total**2 / (squares[0] ** 2 / (n - 1) + squares[1] ** 2 / (m - 1))
+    freedom = total**2 / sum(v**2 / (n - 1) for v, (_, _, n) in zip(squares, parts, strict=True))
     half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(total)
     return Measured(value, value - half, value + half)

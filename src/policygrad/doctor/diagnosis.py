@@ -14,12 +14,12 @@ from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.rules import diagnose as apply_rules
 from policygrad.diagnostics.rules import looked_at, not_looked_at
 from policygrad.diagnostics.rules.settings import USUAL_DISCOUNT
-from policygrad.diagnostics.standing import AtRandom
+from policygrad.diagnostics.standing import Beside
 from policygrad.doctor.collecting import FreshEpisodes
 from policygrad.doctor.fitted_estimator import FittedEstimator
 from policygrad.doctor.measuring import add_up, elsewhere, examined, here
 from policygrad.doctor.of_logs import diagnose_logs
-from policygrad.doctor.random_play import play_at_random
+from policygrad.doctor.playing import SAME, play_at_random, play_by_mode
 from policygrad.doctor.result import Diagnosis
 from policygrad.doctor.subject import Subject
 from policygrad.doctor.units import Say, Work, most_of, silent, units_of, whole_groups
@@ -232,15 +232,19 @@ def examine(
         else:
             sums = add_up(units, elsewhere(workers, lanes, work, units), say)
         if sums.sample.sound:
+            played = seed, episodes, work.limit
+            say("playing by the mode")
+            by_mode = play_by_mode(source, agent.policy, *played) if sums.sample.off_mode else SAME
+            found = _beside(found, "by_mode", by_mode)
             say("playing at random")
-            found = _beside_random(found, play_at_random(source, seed, episodes, work.limit))
+            found = _beside(found, "at_random", play_at_random(source, *played))
         open_still.close()
     found = examined(found, work, units, sums)
     return found if missing is None else found.noted(missing)
 
 
-def _beside_random(found: Examination, played: AtRandom | str) -> Examination:
-    """With the episodes of random actions, or a note of why there are none."""
+def _beside(found: Examination, name: str, played: Beside | str) -> Examination:
+    """With the episodes that were played for comparison, or a note of why there are none."""
     if isinstance(played, str):
         return found.noted(played)
-    return replace(found, at_random=played)
+    return replace(found, **{name: played})

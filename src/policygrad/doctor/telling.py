@@ -38,6 +38,8 @@ def _tell_of_a_run(diagnosis: "Diagnosis", console: "Console") -> None:
         seen.append(f"{examination.sample.episodes:,} fresh episodes")
     if examination.at_random is not None:
         seen.append(f"{examination.at_random.episodes} episodes of random actions")
+    if examination.by_mode is not None:
+        seen.append(f"{examination.by_mode.episodes} by the mode")
     console.print(Text(f"{diagnosis.name}: looked at {', '.join(seen)}"))
     _tell_headline(diagnosis, console)
     _tell_findings(diagnosis.findings, console)

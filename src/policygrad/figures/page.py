@@ -180,6 +180,8 @@ def page(
         seen += f", {examination.sample.episodes} fresh episodes"
     if examination.at_random is not None:
         seen += f", {examination.at_random.episodes} episodes of random actions"
+    if examination.by_mode is not None:
+        seen += f", {examination.by_mode.episodes} by the mode"
     body = [f"<h1>{e(name)}</h1>", f'<p class="seen">{e(seen)}</p>']
     if findings is not None:
         body += [_verdict(findings, examination), *_standing(examination)]

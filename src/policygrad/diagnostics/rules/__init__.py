@@ -1,10 +1,10 @@
 """The doctor's rules: what may be wrong with a run, and the findings that follow from them."""
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.facts import FRESH_EPISODES, GRADIENTS, OF_RUNS, RANDOM, known
+from policygrad.diagnostics.facts import FRESH_EPISODES, GRADIENTS, MODE, OF_RUNS, RANDOM, known
 from policygrad.diagnostics.findings import Finding, NotLookedAt
 from policygrad.diagnostics.language import Language
-from policygrad.diagnostics.rules import learning, logged, standing, task, unsound, values
+from policygrad.diagnostics.rules import learning, logged, mode, standing, task, unsound, values
 from policygrad.diagnostics.rules.rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -14,6 +14,7 @@ RULES: tuple[Rule, ...] = (
     *learning.RULES,
     *values.RULES,
     *standing.RULES,
+    *mode.RULES,
 )
 """Every rule. A rule stands before those whose findings it may explain."""
 
@@ -32,6 +33,8 @@ ONLY_OURS = {
     "no-episode-ends": FRESH_EPISODES,
     "below-random": RANDOM,
     "no-better-than-random": RANDOM,
+    "noise-costs-most": MODE,
+    "mode-loses-most": MODE,
 }
 """Rules that the log of another library is never enough for, and what they would need."""
 
@@ -115,12 +118,15 @@ def not_looked_at(examination: Examination) -> tuple[NotLookedAt, ...]:
 
 def _lacks(e: Examination, rule: Rule) -> str | None:
     """What a rule for runs of this library lacks; None if nothing."""
+    needs = ONLY_OURS.get(rule.name)
     if e.sample is None and rule.name not in WITHOUT_EPISODES:
         return OF_RUNS[FRESH_EPISODES]
-    if e.noise is None and ONLY_OURS.get(rule.name) == GRADIENTS:
+    if e.noise is None and needs == GRADIENTS:
         return OF_RUNS[GRADIENTS]
-    if e.at_random is None and ONLY_OURS.get(rule.name) == RANDOM:
+    if e.at_random is None and needs in (RANDOM, MODE):
         return OF_RUNS[RANDOM]
+    if e.by_mode is None and needs == MODE:
+        return OF_RUNS[MODE]
     least = rule.thresholds.get("updates", 0)
     return f"{least:g} updates" if e.updates < least else None
 

@@ -17,6 +17,8 @@ SYMPTOMS = (
     "return-collapsed",
     "below-random",
     "no-better-than-random",
+    "noise-costs-most",
+    "mode-loses-most",
     "mean-action-saturated",
     "batch-below-noise-scale",
     "baseline-hurts",

@@ -178,7 +178,14 @@ RULES = (
         "end by none of its own.",
         0.6,
         no_episode_ends,
-        ("rewards-constant", "too-few-episodes", "below-random", "no-better-than-random"),
+        (
+            "rewards-constant",
+            "too-few-episodes",
+            "below-random",
+            "no-better-than-random",
+            "noise-costs-most",
+            "mode-loses-most",
+        ),
     ),
     Rule(
         "return-collapsed",
