@@ -126,7 +126,7 @@ def test_noise_that_goes_by_itself_is_not_reported():
     assert beside(100, 40, rule=NOISE, returns=15 * late) is None
     found = beside(100, 40, rule=NOISE, returns=14.9 * late)
     assert found is not None
-    assert "rose by 14.9: at this pace 40 more would make up for it" in found.evidence
+    assert "rose by 14.9: at this pace 40 more updates would make up for it" in found.evidence
     found = beside(100, 40, rule=NOISE, returns=-late)
     assert found is not None
     assert "did not rise" in found.evidence

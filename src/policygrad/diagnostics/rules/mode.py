@@ -46,7 +46,7 @@ def noise_costs_most(e: Examination, t: Thresholds) -> Found | None:
     pace = "did not rise"
     if rise > 0:
         left = cost.value / rise * e.updates / 2
-        pace = f"rose by {rise:.4g}: at this pace {left:,.0f} more would make up for it"
+        pace = f"rose by {rise:.4g}: at this pace {left:,.0f} more updates would make up for it"
     share = cost.value / (m.returns.mean - r.returns.mean)
     change, proposes = _less_noise(e, s)
     return Found(
