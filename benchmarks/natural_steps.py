@@ -40,8 +40,8 @@ from policygrad.training.given import Given
 
 LANES, STEPS, TOGETHER = 16, 128, 8  # of a batch; batches that are collected at once
 WARM_UP, HELD = 16, 4  # batches for the critics, and for the length of steps
-IN_USE = (0.995, 0.95)
-ESTIMATORS = (IN_USE, (0.995, 0.9), (0.995, 1.0), (0.98, 0.95), (0.97, 0.9), (0.95, 0.9))
+IN_USE = (0.995, 0.95)  # γ, λ
+OTHERS = ((0.995, 0.9), (0.995, 1.0), (0.98, 0.95), (0.97, 0.9), (0.95, 0.9))  # γ, λ
 DAMPING = (0.01, 1.0, 10.0)
 SIZES = (1, 4, 8)  # of a step, batches
 TARGET_KL = 0.03
@@ -53,7 +53,8 @@ class Record:
 
     Attributes:
         policy: the policy.
-        warm_up, batches, held: one record a batch.
+        warm_up, batches: one record a batch, for the critics and for the steps.
+        held: for the length of steps, one record.
         length: mean length of an episode, steps.
     """
 
@@ -180,7 +181,7 @@ def rows(record: Record, learner: Learner, state: LearnerState, *, others: bool)
     trials = [(IN_USE, usual, damping, size) for size in SIZES]
     if others:
         trials += [(IN_USE, usual, other, size) for other in DAMPING for size in SIZES[:2]]
-        trials += [(pair, None, damping, 1) for pair in ESTIMATORS[1:]]
+        trials += [(pair, None, damping, 1) for pair in OTHERS]
     first: tuple[float, np.ndarray] | None = None
     for pair, gradient, damping, size in trials:
         gradient = found(pair) if gradient is None else gradient

@@ -232,19 +232,22 @@ def examine(
         else:
             sums = add_up(units, elsewhere(workers, lanes, work, units), say)
         if sums.sample.sound:
-            played = seed, episodes, work.limit
-            say("playing by the mode")
-            by_mode = play_by_mode(source, agent.policy, *played) if sums.sample.off_mode else SAME
-            found = _beside(found, "by_mode", by_mode)
-            say("playing at random")
-            found = _beside(found, "at_random", play_at_random(source, *played))
+            found = _compared(found, source, work, episodes, sums.sample.off_mode > 0, say)
         open_still.close()
     found = examined(found, work, units, sums)
     return found if missing is None else found.noted(missing)
 
 
-def _beside(found: Examination, name: str, played: Beside | str) -> Examination:
-    """With the episodes that were played for comparison, or a note of why there are none."""
-    if isinstance(played, str):
-        return found.noted(played)
-    return replace(found, **{name: played})
+def _compared(
+    found: Examination, source: Source, work: Work, episodes: int, off_mode: bool, say: Say
+) -> Examination:
+    """With the episodes that are played for comparison, or notes of why there are none."""
+    played = work.seed, episodes, work.limit
+    say("playing by the mode")
+    by_mode = play_by_mode(source, work.policy, *played) if off_mode else SAME
+    say("playing at random")
+    at_random = play_at_random(source, *played)
+    for name, beside in (("by_mode", by_mode), ("at_random", at_random)):
+        known = isinstance(beside, Beside)
+        found = replace(found, **{name: beside}) if known else found.noted(beside)
+    return found
