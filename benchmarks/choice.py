@@ -63,10 +63,10 @@ def comparisons(lines: Sequence[dict[str, Any]], reference: str) -> list[Compari
         key: {line["seed"]: score(line) for line in group}
         for key, group in grouped(list(lines)).items()
     }
-    if not any(name == reference for _, name in runs):
-        raise ValueError(f"no run of {reference}; there are {sorted({name for _, name in runs})}")
-    names = sorted({name for _, name in runs} - {reference})
-    found = [comparison(name, reference, runs) for name in names]
+    names = sorted({name for _, name in runs})
+    if reference not in names:
+        raise ValueError(f"no run of {reference}; there are: {', '.join(names) or 'no runs'}")
+    found = [comparison(name, reference, runs) for name in names if name != reference]
     return sorted((c for c in found if c is not None), key=lambda c: -c.gain)
 
 

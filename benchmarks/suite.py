@@ -131,7 +131,7 @@ def choice_(options: argparse.Namespace) -> None:
     try:
         found = choice.comparisons(read_lines(options.results), options.against)
     except ValueError as error:
-        sys.exit(str(error))
+        sys.exit(f"{options.results}: {error}")
     print(choice.markdown(found, options.against))
     if options.json:
         options.json.write_text(json.dumps([choice.plain(c) for c in found], indent=1))

@@ -91,7 +91,7 @@ def test_only_what_both_have_run_is_compared(choice):
     assert not found.wins  # of one seed nothing can be said
     assert "–" in choice.markdown([found], "natural")
     assert json.loads(json.dumps(choice.plain(found), allow_nan=False))["interval"] is None
-    with pytest.raises(ValueError, match="no run of vanilla; there are"):
+    with pytest.raises(ValueError, match="no run of vanilla; there are: natural, natural+x, natural+y"):
         choice.comparisons(lines, "vanilla")
 
 
