@@ -47,14 +47,15 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """Subprocesses of the tests inherit it through the environment."""
-    folder = str(tmp_path_factory.mktemp("jax-cache"))
+def compilation_cache(tmp_path_factory, worker_id):
+    """Workers share it, and the tests' subprocesses inherit it through the environment."""
+    session = tmp_path_factory.getbasetemp()
+    folder = str((session if worker_id == "master" else session.parent) / "jax-cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.0")
         jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         yield folder
 
 
