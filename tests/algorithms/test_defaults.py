@@ -48,7 +48,7 @@ def test_what_an_algorithm_suggests_and_whether_a_kl_sizes_its_steps():
     assert {record: record.sized_by_kl for record in (Vanilla, Natural, TRPO, PPO)} == {
         Vanilla: False, Natural: True, TRPO: True, PPO: False,
     }  # fmt: skip
-    own = {"discount": 0.995, "critic_epochs": 20, "clipped_gaussian": True}
+    own = {"discount": 0.995, "critic_epochs": 20, "clipped_gaussian": True, "log_std": "shared"}
     assert dict(Natural.suggests) == dict(TRPO.suggests) == own
     assert dict(Vanilla.suggests) == dict(PPO.suggests) == {}
 
@@ -57,9 +57,9 @@ def test_the_guide_gives_the_defaults_that_an_algorithm_selects():
     page = (ROOT / "docs" / "training.md").read_text()
     _, table = page.split("`--algorithm` also selects these defaults:")
     settings = re.findall(r"^\| `--([a-z-]+)`[^|]* \|(.*?)\|(.*?)\|(.*?)\|", table, re.MULTILINE)[
-        :8
+        :9
     ]
-    assert settings[-1][0] == "clipped-gaussian"
+    assert settings[-1][0] == "log-std"
     for i, algorithms in enumerate((["vanilla"], ["natural", "trpo"], ["ppo"]), 1):
         for algorithm in algorithms:
             config = resolve(TrainConfig(algorithm=algorithm), Given())[0].config

@@ -48,7 +48,7 @@ class NaturalStep(Algorithm):
 
     sized_by_kl: ClassVar[bool] = True
     suggests: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"discount": 0.995, "critic_epochs": 20, "clipped_gaussian": True}
+        {"discount": 0.995, "critic_epochs": 20, "clipped_gaussian": True, "log_std": "shared"}
     )
 
     def start(self, differentiated: PyTree) -> tuple[()]:
