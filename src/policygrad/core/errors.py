@@ -1,5 +1,15 @@
 """Errors that a user can act on. The command prints them in one line and exits with their code."""
 
+__all__ = [
+    "EnvironmentFailure",
+    "NonFiniteError",
+    "PolicygradError",
+    "RunError",
+    "UnsupportedSpaceError",
+    "UserError",
+    "WriteError",
+]
+
 
 class PolicygradError(Exception):
     """Base class of all errors that this library raises on purpose.

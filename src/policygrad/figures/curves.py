@@ -13,6 +13,8 @@ from policygrad.runs import RunDirectory
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["learning_curve", "save_figure"]
+
 PANELS = (
     ("return_mean", "mean return, last 100 episodes"),
     ("kl", "KL per update (nats)"),

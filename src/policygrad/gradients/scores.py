@@ -18,6 +18,20 @@ from policygrad.core.trajectories import Trajectories, episodes_in, gradient_den
 from policygrad.devices.chunks import sum_and_map_in_chunks, sum_in_chunks
 from policygrad.policies import meeting
 
+__all__ = [
+    "column_moments",
+    "episode_gradients",
+    "gradient_and_distributions",
+    "log_probs_of",
+    "policy_gradient",
+    "reward_indexed_gradient",
+    "score_function_gradient",
+    "score_products",
+    "score_squares",
+    "trajectory_score",
+    "unit_gradients",
+]
+
 Policy = Callable[..., Any]
 ROWS_OF_A_COLUMN = 64  # at once, where a column is mostly padding
 # (distribution, one step of each of the rows) -> a number; and the rows, pytrees of [T, B, ...]

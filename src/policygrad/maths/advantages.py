@@ -9,6 +9,8 @@ from jaxtyping import Array, Bool, Float
 
 from policygrad.maths.returns import Discount, Scalar, as_floats, segment_ends
 
+__all__ = ["gae", "td_residuals"]
+
 
 def td_residuals(
     rewards: Float[Array, " T"],

@@ -15,6 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from policygrad.core import checks
 
+__all__ = ["discounted_return", "lambda_returns", "n_step_returns", "returns_to_go"]
+
 Scalar = float | Float[Array, ""]
 Discount = float | Float[Array, ""] | Float[Array, " T"]
 

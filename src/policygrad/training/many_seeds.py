@@ -112,11 +112,11 @@ def train_seeds(
 ) -> SeedRuns:
     """Train with several seeds at once, each as `train` would alone.
 
+    What is not named below is as `train` takes it, without a seed. If the environment is not
+    JAX-native, objects must be picklable, because they are sent to worker processes; a function
+    that makes the environment may be a lambda or stand inside of another function.
+
     Args:
-        env, policy, algorithm, estimator, optimiser, network, engine, env_kwargs, config, start,
-        settings: as `train` takes them, without a seed. If the environment is not JAX-native,
-        objects must be picklable, because they are sent to worker processes; a function that makes
-        the environment may be a lambda or stand inside of another function.
         seeds: distinct.
         out: directory that holds one directory for each seed, `seed-0` and so on.
         jobs: number of worker processes; None for as many as there are processors. Vmapped seeds
