@@ -8,6 +8,7 @@ from importlib.metadata import version as installed_version
 # pages compile many equal programs, each in a process of its own
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="policygrad-docs-"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 project = "policygrad"
 author = "the policygrad authors"
