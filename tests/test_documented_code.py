@@ -34,7 +34,8 @@ episodes = source.episodes(policy, key, 16, 500).collect(policy, key)
 TORCH = """
 import jax, numpy as np, torch
 module = torch.nn.Linear(2, 3)
-played = [(np.ones((5, 2), np.float32), np.arange(5) % 3, np.arange(5.0) + i, True) for i in range(8)]
+seen = np.ones((5, 2), np.float32)
+played = [(seen, np.arange(5) % 3, np.arange(5.0) + i, True) for i in range(8)]
 """
 EXPORTED = 'import policygrad; run = policygrad.train("CartPole-v1"); observation = np.zeros(4)\n'
 BEFORE = {
