@@ -6,7 +6,8 @@ import tempfile
 from importlib.metadata import version as installed_version
 
 # pages compile many equal programs, each in a process of its own
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="policygrad-docs-"))
+compiled = tempfile.TemporaryDirectory(prefix="policygrad-docs-")  # removed when the build ends
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
