@@ -82,6 +82,15 @@ class Trajectories:
     mostly_padding: bool = field(default=False, metadata={"static": True})
 
 
+def require_whole_episodes(trajectories: Trajectories, what: str) -> None:
+    """Raise ValueError if a record holds segments instead of whole episodes."""
+    if not trajectories.whole_episodes:
+        raise ValueError(
+            f"{what} needs whole episodes, and this record holds segments of "
+            f"{trajectories.rewards.shape[0]} steps; collect with batch_episodes"
+        )
+
+
 def groups_of(trajectories: Trajectories) -> Int[np.ndarray, " B"]:
     """`[B]`: the number of the group that each episode started in."""
     return np.arange(trajectories.rewards.shape[1]) // trajectories.group_size

@@ -14,23 +14,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from policygrad.core.modules import combine, split
-from policygrad.core.trajectories import Trajectories, episodes_in, gradient_denominator
+from policygrad.core.trajectories import (
+    Trajectories,
+    episodes_in,
+    gradient_denominator,
+    require_whole_episodes,
+)
 from policygrad.devices.chunks import sum_and_map_in_chunks, sum_in_chunks
 from policygrad.policies import meeting
 
 __all__ = [
-    "column_moments",
-    "episode_gradients",
-    "gradient_and_distributions",
-    "log_probs_of",
-    "policy_gradient",
-    "reward_indexed_gradient",
-    "score_function_gradient",
-    "score_products",
-    "score_squares",
-    "trajectory_score",
-    "unit_gradients",
-]
+    "column_moments", "episode_gradients", "gradient_and_distributions", "log_probs_of",
+    "policy_gradient", "reward_indexed_gradient", "score_function_gradient", "score_products",
+    "score_squares", "trajectory_score", "unit_gradients",
+]  # fmt: skip
 
 Policy = Callable[..., Any]
 ROWS_OF_A_COLUMN = 64  # at once, where a column is mostly padding
@@ -402,12 +399,3 @@ def reward_indexed_gradient(
         return jnp.sum(rewards * up_to_reward) / gradient_denominator(trajectories)
 
     return jax.grad(surrogate)(differentiated)
-
-
-def require_whole_episodes(trajectories: Trajectories, what: str) -> None:
-    """Raise ValueError if a record holds segments instead of whole episodes."""
-    if not trajectories.whole_episodes:
-        raise ValueError(
-            f"{what} needs whole episodes, and this record holds segments of "
-            f"{trajectories.rewards.shape[0]} steps; collect with batch_episodes"
-        )
