@@ -49,6 +49,8 @@ napoleon_attr_annotations = False
 
 def as_restructured_text(app, what, name, obj, options, lines):
     """Docstrings are plain text: `code`, tables by indentation, and no other marks."""
+    if what == "property":  # of which a colon in the first line would mark a type
+        lines[0] = lines[0].replace(":", " –")
     found = []
     for line in lines:
         indented = line.startswith("    ") and what == "module"
@@ -68,5 +70,11 @@ def _escaped(line):
     )
 
 
+def not_told(app, what, name, obj, skip, options):
+    """Fields of named tuples, which the docstring of the class describes."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
+
+
 def setup(app):
+    app.connect("autodoc-skip-member", not_told)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)

@@ -69,6 +69,13 @@ import numpy as np
 {EXPORTED}observation = observation.astype(np.float32)
 policygrad.export(run, "walker.onnx", format="onnx")
 """,
+    ("docs/deploying.md", 2): f"""
+import numpy as np, onnxruntime
+{EXPORTED}policygrad.export(run, "walker.onnx", format="onnx")
+session, rng = onnxruntime.InferenceSession("walker.onnx"), np.random.default_rng(0)
+inputs = {{"observation": observation[None].astype(np.float32)}}
+""",
+    ("docs/coming-from.md", 0): "import numpy as np, policygrad; observation = np.zeros(4)",
     ("docs/environments.md", 0): "import policygrad",
     ("docs/environments.md", 1): "import policygrad",
     ("docs/environments.md", 2): "import policygrad\n" + BLOCKS["docs/environments.md", 1],
