@@ -1,5 +1,7 @@
 """Sources: the same questions put to lanes on the host, to EnvPool and to compiled environments."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from policygrad.core.errors import PolicygradError, UserError
 from policygrad.environments.catalogue import MAKERS
 from policygrad.environments.lanes import LaneStep, Restorable
 from policygrad.policies.agent import Agent
-from policygrad.rollout import ENGINES, HostSource, Source, open_source
+from policygrad.rollout import ENGINES, HostSource, Source, collect_episodes, open_source
 from policygrad.rollout.collectors import unfinished_episodes
 from tests.worlds import DUCK, Chain, MLPPolicy, chain_step
 
@@ -192,3 +194,9 @@ def test_segments_take_no_number_of_episodes(env):
     collector = open_source(env, 2).segments(POLICY, KEY, 4)
     with pytest.raises(ValueError, match="episodes=3"):
         collector.collect(POLICY, KEY, episodes=3)
+
+
+def test_a_compiled_rollout_of_lanes_on_the_host_is_an_error_that_says_what_to_use():
+    lanes: Any = policygrad.environments.make(Chain, 2)
+    with pytest.raises(UserError, match=r"GymnasiumLanes steps on the host.*open_source"):
+        collect_episodes(lanes, POLICY, KEY, episodes=2, max_steps=10)

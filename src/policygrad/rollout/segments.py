@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
+from policygrad.core.errors import UserError
 from policygrad.core.modules import in_types_of
 from policygrad.core.trajectories import Trajectories
+from policygrad.environments.lanes import LaneMethods
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.environments.traced_infos import step_with_numbers
 from policygrad.environments.traced_steps import reset_of
@@ -65,7 +67,17 @@ def start_lanes(
         environment, policy, key, first_lane: as in `collect_segment`.
         num_envs: B; static.
         group_size: k, which divides B; each reset is taken by k lanes in a row. Static.
+
+    Raises:
+        UserError: the environment is not JAX-native.
     """
+    if isinstance(environment, LaneMethods):
+        raise UserError(
+            f"{type(environment).__name__} steps on the host, and functions that roll out in one "
+            "compiled program take a JAX-native environment. For batches of any environment use "
+            "policygrad.rollout.open_source(env, num_envs), and of it episodes(...) or "
+            "segments(...)"
+        )
     resets = keys_by_lane(key, num_envs // group_size, first_lane)
     start = jax.vmap(partial(reset_of, environment))(resets)
     if group_size > 1:
