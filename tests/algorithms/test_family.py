@@ -47,7 +47,7 @@ def batch_of(actions=TWO, *, seed=0):
     rng = np.random.default_rng(seed)
     psi = jnp.asarray(rng.normal(size=record.rewards.shape), jnp.float32)
     psi = jnp.where(record.valid, psi, 0.0)
-    return policy, Batch(record, psi, jnp.float32(1.0), jnp.float32(1.0))
+    return policy, Batch(record, psi, jnp.float32(1.0))
 
 
 def flat(tree):
@@ -422,7 +422,7 @@ def improved_in_parts(monkeypatch, parts, chunk):
     """The program of PPO's improvement from one minibatch of 512 rows."""
     record, ours = random_segments(steps=64, lanes=8), traced(PPO(epochs=1, minibatches=1))
     policy = policy_of()
-    batch = Batch(record, jnp.ones(record.rewards.shape), jnp.float32(1), jnp.float32(1))
+    batch = Batch(record, jnp.ones(record.rewards.shape), jnp.float32(1))
     for module in (chunks, meeting):
         monkeypatch.setattr(module, "chunk_rows", lambda *_: chunk)
     with sharing_is(Sharing(parts)):

@@ -45,14 +45,12 @@ class Batch(NamedTuple):
         trajectories: the batch.
         psi: `[T, B]`, the weight of every score.
         remaining: `[]`, in [0, 1]: if steps shrink, the share of the run that is left; else 1.
-        mean_square: `[]`, of returns − baseline, before anything is normalised.
         values: of a policy whose network gives a value too (`Valued`); None for any other.
     """
 
     trajectories: Trajectories
     psi: Float[Array, "T B"]
     remaining: Float[Array, ""]
-    mean_square: Float[Array, ""]
     values: ValueTargets | None = None
 
 

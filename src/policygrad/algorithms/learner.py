@@ -25,7 +25,7 @@ from policygrad.algorithms.base import (
     ValueTargets,
     traced,
 )
-from policygrad.algorithms.policy_change import compare, mean_over_steps, nearly_certain
+from policygrad.algorithms.policy_change import compare, nearly_certain
 from policygrad.algorithms.reward_scale import RewardScale, with_signs
 from policygrad.core.counting import LongCount
 from policygrad.core.errors import UserError
@@ -173,11 +173,7 @@ class Learner:
         improver = state.improver
         rescaled = weights.returns * (next_scale.factor / scale.factor)
         batch = Batch(
-            trajectories,
-            weights.psi,
-            self._remaining(state.steps),
-            mean_over_steps((weights.returns - weights.baseline) ** 2, trajectories),
-            self._values_to_fit(rescaled),
+            trajectories, weights.psi, self._remaining(state.steps), self._values_to_fit(rescaled)
         )
         improved = self.algorithm.improve(improve_key, state.policy, improver, batch)
         check_improved(self.algorithm, state.policy, improver, improved)

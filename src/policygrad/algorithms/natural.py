@@ -1,17 +1,9 @@
-"""The natural policy gradient.
-
-A batch's advantages are normalised, so that the length of its gradient says nothing, and a KL target
-alone sets the size of a step. Where batches differ in what they can tell, as when most of them hold
-no failure, those that tell little move the policy as far as the others. With a memory of N batches
-the target of a step is
-
-    δ min(1, s / s̄),    s = mean (G − b)²,    s̄ the mean of s over about the last N batches.
-"""
+"""The natural policy gradient."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,28 +15,6 @@ from policygrad.algorithms.policy_change import fisher_product, thin
 from policygrad.algorithms.step_size import global_norm, take_step
 from policygrad.core.settings import Count, In, NonNegative, Positive
 from policygrad.policies.meeting import Policy
-
-
-class Memory(NamedTuple):
-    """Mean square of the advantages over the last batches.
-
-    Attributes:
-        total: `[]`, weighted sum of the batches' mean squares.
-        weight: `[]`, sum of the weights; it approaches 1.
-    """
-
-    total: Float[Array, ""]
-    weight: Float[Array, ""]
-
-    def after(self, mean_square: Float[Array, ""], batches: Float[Array, ""]) -> "Memory":
-        """The memory with one more batch, which has the weight 1 / batches."""
-        kept = 1 - 1 / batches
-        return Memory(kept * self.total + mean_square / batches, kept * self.weight + 1 / batches)
-
-    def share(self, mean_square: Float[Array, ""]) -> Float[Array, ""]:
-        """min(1, s / s̄), and 1 if s̄ is zero."""
-        mean = self.total / self.weight
-        return jnp.where(mean > 0, jnp.minimum(1.0, mean_square / mean), 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +30,6 @@ class NaturalStep(Algorithm):
         damping: added to F's diagonal. It limits the step in directions about which the batch says
             nothing.
         fisher_share: F is estimated on this share of the batch's rows; static.
-        kl_memory: N, batches; 1 or less: every step has the full KL.
 
     Source: Kakade 2001; conjugate gradients as in Schulman et al. 2015, appendix C.
     """
@@ -74,9 +43,6 @@ class NaturalStep(Algorithm):
     fisher_share: Annotated[float, In(0, 1, open_low=True)] = field(default=1.0, metadata=STATIC)
     """Share of a batch's steps from which the Fisher information is estimated. A smaller share is
     faster and noisier."""
-    kl_memory: NonNegative = 0.0
-    """Batches over which the size of advantages is remembered: a batch whose advantages are smaller
-    moves the policy less. 0: every batch has the full KL."""
     step_size_schedule: Schedule = field(default="linear", metadata=STATIC)
     """constant, or linear: the square of the step shrinks to zero over the run."""
 
@@ -85,11 +51,11 @@ class NaturalStep(Algorithm):
         {"discount": 0.995, "critic_epochs": 20, "clipped_gaussian": True, "log_std": "shared"}
     )
 
-    def start(self, differentiated: PyTree) -> Memory:
-        return Memory(jnp.zeros(()), jnp.zeros(()))
+    def start(self, differentiated: PyTree) -> tuple[()]:
+        return ()
 
     def natural_step(
-        self, policy: Policy, gradient: PyTree, batch: Batch, delta: Float[Array, ""]
+        self, policy: Policy, gradient: PyTree, batch: Batch
     ) -> tuple[PyTree, Float[Array, ""]]:
         """x, and β = √(2 δ / xᵀ(F + damping)x), by which the step θ + β x has the size δ."""
         rows = thin(policy, max(1, round(1 / self.fisher_share)), batch.trajectories)
@@ -101,12 +67,8 @@ class NaturalStep(Algorithm):
 
         x, residual = conjugate_gradients(product, g, self.cg_iterations)
         curvature = x @ (g - residual)
+        delta = self.target_kl * batch.remaining
         return as_tree(x), jnp.sqrt(2 * delta / jnp.maximum(curvature, 1e-12))
-
-    def target(self, memory: Memory, batch: Batch) -> tuple[Float[Array, ""], Memory]:
-        """δ of this batch, and the memory with it."""
-        memory = memory.after(batch.mean_square, jnp.maximum(self.kl_memory, 1.0))
-        return self.target_kl * batch.remaining * memory.share(batch.mean_square), memory
 
 
 @jax.tree_util.register_dataclass
@@ -121,14 +83,13 @@ class Natural(NaturalStep):
     """
 
     def improve(
-        self, key: PRNGKeyArray, policy: Policy, improver: Memory, batch: Batch
+        self, key: PRNGKeyArray, policy: Policy, improver: tuple[()], batch: Batch
     ) -> Improved:
         del key
         gradient, before = self.ascent(policy, batch)
-        delta, memory = self.target(improver, batch)
-        x, step_size = self.natural_step(policy, gradient, batch, delta)
+        x, step_size = self.natural_step(policy, gradient, batch)
         policy = take_step(policy, jax.tree.map(lambda x: step_size * x, x))
-        return Improved(policy, memory, before, global_norm(gradient), step_size, {})
+        return Improved(policy, improver, before, global_norm(gradient), step_size, {})
 
 
 Vector = Float[Array, " k"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from policygrad.algorithms.base import STATIC, Batch, Improved
-from policygrad.algorithms.natural import Memory, NaturalStep
+from policygrad.algorithms.natural import NaturalStep
 from policygrad.algorithms.policy_change import mean_entropy, mean_kl, mean_over_steps
 from policygrad.algorithms.step_size import global_norm, take_step
 from policygrad.core.settings import Count, Positive
@@ -39,13 +39,12 @@ class TRPO(NaturalStep):
     """A step's measured KL may be up to this many times the target."""
 
     def improve(
-        self, key: PRNGKeyArray, policy: Policy, improver: Memory, batch: Batch
+        self, key: PRNGKeyArray, policy: Policy, improver: tuple[()], batch: Batch
     ) -> Improved:
         del key
         gradient, before = self.ascent(policy, batch)
-        delta, memory = self.target(improver, batch)
-        x, step_size = self.natural_step(policy, gradient, batch, delta)
-        limit = self.kl_slack * delta
+        x, step_size = self.natural_step(policy, gradient, batch)
+        limit = self.kl_slack * self.target_kl * batch.remaining
 
         def improves(size: Float[Array, ""]) -> Array:
             new = take_step(policy, jax.tree.map(lambda x: size * x, x))
@@ -65,7 +64,7 @@ class TRPO(NaturalStep):
         size = jnp.where(good, size, 0.0)
         policy = take_step(policy, jax.tree.map(lambda x: size * x, x))
         norm = global_norm(gradient)
-        return Improved(policy, memory, before, norm, size, {"backtracks": count})
+        return Improved(policy, improver, before, norm, size, {"backtracks": count})
 
     def surrogate_gain(self, old: Policy, new: Policy, batch: Batch) -> Float[Array, ""]:
         """E[Ψ (π_new/π_old − 1)] over the batch's steps, and what the entropy bonus gains."""
