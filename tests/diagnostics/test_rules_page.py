@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from policygrad.diagnostics import RULES
 from policygrad.diagnostics.rules import logged
 from tests.diagnostics.test_rules import BROKEN
@@ -28,27 +26,24 @@ def test_every_rule_has_its_place():
     assert list(ROWS) == [rule.name for rule in logged.RULES]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_a_section_says_what_its_rule_says(rule):
-    found = SECTIONS[rule.name]
-    assert found.startswith(f"{condition(rule)}\n\n- **To change**: ")
-    assert f"- **Decided by**: {numbers(rule)}. **Weight**: {rule.weight:g}.\n" in found
-    assert f"- **Why**: {rule.source}\n" in found
+def test_a_section_says_what_its_rule_says():
+    for rule in RULES:
+        found = SECTIONS[rule.name]
+        assert found.startswith(f"{condition(rule)}\n\n- **To change**: "), rule.name
+        assert f"- **Decided by**: {numbers(rule)}. **Weight**: {rule.weight:g}.\n" in found
+        assert f"- **Why**: {rule.source}\n" in found, rule.name
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_every_flag_that_a_rule_advises_stands_in_its_section(name):
+def test_every_flag_that_a_rule_advises_stands_in_its_section():
     """In all cases in which the tests of the rules break a run."""
-    (rule,) = (rule for rule in RULES if rule.name == name)
-    advised = {flag for e in BROKEN[name] for flag in FLAG.findall(rule(e).change)}
-    (told,) = re.findall(r"\*\*To change\*\*: (.*)", SECTIONS[name])
-    assert advised <= set(FLAG.findall(told))
+    for rule in RULES:
+        advised = {flag for e in BROKEN[rule.name] for flag in FLAG.findall(rule(e).change)}
+        (told,) = re.findall(r"\*\*To change\*\*: (.*)", SECTIONS[rule.name])
+        assert advised <= set(FLAG.findall(told)), rule.name
 
 
-@pytest.mark.parametrize("rule", logged.RULES, ids=lambda rule: rule.name)
-def test_a_row_says_what_its_rule_for_logs_says(rule):
-    _, _, when, needs, decided, _ = ROWS[rule.name].split("|")
-    assert (when.strip(), decided.strip()) == (condition(rule), numbers(rule))
-    for group in rule.needs:
-        for fact in group:
-            assert fact in needs
+def test_a_row_says_what_its_rule_for_logs_says():
+    for rule in logged.RULES:
+        _, _, when, needs, decided, _ = ROWS[rule.name].split("|")
+        assert (when.strip(), decided.strip()) == (condition(rule), numbers(rule))
+        assert all(fact in needs for group in rule.needs for fact in group), rule.name
