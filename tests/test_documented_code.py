@@ -75,6 +75,7 @@ import numpy as np, onnxruntime
 session, rng = onnxruntime.InferenceSession("walker.onnx"), np.random.default_rng(0)
 inputs = {{"observation": observation[None].astype(np.float32)}}
 """,
+    ("docs/callbacks.md", 0): "import policygrad",
     ("docs/coming-from.md", 0): "import numpy as np, policygrad; observation = np.zeros(4)",
     ("docs/environments.md", 0): "import policygrad",
     ("docs/environments.md", 1): "import policygrad",
@@ -117,9 +118,7 @@ class env(gymnasium.Env):
     def step(self, action):
         return np.zeros((20, 20, 3), np.uint8), 1.0, True, False, {}
 """,
-    ("docs/training.md", 0): "import policygrad",
-    ("docs/training.md", 1): 'import policygrad; env = "gymnax/CartPole-v1"',
-    ("docs/training.md", 2): """
+    ("docs/training.md", 0): """
 import jax, numpy as np
 key, observation, observations = jax.random.key(0), np.zeros(3), np.zeros((2, 3))
 """,

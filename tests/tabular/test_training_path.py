@@ -15,10 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import policygrad
 from policygrad import baselines, estimators, scores
 from policygrad.core.trajectories import Trajectories
 from policygrad.gradients.weights import Estimator
-from policygrad.tabular import AllAction, FiniteMDP, as_environment, enumerate_trajectories, moments
+from policygrad.tabular import (
+    AllAction,
+    FiniteMDP,
+    as_environment,
+    enumerate_trajectories,
+    moments,
+    solve,
+)
 from tests.tabular.oracle import (
     every_estimator,
     is_monte_carlo,
@@ -195,3 +203,16 @@ def test_a_wrong_number_would_be_noticed(wrong):
     for sign in (-1, 1):
         with pytest.raises(AssertionError):
             agree(g, replace(exact, **{wrong: getattr(exact, wrong) + sign * shift[wrong]}))
+
+
+@pytest.mark.slow
+def test_an_mdp_that_was_trained_on_is_still_solved():
+    """JAX keeps the constants of a float32 program, which the laboratory must not be given."""
+    mdp, policy = random_task(1)
+    before = solve(mdp, policy, discount=1.0).objective
+    trained = policygrad.train(
+        as_environment(mdp), policy=policy, estimator=estimators.reward_to_go(), num_envs=4,
+        batch_episodes=8, total_steps=24,
+    )  # fmt: skip
+    assert solve(mdp, policy, discount=1.0).objective == before
+    assert solve(mdp, trained.policy, discount=1.0).objective != before

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from policygrad.tabular.mdp import FiniteMDP, Sparse
+from policygrad.tabular.mdp import Edges, FiniteMDP, Sparse
 
 
 def from_gymnasium(env: Any, *, horizon: int | None = None) -> FiniteMDP:
@@ -114,9 +114,18 @@ class TabularEnvironment:
     action_space: gymnasium.spaces.Discrete
     time_limit: int | None
 
+    @property
+    def _edges(self) -> Edges:
+        """Copies of the MDP's arrays.
+
+        JAX 0.9 remembers a NumPy array that a float32 program holds as a constant, and then takes
+        its float32 numbers in float64 too. The laboratory reads the MDP's own arrays.
+        """
+        return jax.tree.map(np.array, self.mdp.edges)
+
     def reset(self, key: PRNGKeyArray) -> tuple[TabularState, Int[Array, ""]]:
         """A state drawn from the initial distribution, and its observation. Consumes the key."""
-        logits = jnp.log(jnp.asarray(self.mdp.edges.initial))
+        logits = jnp.log(jnp.asarray(self._edges.initial))
         state = jax.random.categorical(key, logits).astype(jnp.int32)
         return TabularState(state, jnp.zeros((), jnp.int32)), state
 
@@ -124,7 +133,7 @@ class TabularEnvironment:
         self, key: PRNGKeyArray, state: TabularState, action: Int[Array, ""]
     ) -> tuple[TabularState, Int[Array, ""], Float[Array, ""], Bool[Array, ""], Bool[Array, ""]]:
         """One transition: state, observation, reward, terminated, truncated. Consumes the key."""
-        edges = self.mdp.edges
+        edges = self._edges
         for_edge, for_reward = jax.random.split(key)
         place = state.state, action
         k = jax.random.categorical(for_edge, jnp.log(jnp.asarray(edges.weights)[place]))
