@@ -3,6 +3,7 @@
 import html
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -140,7 +141,7 @@ def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> str
     )
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Callable[..., np.ndarray]:
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[Any], Any]:
     span = (high - low) or 1.0
     return lambda value: start + (np.asarray(value) - low) / span * (end - start)
 
@@ -150,7 +151,8 @@ def _ticks(low: float, high: float) -> list[float]:
     load_matplotlib()
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high).tolist()
+    found = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [float(tick) for tick in found]
 
 
 def _number(value: float) -> str:

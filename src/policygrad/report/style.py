@@ -36,6 +36,7 @@ p { margin: 0 0 .6rem; max-width: 46rem; }
 .findings { list-style: none; padding: 0; margin: 0; }
 .findings > li { border-left: 5px solid var(--fault); background: var(--fault-panel);
   padding: .8rem 1rem; margin: 0 0 .8rem; }
+.findings > li > :last-child { margin-bottom: 0; }
 .findings .change { color: var(--accent); }
 .words { margin: .5rem 0 .8rem; max-width: 46rem; }
 .words dt { display: inline; font-weight: 600; } .words dt::after { content: ":"; }
