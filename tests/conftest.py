@@ -18,8 +18,8 @@ from tests.worlds import TINY
 IN_FULL = (  # tests whose cases take next to no time
     "tests/core/", "tests/diagnostics/test_logged_rules.py", "tests/diagnostics/test_rules.py",
     "tests/environments/test_reading.py", "tests/gradients/groups/test_weights.py", "tests/logs/",
-    "tests/maths/", "tests/runs/test_rows.py", "tests/spaces/", "tests/test_documented_code.py",
-    "tests/test_equations.py", "tests/test_floors.py",
+    "tests/maths/", "tests/report/", "tests/runs/test_rows.py", "tests/spaces/",
+    "tests/test_documented_code.py", "tests/test_equations.py", "tests/test_floors.py",
 )  # fmt: skip
 ON_DEMAND = (  # the longest: processes that start, die and start again, full disks, pictures
     "tests/machines/", "tests/processes/", "tests/rollout/test_blocks.py",

@@ -1,6 +1,7 @@
 """`policygrad diagnose`: what it prints, what it writes, and what it refuses."""
 
 import json
+from datetime import datetime
 
 import pytest
 
@@ -39,7 +40,17 @@ def test_a_report(command, run_path, tmp_path):
     pictures = sorted(path.stem for path in (tmp_path / "seen").glob("*.png"))
     assert page.count("data:image/png") == len(pictures)
     assert {"cosine_against_episodes", "variance_by_component"} <= set(pictures)
+    assert page.count("<svg") == 1
     numbers = json.loads((tmp_path / "seen" / "report.json").read_text())
+    saved = json.loads((run_path / "config.json").read_text())
+    assert numbers["trained"]["given"] == saved["asked"]
+    assert numbers["trained"]["versions"] == {
+        "policygrad": saved["policygrad"],
+        **saved["versions"],
+    }
+    written = datetime.fromisoformat(numbers["trained"]["written"]).timestamp()
+    assert written == pytest.approx((run_path / "metrics.jsonl").stat().st_mtime, abs=1e-3)
+    assert "--batch-steps" in page
     assert numbers["examination"]["decomposition"]["episodes"] == 8
 
 

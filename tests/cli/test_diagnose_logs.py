@@ -1,11 +1,14 @@
 """`policygrad diagnose` on the logs of other libraries: what it prints, and what it refuses."""
 
+import os
+
 import numpy as np
 
 from tests.cli.test_commands import command as command
 from tests.cli.test_commands import parsed
 from tests.cli.test_commands import refused as refused
 from tests.logs.written import progress, sb3_rows
+from tests.report.parsed import Parsed
 
 
 def test_a_log_in_words_and_as_json(command, tmp_path):
@@ -35,6 +38,22 @@ def test_nothing_found_is_not_called_healthy(command, tmp_path):
     assert "mean return: 36.36 at first, 200 at its best, 183.6 at last: it rose" in out
     assert "Healthy" not in out
     assert parsed(command("diagnose", "a", "--json")[1])["healthy"] is None
+
+
+def test_a_report_of_a_log(command, tmp_path):
+    log = progress(tmp_path / "a", sb3_rows(learning_rate=0.03, approx_kl=0.5))
+    os.utime(log, (1e9, 1e9))
+    code, _, err = command("diagnose", "a", "--report", "seen")
+    assert code == 0
+    assert "report: seen/report.html" in err
+    found = Parsed((tmp_path / "seen" / "report.html").read_text())
+    assert found.one("h1").text == "a"
+    assert found.all("time")[0].attributes["datetime"] == "2001-09-09T01:46:40+00:00"
+    assert [x.text for x in found.all("h3")] == [
+        "1. The step size is too large: single updates replace the policy."
+    ]
+    assert len(found.all("svg")) == 1
+    assert not found.all("img")
 
 
 def test_settings_and_columns_are_given_as_flags(command, tmp_path):

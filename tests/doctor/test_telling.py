@@ -11,7 +11,7 @@ from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
 from policygrad.doctor.of_logs import diagnose_logs
 from tests.diagnostics.test_clean_bill import AS_RANDOM, RISEN, UPDATES, series
-from tests.figures.test_page import GROUPS
+from tests.report.test_writing import GROUPS
 
 FINDING = Finding(
     "a-rule", "Too loud.", "It was 3.", {"x": 3.0}, "Train with --less.", 0.5, "A. Uthor"

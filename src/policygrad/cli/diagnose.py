@@ -33,8 +33,9 @@ ENV_HELP = (
     "With RUN: the environment of the fresh episodes."
 )
 REPORT_HELP = (
-    "Also write a report into this directory: report.html, one page of findings and pictures, the "
-    "pictures as PNG files, and every number as report.json."
+    "Also write a report into this directory: report.html, one page that holds the findings, the "
+    "learning curve, the settings and the pictures; the pictures as PNG files; and every number as "
+    "report.json."
 )
 WORKERS_HELP = (
     "Collect the fresh episodes with this many worker processes of Ray's (extra: ray), each of "
@@ -85,7 +86,8 @@ def main(argv: Sequence[str]) -> int:
     if given["run"] is not None and is_log(given["run"]):
         logs.refuse_unread(given["run"], flags_in(argv))
         check_out(given["out"])
-        return logs.diagnose(given["run"], **of_log, out=given["out"], json=given["json"])
+        files = {name: given[name] for name in ("out", "report", "json")}
+        return logs.diagnose(given["run"], **of_log, **files)
     logs.refuse_of_logs(given["run"], flags_in(argv))
     logs.refuse_neither(given["run"])
     _check(given["run"], given["env"], config, kwargs, given["out"])
@@ -109,7 +111,7 @@ def diagnose(
 ) -> int:
     """Diagnose, write the files and show the result; returns the exit code."""
     if report is not None:
-        _make_folder(report)
+        make_folder(report)
     look: dict[str, Any] = {
         "episodes": episodes, "seed": config.seed, "gradients": gradients, "say": _say,
         "pictures": report is not None, "workers": workers,
@@ -128,7 +130,7 @@ def diagnose(
     if out is not None:
         write(out, data)
     if report is not None:
-        _write_report(report, result, further)
+        write_report(report, result, further)
     if json:
         print_json(data)
     elif trial is None:
@@ -155,12 +157,20 @@ def _say(what: str) -> None:
     print(f"{what} …", file=sys.stderr, flush=True)
 
 
-def _write_report(report: Path, result: Any, further: trying.Further) -> None:
-    from policygrad.figures.page import write_report
+def write_report(report: Path, result: Any, further: trying.Further | None = None) -> None:
+    """Write the report of a diagnosis, and say on stderr where it is.
 
-    written = write_report(
+    Args:
+        report: the folder.
+        result: a `Diagnosis`.
+        further: what was tried beside it.
+    """
+    from policygrad.report import writing
+
+    tried = trying.Further() if further is None else further
+    written = writing.write_report(
         report, result.name, result.findings, result.examination,
-        tried=further.lines, further=further.data,
+        tried=tried.lines, further=tried.data,
     )  # fmt: skip
     print(f"report: {written[0]}", file=sys.stderr)
 
@@ -193,7 +203,7 @@ def check_out(out: Path | None) -> None:
         raise UserError(f"cannot write --out {out}: it is a directory; name a file in it")
 
 
-def _make_folder(report: Path) -> None:
+def make_folder(report: Path) -> None:
     """Make the folder first, so that an error comes before minutes of work."""
     try:
         report.mkdir(parents=True, exist_ok=True)

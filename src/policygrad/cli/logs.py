@@ -21,7 +21,7 @@ SETTING_HELP = (
 Columns = Annotated[str | None, arg(help=COLUMNS_HELP, metavar="NAME=COLUMN,…")]
 Setting = UseAppendAction[Annotated[tuple[str, ...], arg(help=SETTING_HELP, metavar="NAME=VALUE")]]
 OF_LOGS = ("columns", "setting")
-READ = (*OF_LOGS, "json", "out")  # flags that a diagnosis of a log reads
+READ = (*OF_LOGS, "json", "out", "report")  # flags that a diagnosis of a log reads
 
 
 def refuse_unread(path: Path, flags: Mapping[str, Any]) -> None:
@@ -65,17 +65,27 @@ def parse_columns(text: str | None) -> dict[str, str] | None:
 
 
 def diagnose(
-    path: Path, columns: str | None, setting: Sequence[str], *, out: Path | None, json: bool
+    path: Path,
+    columns: str | None,
+    setting: Sequence[str],
+    *,
+    out: Path | None,
+    report: Path | None,
+    json: bool,
 ) -> int:
-    """Diagnose a log, write the file and show the result; returns the exit code."""
-    from policygrad.cli.diagnose import show, write
+    """Diagnose a log, write the files and show the result; returns the exit code."""
+    from policygrad.cli.diagnose import make_folder, show, write, write_report
     from policygrad.doctor.of_logs import diagnose_logs
     from policygrad.logs import parse_setting
 
     settings = dict(map(parse_setting, setting))
+    if report is not None:
+        make_folder(report)
     result = diagnose_logs(path, columns=parse_columns(columns), settings=settings)
     if out is not None:
         write(out, result.to_json())
+    if report is not None:
+        write_report(report, result)
     if json:
         print_json(result.to_json())
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,26 @@ class Logged:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What is known of how the files came about that were examined.
+
+    Attributes:
+        written: when the metrics were last written; None if that is not known.
+        versions: program -> version, of what trained.
+        env_kwargs: arguments of the environment.
+        given: names of the settings that were given, while all others had their defaults; None if
+            that is not known.
+        schedules: names of the settings that changed while the run went on.
+    """
+
+    written: datetime | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    given: tuple[str, ...] | None = None
+    schedules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Examination:
     """Everything that the rules look at.
 
@@ -70,6 +91,7 @@ class Examination:
         language: of the library whose log this is; None for a run of this one's. Not part of the
             JSON, which holds its name as `library`.
         logged: what only a log says; None for a run of this library.
+        origin: how the files came about. Not part of the JSON.
     """
 
     env: str | None
@@ -94,6 +116,7 @@ class Examination:
     notes: tuple[str, ...] = field(default=())
     language: Language | None = field(default=None, metadata={"json": False})
     logged: Logged | None = None
+    origin: Origin = field(default=Origin(), metadata={"json": False})
 
     @property
     def updates(self) -> int:

@@ -1,10 +1,13 @@
 """The doctor on the log of another library: what is wrong, as far as the log tells."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from policygrad.core.shell import user_path
+from policygrad.diagnostics.examination import Origin
 from policygrad.diagnostics.rules import diagnose as apply_rules
 from policygrad.diagnostics.rules import looked_at, not_looked_at
 from policygrad.doctor.result import Diagnosis
@@ -32,6 +35,15 @@ def diagnose_logs(
     Raises:
         UserError: no log, a damaged one, several, or one that is not recognised; a file of pickles.
     """
-    found = examine_table(read(user_path(path)), columns, settings)
+    table = read(user_path(path))
+    found = examine_table(table, columns, settings)
+    found = replace(found, origin=Origin(_last_written(user_path(path), table.files)))
     rules = looked_at(found), not_looked_at(found)
     return Diagnosis(apply_rules(found), found, *rules, name=str(path))
+
+
+def _last_written(path: Path, files: tuple[str, ...]) -> datetime | None:
+    """When the newest of the files that were read was written."""
+    below = [p for depth in ("*", "*/*", "*/*/*") for p in path.glob(depth) if p.name in files]
+    times = [p.stat().st_mtime for p in ([path] if path.is_file() else below)]
+    return datetime.fromtimestamp(max(times), UTC) if times else None

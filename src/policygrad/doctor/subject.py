@@ -1,6 +1,7 @@
 """The run that is examined: what its files hold, and the objects that no file holds."""
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from policygrad import environments
 from policygrad.core.errors import RunError, UserError
-from policygrad.diagnostics.examination import Examination, series_of
+from policygrad.diagnostics.examination import Examination, Origin, series_of
 from policygrad.policies import Agent, SpacePolicy
 from policygrad.rollout.blocks import Lanes
 from policygrad.rollout.engines import limit_kept, open_source
@@ -78,6 +79,7 @@ class Subject:
             metrics=metrics,
             env_steps=int(steps[-1]) if len(steps) else 0,
             failure=self.directory.read_failure(),
+            origin=self._origin(),
         )
         notes = []
         if not found.updates:
@@ -85,6 +87,19 @@ class Subject:
         if found.algorithm is None:
             notes.append(f"the algorithm's settings: {self._pass_again('algorithm')}")
         return replace(found, notes=tuple(notes))
+
+    def _origin(self) -> Origin:
+        """How the run's files came about."""
+        saved, written = self.saved, self.directory.last_written()
+        asked, program = saved.get("asked"), saved.get("policygrad")
+        own = {} if program is None else {"policygrad": str(program)}
+        return Origin(
+            written=None if written is None else datetime.fromtimestamp(written, UTC),
+            versions={**own, **saved.get("versions", {})},
+            env_kwargs=self.environment()[1],
+            given=None if asked is None else tuple(asked),
+            schedules=tuple(saved.get("schedules", ())),
+        )
 
     def agent(self) -> Agent | str:
         """The newest policy with its spaces; or why there can be no fresh episodes."""

@@ -194,6 +194,10 @@ class RunDirectory:
         path = self.path / METRICS
         return path.exists() and path.stat().st_size > 0
 
+    def last_written(self) -> float | None:
+        """When the newest metrics were written, in seconds since 1970; None without any."""
+        return (self.path / METRICS).stat().st_mtime if self.has_metrics() else None
+
     def read_metrics(self, up_to: int | None = None) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`, without a last line that is incomplete; a warning tells of
         updates that are missing.

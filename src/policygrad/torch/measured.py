@@ -24,7 +24,7 @@ from policygrad.diagnostics.given import RowSums
 from policygrad.diagnostics.intervals import GROUPS
 from policygrad.diagnostics.noise import GradientNoise, rows_of_noise
 from policygrad.diagnostics.sketch import CountSketch
-from policygrad.figures.page import write_report
+from policygrad.report.writing import write_report
 from policygrad.torch.gradients import TorchPolicy
 from policygrad.torch.measuring import Stream, step_rows
 

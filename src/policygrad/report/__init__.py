@@ -1,0 +1,1 @@
+"""A diagnosis as files: one page that needs nothing else, its pictures, and every number."""
