@@ -40,6 +40,7 @@ intersphinx_mapping = {
 
 html_theme = "furo"
 html_title = "policygrad"
+templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
