@@ -3,7 +3,8 @@
 import os
 import re
 import tempfile
-from importlib.metadata import version as installed_version
+
+from policygrad import __version__
 
 # pages compile many equal programs, each in a process of its own
 compiled = tempfile.TemporaryDirectory(prefix="policygrad-docs-")  # removed when the build ends
@@ -14,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 project = "policygrad"
 author = "the policygrad authors"
 project_copyright = "the policygrad authors. Apache License 2.0"
-release = version = installed_version("policygrad")
+release = version = __version__
 
 extensions = [
     "myst_nb",
@@ -25,10 +26,24 @@ extensions = [
 ]
 exclude_patterns = []
 
+# names of other libraries become links with `sphinx-build -t online`, which reads their sites
+if tags.has("online"):
+    extensions.append("sphinx.ext.intersphinx")
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", None),
+    "numpy": ("https://numpy.org/doc/stable", None),
+    "jax": ("https://docs.jax.dev/en/latest", None),
+    "equinox": ("https://docs.kidger.site/equinox", None),
+    "optax": ("https://optax.readthedocs.io/en/latest", None),
+    "gymnasium": ("https://gymnasium.farama.org", None),
+}
+
 html_theme = "furo"
 html_title = "policygrad"
+templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 
 myst_enable_extensions = ["amsmath", "dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 4
@@ -75,6 +90,15 @@ def not_told(app, what, name, obj, skip, options):
     return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
 
 
+def with_levels(app, page, template, context, doctree):
+    """The captions of the navigation are headings, and a heading says its level."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace(
+        'role="heading"', 'role="heading" aria-level="2"'
+    )
+
+
 def setup(app):
     app.connect("autodoc-skip-member", not_told)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
+    app.connect("html-page-context", with_levels, priority=900)  # after the theme

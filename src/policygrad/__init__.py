@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"  # the one place: pyproject.toml and the site read it here
 
 # public name -> the module that holds it; `__init__.pyi` shows the same names to type checkers
 NAMES = {

@@ -161,7 +161,8 @@ def _other(argv: list[str]) -> int:
             "exact": exact,
         },
         prog="policygrad",
-        description="Policy gradients: train, evaluate, watch, diagnose, plot and export policies.",
+        description="Policy gradients: train, evaluate, watch, diagnose, plot and export policies. "
+        "--version prints the version.",
         args=join_theta(argv),
         sort_subcommands=False,
     )
