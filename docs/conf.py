@@ -99,6 +99,8 @@ def with_levels(app, page, template, context, doctree):
 
 
 def setup(app):
+    # it only copies files when all is built, so pages may be read side by side (-j)
+    app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True
     app.connect("autodoc-skip-member", not_told)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
     app.connect("html-page-context", with_levels, priority=900)  # after the theme
