@@ -64,12 +64,21 @@ class Robot:
         return observation
 robot = Robot()
 """,
-    ("docs/deploying.md", 1): f"""
+    ("docs/deploying.md", 1): """
+import sys
+import numpy as np, policygrad
+run = policygrad.train("CartPole-v1", out="runs/walker")
+policygrad.export(run, "walker")
+sys.path.insert(0, "walker")
+from policy import load
+policy, observations = load(), np.zeros((3, 4))
+""",
+    ("docs/deploying.md", 2): f"""
 import numpy as np
 {EXPORTED}observation = observation.astype(np.float32)
 policygrad.export(run, "walker.onnx", format="onnx")
 """,
-    ("docs/deploying.md", 2): f"""
+    ("docs/deploying.md", 3): f"""
 import numpy as np, onnxruntime
 {EXPORTED}policygrad.export(run, "walker.onnx", format="onnx")
 session, rng = onnxruntime.InferenceSession("walker.onnx"), np.random.default_rng(0)

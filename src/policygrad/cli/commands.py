@@ -114,9 +114,9 @@ def report_run(run: Any, as_json: bool) -> int:
         print_json(run.summary)
     else:
         mean = run.summary["return_mean"]
-        score = (
-            "no episode ended" if mean is None else f"mean return {mean:.1f} (last 100 episodes)"
-        )
+        score = "no episode ended"
+        if mean is not None:
+            score = f"mean return {mean:.1f} (last 100 episodes of training)"
         speed = run.summary["steps_per_second"]
         print(
             f"{run.path}: {run.summary['env_steps']:,} environment steps, "

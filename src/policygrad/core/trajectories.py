@@ -33,7 +33,8 @@ class Trajectories:
     """T steps of B environments, or B whole episodes padded to T steps.
 
     Records are raw: observations before normalisation, rewards before scaling, actions as the
-    policy sampled them (before any clipping to the environment's bounds).
+    policy sampled them (before any clipping to the environment's bounds). In training, rewards are
+    scaled in the record that estimators, baselines and critics are given.
 
     Attributes:
         observations: pytree of `[T, B, ...]`; what the policy saw before acting at step t.

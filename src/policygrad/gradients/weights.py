@@ -134,7 +134,8 @@ class Estimator:
             trajectories: T steps of B environments, or B whole episodes.
 
         Returns:
-            `psi`, `returns` and `baseline`, `[T, B]` each, in units of reward; held constant.
+            `psi`, `returns` and `baseline`, `[T, B]` each, in units of the record's rewards; held
+            constant.
 
         Raises:
             ValueError: the record holds segments, and the estimator needs whole episodes.
