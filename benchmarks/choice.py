@@ -53,29 +53,6 @@ def score(line: Mapping[str, Any]) -> float:
     return (task.score(line["deterministic"]["mean"]) + task.score(line["stochastic"]["mean"])) / 2
 
 
-def with_earlier(
-    lines: Sequence[dict[str, Any]], earlier: Sequence[dict[str, Any]], name: str, reference: str
-) -> list[dict[str, Any]]:
-    """The runs, and those of another file that trained as the reference does, as the reference's.
-
-    Args:
-        lines: one a run; where they hold a task and seed of the reference, that run counts.
-        earlier: the lines of the other file.
-        name: the algorithm there whose settings are the reference's now.
-        reference: the algorithm of `lines`.
-
-    Raises:
-        ValueError: the other file has no run of that name.
-    """
-    there = [line for line in earlier if line["algorithm"] == name]
-    if not there:
-        names = ", ".join(sorted({line["algorithm"] for line in earlier})) or "no runs"
-        raise ValueError(f"no earlier run of {name}; there are: {names}")
-    here = {(x["task"], x["seed"]) for x in lines if x["algorithm"] == reference}
-    new = [x | {"algorithm": reference} for x in there if (x["task"], x["seed"]) not in here]
-    return [*lines, *new]
-
-
 def comparisons(lines: Sequence[dict[str, Any]], reference: str) -> list[Comparison]:
     """Every algorithm of the file beside the reference, the greatest gain first.
 

@@ -128,12 +128,8 @@ def trial_(options: argparse.Namespace) -> None:
 
 def choice_(options: argparse.Namespace) -> None:
     """Print how much every algorithm of a file gains over one of them."""
-    lines = read_lines(options.results)
     try:
-        if options.also:
-            path, name = options.also
-            lines = choice.with_earlier(lines, read_lines(Path(path)), name, options.against)
-        found = choice.comparisons(lines, options.against)
+        found = choice.comparisons(read_lines(options.results), options.against)
     except ValueError as error:
         sys.exit(f"{options.results}: {error}")
     print(choice.markdown(found, options.against))
@@ -176,10 +172,6 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--json", type=Path)
         if action is choice_:
             sub.add_argument("--against", default="natural", help="the algorithm of the file")
-            sub.add_argument(
-                "--also", nargs=2, metavar=("FILE", "ALGORITHM"),
-                help="an earlier file's runs of an algorithm that is now the one of --against",
-            )  # fmt: skip
         if action is run:
             sub.add_argument("--algorithms", nargs="+", default=list(cells.OURS))
             sub.add_argument(

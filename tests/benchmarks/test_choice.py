@@ -97,19 +97,6 @@ def test_only_what_both_have_run_is_compared(choice):
         choice.comparisons(lines, "vanilla")
 
 
-def test_runs_of_an_earlier_file_count_where_this_one_has_none(choice):
-    lines = runs("Ant-v5", "natural", [0.5]) + runs("Ant-v5", "natural+x", [0.7, 0.7])
-    earlier = runs("Ant-v5", "natural+old", [0.1, 0.6]) + runs("Ant-v5", "natural", [0.0, 0.0])
-    both = choice.with_earlier(lines, earlier, "natural+old", "natural")
-    (found,) = choice.comparisons(both, "natural")
-    assert found.seeds == {"Ant-v5": [0, 1]}
-    assert found.gain == pytest.approx(0.7 - (0.5 + 0.6) / 2)
-    with pytest.raises(
-        ValueError, match="no earlier run of natural\\+older; there are: natural, nat"
-    ):
-        choice.with_earlier(lines, earlier, "natural+older", "natural")
-
-
 def test_the_command(choice, tmp_path, monkeypatch, capsys):
     import suite
 
@@ -126,18 +113,3 @@ def test_the_command(choice, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*command[:3], "--against", "ppo"])
     with pytest.raises(SystemExit, match="no run of ppo"):
         suite.main()
-
-
-def test_the_command_with_an_earlier_file(choice, tmp_path, monkeypatch, capsys):
-    import suite
-
-    def written(name, lines):
-        path = tmp_path / name
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        return str(path)
-
-    results = written("results.jsonl", runs("Ant-v5", "natural+x", [0.9, 0.8]))
-    earlier = written("earlier.jsonl", runs("Ant-v5", "old", [0.5, 0.6]))
-    monkeypatch.setattr(sys, "argv", ["suite.py", "choice", results, "--also", earlier, "old"])
-    suite.main()
-    assert "| natural+x | 2 | +0.300 |" in capsys.readouterr().out
