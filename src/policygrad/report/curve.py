@@ -84,7 +84,7 @@ def drawn(curve: LearningCurve) -> str:
     shown = np.unique(np.linspace(0, len(curve.steps) - 1, MOST).round().astype(int))
     steps, returns, stretch = (a[shown] for a in (curve.steps, curve.returns, curve.stretch))
     levels = [curve.at_random] if np.isfinite(curve.at_random) else []
-    ticks = _ticks(min(*returns, *levels, returns[0]), max(*returns, *levels, returns[0]))
+    ticks = _ticks(min([*returns, *levels]), max([*returns, *levels]))
     x = _scale(0.0, steps[-1], LEFT, RIGHT)
     y = _scale(ticks[0], ticks[-1], BOTTOM, TOP)
     parts = [_across("grid", y(tick)) + _text(LEFT - 6, y(tick) + 4, _number(tick), "end")

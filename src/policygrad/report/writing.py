@@ -3,12 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import jax
+import numpy as np
+
+import policygrad
 from policygrad.core.errors import UserError
 from policygrad.core.plain import to_json
 from policygrad.diagnostics.clean_bill import doubts, healthy
@@ -20,8 +23,6 @@ from policygrad.report.pictures import PICTURES, figures_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-PROGRAMS = ("policygrad", "jax", "numpy")
 
 
 def write_report(
@@ -52,7 +53,7 @@ def write_report(
         UserError: the folder cannot be written.
     """
     pictures = {k: _png(figure) for k, figure in figures_of(examination).items()}
-    versions = {program: version(program) for program in PROGRAMS}
+    versions = {each.__name__: each.__version__ for each in (policygrad, jax, np)}
     report = Report(
         name, findings, examination, datetime.now(UTC), versions, pictures, tuple(tried)
     )
