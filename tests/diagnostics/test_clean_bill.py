@@ -10,7 +10,14 @@ from scipy import stats
 
 from policygrad.core.plain import to_json
 from policygrad.diagnostics import Spread, diagnose
-from policygrad.diagnostics.clean_bill import doubts, headline, healthy, lines_of
+from policygrad.diagnostics.clean_bill import (
+    STANDS,
+    all_the_same,
+    doubts,
+    headline,
+    healthy,
+    lines_of,
+)
 from policygrad.diagnostics.language import OTHER
 from policygrad.diagnostics.rules import RULES, looked_at, not_looked_at
 from policygrad.diagnostics.standing import (
@@ -84,6 +91,27 @@ def test_no_broken_run_is_healthy(name):
         findings = diagnose(broken)
         assert healthy(findings, broken) is False
         assert headline(findings, broken) is None
+
+
+def test_a_run_with_a_fault_that_has_learned_all_the_same_is_said_to():
+    found = diagnose(BROKEN["step-size-too-large"][0])
+    assert found
+    assert (
+        all_the_same(found, RISEN) == f"All the same the run has learned: its return is {STANDS}."
+    )
+    assert all_the_same((), RISEN) is None
+    fallen = [e for doubt, e in DOUBTFUL.items() if "too short" not in doubt]
+    assert [all_the_same(found, e) for e in fallen] == [None] * 5
+
+
+@pytest.mark.parametrize(("returns", "said"), [
+    (np.linspace(20, 100, UPDATES), "All the same the return rose."),
+    (np.linspace(100, 20, UPDATES), None),
+    (np.full(UPDATES, np.nan), None),
+])  # fmt: skip
+def test_a_log_whose_return_rises_is_said_to(returns, said):
+    log = replace(examination(metrics={"return_mean": returns}), language=OTHER, sample=None)
+    assert all_the_same(diagnose(BROKEN["step-size-too-large"][0]), log) == said
 
 
 def test_a_dip_within_noise_is_not_lost():

@@ -66,6 +66,13 @@ def test_without_a_clean_bill_the_doubts_are_told():
     assert "Healthy" not in told
 
 
+def test_a_run_with_a_fault_that_learned_all_the_same_is_told_so():
+    told = " ".join(str(Diagnosis((FINDING,), RISEN)).split())
+    assert "All the same the run has learned: its return is clearly above" in told
+    assert told.index("All the same") < told.index("mean return (95 %")
+    assert "All the same" not in str(Diagnosis((FINDING,), EXAMINATION))
+
+
 @pytest.fixture
 def of_a_log(tmp_path):
     rows = "".join(f"{i},{20 + i}\n" for i in range(30))

@@ -51,6 +51,13 @@ def log(tmp_path):
     return lambda rows: examine_table(read(progress(tmp_path / "PPO_1", rows)))
 
 
+def test_a_run_with_a_fault_that_learned_all_the_same_is_told_so():
+    fallen = replace(FAULTY, sample=replace(FAULTY.sample, returns=RANDOM.returns))
+    assert "All the same the run has learned" in told(parsed(FAULTY))
+    assert "All the same" not in told(parsed(fallen))
+    assert "All the same" not in told(parsed(HEALTHY))
+
+
 def test_it_is_one_document_for_every_reader():
     for found in (parsed(FAULTY), parsed(HEALTHY), parsed(NOTHING, findings=())):
         assert found.page.startswith("<!doctype html>")

@@ -14,6 +14,7 @@ from policygrad.diagnostics.standing import Beside, Standing, standing_of
 CLEARLY = 0.1  # of what training had gained
 # rules that wait for longer than it takes to judge a run
 PATIENT = ("no-better-than-random", "noise-costs-most", "mode-loses-most")
+STANDS = "clearly above that of random actions and not clearly below its best"
 NEVER = (
     "No rule looks at whether a better return is possible, or whether the reward is the right one."
 )
@@ -82,11 +83,25 @@ def headline(findings: Sequence[Finding], e: Examination) -> str | None:
     if healthy(findings, e):
         return (
             f"Healthy, as far as was looked at: {rules} rules found nothing, and the return is "
-            "clearly above that of random actions and not clearly below its best."
+            f"{STANDS}."
         )
     if e.language is not None:
         return f"Nothing was found by {rules} rules."
     return f"Nothing was found by {rules} rules, but this is no clean bill."
+
+
+def all_the_same(findings: Sequence[Finding], e: Examination) -> str | None:
+    """In one sentence, that a run in which something was found has learned; None if it has not.
+
+    Of a run it is said under the conditions on the return of a healthy one, of a log where its
+    return rises.
+    """
+    if not findings:
+        return None
+    if e.language is None:
+        return None if _beside(e) else f"All the same the run has learned: its return is {STANDS}."
+    rose = rises(series(e, "return_mean"))
+    return "All the same the return rose." if rose else None
 
 
 def lines_of(e: Examination) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from policygrad.diagnostics.clean_bill import NEVER, headline
+from policygrad.diagnostics.clean_bill import NEVER, all_the_same, headline
 from policygrad.diagnostics.clean_bill import lines_of as lines_of_standing
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
@@ -99,6 +99,9 @@ def _tell_standing(diagnosis: "Diagnosis", console: "Console") -> None:
     lines = lines_of_standing(diagnosis.examination)
     if lines and diagnosis.findings:
         console.print()
+    said = all_the_same(diagnosis.findings, diagnosis.examination)
+    if said is not None:
+        console.print(Text(said))
     for line in lines:
         said = line.lstrip()
         console.print(Padding(Text(said), (0, 0, 0, len(line) - len(said))))

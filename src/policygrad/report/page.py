@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from policygrad.core.settings import flag
-from policygrad.diagnostics.clean_bill import NEVER, doubts, headline, healthy
+from policygrad.diagnostics.clean_bill import NEVER, all_the_same, doubts, headline, healthy
 from policygrad.diagnostics.clean_bill import lines_of as lines_of_standing
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.findings import Finding
@@ -131,7 +131,10 @@ def _verdict(findings: Sequence[Finding], x: Examination, words: Glossary) -> st
         told = f'<div class="{kind}"><p><b>{e(said)}</b></p>{listed}</div>'
         return words.after(told + f'\n<p class="muted">{e(NEVER)}</p>')
     items = "\n".join(f"<li>{_finding(i, f, words)}</li>" for i, f in enumerate(findings, 1))
-    return f'<p>What is wrong, most likely cause first:</p>\n<ol class="findings">{items}</ol>'
+    learned = all_the_same(findings, x)
+    after = "" if learned is None else f"\n<p>{e(learned)}</p>"
+    listed = f'<ol class="findings">{items}</ol>'
+    return f"<p>What is wrong, most likely cause first:</p>\n{listed}{after}"
 
 
 def _finding(number: int, f: Finding, words: Glossary) -> str:
