@@ -22,11 +22,11 @@ IN_FULL = (  # tests whose cases take next to no time
     "tests/test_documented_code.py", "tests/test_equations.py", "tests/test_floors.py",
 )  # fmt: skip
 ON_DEMAND = (  # the longest: processes that start, die and start again, full disks, pictures
-    "tests/machines/", "tests/processes/", "tests/rollout/test_blocks.py",
-    "tests/rollout/test_infos_of_programs.py", "tests/runs/test_full_disk.py",
-    "tests/test_broken_environments.py", "tests/training/test_pictures.py",
-    "tests/training/test_videos.py", "tests/training/test_workers.py", "tests/training/test_x64.py",
-    "tests/watching/",
+    "tests/cli/test_watch.py", "tests/environments/test_atari.py", "tests/machines/",
+    "tests/processes/", "tests/rollout/test_blocks.py", "tests/rollout/test_infos_of_programs.py",
+    "tests/runs/test_full_disk.py", "tests/test_broken_environments.py",
+    "tests/training/test_pictures.py", "tests/training/test_videos.py",
+    "tests/training/test_workers.py", "tests/training/test_x64.py", "tests/watching/",
 )  # fmt: skip
 
 

@@ -96,6 +96,7 @@ def run_example(name: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_callbacks_evaluate_keep_the_best_and_stop(tmp_path):
     told = run_example("callbacks", 22_000, tmp_path / "a")
     assert "best:" in told
@@ -107,6 +108,7 @@ def test_pruning_with_optuna():
     assert "step_size" in run_example("pruning", 4_096)
 
 
+@pytest.mark.slow
 def test_hybrid_actions_are_trained_and_masked():
     run = policygrad.train(load("hybrid_actions").Workshop, algorithm="ppo", **TINY)
     found = policygrad.evaluate(run, episodes=50).stochastic

@@ -41,6 +41,7 @@ def test_cartpole_is_learned(extend, kind):
     assert extend(kind).main(24_576) > 60  # chance is 22
 
 
+@pytest.mark.slow
 def test_boats_learn_to_dock(extend):
     assert extend("engine").main(40_960) > -25  # standing still makes about −50
 
@@ -66,6 +67,7 @@ class Here(Collector):
         self.collect = source.segments(policy, key, config.rows).collect
 
 
+@pytest.mark.slow
 def test_a_network_is_saved_and_loaded(extend, tmp_path):
     residual = extend("network").Residual
     settings = {k: v for k, v in TINY.items() if k != "hidden"}
@@ -99,6 +101,7 @@ def test_the_baseline_has_exact_moments_once_it_is_fitted(extend):
     np.testing.assert_allclose(found.bias, 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_estimators_of_ones_own_are_diagnosed(extend):
     form, cosines = extend("form").WholeLambdaReturn, extend("baseline").RandomCosines(16)
     run = policygrad.train("gymnax/CartPole-v1", **TINY)

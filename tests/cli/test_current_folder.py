@@ -9,6 +9,7 @@ from policygrad import cli
 MODULE = "import gymnasium\ngymnasium.register('Near-v0', 'tests.worlds:Chain')\n"
 
 
+@pytest.mark.slow
 def test_a_module_in_the_current_folder_is_found(tmp_path, monkeypatch, capsys):
     (tmp_path / "near_by.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)

@@ -110,6 +110,7 @@ def test_case_32_a_video_needs_its_package(refused, run_path, monkeypatch):  # n
     assert "pip install 'policygrad[video]'" in refused("evaluate", run_path, "--video", "v")
 
 
+@pytest.mark.slow
 def test_a_video_is_of_one_run(refused, seeds):  # noqa: F811
     assert "is for one run" in refused("evaluate", seeds, "--video", "v")
 

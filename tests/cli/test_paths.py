@@ -182,6 +182,7 @@ def test_fault_03_a_broken_pipe_elsewhere_is_not_taken_for_a_closed_stdout(capsy
     assert capsys.readouterr().err == "policygrad: Broken pipe\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("buffered", [True, False])
 def test_a_reader_that_goes_away_is_no_error(buffered, tmp_path):
     process = subprocess.Popen(

@@ -175,6 +175,7 @@ def test_case_31_what_may_not_change(refused, run_path, flags):
     assert "what may change: --total-steps" in line
 
 
+@pytest.mark.slow
 def test_case_31_a_linear_schedule_over_another_length_is_said(command, tmp_path, capsys):
     command("train", "gymnax/CartPole-v1", "--algorithm", "natural", *TINY_FLAGS, "--out", "a")
     with warnings.catch_warnings():  # as outside the tests

@@ -126,6 +126,7 @@ def test_an_algorithm_and_a_network_of_ones_own_are_diagnosed(tmp_path):
     assert "network=…" in nothing.examination.notes[0]
 
 
+@pytest.mark.slow
 def test_a_policy_and_a_network_beside_it_are_diagnosed(tmp_path):
     """The policy is of its own architecture then, and the network is the critic's."""
     env = gymnasium.make("CartPole-v1")

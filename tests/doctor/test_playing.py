@@ -142,6 +142,7 @@ def test_noise_that_costs_most_is_found(costly):
     assert data["examination"]["by_mode"]["episodes"] == 32
 
 
+@pytest.mark.slow
 def test_a_policy_that_plays_its_mode_alone_is_not_compared_with_it(tmp_path):
     sure = Biased(jnp.float32(200))  # its other choice has a probability of 1e-87
     policygrad.train(Chain, out=tmp_path / "sure", policy=sure, **TINY)

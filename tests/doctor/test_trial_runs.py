@@ -44,6 +44,7 @@ def contents(folder):
     return {p.relative_to(folder): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
+@pytest.mark.slow
 def test_a_trial_trains_as_train_does_and_leaves_the_run_alone(run):
     before, told = contents(run), []
     trial = policygrad.try_advice(

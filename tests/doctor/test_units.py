@@ -110,6 +110,7 @@ def test_nothing_of_many_units_is_left_out(trained, small_units):
     assert found.notes == ("the picture of predicted returns: it shows the first 9 of 25 episodes",)
 
 
+@pytest.mark.slow
 def test_units_are_other_episodes_each(trained, small_units):
     one = doctor.examine(trained.path, episodes=9, gradients=False).sample
     three = doctor.examine(trained.path, episodes=27, gradients=False).sample
@@ -134,6 +135,7 @@ class Rarely(gymnasium.Wrapper):
         return observation, np.nan if Rarely.made == 400 else reward, *rest
 
 
+@pytest.mark.slow
 def test_one_reward_that_is_nan_makes_the_whole_unsound(trained, small_units, monkeypatch):
     monkeypatch.setattr(Rarely, "made", 0)
     found = doctor.examine(trained.path, Rarely, episodes=27)

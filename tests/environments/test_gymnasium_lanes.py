@@ -285,6 +285,7 @@ def test_failure_in_reset():
         lanes.start(0)
 
 
+@pytest.mark.slow
 def test_spawned_processes_step_like_this_one():
     ours, theirs = (
         GymnasiumLanes(vectorise(Drift, 2, processes=True)),

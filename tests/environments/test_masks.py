@@ -276,6 +276,7 @@ def test_masks_that_come_after_the_first_reset_are_refused(make, where, vector):
         policygrad.train(env, **TINY)
 
 
+@pytest.mark.slow
 def test_late_masks_cross_from_workers():
     with pytest.raises(
         EnvironmentFailure, match=r"environment \d returned an info with.*step 2 of"

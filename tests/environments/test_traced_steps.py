@@ -352,6 +352,7 @@ def test_a_cut_successor_out_of_range_ends_a_run():
         policygrad.train(env, **TINY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", params(BATCHES, {"segments"}))
 def test_choices_in_range_train_also_where_records_hold_unused_rows(settings):
     """A Discrete that starts above 0: the rows that are not used hold zeros."""
@@ -375,6 +376,7 @@ class Unlimited(Handing):
         return state + 1, self.observe(state), 1.0, state + 1 >= self.ends, False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "limit", "ends", "length"),
     [
@@ -530,6 +532,7 @@ def test_further_actions_are_drawn_from_the_space_as_on_the_host(space):
     assert played.infos["inside"].tolist() == [1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "space", [*(pytest.param(x, marks=slow) for x in ACTED[:-1]), ACTED[-1]], ids=str
 )

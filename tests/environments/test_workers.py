@@ -340,6 +340,7 @@ def test_fault_04_two_ctrl_c_end_a_run_whose_step_hangs(tmp_path, processes):
     assert_end(workers)
 
 
+@pytest.mark.slow
 def test_workers_leave_signals_to_all_to_their_parent():
     lanes = opened("nothing", processes=True)
     lanes.start(0)
@@ -351,6 +352,7 @@ def test_workers_leave_signals_to_all_to_their_parent():
     assert_closes(lanes)
 
 
+@pytest.mark.slow
 def test_a_script_ends_that_does_not_close_its_workers(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

@@ -103,6 +103,7 @@ def surrogate_of_segments(policy, record, weights, steps):
     return total, carries
 
 
+@pytest.mark.slow
 @kinds
 def test_a_segment_has_the_gradient_in_which_its_first_carry_is_a_constant(kind):
     """Truncated backpropagation: the sum over segments is not the gradient of the whole record."""

@@ -33,6 +33,7 @@ def parameters(network):
     return sum(np.size(x) for x in jax.tree.leaves(network))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "weights"),
     [
@@ -176,6 +177,7 @@ def test_channels_of_a_network_without_pictures_are_refused():
         policygrad.train("CartPole-v1", channels="first", total_steps=64)
 
 
+@pytest.mark.slow
 def test_gradient_of_a_policy_of_pictures_is_the_sum_over_its_steps():
     space = picture((12, 12, 3))
     policy = network_policy(

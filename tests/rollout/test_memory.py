@@ -146,6 +146,7 @@ def compiled_segments():
     return segments_of(DuckChain(LIMIT, terminates=False), compiled=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["SAME_STEP", "DISABLED", "made by the library"])
 def test_host_and_compiled_rollouts_give_the_same_carries_and_gradients(mode, compiled_segments):
     env = vector_of(AutoresetMode[mode]) if mode.isupper() else truncating

@@ -103,6 +103,7 @@ class Clock(gymnasium.Env):
         return self.see(), float(action == BIG), False, self.time >= 5, {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["vanilla", "ppo"])
 def test_case_03_a_run_with_numbers_of_64_bits(algorithm):
     settings = {**TINY, "normalise_observations": False}

@@ -122,6 +122,7 @@ class TwoCoupled(Form):
         return Coupling(np.asarray(self.mix), np.asarray(self.bootstrap))
 
 
+@pytest.mark.slow
 def test_coupled_returns_need_a_horizon_unless_they_run_out():
     mdp = random_mdp(3)
     estimator = replace(own_estimator(mdp), form=TwoCoupled())

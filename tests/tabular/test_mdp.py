@@ -148,6 +148,7 @@ EVERY_TASK = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY_TASK)
 def test_every_task_of_the_gallery_has_a_report(name):
     mdp, policy = gallery.TASKS[name]()

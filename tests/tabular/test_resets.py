@@ -114,6 +114,7 @@ def test_a_form_that_depends_on_the_time_may_reset_too():
     assert relative_error(covariance, own.covariance) <= TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gamma", [0.9, 1.0])
 def test_without_a_horizon_they_are_those_of_a_long_one(gamma):
     mdp = sometimes_paid(1, horizon=None)
@@ -254,6 +255,7 @@ def game(*, loser_serves_worse, points=2):
     return mdp, SoftmaxPolicy.of(np.array([[0.3, -0.2], [-0.4, 0.1], [0.2, 0.5], [0.0, -0.6]]))
 
 
+@pytest.mark.slow
 def test_it_is_the_gradient_where_a_point_does_not_change_what_follows_it():
     plain = estimators.reward_to_go()
     resets = estimators.reward_to_go(resets_at_rewards=True)

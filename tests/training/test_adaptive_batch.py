@@ -139,6 +139,7 @@ def test_two_shapes_hold_all_batches_where_lengths_and_sizes_vary(monkeypatch):
     assert {shape for episodes, shape in shapes if episodes > 64} == {(255, 512)}
 
 
+@pytest.mark.slow
 @every_env
 def test_resumed_run_equals_uninterrupted(env, tmp_path):
     whole = policygrad.train(env, **SHORT)

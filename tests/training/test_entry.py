@@ -238,6 +238,7 @@ def test_case_12_another_environment_is_refused_with_the_way_to_it(copy):
     assert policygrad.resume(copy, env="CartPole-v1", total_steps=96).summary["env_steps"] == 96
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*steps shrink to zero over")
 @pytest.mark.parametrize(
     "algorithm", params(["vanilla", "natural", "trpo", "ppo"], {"vanilla", "natural", "trpo"})

@@ -18,6 +18,7 @@ ENVS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", ENVS.values(), ids=ENVS)
 def test_fault_02_a_run_holds_no_memory_of_the_steps_that_it_made(make, tmp_path, monkeypatch):
     monkeypatch.setattr(replay, "MOST_BYTES", 2**12)  # of the log, soon reached

@@ -132,6 +132,7 @@ def test_a_saved_policy_acts_alike_and_inside_the_space(kind, tmp_path):
             jax.tree.map(np.testing.assert_array_equal, action, run.agent.act(observation, key))
 
 
+@pytest.mark.slow
 def test_a_hybrid_run_is_evaluated_and_diagnosed(tmp_path):
     run = policygrad.train(Hybrid, out=tmp_path / "run", **TINY)
     returns = policygrad.evaluate(run, episodes=4).deterministic

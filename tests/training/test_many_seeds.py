@@ -46,6 +46,7 @@ def test_no_seed_depends_on_its_neighbours():
     assert without_clock(one.runs[2].metrics) == without_clock(other.runs[2].metrics)
 
 
+@pytest.mark.slow
 def test_a_gpu_trains_all_seeds_in_one_program(monkeypatch):
     dealt, programs = many_seeds.dealt, []
     monkeypatch.setattr(

@@ -167,6 +167,7 @@ def test_an_optimiser_of_other_numbers_is_said_at_resume(tmp_path, was, now, dif
     assert not any("takes other steps" in t for t in again)
 
 
+@pytest.mark.slow
 def test_an_optimiser_in_a_record_is_compared_too_and_an_earlier_run_is_not(tmp_path):
     path = tmp_path / "a"
     record = policygrad.algorithms.Vanilla(optimiser=optax.sgd(0.1))

@@ -26,6 +26,7 @@ def trained_elsewhere(answers, sent, config, path):
     answers.put(np.asarray(jax.tree.leaves(run.policy)[0]).tobytes())
 
 
+@pytest.mark.slow
 def test_a_process_of_any_kind_trains_a_recipe_that_it_was_sent(tmp_path):
     recipe = Recipe(Task(lambda: Chain(4), {}), Given())
     context = multiprocessing.get_context("spawn")

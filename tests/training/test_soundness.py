@@ -30,6 +30,7 @@ def declaring(time_limit):
     return environment
 
 
+@pytest.mark.slow
 def test_training_refuses_an_environment_that_truncates_before_its_time_limit():
     """A lane has no room for the successors then, and would bootstrap from another step's."""
     with pytest.raises(

@@ -213,6 +213,7 @@ MONITORED_RUNS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "settings"),
     params(MONITORED_RUNS, {"compiled ppo", "compiled episodes", "host natural"}),
