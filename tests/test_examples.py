@@ -65,6 +65,7 @@ def test_a_loop_is_measured_by_its_sketch(capsys):
     assert "update 2:" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_exported_policy_drives_as_the_agent_does(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "policy", raising=False)

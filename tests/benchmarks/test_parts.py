@@ -263,6 +263,7 @@ def test_approximations_are_medians_over_seeds():
     assert len(figure.axes[0].get_yticks()) >= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_is_timed_acts_alike(tmp_path, count):
     from action_cost import POLICIES, check_alike, ways_to_act
@@ -289,6 +290,7 @@ def test_the_table_of_actions_shows_the_least():
     ]
 
 
+@pytest.mark.slow
 def test_backpropagation_that_ends_at_a_row_loses_what_was_remembered_before_it():
     import truncation
     from gymnasium import spaces

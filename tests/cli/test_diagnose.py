@@ -32,6 +32,7 @@ def test_a_run_as_json_and_in_words(command, run_path, tmp_path):
     assert "of random actions: " in out
 
 
+@pytest.mark.slow
 def test_a_report(command, run_path, tmp_path):
     code, _, err = command("diagnose", run_path, "--episodes", "8", "--report", "seen")
     assert code == 0

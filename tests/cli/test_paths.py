@@ -149,6 +149,7 @@ def test_version(command):
     assert command("--version") == (0, f"policygrad {policygrad.__version__}\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "argv", [["exact", "two-armed-bandit"], ["train", "--help"], ["diagnose", "--help"]]
 )

@@ -49,6 +49,7 @@ def test_our_programs_are_freed_where_maps_are_scarce_and_those_of_others_are_ke
     assert (ours.traced, theirs.traced) == (2, 1)
 
 
+@pytest.mark.slow
 def test_other_code_keeps_its_programs_while_the_library_trains(full):
     theirs = Counted()
     users = jax.jit(theirs)

@@ -37,6 +37,7 @@ def loss(f, stride):
     return lambda picture, kernel: jnp.sum(jnp.sin(f(picture, kernel, stride)))
 
 
+@pytest.mark.slow
 @every_shape
 def test_values_and_derivatives_are_those_of_xla(shape):
     point, direction, stride = drawn(shape)

@@ -120,6 +120,7 @@ def costly(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_noise_that_costs_most_is_found(costly):
     found = policygrad.diagnose(costly, Costly, episodes=32, gradients=False)
     at = found.standing

@@ -110,6 +110,7 @@ def test_without_a_proposal_nothing_is_trained(trained, monkeypatch):
     assert trial.budget == 50_000
 
 
+@pytest.mark.slow
 def test_an_object_has_to_be_passed_again(tmp_path):
     policygrad.train(
         Chain, out=tmp_path / "a", estimator=estimators.gae(discount=0.9), **PLAIN,

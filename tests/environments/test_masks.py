@@ -185,6 +185,7 @@ def test_masks_by_methods_of_a_vector_environments_copies_are_applied(make, mode
         lanes.step(allowed.argmax(axis=1))
 
 
+@pytest.mark.slow
 def test_masks_by_methods_in_other_processes_are_refused():
     vector = AsyncVectorEnv([ByMethod] * 2, context="spawn")
     try:

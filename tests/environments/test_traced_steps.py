@@ -345,6 +345,7 @@ def test_values_out_of_range_end_a_run(settings):
         policygrad.train(Counting(*OUT["Discrete"][:2]), **settings)
 
 
+@pytest.mark.slow
 def test_a_cut_successor_out_of_range_ends_a_run():
     """At the time limit, where only the critic would read it."""
     env = Counting(spaces.Discrete(3), lambda t: t, limit=3)

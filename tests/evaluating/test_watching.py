@@ -110,6 +110,7 @@ def test_the_cap(tmp_path):
     assert (found.lengths, found.unfinished, found.frames) == ([2], [True], 2)
 
 
+@pytest.mark.slow
 def test_minatar_and_its_file(tmp_path):
     run = policygrad.train("gymnax/Breakout-MinAtar", out=tmp_path / "run", num_envs=4,
                            batch_steps=32, total_steps=32)  # fmt: skip

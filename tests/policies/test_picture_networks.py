@@ -55,6 +55,7 @@ def test_impala_reads_any_size_and_halves_it_three_times():
     assert network(jnp.ones((21, 9, 3))).shape == (5,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [nature(), small(), impala(), minatar()], ids=str)
 def test_channels_first_and_last_are_the_same_network(architecture):
     pixels = np.random.default_rng(0).random((40, 44, 3), np.float32)
@@ -91,6 +92,7 @@ def test_a_policy_reads_bytes_as_their_share_of_255():
     np.testing.assert_allclose(policy(pixels).logits, outputs, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "chosen"),
     [

@@ -86,6 +86,7 @@ def test_case_23_every_algorithm_trains_in_hybrid_actions(kind, algorithm):
     assert not np.array_equal(run.policy.log_std, before.log_std)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "batch",
     [
