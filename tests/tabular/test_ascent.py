@@ -25,6 +25,7 @@ def test_frozen_lake_is_climbed_to_the_value_of_policy_iteration(discount):
     best = ascend(mdp, policy, discount=discount, method="policy_iteration")
     assert best.converged
     climb = ascend(mdp, policy, discount=discount, method="natural")
+    assert climb.converged
     assert climb.objective == pytest.approx(best.objective, abs=1e-8)
     values = np.zeros(mdp.states)  # value iteration, a third opinion
     for _ in range(5000):

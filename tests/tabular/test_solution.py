@@ -101,6 +101,17 @@ def test_natural_gradient_is_that_of_the_fisher_inverse(features):
         assert relative_error(solution.natural_gradient, expected) <= 1e-9
 
 
+def test_natural_gradient_of_a_softmax_is_its_advantages_also_where_it_is_nearly_certain():
+    """Kakade 2001. One action has the probability 1 − 10⁻¹³ or so, the others hardly any."""
+    mdp = random_mdp(9, horizon=None)
+    theta = np.zeros((mdp.states, mdp.actions))
+    theta[:, 0] = 30.0
+    solution = solve(mdp, SoftmaxPolicy(theta), discount=0.9)
+    expected = solution.advantages - solution.advantages.mean(axis=1, keepdims=True)
+    expected[mdp.absorbing] = 0.0
+    assert relative_error(solution.natural_gradient, expected.reshape(-1)) <= 1e-9
+
+
 def test_fisher_is_the_curvature_of_the_divergence():
     """½ dᵀ F d is the KL of a whole trajectory at γ = 1, to second order."""
     mdp = random_mdp(11, horizon=3, noisy=False)

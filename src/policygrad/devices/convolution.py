@@ -108,12 +108,12 @@ ad.defbilinear(_convolution, _of_pictures, _of_kernel)
 def _batched(arguments: tuple[Array, Array], axes: tuple) -> tuple[Array, int]:
     """Under `vmap`: pictures of a batch go through at once, filters of a batch one by one."""
     (pictures, kernel), (of_pictures, of_kernel) = arguments, axes
-    if of_kernel is batching.not_mapped:
+    if of_kernel is None:
         x = jnp.moveaxis(pictures, of_pictures, 0)
         found = _convolution.bind(x.reshape(-1, *x.shape[2:]), kernel)
         return found.reshape(*x.shape[:2], *found.shape[1:]), 0
     kernels = jnp.moveaxis(kernel, of_kernel, 0)
-    if of_pictures is batching.not_mapped:
+    if of_pictures is None:
         return jax.lax.map(lambda kernel: _convolution.bind(pictures, kernel), kernels), 0
     both = jnp.moveaxis(pictures, of_pictures, 0), kernels
     return jax.lax.map(lambda one: _convolution.bind(*one), both), 0

@@ -56,12 +56,8 @@ class Solution:
     @cached_property
     def natural_gradient(self) -> Float[np.ndarray, " d"]:
         """`[d]`, F⁺ ∇J. The pseudo-inverse ignores directions that change no probability."""
-        if isinstance(self.scores, OwnBlock):  # block-diagonal: a small system a state
-            block = np.asarray(self.scores.block)
-            fisher = np.einsum("sa,sab,sac->sbc", self.discounted_visits, block, block)
-            inverse = np.linalg.pinv(fisher, rcond=1e-12, hermitian=True)
-            blocks = self.gradient.reshape(block.shape[:2])
-            return np.einsum("sbc,sc->sb", inverse, blocks).reshape(-1)
+        if isinstance(self.scores, OwnBlock):
+            return _of_softmax(self.gradient, self.discounted_visits)
         return np.linalg.pinv(self.fisher, rcond=1e-12, hermitian=True) @ self.gradient
 
 
@@ -100,6 +96,22 @@ def solve(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Solution
     if not (np.isfinite(j) and np.all(np.isfinite(gradient))):
         raise ValueError(f"the values overflow float64: J = {j}; scale the rewards down")
     return Solution(float(j), v, q, occupancy, gradient, usual, visits, tabulated.scores)
+
+
+def _of_softmax(
+    gradient: Float[np.ndarray, " d"], visits: Float[np.ndarray, "S A"]
+) -> Float[np.ndarray, " d"]:
+    """F⁺ g of a softmax with a parameter for every state and action, whose F is block-diagonal.
+
+    F_s = d_s (diag π − π πᵀ), and the entries of g_s sum to 0, so F_s⁺ g_s is g_s / (d_s π) less
+    its mean. Inverted by its eigenvalues, F_s loses actions that are hardly ever taken.
+    """
+    taken = visits > 0
+    found = np.divide(
+        gradient.reshape(visits.shape), visits, out=np.zeros(visits.shape), where=taken
+    )
+    mean = found.sum(axis=1) / np.maximum(taken.sum(axis=1), 1)
+    return np.where(taken, found - mean[:, None], 0.0).reshape(-1)
 
 
 @in_float64
