@@ -48,7 +48,8 @@ class Dense(NamedTuple):
 
 
 class OwnBlock(NamedTuple):
-    """Scores with one parameter per state and action: zero outside the A entries of the state."""
+    """Scores of a softmax with one parameter per state and action, 1[b = a] − π(b|s): zero outside
+    the A entries of the state, and all zero where an episode has ended."""
 
     block: Float[Array, "S A A"]
 
