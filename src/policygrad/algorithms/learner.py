@@ -124,7 +124,8 @@ class Learner:
         estimator: what multiplies each score.
         total_steps: `[]`, environment steps over which a linear schedule shrinks steps to zero;
             infinite if they do not shrink.
-        scale_rewards: divide rewards by the running root mean square of the discounted return.
+        scale_rewards: divide rewards by the running root mean square of their discounted sum so far
+            (`RewardScale`).
         clip_rewards: learn from the sign of each reward alone.
     """
 
@@ -268,7 +269,8 @@ def learner(
         algorithm: how the policy improves.
         estimator: what multiplies each score.
         total_steps: environment steps over which a linear schedule shrinks steps to zero.
-        scale_rewards: divide rewards by the running root mean square of the discounted return.
+        scale_rewards: divide rewards by the running root mean square of their discounted sum so far
+            (`RewardScale`).
         clip_rewards: learn from the sign of each reward alone.
     """
     return Learner(

@@ -1,4 +1,8 @@
-"""The scale of rewards: they are divided by the typical size of the discounted return."""
+"""The scale of rewards: they are divided by the typical size of the discounted sum of past rewards.
+
+The sum looks back, so that it is known at every step. Where rewards come late, the return to go,
+which looks ahead, is several times as large.
+"""
 
 from typing import NamedTuple
 

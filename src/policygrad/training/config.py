@@ -85,7 +85,7 @@ class BatchSettings:
     """Number of parts that a batch is cut into, one for each processor. With another number,
     results round differently. Default: as many as there are processors, fewer for small batches."""
     scale_rewards: bool = True
-    """Divide rewards by the running root mean square of the discounted return."""
+    """Divide rewards by the running root mean square of the discounted sum of past rewards."""
     clip_rewards: bool | None = None
     """Learn from the sign of each reward alone. It changes what is optimised. Evaluation counts the
     rewards themselves. Default: True for Atari games, False for all others."""
