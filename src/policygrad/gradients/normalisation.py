@@ -18,7 +18,8 @@ def standardise(advantages: Float[Array, "T B"], valid: Array) -> Float[Array, "
     """Centre the valid entries and scale them to unit variance; all zero if they are equal.
 
     This departs from the gradient: the mean that is subtracted contains each sample. The scale is
-    one number for the batch, so it changes the length of the gradient and not its direction.
+    one positive number for the batch, so the batch's gradient keeps its direction; it depends on
+    the batch, so the mean over batches does not quite.
     """
     count = jnp.maximum(jnp.sum(valid), 1)
     # subtract one of them first: the rounded mean of many equal numbers may differ from the number
@@ -35,8 +36,8 @@ def standardise(advantages: Float[Array, "T B"], valid: Array) -> Float[Array, "
 def rescale(advantages: Float[Array, "T B"], valid: Array) -> Float[Array, "T B"]:
     """Divide the valid entries by their root mean square; all zero if they are zero.
 
-    Nothing is subtracted. The scale is one positive number for the batch, so the gradient keeps its
-    direction.
+    Nothing is subtracted. The scale is one positive number for the batch, so the batch's gradient
+    keeps its direction; it depends on the batch, so the mean over batches does not quite.
     """
     advantages = jnp.where(valid, advantages, 0.0)
     largest = jnp.max(jnp.abs(advantages), initial=0.0)

@@ -67,7 +67,8 @@ def remax() -> GroupEstimator:
 def opo() -> GroupEstimator:
     """w_i = R_i − Σ_j L_j R_j / Σ_j L_j.
 
-    Bias: the baseline contains the episode: the mean is a sum over episodes weighted by 1 − L_i/ΣL.
+    Bias: the baseline contains the episode, and its length in the weight of every other one. The
+    mean has no simple form; `group_moments` computes it on a finite MDP.
 
     Source: Hao et al. 2025.
     """
