@@ -47,8 +47,9 @@ def recommend(comparisons: Sequence[Comparison], in_use: str) -> Recommendation:
     Raises:
         UserError: fewer than two points, or a comparison without the estimator in use.
 
-    Bias: two intervals of 95 % that do not overlap differ by more than chance explains in fewer
-    than 1 % of comparisons, and in fewer still at two points; the points are taken for independent.
+    Bias: two intervals of 95 % and of like width that do not overlap differ by more than chance
+    explains in fewer than 1 % of comparisons, and of very unlike width in fewer than 5 %; in fewer
+    still at two points. The points are taken for independent.
     """
     if len(comparisons) < LEAST_POINTS:
         raise UserError(

@@ -123,7 +123,10 @@ class FittedEstimator:
         return isinstance(self.estimator.form, ResetAtRewards)
 
     def rewards_to_go(self, baseline: Baseline) -> Estimator:
-        """Rewards to go less a baseline; the critic's value is used only after truncations."""
+        """Rewards to go less a baseline, at the run's γ and without γ^t.
+
+        Bias: the discount's; after truncations that bootstrap, the critic's error.
+        """
         own = self.estimator.critic
         return estimators.reward_to_go(
             discount=self.estimator.discount,

@@ -300,7 +300,8 @@ RULES = (
         "lambda-far-from-best",
         {"times": 2.0},
         "Bias and variance are measured on the same episodes, against rewards to go, which no "
-        "critic biases. A cosine twice as large is worth a batch four times as large.",
+        "critic biases but at a time limit that bootstraps. A cosine twice as large is worth a "
+        "batch at least four times as large.",
         0.4,
         lambda_far_from_best,
     ),
