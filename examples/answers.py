@@ -212,7 +212,7 @@ def exchange(figures: Path) -> str:
     axes.set_xticks(place, [r[0] for r in rows], fontsize=7)
     axes.legend()
     figure.savefig(figures / "exchange.png", dpi=120)
-    return f"""No. The exchange needs a support that does not depend on θ, and a dominated ∇p_θ f. For f(x) = x at θ = {theta:g}
+    return f"""No. It is safe where the support does not depend on θ and ∇p_θ f is dominated. For f(x) = x at θ = {theta:g}
 the log-derivative trick, integrated numerically, gives:
 
 {table(["distribution", "support", "∂E[x]/∂θ", "E[x ∂log p/∂θ]"], rows)}

@@ -146,8 +146,8 @@ def length_normalisation(figures: Path) -> str:
     divisors = {
         "1, or a constant (Dr. GRPO)": Sum(),
         "its own length (GRPO)": OwnLength(),
-        "the mean length of the group (DAPO)": MeanLength(within_group=True),
-        "the mean length of the batch (token-mean)": MeanLength(),
+        "the mean length of the group (DAPO's formula)": MeanLength(within_group=True),
+        "the mean length of the batch (`dapo`, token-mean)": MeanLength(),
     }
     made = {k: GroupEstimator(GroupMean(), Unchanged(), x) for k, x in divisors.items()}
     exact, astray = outcomes_of(*task()), _astray()
