@@ -77,6 +77,26 @@ def test_natural_step_solves_the_fisher_system(actions):
     np.testing.assert_allclose(float(step_size), beta, rtol=1e-3)
 
 
+@pytest.mark.parametrize("kind", [Natural, TRPO])
+def test_a_batch_without_weights_moves_nothing_and_its_step_is_logged_as_0(kind):
+    policy, batch = batch_of()
+    batch = batch._replace(psi=0 * batch.psi)
+    found = traced(kind()).improve(KEY, policy, (), batch)
+    assert float(found.step_size) == 0
+    np.testing.assert_array_equal(flat(split(found.policy)[0]), flat(split(policy)[0]))
+
+
+def test_a_small_gradient_makes_a_step_of_the_same_kl():
+    policy, batch = batch_of()
+    steps = []
+    for size in (1.0, 1e-9):
+        small = batch._replace(psi=size * batch.psi)
+        gradient, _ = traced(Natural()).ascent(policy, small)
+        x, step_size = Natural().natural_step(policy, gradient, small)
+        steps.append(float(step_size) * flat(x))
+    np.testing.assert_allclose(steps[1], steps[0], rtol=1e-3, atol=1e-6)
+
+
 def test_natural_step_has_the_kl_that_was_asked_for():
     policy, batch = batch_of()
     new = jax.jit(traced(Natural(target_kl=1e-3)).improve)(KEY, policy, (), batch).policy
@@ -285,7 +305,7 @@ def test_ppo_adapts_its_step_size_where_it_has_a_target():
     improver = StepSize((), jnp.float32(0.1))
     for target, kl, expected in ((0.01, 9.0, 0.1 / 1.5), (0.01, 0.0, 0.15), (0.0, 9.0, 0.1)):
         ppo = traced(PPO(target_kl=target))
-        adapted = ppo.adapt(improver, jnp.float32(kl), 1.0, certain=jnp.bool_(False))
+        adapted = ppo.adapt(improver, jnp.float32(kl), 1.0, held=jnp.bool_(False))
         assert float(adapted.step_size) == pytest.approx(expected)
 
 

@@ -29,7 +29,8 @@ class NaturalStep(Algorithm):
         cg_iterations: at most so many products Fv; static.
         damping: added to F's diagonal. It limits the step in directions about which the batch says
             nothing.
-        fisher_share: F is estimated on this share of the batch's rows; static.
+        fisher_share: F is estimated on this share of the batch's rows; static. Every n-th row is
+            taken, n being 1 / share, rounded.
 
     Source: Kakade 2001; conjugate gradients as in Schulman et al. 2015, appendix C.
     """
@@ -41,8 +42,8 @@ class NaturalStep(Algorithm):
     damping: NonNegative = 0.1
     """Added to the Fisher information's diagonal."""
     fisher_share: Annotated[float, In(0, 1, open_low=True)] = field(default=1.0, metadata=STATIC)
-    """Share of a batch's steps from which the Fisher information is estimated. A smaller share is
-    faster and noisier."""
+    """Share of a batch's steps from which the Fisher information is estimated: every n-th step, n
+    being 1 / share, rounded. A smaller share is faster and noisier."""
     step_size_schedule: Schedule = field(default="linear", metadata=STATIC)
     """constant, or linear: the square of the step shrinks to zero over the run."""
 
@@ -68,7 +69,9 @@ class NaturalStep(Algorithm):
         x, residual = conjugate_gradients(product, g, self.cg_iterations)
         curvature = x @ (g - residual)
         delta = self.target_kl * batch.remaining
-        return as_tree(x), jnp.sqrt(2 * delta / jnp.maximum(curvature, 1e-12))
+        known = curvature > 0  # else no step of the batch has a weight, and x is 0
+        size = jnp.sqrt(2 * delta / jnp.where(known, curvature, 1.0))
+        return as_tree(x), jnp.where(known, size, 0.0)
 
 
 @jax.tree_util.register_dataclass
