@@ -236,9 +236,13 @@ def weights_of(estimator, state, record):
     return estimator.weights(state, record)
 
 
-def psi_of(estimator, record):
+def found_weights(estimator, record):
     state = estimator.init(KEY, jax.tree.map(lambda x: x[0, 0], record.observations))
-    return np.asarray(weights_of(estimator, state, record).psi)
+    return weights_of(estimator, state, record)
+
+
+def psi_of(estimator, record):
+    return np.asarray(found_weights(estimator, record).psi)
 
 
 @every_critical
@@ -347,7 +351,8 @@ def test_advantages_beside_a_baseline_are_standardised_where_it_is_asked_for(mak
     record = random_episodes()
     plain, normalised = (make(baseline=baseline, normalise_advantages=x) for x in (False, True))
     assert (plain.normalise_advantages, normalised.normalise_advantages) == (False, True)
-    expected = standardise(psi_of(plain, record), record.valid)
+    found = found_weights(plain, record)
+    expected = standardise(found.psi, record.valid, found.returns)
     np.testing.assert_allclose(psi_of(normalised, record), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -526,18 +531,19 @@ def test_standardised_advantages_have_zero_mean_and_unit_variance():
     rng = np.random.default_rng(0)
     valid = rng.random((30, 5)) < 0.7
     x = 3 + 10 * rng.normal(size=valid.shape)
-    z = np.asarray(standardise(jnp.asarray(x), jnp.asarray(valid)))
+    z = np.asarray(standardise(jnp.asarray(x), jnp.asarray(valid), jnp.asarray(x)))
     assert z[valid].mean() == pytest.approx(0, abs=1e-6)
     assert z[valid].std() == pytest.approx(1, rel=1e-5)
     np.testing.assert_array_equal(z[~valid], 0)
-    unpadded = standardise(jnp.asarray(x[valid][:, None]), jnp.ones((valid.sum(), 1), bool))
+    x = jnp.asarray(x[valid][:, None])
+    unpadded = standardise(x, jnp.ones((valid.sum(), 1), bool), x)
     np.testing.assert_allclose(z[valid], unpadded[:, 0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1000, 128)])
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e8])
 def test_equal_advantages_standardised_become_zero(shape, value):
-    psi = jax.jit(standardise)(jnp.full(shape, value), jnp.ones(shape, bool))
+    psi = jax.jit(standardise)(jnp.full(shape, value), jnp.ones(shape, bool), jnp.zeros(shape))
     np.testing.assert_array_equal(psi, 0)
 
 
@@ -577,18 +583,35 @@ def test_rewards_on_rows_that_are_no_transitions_do_not_count(make, resets):
 
 def test_what_stands_in_padding_costs_no_precision():
     x, valid = jnp.array([[1.0], [2.0], [1e9]]), jnp.array([[True], [True], [False]])
-    np.testing.assert_allclose(standardise(x, valid), [[-1], [1], [0]], rtol=1e-6)
+    np.testing.assert_allclose(standardise(x, valid, x), [[-1], [1], [0]], rtol=1e-6)
 
 
 def test_rounding_error_is_not_an_advantage():
     x = jnp.array([[1e8], [1e8 + 8], [1e8]])  # the next float32
     assert x[1, 0] > x[0, 0]
-    np.testing.assert_array_equal(standardise(x, jnp.ones((3, 1), bool)), 0)
+    np.testing.assert_array_equal(standardise(x, jnp.ones((3, 1), bool), jnp.zeros((3, 1))), 0)
+
+
+@pytest.mark.parametrize("reward", [-1.0, -0.0217, 0.0071])
+@pytest.mark.parametrize("discount", [1.0, 0.99])
+def test_equal_returns_less_an_equal_baseline_are_no_advantages(reward, discount):
+    """What is left is the rounding of the baseline, of the size of the returns."""
+    record = random_episodes(3)
+    rewards = jnp.full((200, 6), reward, jnp.float32)
+    record = replace(
+        jax.tree.map(lambda x: jnp.zeros((200, 6, *x.shape[2:]), x.dtype), record),
+        rewards=rewards,
+        valid=jnp.ones((200, 6), bool),
+        terminated=jnp.zeros((200, 6), bool).at[-1].set(True),
+        times=jnp.arange(200)[:, None] + jnp.zeros((200, 6), int),
+    )
+    make = partial(estimators.reward_to_go, discount=discount, baseline=baselines.leave_one_out())
+    np.testing.assert_array_equal(psi_of(make(normalise_advantages=True), record), 0)
 
 
 def test_an_empty_batch_has_no_advantages():
     nothing = jnp.ones((3, 1)), jnp.zeros((3, 1), bool)
-    np.testing.assert_array_equal(standardise(*nothing), 0)
+    np.testing.assert_array_equal(standardise(*nothing, jnp.ones((3, 1))), 0)
     np.testing.assert_array_equal(rescale(*nothing), 0)
 
 

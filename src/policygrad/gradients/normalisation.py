@@ -14,7 +14,9 @@ from jaxtyping import Array, Float
 from policygrad.gradients.baselines.base import weighted_mean
 
 
-def standardise(advantages: Float[Array, "T B"], valid: Array) -> Float[Array, "T B"]:
+def standardise(
+    advantages: Float[Array, "T B"], valid: Array, returns: Float[Array, "T B"]
+) -> Float[Array, "T B"]:
     """Centre the valid entries and scale them to unit variance; all zero if they are equal.
 
     This departs from the gradient: the mean that is subtracted contains each sample. The scale is
@@ -28,7 +30,8 @@ def standardise(advantages: Float[Array, "T B"], valid: Array) -> Float[Array, "
     centred = jnp.where(valid, shifted - jnp.sum(shifted) / count, 0.0)
     std = jnp.sqrt(jnp.sum(centred**2) / count)
     # a smaller spread is rounding error, and dividing by it would make advantages from noise
-    resolution = 1e-5 * jnp.max(jnp.abs(jnp.where(valid, advantages, 0.0)))
+    sizes = jnp.maximum(jnp.abs(advantages), jnp.abs(returns))
+    resolution = 1e-5 * jnp.max(sizes, initial=0.0, where=valid)
     equal = std <= resolution
     return jnp.where(equal, 0.0, centred / jnp.where(equal, 1.0, std))
 

@@ -152,8 +152,12 @@ class Estimator:
             check_shape(baseline, trajectories.rewards.shape, self.baseline, "predict")
         advantages = returns - baseline
         if self.normalise_advantages:
-            normalise = standardise if self.subtracts else rescale
-            advantages = normalise(advantages, trajectories.valid)
+            valid = trajectories.valid
+            advantages = (
+                standardise(advantages, valid, returns)
+                if self.subtracts
+                else rescale(advantages, valid)
+            )
         advantages = advantages * self.state_discounts(trajectories)
         psi = jnp.where(trajectories.valid, advantages, 0.0)
         return jax.lax.stop_gradient(Weights(psi, returns, baseline))
