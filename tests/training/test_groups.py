@@ -103,6 +103,19 @@ def test_what_an_estimator_in_groups_cannot_use_is_one_line(settings, message):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["group_mean", "dr_grpo", "opo", "reinforce_plus_plus_baseline"])
+def test_an_episode_less_its_own_mean_is_refused(name):
+    with pytest.raises(ValueError, match="at least 2 episodes a group, got 1"):
+        getattr(groups, name)().check_size(16, 1)
+
+
+def test_a_batch_that_adapts_is_refused_beside_groups_that_were_passed_as_a_value():
+    settings = IN_GROUPS | {"batch_episodes": "adaptive", "baseline": None, "group_size": 1}
+    estimator = estimators.in_groups(groups.reinforce_plus_plus())
+    with pytest.raises(UserError, match="--batch-episodes adaptive weighs episodes that start ind"):
+        policygrad.train(Start, out=None, **settings | {"estimator": estimator})
+
+
 def test_one_group_is_too_few_for_shrinkage():
     settings = IN_GROUPS | {"batch_episodes": 3, "baseline": None, "estimator": "shrinkage"}
     with pytest.raises(UserError, match="at least 2 groups a batch, got 1; --batch-episodes is 3"):

@@ -3,7 +3,7 @@
 from policygrad.core import checks
 from policygrad.gradients import baselines
 from policygrad.gradients.baselines.base import Baseline, Critic
-from policygrad.gradients.forms import TotalReturn
+from policygrad.gradients.forms import LambdaReturn, TotalReturn, innermost
 from policygrad.gradients.groups.estimator import GroupEstimator
 from policygrad.gradients.weights import Estimator
 
@@ -11,6 +11,8 @@ from policygrad.gradients.weights import Estimator
 def checked(estimator: Estimator) -> Estimator:
     """The estimator; ValueError if a number is out of range or the critic cannot bootstrap."""
     checks.unit_interval("discount", estimator.discount)
+    if isinstance(form := innermost(estimator.form), LambdaReturn):
+        checks.unit_interval("gae_lambda", form.gae_lambda)
     for name in ("discounted_states", "normalise_advantages"):
         checks.flag(name, getattr(estimator, name))
     for name in ("baseline", "critic"):

@@ -306,9 +306,14 @@ def _around(
 
 
 def _check_groups(estimator: Estimator, config: TrainConfig) -> None:
-    """Raise UserError for groups that are too small, or too few, for the estimator."""
+    """Raise UserError for groups whose size or number does not suit the estimator."""
     if estimator.group is None:
         return
+    if config.adaptive:
+        raise UserError(
+            "--batch-episodes adaptive weighs episodes that start independently, and the estimator "
+            "weighs them in groups; give a number"
+        )
     size, episodes = config.group_size, config.columns
     try:
         estimator.group.check_size(episodes // size, size)

@@ -11,7 +11,6 @@ from policygrad.gradients.groups.record import (
     Groups,
     mean,
     mean_of_others,
-    namespace,
     standard_deviation,
 )
 
@@ -50,6 +49,8 @@ class Zero(GroupBaseline):
 class GroupMean(GroupBaseline):
     """b = Σ_j R_j / k. It contains the episode itself, which shortens the mean by 1 − 1/k."""
 
+    fewest_episodes = 2
+
     def of(self, groups: Groups) -> Any:
         return mean(groups.returns)
 
@@ -71,6 +72,7 @@ class LengthWeightedMean(GroupBaseline):
     """b = Σ_j L_j R_j / Σ_j L_j. It contains the episode itself."""
 
     reads = ("lengths",)
+    fewest_episodes = 2
 
     def of(self, groups: Groups) -> Any:
         lengths: Any = groups.lengths
@@ -131,14 +133,3 @@ class Shrinkage(GroupBaseline):
         s2 = (other * (means[..., None, :] - centre[..., :, None]) ** 2).sum(-1) / (count - 1)
         share = (v2 / (v2 + s2 + self.epsilon))[..., None]
         return (1 - share) * mean_of_others(returns) + share * centre[..., None]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class BatchMean(GroupBaseline):
-    """b = the mean return of the batch. It contains the episode itself."""
-
-    batch_wide = True
-
-    def of(self, groups: Groups) -> Any:
-        return namespace(groups.returns).mean(groups.returns, axis=(-2, -1), keepdims=True)
