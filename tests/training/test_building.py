@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policygrad import distributions
+from policygrad import baselines, distributions, estimators
 from policygrad.core.errors import UserError
 from policygrad.core.modules import split
 from policygrad.gradients.baselines.network import ValueNetwork
@@ -50,6 +50,27 @@ def test_variance_optimal_on_episodes_counts_cross_terms(estimator, episodes):
     assert built.critic is None
     with pytest.raises(UserError, match="--baseline variance-optimal needs whole episodes"):
         resolve(TrainConfig(**settings), Given())
+
+
+GIVEN = {
+    "constant": estimators.total_return(baseline=baselines.constant(20.0)),
+    "table": estimators.gae(critic=baselines.table([20.0, 10.0])),
+}
+
+
+@pytest.mark.parametrize("estimator", GIVEN.values(), ids=GIVEN)
+def test_numbers_in_units_of_the_reward_are_refused_where_rewards_are_scaled(estimator):
+    box = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+
+    def build(**settings: bool):
+        given = Given(estimator=estimator)
+        return building.build_learner(
+            resolve(TrainConfig(batch_episodes=8, **settings), given)[0], given, box, None
+        )
+
+    with pytest.raises(UserError, match=r"in units of the reward.*pass scale_rewards=False"):
+        build()
+    assert build(scale_rewards=False).scale_rewards is False
 
 
 def test_log_std_steps_are_a_multiple_of_the_others():

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import jax
+import numpy as np
 from gymnasium import spaces
 from jaxtyping import PRNGKeyArray
 
 from policygrad.algorithms import Learner, learner
 from policygrad.core.errors import UserError
 from policygrad.gradients import baselines
-from policygrad.gradients.baselines import Critic
+from policygrad.gradients.baselines import Critic, StateBaseline
 from policygrad.gradients.baselines.shared import SharedValue
 from policygrad.gradients.weights import Estimator
 from policygrad.policies import network_policy
@@ -135,6 +137,8 @@ def build_learner(
     """The learner of a run."""
     config = resolved.config
     estimator = build_estimator(resolved, given, time_limit)
+    if config.scale_rewards:
+        _check_units(estimator)
     return learner(
         resolved.algorithm,
         estimator.bind(ObservationEncoder(observation_space_of(observation_space))),
@@ -142,3 +146,16 @@ def build_learner(
         scale_rewards=config.scale_rewards,
         clip_rewards=bool(config.clip_rewards),
     )
+
+
+def _check_units(estimator: Estimator) -> None:
+    """Raise UserError for given numbers in units of the reward, which scaled rewards leave."""
+    for role in ("baseline", "critic"):
+        part = getattr(estimator, role)
+        given = part.given_state() if isinstance(part, StateBaseline) else None
+        if any(np.any(np.asarray(numbers)) for numbers in jax.tree.leaves(given)):
+            raise UserError(
+                f"the {role} {type(part).__name__} was given numbers in units of the reward, and "
+                "training divides rewards by their running size; pass scale_rewards=False "
+                "(--no-scale-rewards), or a baseline that is fitted"
+            )
