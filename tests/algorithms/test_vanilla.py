@@ -13,7 +13,12 @@ from policygrad.algorithms import Vanilla, learner
 from policygrad.algorithms.policy_change import NEARLY_CERTAIN, compare
 from policygrad.algorithms.step_size import StepSize, adapt_step_size
 from policygrad.core.modules import combine, split
-from policygrad.gradients.baselines import constant, linear_features, value_network
+from policygrad.gradients.baselines import (
+    constant,
+    leave_one_out,
+    linear_features,
+    value_network,
+)
 from policygrad.gradients.scores import gradient_and_distributions, policy_gradient
 from policygrad.policies.space_policy import network_policy
 from tests.records import random_episodes, random_segments
@@ -52,9 +57,9 @@ def vanilla(estimator=None, total_steps=np.inf, scale_rewards=True, **changes):
     )
 
 
-def adapted(size, kl, target, remaining, certain=False):
+def adapted(size, kl, target, remaining, held=False):
     improver = StepSize((), size)
-    return adapt_step_size(improver, kl, target, remaining, jnp.bool_(certain)).step_size
+    return adapt_step_size(improver, kl, target, remaining, jnp.bool_(held)).step_size
 
 
 def start(algorithm, record, policy=None):
@@ -98,7 +103,7 @@ def test_step_size_is_left_alone_without_a_target_and_stays_in_bounds():
 
 @pytest.mark.parametrize(("kl", "factor"), [(0.0, 1), (0.01, 1), (0.0201, 1 / 1.5)])
 def test_step_size_of_a_nearly_certain_policy_shrinks_but_does_not_grow(kl, factor):
-    size = adapted(jnp.float32(0.1), jnp.float32(kl), 0.01, 1.0, certain=True)
+    size = adapted(jnp.float32(0.1), jnp.float32(kl), 0.01, 1.0, held=True)
     assert float(size) == pytest.approx(0.1 * factor)
 
 
@@ -117,6 +122,25 @@ def test_an_update_of_a_nearly_certain_policy_does_not_lengthen_the_next():
     size, entropy = next_step_size(policy, TWO)
     assert entropy < NEARLY_CERTAIN
     assert size == pytest.approx(1e-6)
+
+
+def test_a_batch_of_equal_returns_does_not_lengthen_the_next_step():
+    """Its KL is 0 whatever the step, and steps that grew would destroy the policy at the first
+    return that differs."""
+    record = record_of(whole=True)
+    record = replace(record, rewards=jnp.zeros_like(record.rewards))
+    estimator = estimators.total_return(baseline=leave_one_out())
+    for entropy in (None, 0.01):
+        algorithm = vanilla(estimator, entropy_coefficient=entropy)
+        state, info, _ = algorithm.update(start(algorithm, record), record, KEY)
+        assert float(info.gradient_norm) == 0 or entropy
+        assert float(state.improver.step_size) == np.float32(1e-2)
+
+
+def test_a_long_step_that_was_asked_for_is_kept_until_its_kl_is_too_great():
+    assert float(adapted(jnp.float32(5.0), jnp.float32(0.01), 0.01, 1.0)) == 5
+    assert float(adapted(jnp.float32(5.0), jnp.float32(0.0), 0.01, 1.0)) == 5
+    assert float(adapted(jnp.float32(6.0), jnp.float32(9.0), 0.01, 1.0)) == pytest.approx(4)
 
 
 def test_a_gaussian_is_never_nearly_certain():

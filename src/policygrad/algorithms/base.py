@@ -124,7 +124,7 @@ class Algorithm(ABC):
         improver: PyTree,
         kl: Float[Array, ""],
         remaining: Float[Array, ""],
-        certain: Bool[Array, ""],
+        held: Bool[Array, ""],
     ) -> PyTree:
         """The algorithm's state after the KL of the update is known.
 
@@ -132,10 +132,11 @@ class Algorithm(ABC):
             improver: the state that `improve` returned.
             kl: `[]`, nats: mean KL(old ‖ new) over the batch's states.
             remaining: `[]`, as in `Batch`.
-            certain: `[]`, whether the policy is nearly certain, where the KL of a step is small
-                however long the step is (`policy_change.nearly_certain`).
+            held: `[]`, whether steps must not grow, because a small KL does not say that they are
+                short: the policy is nearly certain (`policy_change.nearly_certain`), or no step of
+                the batch has a weight.
         """
-        del kl, remaining, certain
+        del kl, remaining, held
         return improver
 
     def ascent(self, policy: Policy, batch: Batch) -> tuple[PyTree, PyTree]:

@@ -197,10 +197,11 @@ class Learner:
             rescaled,
             improved.policy if self.shares_values else None,
         )
-        certain = nearly_certain(entropy, improved.before)
+        silent = ~jnp.any(weights.psi != 0)  # the KL is 0 or the bonus's, however long the step
+        held = nearly_certain(entropy, improved.before) | silent
         after = LearnerState(
             update_statistics(improved.policy, trajectories.observations, trajectories.valid),
-            self.algorithm.adapt(improved.improver, kl, batch.remaining, certain),
+            self.algorithm.adapt(improved.improver, kl, batch.remaining, held),
             state.estimator,
             next_scale,
             state.updates + 1,

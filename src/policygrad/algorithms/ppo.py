@@ -147,6 +147,6 @@ class PPO(Algorithm):
         improver: StepSize,
         kl: Float[Array, ""],
         remaining: Float[Array, ""],
-        certain: Bool[Array, ""],
+        held: Bool[Array, ""],
     ) -> StepSize:
-        return adapt_step_size(improver, kl, self.target_kl, remaining, certain)
+        return adapt_step_size(improver, kl, self.target_kl, remaining, held)

@@ -117,21 +117,22 @@ def adapt_step_size(
     kl: Float[Array, ""],
     target: Number,
     remaining: Float[Array, ""],
-    certain: Bool[Array, ""],
+    held: Bool[Array, ""],
 ) -> StepSize:
     """The step size of the next update: ×1.5 below half the target KL, /1.5 above twice it.
 
     A target of 0 leaves it as it is, and so does an optimiser that takes steps of its own. The KL
     is proportional to the square of the step. If the step shrinks over the run, the target
     therefore shrinks with the square of what remains. Otherwise the adaptation would undo the
-    schedule. The step of a nearly certain policy does not grow: its KL stays small until a long
-    step has replaced the network.
+    schedule. A step that is held does not grow: its KL stays small until a long step has replaced
+    the network. No step grows beyond 1.
     """
     if improver.step_size is None:
         return improver
     target_now = target * remaining**2
-    grown = jnp.where(certain, 1.0, 1.5)
+    grown = jnp.where(held, 1.0, 1.5)
     factor = jnp.where(kl > 2 * target_now, 1 / 1.5, jnp.where(kl < target_now / 2, grown, 1.0))
-    adapted = jnp.clip(improver.step_size * factor, 1e-7, 1.0)
+    longest = jnp.maximum(improver.step_size, 1.0)
+    adapted = jnp.clip(improver.step_size * factor, 1e-7, longest)
     step_size = jnp.where(jnp.asarray(target) > 0, adapted, improver.step_size)
     return improver._replace(step_size=step_size)

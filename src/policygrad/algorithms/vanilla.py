@@ -83,6 +83,6 @@ class Vanilla(Algorithm):
         improver: StepSize,
         kl: Float[Array, ""],
         remaining: Float[Array, ""],
-        certain: Bool[Array, ""],
+        held: Bool[Array, ""],
     ) -> StepSize:
-        return adapt_step_size(improver, kl, self.target_kl, remaining, certain)
+        return adapt_step_size(improver, kl, self.target_kl, remaining, held)
