@@ -86,7 +86,7 @@ def reached(env: Any, seeds: Iterable[int], **settings: Any) -> list[Outcome]:
             finished(policygrad.train(env, seed=seed, on_update=keep_row, **settings))
         except NonFiniteError as error:
             failed = str(error)
-        found.append(outcome_of(rows, settings["total_steps"], failed))
+        found.append(outcome_of(rows, failed))
     return found
 
 
@@ -102,7 +102,7 @@ def reached_with(env: Any, seeds: Iterable[int], config: policygrad.TrainConfig)
     found = []
     for seed in seeds:
         run = finished(policygrad.train(env, config=replace(config, seed=seed)))
-        found.append(outcome_of(run.metrics, config.total_steps))
+        found.append(outcome_of(run.metrics))
     return found
 
 

@@ -1,12 +1,14 @@
 """The verdict on a change, against SciPy's paired t-test and against simulated trials."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from policygrad.doctor.changes import Change
+from policygrad.doctor.trials_shown import lines_of
 from policygrad.doctor.trying import try_changes
 from policygrad.doctor.verdict import Outcome, difference, judge, looks_of, outcome_of
 from tests.slow import params
@@ -15,10 +17,23 @@ TRIALS = 2_000
 SEEDS = tuple(range(5))
 
 
+class Given:
+    """Runs whose outcomes are given: without a change, and with one."""
+
+    def __init__(self, without, with_change):
+        self.of = {False: without, True: with_change}
+
+    def check(self, settings):
+        pass
+
+    def train(self, settings, seeds, done):
+        done.update({seed: self.of[bool(settings)][seed] for seed in seeds})
+
+
 class Drawn:
     """Runs whose returns are drawn: without a change from one distribution, with it from another.
 
-    A draw is the return at the end and the mean over the run.
+    A draw is the return at the end, the mean over the run and, where the run stops by itself, why.
     """
 
     def __init__(self, rng, without, with_change):
@@ -29,8 +44,8 @@ class Drawn:
 
     def train(self, settings, seeds, done):
         for seed in seeds:
-            end, area = self.draws[bool(settings)](self.rng)
-            done[seed] = Outcome(0.0, end, area, 100)
+            end, area, *why = self.draws[bool(settings)](self.rng)
+            done[seed] = Outcome(0.0, end, area, 100, *why)
 
 
 def words(without, with_change, trials=TRIALS, seeds=SEEDS):
@@ -71,6 +86,19 @@ NULL = {
 def test_a_change_without_effect_is_adopted_in_at_most_five_percent(name):
     """2,000 trials of two looks; at a rate of 5 %, more than 128 come in 1 of 1,000 suites."""
     draw = both(NULL[name])
+    found, _ = words(draw, draw)
+    assert found.count("adopt") <= scipy.stats.binom.ppf(0.999, TRIALS, 0.05)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_nor_where_runs_stop_by_themselves_on_both_sides_alike(rate):
+    """As above; what a run had reached when it stopped is far above the rest."""
+
+    def draw(rng):
+        if rng.random() < rate:
+            return rng.normal(900.0, 50.0), rng.normal(500.0, 30.0), "NaN"
+        return rng.normal(200.0, 50.0), rng.normal(120.0, 30.0)
+
     found, _ = words(draw, draw)
     assert found.count("adopt") <= scipy.stats.binom.ppf(0.999, TRIALS, 0.05)
 
@@ -150,23 +178,101 @@ def rows(*pairs):
 
 
 def test_the_area_is_that_under_the_curve():
-    found = outcome_of(rows((10, None), (20, 4.0), (30, math.nan), (50, 1.0)), 50)
+    found = outcome_of(rows((10, None), (20, 4.0), (30, math.nan), (50, 1.0)))
     assert (found.start, found.end, found.steps) == (4.0, 1.0, 50)
     assert found.area == pytest.approx((4 * 10 + 4 * 10 + 4 * 10 + 1 * 20) / 50)
 
 
-def test_a_run_that_stopped_keeps_what_it_had():
-    found = outcome_of(rows((10, 2.0), (20, 6.0)), 100, "NaN")
-    assert found == Outcome(2.0, 6.0, (2 * 10 + 6 * 90) / 100, 20, "NaN")
-    nothing = outcome_of([], 100, "NaN")
-    assert nothing.steps == 0
-    good = {s: Outcome(5.0, 50.0 + s, 30.0 + s, 100) for s in SEEDS}
-    verdict = judge(dict.fromkeys(SEEDS, nothing), good, 1)
-    assert (verdict.word, verdict.without) == ("adopt", 5.0)
+def test_a_run_that_stopped_is_told_by_the_steps_that_it_took():
+    found = outcome_of(rows((10, 2.0), (20, 6.0)), "NaN")
+    assert found == Outcome(2.0, 6.0, (2 * 10 + 6 * 10) / 20, 20, "NaN")
+    assert outcome_of([], "NaN").steps == 0
+
+
+# ----- runs that stop by themselves: however much they had learned, no training goes on from there
+
+WHY = "the gradient is NaN"
+LASTS = {s: Outcome(20.0 + s, 102.0 + s, 70.0 + s, 50_000) for s in SEEDS}
+STOPS = {s: Outcome(21.0 + s, 150.0 + 3 * s, 90.0 + s, 20_000, WHY) for s in SEEDS}
+
+
+def first(n, side):
+    return {seed: side[seed] for seed in SEEDS[:n]}
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_a_change_under_which_all_runs_stop_is_not_adopted(n):
+    verdict = judge(first(n, LASTS), first(n, STOPS), 2)
+    assert verdict.word == "keep"
+    assert (verdict.stopped_without, verdict.stopped_with_change) == (0, n)
+    assert f"{n} of {n} runs with the change and 0 of {n} without it stopped" in verdict.note
+    assert f"(seed 0: {WHY})" in verdict.note
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_settings_under_which_all_runs_stop_are_not_kept(n):
+    verdict = judge(first(n, STOPS), first(n, LASTS), 2)
+    assert verdict.word == "adopt"
+    assert verdict.without == 20.0  # the worst that was seen
+    assert f"0 of {n} runs with the change and {n} of {n} without it stopped" in verdict.note
+
+
+def test_one_that_stopped_before_an_episode_ended_counts_as_the_worst_too():
+    verdict = judge(dict.fromkeys(SEEDS, outcome_of([], WHY)), LASTS, 1)
+    assert (verdict.word, verdict.without) == ("adopt", 20.0)
+
+
+def test_a_change_with_which_more_runs_stop_is_never_adopted():
+    low = {s: Outcome(20.0, 21.0 + s, 20.5, 100) for s in range(12)}
+    high = {s: Outcome(20.0, 500.0 + s, 300.0 + s, 100) for s in range(12)}
+    assert judge(low, high, 1).word == "adopt"
+    verdict = judge(low, high | {3: replace(high[3], failed=WHY)}, 1)
+    assert verdict.end.low > 0
+    assert verdict.word == "cannot be told"
+    alike = judge(
+        low | {5: replace(low[5], failed=WHY)}, high | {3: replace(high[3], failed=WHY)}, 1
+    )
+    assert alike.word == "adopt"
+
+
+def test_one_with_which_fewer_stop_is_kept_out_only_where_it_is_lower_all_the_same():
+    flat = dict.fromkeys(SEEDS, Outcome(20.0, 20.0, 20.0, 100))
+    stopped = {s: replace(x, failed=WHY) for s, x in flat.items()}
+    assert judge(flat, flat, 1).word == "keep"
+    assert judge(stopped, flat, 1).word == "cannot be told"  # it gains nothing, but goes on
+    assert judge(stopped, stopped, 1).word == "keep"
+    high = {s: Outcome(20.0, 500.0 + s, 300.0 + s, 100) for s in range(12)}
+    low = {s: Outcome(20.0, 21.0 + s, 20.5, 100) for s in range(12)}
+    assert judge(high | {3: replace(high[3], failed=WHY)}, low, 1).word == "keep"
+
+
+def test_that_runs_stopped_is_said_beside_the_numbers():
+    def lines(without, with_change):
+        trial = try_changes(
+            [Change("a", {"b": 1})], Given(without, with_change), budget=100, seeds=SEEDS
+        )
+        assert trial.to_json()["tried"][0]["verdict"]["note"] == trial.tried[0].verdict.note
+        return "\n".join(lines_of(trial))
+
+    shown = lines(STOPS, LASTS)
+    assert shown.startswith("adopt: --b 1")
+    assert "Mean return at the end 103 in place of 20" in shown
+    assert "0 of 3 runs with the change and 3 of 3 without it stopped by themselves" in shown
+    assert "It gains little or nothing, but fewer runs stop with it." in lines(
+        dict.fromkeys(SEEDS, Outcome(20.0, 20.0, 20.0, 100, WHY)),
+        dict.fromkeys(SEEDS, Outcome(20.0, 20.0, 20.0, 100)),
+    )
+    assert "All runs stop, with it and without it." in lines(STOPS, STOPS)
+    stopped = lines(
+        dict.fromkeys(SEEDS, outcome_of([], WHY)), {s: outcome_of([], WHY) for s in SEEDS}
+    )
+    assert "5 of 5 runs with the change and 5 of 5 without it stopped" in stopped
+    assert "Mean return" not in stopped
+    assert "budget" not in stopped
 
 
 def test_without_an_episode_nothing_can_be_told():
-    nothing = dict.fromkeys(SEEDS, outcome_of(rows((10, None)), 10))
+    nothing = dict.fromkeys(SEEDS, outcome_of(rows((10, None))))
     verdict = judge(nothing, nothing, 1)
     assert verdict.word == "cannot be told"
     assert "no episode ended" in verdict.note

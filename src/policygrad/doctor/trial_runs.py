@@ -144,10 +144,10 @@ class TrialRuns:
                 config=replace(config, seed=seed), **self.objects,
             )  # fmt: skip
         except NonFiniteError as error:
-            return outcome_of(rows, self.budget, str(error))
+            return outcome_of(rows, str(error))
         if run.interrupted:
             raise Interrupted
-        return outcome_of(rows, self.budget)
+        return outcome_of(rows)
 
     def _together(
         self, config: TrainConfig, settings: Settings, seeds: Sequence[int],
@@ -169,9 +169,7 @@ class TrialRuns:
             failure = found.failures.get(seed)
             if failure is not None and not isinstance(failure, NonFiniteError):
                 raise failure
-            done[seed] = outcome_of(
-                rows[seed], self.budget, None if failure is None else str(failure)
-            )
+            done[seed] = outcome_of(rows[seed], None if failure is None else str(failure))
 
 
 def _batch_of(config: TrainConfig) -> int | None:

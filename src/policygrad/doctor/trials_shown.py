@@ -1,12 +1,13 @@
 """A trial in words: what was measured of every change, what it cost, and what to do."""
 
+import math
 from collections.abc import Sequence
 
 from policygrad.diagnostics.intervals import Measured
 from policygrad.doctor.changes import Change, flags_of
 from policygrad.doctor.trial_runs import Cost
 from policygrad.doctor.trying import Trial, Tried
-from policygrad.doctor.verdict import ADOPT, KEEP, Verdict, looks_of
+from policygrad.doctor.verdict import ADOPT, KEEP, UNCLEAR, Verdict, looks_of
 
 
 def announced(
@@ -50,21 +51,29 @@ def _of_one(tried: Tried) -> list[str]:
 
 
 def measured(verdict: Verdict) -> str:
-    """What was measured of a change, in one sentence or two."""
-    if verdict.note is not None:
-        return f"{verdict.note[0].upper()}{verdict.note[1:]}."
+    """What was measured of a change, in a few sentences."""
+    note = "" if verdict.note is None else f"{verdict.note[0].upper()}{verdict.note[1:]}."
+    if math.isnan(verdict.without):
+        return note
     looked = "" if verdict.looks == 1 else f", 95 % over {verdict.looks} looks"
-    return (
+    numbers = (
         f"Mean return at the end {verdict.with_change:.4g} in place of {verdict.without:.4g}: "
         f"{_of(verdict.end)}; over the whole run {_of(verdict.area)} "
         f"({verdict.confidence:.4g} intervals{looked}; {verdict.seeds} pairs of the same seeds)."
     ).replace(f"{verdict.confidence:.4g}", f"{100 * verdict.confidence:.4g} %")
+    return f"{numbers} {note}".rstrip()
 
 
 def _why(verdict: Verdict) -> str | None:
     if verdict.word == ADOPT and not verdict.end.low > 0:
         return "It learns faster, and ends no lower."
+    if verdict.word == UNCLEAR and verdict.higher:
+        return "Its return is higher, but more runs stop with it."
+    if verdict.word == UNCLEAR and verdict.end.high <= verdict.worth:
+        return "It gains little or nothing, but fewer runs stop with it."
     if verdict.word == KEEP and verdict.end.high >= 0:
+        if min(verdict.stopped_without, verdict.stopped_with_change) == verdict.seeds:
+            return "All runs stop, with it and without it."
         if not verdict.worth > 0:
             return "Neither side gains anything from training."
         return f"It gains less than {verdict.worth:.3g}, a tenth of what training gains."

@@ -4,6 +4,10 @@ Both sides are trained with the same seeds. d_i is the difference between seed i
 seed i without it. Its mean has the interval d̄ ± t · s_d/√n of Student. The seeds are looked at once
 or more, and trained on only while nothing is clear. The error is shared out over the looks: at each
 of L looks the interval misses in 5 %/L, so that all of them together miss in at most 5 %.
+
+A run that stops by itself, on a NaN for instance, cannot be trained on. So it counts as the worst
+return that was seen, whatever it had reached. Both sides are treated alike, so that a change
+without effect is adopted no more often.
 """
 
 import math
@@ -31,7 +35,7 @@ class Outcome:
     Attributes:
         start: the first mean return that is known; NaN if no episode ended.
         end: the last one, over the newest 100 episodes.
-        area: the mean over all steps of the mean return at each: the area under the learning curve.
+        area: the mean over its steps of the mean return at each: the area under the learning curve.
         steps: environment steps that it took.
         failed: why training stopped by itself; None if it did not.
     """
@@ -56,7 +60,9 @@ class Verdict:
         end: the difference of the returns at the end, and its interval.
         area: the difference of the mean returns over the run, and its interval.
         worth: the difference below which a change is not worth making.
-        note: what stands in the way of a verdict; None if nothing does.
+        stopped_without, stopped_with_change: how many runs stopped by themselves.
+        note: what is to be known beside the numbers: runs that stopped, runs in which no episode
+            ended. None if there is nothing.
     """
 
     word: Word
@@ -68,7 +74,19 @@ class Verdict:
     end: Measured
     area: Measured
     worth: float
+    stopped_without: int = 0
+    stopped_with_change: int = 0
     note: str | None = None
+
+    @property
+    def higher(self) -> bool:
+        """Whether the return is higher at the end, or not lower there and higher over the run."""
+        return self.end.low > 0 or (self.area.low > 0 and self.end.value >= 0)
+
+    @property
+    def stops_more(self) -> int:
+        """How many more runs stopped by themselves with the change than without it."""
+        return self.stopped_with_change - self.stopped_without
 
 
 def looks_of(seeds: int) -> tuple[int, ...]:
@@ -112,6 +130,11 @@ def judge(
     the side of a gain, so that a change without effect is adopted in at most 5 %. It is not worth
     making if the interval of the end lies below a tenth of what training gains.
 
+    Runs that stopped by themselves count as the worst return that was seen. Besides, a change with
+    which more runs stop is not adopted. One with which fewer stop is refused only if the interval
+    of the end lies below zero all the same. That fewer stop does not suffice to adopt it: of a few
+    runs, one more or less is often chance.
+
     Args:
         without, with_change: by seed, at least two; the same seeds.
         looks: how often the pairs are looked at, at most.
@@ -123,23 +146,29 @@ def judge(
     Source: Student 1908; Bonferroni over the looks; the sign test, Arbuthnott 1710.
     """
     seeds = sorted(without.keys() & with_change.keys())
-    a, b = _known([without[s] for s in seeds], [with_change[s] for s in seeds])
+    sides = [[side[seed] for seed in seeds] for side in (without, with_change)]
     error = ERROR / looks
     nothing = Measured(math.nan, -math.inf, math.inf)
+    stopped = [sum(x.failed is not None for x in side) for side in sides]
+    found = Verdict(
+        UNCLEAR, len(seeds), looks, 1 - error, math.nan, math.nan, nothing, nothing, math.nan,
+        stopped[0], stopped[1], _note(seeds, *sides),
+    )  # fmt: skip
+    a, b = _counted(*sides)
     if np.isnan([x.end for x in (*a, *b)]).any():
-        return Verdict(UNCLEAR, len(seeds), looks, 1 - error, math.nan, math.nan, nothing, nothing,
-                       math.nan, "no episode ended in some of the runs; give a greater --budget"
-                       )  # fmt: skip
+        return found
     end, area = (_paired(a, b, name, error) for name in ("end", "area"))
     ends = float(np.mean([x.end for x in a])), float(np.mean([y.end for y in b]))
     gained = max(ends) - float(np.mean([x.start for x in (*a, *b)]))
-    worth = WORTH * max(gained, 0.0)
-    word: Word = UNCLEAR
-    if end.low > 0 or (area.low > 0 and end.value >= 0):
-        word = ADOPT
-    elif end.high <= worth:
-        word = KEEP
-    return Verdict(word, len(seeds), looks, 1 - error, *ends, end, area, worth)
+    found = replace(
+        found, without=ends[0], with_change=ends[1], end=end, area=area,
+        worth=WORTH * max(gained, 0.0),
+    )  # fmt: skip
+    if found.higher and found.stops_more <= 0:
+        return replace(found, word=ADOPT)
+    if end.high < 0 or (end.high <= found.worth and found.stops_more >= 0):
+        return replace(found, word=KEEP)
+    return found
 
 
 def _paired(a: list[Outcome], b: list[Outcome], name: str, error: float) -> Measured:
@@ -159,26 +188,40 @@ def _paired(a: list[Outcome], b: list[Outcome], name: str, error: float) -> Meas
     return difference(list(other - one), error, spread)
 
 
-def _known(a: list[Outcome], b: list[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
-    """Runs that failed before an episode ended count as the worst that was seen."""
-    seen = [x.start for x in (*a, *b)] + [x.end for x in (*a, *b)]
-    worst = min((x for x in seen if not math.isnan(x)), default=math.nan)
+def _counted(a: list[Outcome], b: list[Outcome]) -> list[list[Outcome]]:
+    """The same with runs that stopped by themselves at the worst return that was seen."""
+    seen = [value for x in (*a, *b) for value in (x.start, x.end, x.area)]
+    worst = min((value for value in seen if not math.isnan(value)), default=math.nan)
 
-    def filled(x: Outcome) -> Outcome:
-        lost = x.failed is not None and math.isnan(x.end)
-        return replace(x, start=worst, end=worst, area=worst) if lost else x
+    def counted(x: Outcome) -> Outcome:
+        start = worst if math.isnan(x.start) else x.start
+        return x if x.failed is None else replace(x, start=start, end=worst, area=worst)
 
-    return [filled(x) for x in a], [filled(x) for x in b]
+    return [[counted(x) for x in side] for side in (a, b)]
 
 
-def outcome_of(
-    rows: Sequence[Mapping[str, Any]], budget: int, failed: str | None = None
-) -> Outcome:
+def _note(seeds: list[int], without: list[Outcome], with_change: list[Outcome]) -> str | None:
+    """What is to be known beside the numbers."""
+    n, said = len(seeds), []
+    changed, base = (
+        [(seed, x.failed) for seed, x in zip(seeds, side, strict=True) if x.failed is not None]
+        for side in (with_change, without)
+    )
+    for seed, why in (changed + base)[:1]:
+        said.append(
+            f"{len(changed)} of {n} runs with the change and {len(base)} of {n} without it stopped "
+            f"by themselves, and count as the worst return that was seen (seed {seed}: {why})"
+        )
+    if any(x.failed is None and math.isnan(x.end) for x in (*without, *with_change)):
+        said.append("no episode ended in some of the runs; give a greater --budget")
+    return "; ".join(said) or None
+
+
+def outcome_of(rows: Sequence[Mapping[str, Any]], failed: str | None = None) -> Outcome:
     """What a run reached, from its metrics.
 
     Args:
         rows: one an update.
-        budget: steps that it was to take. A run that stopped keeps the return that it had.
         failed: as of `Outcome`.
     """
     steps = np.array([0, *(row["env_steps"] for row in rows)], np.float64)
@@ -193,6 +236,5 @@ def outcome_of(
     latest = np.maximum.accumulate(np.where(np.isfinite(returns), np.arange(len(returns)), -1))
     held = returns[np.where(latest < 0, known[0], latest)]
     lasted = np.diff(steps)
-    lasted[-1] += max(budget - taken, 0)
     area = float(held @ lasted / lasted.sum())
     return Outcome(float(returns[known[0]]), float(held[-1]), area, taken, failed)
