@@ -1,11 +1,14 @@
 """`policygrad diagnose --try` and `--points`: what they print, and what they refuse."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from policygrad.doctor import advising
+from policygrad.doctor import advising, points, trial_runs
 from policygrad.doctor.changes import Change
+from policygrad.training.many_seeds import SeedRuns
 from tests.cli.test_commands import command as command
 from tests.cli.test_commands import parsed
 from tests.cli.test_commands import refused as refused
@@ -49,3 +52,21 @@ def test_a_trial_in_words_and_as_json(command, run_path, tmp_path, monkeypatch):
     assert result["trial"]["tried"][0]["verdict"] == written["trial"]["tried"][0]["verdict"]
     assert result["trial"]["steps"] == 0  # all of it was there
     assert (run / "trial.json").exists()
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_what_a_signal_stops_exits_with_its_number(
+    command, run_path, trained, monkeypatch, name, code
+):
+    """A trial of runs one by one and together, and the comparison at several points."""
+    stopped = replace(trained, interrupted=True, summary={**trained.summary, "stopped_by": name})
+    monkeypatch.setattr(trial_runs.entry, "train", lambda *args, **kwargs: stopped)
+    change = Change("discount-too-low", {"discount": 0.9})
+    monkeypatch.setattr(advising, "changes_of", lambda *_: (change,))
+    found, out, _ = command("diagnose", run_path, *QUICK, "--try", "--budget", "64")
+    assert found == code
+    assert "Interrupted: what had ended is kept" in out
+    assert SeedRuns(None, {0: trained, 1: stopped}).exit_code == code
+    with pytest.raises(KeyboardInterrupt) as caught:
+        points.compare_at(run_path, points=2, last=SimpleNamespace(updates=2, env_steps=64))
+    assert caught.value.exit_code == code

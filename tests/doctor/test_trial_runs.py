@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -132,12 +133,17 @@ def test_an_interrupted_run_ends_the_trial(run, monkeypatch):
     runs = TrialRuns.of(Subject.of(run, {}), 96, None)
     from policygrad.doctor import trial_runs
 
-    class Ended:
-        interrupted = True
+    def ended(*args, **kwargs):
+        return SimpleNamespace(interrupted=True, exit_code=143)
 
-    monkeypatch.setattr(trial_runs, "train_seeds", lambda *args, **kwargs: Ended())
-    with pytest.raises(Interrupted):
+    monkeypatch.setattr(trial_runs, "train_seeds", ended)
+    with pytest.raises(Interrupted) as caught:
         runs.train({}, [1], {})
+    assert caught.value.exit_code == 143
+    monkeypatch.setattr(trial_runs.entry, "train", ended)
+    with pytest.raises(Interrupted) as caught:
+        replace(runs, together=False).train({}, [1], {})
+    assert caught.value.exit_code == 143
 
 
 @pytest.mark.parametrize("wrong", [{"seeds": 1}, {"budget": 0}])

@@ -30,7 +30,7 @@ class Runs:
     def train(self, settings, seeds, done):
         for seed in seeds:
             if len(self.trained) == self.stop_at:
-                raise Interrupted
+                raise Interrupted(143)
             self.trained.append((tuple(settings.items()), seed))
             end = self.of(settings) + 0.01 * seed * (1 + len(settings))
             done[seed] = Outcome(0.0, end, end / 2, 10)
@@ -82,7 +82,7 @@ def test_an_interrupted_trial_keeps_what_ended_and_goes_on_from_there():
     told = []
     of = lambda s: 10.0 * s.get("x", 0) + 100.0 * s.get("y", 0)  # noqa: E731
     trial = tried([A, C], Runs(of, stop_at=7), tell=told.append)
-    assert trial.interrupted
+    assert (trial.interrupted, trial.exit_code) == (True, 143)
     assert [t.verdict.word for t in trial.tried] == ["adopt"]
     assert told[-1] == trial
     assert trial.steps == 70

@@ -168,12 +168,12 @@ def _train_seeds(
             print(f"{run.path}: seed {seed}, {run.summary['env_steps']:,} steps, {shown}")
         if result.runs and not result.interrupted:
             print(f"next: {command('evaluate', out)}")
-    stopped = [run for run in result.runs.values() if run.interrupted]
-    for run in stopped:
-        print(f"interrupted; continue with: {command('resume', run.path)}", file=sys.stderr)
+    for run in result:
+        if run.interrupted:
+            print(f"interrupted; continue with: {command('resume', run.path)}", file=sys.stderr)
     missing = len(result.runs) + len(result.failures) < len(seeds)
-    if stopped:
-        return stopped[0].exit_code
+    if result.interrupted:
+        return result.exit_code
     return 130 if missing else int(bool(result.failures))
 
 

@@ -14,7 +14,6 @@ from policygrad.core.errors import UserError
 from policygrad.core.settings import flag
 
 SECONDS = 5.0  # between two lines of progress
-INTERRUPTED = 130
 TRY_HELP = (
     "Train each change that is proposed beside the settings in use, with the same seeds, and say "
     "which to adopt. It takes training runs; RUN/trial.json keeps what they showed."
@@ -151,7 +150,7 @@ def _tried(asked: Asked, run: Path, env: Any, diagnosis: Any) -> Further:
         tell=progress.tell, on_update=progress.update,
     )  # fmt: skip
     lines = (["Tried:"] if trial.tried else []) + lines_of(trial)
-    return Further(INTERRUPTED if trial.interrupted else 0, {"trial": trial.to_json()}, lines)
+    return Further(trial.exit_code, {"trial": trial.to_json()}, lines)
 
 
 class TrialProgress:

@@ -16,6 +16,7 @@ from policygrad.diagnostics.rules.values import IN_USE
 from policygrad.doctor.diagnosis import examine
 from policygrad.doctor.subject import Subject
 from policygrad.doctor.trial_runs import TrialRuns
+from policygrad.doctor.trying import Interrupted
 from policygrad.doctor.units import Say, silent
 from policygrad.training import entry
 from policygrad.training.callbacks import STOP
@@ -95,7 +96,7 @@ def compare_at(
             else:
                 ended = entry.resume(path, on_update=stop, **passed)
             if ended.interrupted and ended.summary.get("stopped_by") != "callback":
-                raise KeyboardInterrupt
+                raise Interrupted(ended.exit_code)
             at.append(int(ended.summary["env_steps"]))
             comparisons.append(_of(examine(path, env, say=say, **look), path))
     comparisons.append(_of(last, run))

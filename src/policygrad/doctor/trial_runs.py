@@ -146,7 +146,7 @@ class TrialRuns:
         except NonFiniteError as error:
             return outcome_of(rows, str(error))
         if run.interrupted:
-            raise Interrupted
+            raise Interrupted(run.exit_code)
         return outcome_of(rows)
 
     def _together(
@@ -164,7 +164,7 @@ class TrialRuns:
             config=config, **self.objects,
         )  # fmt: skip
         if found.interrupted:
-            raise Interrupted
+            raise Interrupted(found.exit_code)
         for seed in seeds:
             failure = found.failures.get(seed)
             if failure is not None and not isinstance(failure, NonFiniteError):

@@ -4,6 +4,7 @@ The first is the advice for the most likely cause. What is adopted becomes the s
 what is tried after it. The other changes that the same finding proposes are then left out.
 """
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -16,8 +17,16 @@ from policygrad.doctor.verdict import ADOPT, UNCLEAR, Outcome, Verdict, judge, l
 Settings = Mapping[str, Any]
 
 
-class Interrupted(Exception):
-    """Somebody asked a trial to stop: the runs that ended are kept, the one in progress is not."""
+class Interrupted(KeyboardInterrupt):
+    """Somebody asked to stop: the runs that ended are kept, the one in progress is not.
+
+    Attributes:
+        exit_code: what a command exits with: 128 and the number of the signal.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
 
 
 class Runs(Protocol):
@@ -91,6 +100,8 @@ class Trial:
         sides: all runs by the changes that they had.
         steps: environment steps that it cost, without what was known before.
         interrupted: whether it was stopped before its last change.
+        exit_code: what a command exits with: 0, or 128 and the number of the signal that stopped
+            the trial.
     """
 
     budget: int
@@ -100,6 +111,7 @@ class Trial:
     sides: tuple[Side, ...] = ()
     steps: int = 0
     interrupted: bool = False
+    exit_code: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -155,9 +167,11 @@ def try_changes(
             try:
                 tried = _tried(tried, base, side_of(settings), runs, trial.seeds)
             except BaseException as error:
-                trial = replace(trial.now(sides, before), interrupted=True)
+                stopped = isinstance(error, KeyboardInterrupt)
+                code = getattr(error, "exit_code", 128 + signal.SIGINT if stopped else 1)
+                trial = replace(trial.now(sides, before), interrupted=True, exit_code=code)
                 tell(trial)
-                if isinstance(error, (Interrupted, KeyboardInterrupt)):
+                if stopped:
                     return trial
                 raise
         if tried.adopted:

@@ -89,6 +89,11 @@ class SeedRuns:
         """Whether any run was stopped before its last step."""
         return any(run.interrupted for run in self.runs.values())
 
+    @property
+    def exit_code(self) -> int:
+        """As of `Run`, of the first run that was interrupted; 0 if none was."""
+        return next((run.exit_code for run in self.runs.values() if run.interrupted), 0)
+
 
 def train_seeds(
     env: Any = None,
