@@ -177,8 +177,8 @@ def _below(name: str, key: Any) -> str:
 def _normalisation(normaliser: ObservationNormaliser, space: Space) -> Arrays:
     """Mean, scale and limit of every feature; 0, 1 and infinity where it passes unchanged.
 
-    A feature that never changed has an infinite scale. A picture's are those that map its darkest
-    and its brightest number to 0 and 1.
+    A feature that never changed has a scale from 1e−15 to 1e−4, by the size of its mean. A
+    picture's are those that map its darkest and its brightest number to 0 and 1.
     """
     features, structure = jax.tree.flatten(jax.eval_shape(normaliser.encode, space.example()))
     _, mean, variance = normaliser.statistics.value
