@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import types
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -267,6 +269,36 @@ def test_versions_that_differ_are_named():
         "the worker on node7 has python 3.12.1, and this process 3.11.7; policygrad 1.1, and this "
         "process 1.0: install the same versions on all machines"
     )
+
+
+def test_what_environments_are_made_of_is_compared_too():
+    mine = Versions("3.11.7", "0.9.0", "0.9.1", "1.0", gymnasium="1.2.0", mujoco="3.3", ale_py="1")
+    theirs = replace(mine, gymnasium="1.1.0", mujoco=None, envpool="1.2.2")
+    with pytest.raises(UserError) as caught:
+        mine.refuse_others(theirs, "node7")
+    assert str(caught.value) == (
+        "the worker on node7 has gymnasium 1.1.0, and this process 1.2.0; no mujoco, and this "
+        "process 3.3; envpool 1.2.2, and this process none: install the same versions on all "
+        "machines"
+    )
+    with pytest.raises(UserError, match="has no ale-py, and this process 1:"):
+        mine.refuse_others(replace(mine, ale_py=None), "node7")
+
+
+def test_versions_are_those_that_are_installed(monkeypatch):
+    here = Versions.here()
+    for name in ("jax", "jaxlib", "numpy", "gymnasium"):
+        assert getattr(here, name) == importlib.import_module(name).__version__
+    there = {"jax": "0.9.0", "jaxlib": "0.9.0"}
+
+    def version(name):
+        if name not in there:
+            raise PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    without = Versions.here()
+    assert (without.jax, without.envpool, without.policygrad) == ("0.9.0", None, here.policygrad)
 
 
 # ----- JAX waits until a worker is pinned
