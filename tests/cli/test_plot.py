@@ -205,7 +205,30 @@ def test_numbers_are_those_that_are_drawn(tmp_path):
         "label",
         "runs",
         "seeds",
+        "without",
     }
+
+
+def test_runs_without_what_is_drawn_are_not_counted(tmp_path):
+    paths = [write(tmp_path / f"a{i}", i, infos=i < 2) for i in range(5)]
+    paths += [write(tmp_path / f"b{i}", i, infos=True, step_size=0.5) for i in range(3)]
+    groups = grouped([Curve.read(p) for p in paths])
+
+    def legend(*metrics):
+        texts = comparison(groups, y=metrics).legends[0].get_texts()
+        return [text.get_text().replace("\n", " ") for text in texts]
+
+    assert legend("info/success") == [
+        "step-size 0.001 (2 of 5 seeds)", "step-size 0.5 (3 seeds)",
+    ]  # fmt: skip
+    assert legend("return_mean", "info/success") == [
+        "step-size 0.001 (return_mean: 5 seeds, info/success: 2 of 5 seeds)",
+        "step-size 0.5 (3 seeds)",
+    ]
+    drawn, whole = numbers(groups, x="steps", y=["info/success"])
+    assert (drawn["runs"], drawn["seeds"]) == ([str(p) for p in paths[:2]], [0, 1])
+    assert drawn["without"] == [str(p) for p in paths[2:5]]
+    assert (whole["seeds"], whole["without"]) == ([0, 1, 2], [])
 
 
 # ----- the command

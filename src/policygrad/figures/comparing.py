@@ -66,7 +66,7 @@ def comparison(groups: Sequence[Group], *, x: str = "steps", y: Sequence[str] = 
             titled(axes, title, name if bottom else "", NAMES.get(metric, metric))
             if x == "steps":
                 axes.xaxis.set_major_formatter(lambda value, _: steps_label(value))
-    _legend(figure, panels.ravel(), groups, size[0])
+    _legend(figure, panels.ravel(), groups, metrics, size[0])
     return figure
 
 
@@ -89,7 +89,9 @@ def _draw(axes: Axes, group: Group, x: str, y: str, number: int, unit: float) ->
         axes.fill_between(where, band.low, band.high, color=colour, alpha=0.18, linewidth=0)
 
 
-def _legend(figure: Figure, panels: Any, groups: Sequence[Group], width: float) -> None:
+def _legend(
+    figure: Figure, panels: Any, groups: Sequence[Group], metrics: Sequence[str], width: float
+) -> None:
     """One legend of all panels, below them, in as many columns as there is room for."""
     entries: dict[str, Any] = {}
     for axes in panels:
@@ -97,15 +99,13 @@ def _legend(figure: Figure, panels: Any, groups: Sequence[Group], width: float) 
             entries.setdefault(label, handle)
     if not entries:
         return
-    told = [
-        label + _seeds([len(g.curves) for g in groups if g.label == label]) for label in entries
-    ]
+    told = [label + _seeds([g for g in groups if g.label == label], metrics) for label in entries]
     wrapped = ["\n".join(textwrap.wrap(shortened(label), int(width * 12))) for label in told]
     longest = max(len(line) for label in wrapped for line in label.splitlines())
     columns = max(1, min(len(wrapped), int(width * 12 / (longest + 6))))
     rows = -(-len(wrapped) // columns) * max(label.count("\n") + 1 for label in wrapped)
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * rows)
-    several = any(len(group.curves) > 1 for group in groups)
+    several = any(len(group.having(metric)) > 1 for group in groups for metric in metrics)
     title = "line: interquartile mean over seeds, band: its 95 % bootstrap interval"
     figure.legend(
         entries.values(), wrapped, loc="outside lower center", ncols=columns, fontsize=8,
@@ -113,12 +113,25 @@ def _legend(figure: Figure, panels: Any, groups: Sequence[Group], width: float) 
     )  # fmt: skip
 
 
-def _seeds(counts: list[int]) -> str:
-    """How many seeds the lines of one label stand for."""
-    if max(counts) == 1:
+def _seeds(groups: Sequence[Group], metrics: Sequence[str]) -> str:
+    """How many seeds the lines of one label stand for: those that have what is drawn, and of how
+    many, for each metric where they differ."""
+    there = [len(group.curves) for group in groups]
+    if max(there) == 1:
         return ""
+    told: dict[str, str] = {}
+    for metric in metrics:
+        drawn = [len(group.having(metric)) for group in groups]
+        of = "" if drawn == there else f"{_span(drawn)} of "
+        told[metric] = f"{of}{_span(there)} seeds"
+    if len(set(told.values())) == 1:
+        return f" ({told[metrics[0]]})"
+    return f" ({', '.join(f'{metric}: {seeds}' for metric, seeds in told.items())})"
+
+
+def _span(counts: Sequence[int]) -> str:
     low, high = min(counts), max(counts)
-    return f" ({low} seeds)" if low == high else f" ({low} to {high} seeds)"
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _unit(groups: Sequence[Group], x: str) -> tuple[float, str]:
@@ -131,7 +144,10 @@ def _unit(groups: Sequence[Group], x: str) -> tuple[float, str]:
 
 
 def numbers(groups: Sequence[Group], *, x: str, y: Sequence[str]) -> list[dict[str, Any]]:
-    """What `comparison` draws, as plain data: one entry for each metric and group."""
+    """What `comparison` draws, as plain data: one entry for each metric and group.
+
+    `runs` and `seeds` are of the runs that are drawn; `without` are those that have no such metric.
+    """
     found: list[dict[str, Any]] = []
     for metric in y:
         for group in groups:
@@ -144,8 +160,9 @@ def numbers(groups: Sequence[Group], *, x: str, y: Sequence[str]) -> list[dict[s
                     "metric": metric,
                     "env": group.env,
                     "label": group.label,
-                    "runs": [str(curve.path) for curve in group.curves],
-                    "seeds": [curve.seed for curve in group.curves],
+                    "runs": [str(curve.path) for curve in group.having(metric)],
+                    "seeds": [curve.seed for curve in group.having(metric)],
+                    "without": [str(c.path) for c in group.curves if not c.has(metric)],
                     **data,
                 }
             )

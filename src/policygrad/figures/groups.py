@@ -79,6 +79,10 @@ class Curve:
         """What it is called where nothing else tells it from others."""
         return _made_with(self.path).name
 
+    def has(self, metric: str) -> bool:
+        """Whether a metric was recorded at all."""
+        return any(row.get(metric) is not None for row in self.rows)
+
     def series(self, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
         """Where a metric was recorded, and its values; RunError if one is no number."""
         pairs = [(row.get(x), row[y]) for row in self.rows if row.get(y) is not None]
@@ -155,10 +159,13 @@ class Group:
     env: str
     curves: Sequence[Curve]
 
+    def having(self, metric: str) -> list[Curve]:
+        """The runs that have a metric, whose lines are drawn."""
+        return [curve for curve in self.curves if curve.has(metric)]
+
     def lines(self, x: str, y: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """The series of each run that has the metric."""
-        found = [curve.series(x, y) for curve in self.curves]
-        return [line for line in found if len(line[0])]
+        return [curve.series(x, y) for curve in self.having(y)]
 
     def band(self, x: str, y: str) -> Band | None:
         """The interquartile mean over the runs, and its interval.
@@ -241,7 +248,7 @@ def _labels(settings: Sequence[Mapping[str, Any]], usual: Usual) -> list[str]:
 
 def check_metric(curves: Sequence[Curve], name: str) -> list[Curve]:
     """The runs without a metric; UserError, which lists what there is, if no run has it."""
-    without = [c for c in curves if not any(row.get(name) is not None for row in c.rows)]
+    without = [curve for curve in curves if not curve.has(name)]
     if len(without) < len(curves):
         return without
     known = sorted({key for c in curves for row in c.rows for key, v in row.items() if _number(v)})
