@@ -1,5 +1,6 @@
 """`policygrad evaluate`."""
 
+import itertools
 import shutil
 import sys
 import warnings
@@ -56,6 +57,27 @@ def test_quantiles_are_shown(command, run_path):  # noqa: F811
     assert [line.split()[0] for line in out.splitlines()[3:]] == [
         "quantiles", "deterministic", "stochastic",
     ]  # fmt: skip
+
+
+def test_each_run_of_a_directory_plays_episodes_of_its_own(command, run_path, tmp_path):  # noqa: F811
+    """The same policy three times: in the same episodes its runs would be equal, and the interval
+    of no width."""
+    for number in (0, 1, 7):
+        shutil.copytree(run_path, tmp_path / f"runs/seed-{number}")
+    flags = ("--episodes", "8", "--json")
+    code, out, _ = command("evaluate", "runs", "--seed", "3", *flags)
+    data = parsed(out)
+    assert (code, data["seed"]) == (0, 3)
+    returns = [result["stochastic"]["returns"] for result in data["seeds"].values()]
+    assert all(a != b for a, b in itertools.combinations(returns, 2))
+    assert np.diff(data["stochastic"]["ci95"]) > 0
+    # each can be had alone, whatever runs lie beside it
+    found = data["seeds"]["seed-7"]
+    _, out, _ = command("evaluate", "runs/seed-7", "--seed", found["seed"], *flags)
+    assert parsed(out) == found
+    (tmp_path / "runs/seed-0/config.json").unlink()
+    _, out, _ = command("evaluate", "runs", "--seed", "3", *flags)
+    assert parsed(out)["seeds"]["seed-7"] == found
 
 
 @pytest.mark.slow

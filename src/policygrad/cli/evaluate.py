@@ -3,6 +3,7 @@
 import importlib
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,10 @@ NOISE_HELP = (
     "Standard deviation of Gaussian noise on what the policy sees, in the units of the "
     "observation: one number, or one for each component, with commas."
 )
+SEED_HELP = (
+    "Seed of the environments and of the sampled actions. Each run of a directory of seeds has one "
+    "of its own that follows from it."
+)
 TIMEOUT_HELP = (
     "Seconds that a step or a reset of a Gymnasium environment may take; a longer one is an error "
     "that names the environment. Default: the run's own limit where a limit can be kept; none "
@@ -45,7 +50,7 @@ def evaluate(
     wrapper: Annotated[UseAppendAction[list[str]], arg(metavar="M:C", help=WRAPPER_HELP)] = [],  # noqa: B006
     observation_noise: Annotated[str | None, arg(metavar="SIGMA", help=NOISE_HELP)] = None,
     episodes: Annotated[int, arg(help="Episodes for each of the two ways of acting.")] = 100,
-    seed: Annotated[int, arg(help="Seed of the environments and of the sampled actions.")] = 0,
+    seed: Annotated[int, arg(help=SEED_HELP)] = 0,
     max_episode_steps: Annotated[
         int | None,
         arg(help="Greatest length of an episode. Default: the environment's limit, or 10000."),
@@ -78,29 +83,61 @@ def evaluate(
     settings["wrappers"] = [imported(name) for name in wrapper]
     run = user_path(run)
     runs = seed_directories(run)
-    if not runs:
-        with warnings.catch_warnings():
-            if not json:  # what is shown says it
-                warnings.simplefilter("ignore", evaluating.CutShort)
-            result = evaluating.evaluate(run, env, **settings)
-        if json:
-            print_json(result.to_json())
-        else:
-            show(result)
-        return 0
-    if video is not None:
+    if runs and video is not None:
         raise UserError(f"--video is for one run, and {run} holds {len(runs)}; name one of them")
+    return _directory(runs, env, settings, json) if runs else _alone(run, env, settings, json)
+
+
+def _alone(run: Path, env: str | None, settings: dict[str, Any], json: bool) -> int:
+    """Evaluate one policy; returns the exit code."""
+    from policygrad import evaluating
+
+    with warnings.catch_warnings():
+        if not json:  # what is shown says it
+            warnings.simplefilter("ignore", evaluating.CutShort)
+        result = evaluating.evaluate(run, env, **settings)
+    if json:
+        print_json(result.to_json())
+    else:
+        show(result)
+    return 0
+
+
+def _directory(runs: Sequence[Path], env: str | None, settings: dict[str, Any], json: bool) -> int:
+    """Evaluate the runs of a directory of seeds, each in episodes of its own; the exit code."""
+    from policygrad import evaluating
+
     results: dict[str, Any] = {}
     failures: dict[str, str] = {}
     for path in runs:  # one that is damaged does not cost the others
+        own = {**settings, "seed": own_seed(settings["seed"], path)}
         try:
-            results[path.name] = evaluating.evaluate(path, env, **settings)
+            results[path.name] = evaluating.evaluate(path, env, **own)
         except PolicygradError as error:
             failures[path.name] = str(error)
             print(f"policygrad: {path.name}: {str(error).splitlines()[0]}", file=sys.stderr)
     if results or json:
-        report_seeds(results, failures, json)
+        report_seeds(settings["seed"], results, failures, json)
     return int(bool(failures))
+
+
+def own_seed(seed: int, run: Path) -> int:
+    """The seed with which one run of a directory of seeds is evaluated.
+
+    In the same episodes all runs would have the error of their mean in common, which a bootstrap
+    over runs does not see.
+
+    Args:
+        seed: that was asked for.
+        run: `seed-N` in the directory.
+
+    >>> own_seed(0, Path("runs/a/seed-1")), own_seed(0, Path("runs/a/seed-2"))
+    (1982462498, 1570558271)
+    """
+    import numpy as np
+
+    numbers = seed, int(run.name.removeprefix("seed-"))
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
 
 
 def show(result: Any) -> None:
@@ -129,7 +166,7 @@ def show(result: Any) -> None:
             print(f"  {name:<14}{info}: {mean:.4g} (mean of {had} episodes)")
 
 
-def report_seeds(results: dict[str, Any], failures: dict[str, str], json: bool) -> None:
+def report_seeds(seed: int, results: dict[str, Any], failures: dict[str, str], json: bool) -> None:
     """Print the evaluations of several seeds, and the IQM over them."""
     from policygrad.maths.intervals import iqm_interval
 
@@ -142,10 +179,10 @@ def report_seeds(results: dict[str, Any], failures: dict[str, str], json: bool) 
         summary = {k: {"iqm": mean, "ci95": interval} for k, (mean, interval) in iqm.items()}
         seeds = {name: result.to_json() for name, result in results.items()}
         failed = {"failures": failures} if failures else {}
-        print_json({"seeds": seeds, **summary, **failed})
+        print_json({"seed": seed, "seeds": seeds, **summary, **failed})
         return
     first = next(iter(results.values()))
-    print(f"{first.env}, {first.stochastic.episodes} episodes each, mean returns")
+    print(f"{first.env}, {first.stochastic.episodes} episodes each, seed {seed}, mean returns")
     print(f"  {'':<12}{WAYS[0]:>14}{WAYS[1]:>14}")
     for name, result in results.items():
         print(f"  {name:<12}{result.deterministic.mean:>14.2f}{result.stochastic.mean:>14.2f}")
