@@ -1,5 +1,7 @@
 """From the columns of each library to an examination: names, units, settings, what is missing."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from policygrad.core.errors import UserError
 from policygrad.diagnostics.rules import diagnose, looked_at, not_looked_at
 from policygrad.logs import examine_table, parse_setting, read
 from policygrad.logs.table import table_of_rows
+from policygrad.report.curve import LEFT, RIGHT, drawn, learning_curve_of
 from tests.logs.written import ROWS, cleanrl, lines, progress, sb3_rows
 
 
@@ -36,6 +39,39 @@ def test_cleanrl_episodes_are_averaged_over_updates_and_settings_read(tmp_path):
     assert found.metric("return_mean")[0] == pytest.approx(20 + (128 + 512) / 2 / 100, rel=1e-6)
     assert found.metric("value_error")[-1] == pytest.approx(2 * (30 - 5120 / 300), rel=1e-6)
     assert len(found.logged.returns) == 40
+
+
+def test_iterations_that_begin_anew_with_each_learn_do_not_make_the_batch_larger():
+    """Thirty calls of learn(reset_num_timesteps=False), of five iterations of 36 steps each."""
+    rows = sb3_rows()[1:2] * 150
+    rows = [
+        {**row, "time/iterations": i % 5 + 1.0, "time/total_timesteps": 36.0 * (i + 1)}
+        | {"rollout/ep_len_mean": 36.0}
+        for i, row in enumerate(rows)
+    ]
+    found = of_rows(rows)
+    assert found.settings["batch_steps"] == 36
+    assert "batch-of-one-episode" in [finding.name for finding in diagnose(found)]
+    for row in rows:  # one iteration a call
+        row["time/iterations"] = 1.0
+    assert of_rows(rows).settings["batch_steps"] == 36
+    rows = [row | {"time/iterations": 10.0 * (i + 1)} for i, row in enumerate(rows)]
+    assert of_rows(rows).settings["batch_steps"] == pytest.approx(3.6)
+
+
+def test_steps_that_begin_anew_with_each_learn_are_counted_on():
+    rows = [
+        {**row, "time/total_timesteps": 2048.0 * (i % 5 + 1), "time/iterations": i % 5 + 1.0}
+        for i, row in enumerate(sb3_rows())
+    ]
+    found = of_rows(rows)
+    assert found.env_steps == 2048 * ROWS
+    np.testing.assert_array_equal(found.metric("env_steps"), 2048 * np.arange(1, ROWS + 1))
+    assert found.settings["batch_steps"] == 2048
+    assert found.notes == ("the environment steps begin anew 2 times; they were counted on",)
+    drawing = drawn(learning_curve_of(found))
+    (points,) = re.findall(r'points="([^"]*)"', drawing)
+    assert all(LEFT <= float(point.split(",")[0]) <= RIGHT for point in points.split())
 
 
 OLD = "info/learner/default_policy/learner_stats/"

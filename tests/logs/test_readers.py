@@ -56,6 +56,70 @@ def test_monitors_are_in_the_order_of_the_ends_of_episodes(tmp_path):
     assert table.monitors == 2
 
 
+def test_a_monitor_that_a_second_run_appends_to_keeps_the_order_of_its_lines(tmp_path):
+    """Monitor(…, override_existing=False) counts its seconds from 0 again."""
+    lines_of_two_runs = "1,10,5.0\n2,10,9.0\n3,10,1.0\n4,10,6.0\n5,10,0.5\n"
+    (tmp_path / "monitor.csv").write_text(f"#{{}}\nr,l,t\n{lines_of_two_runs}")
+    table = read(tmp_path / "monitor.csv")
+    np.testing.assert_array_equal(table.columns["monitor/r"].values, [1, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize(
+    ("starts", "order"),
+    [(('{"t_start": 1000.0}', '{"t_start": 500.0}'), [3, 4, 1, 2]),
+     (('{"t_start": 1000.0}', "{}"), [1, 3, 2, 4]),  # of one, nothing is known
+     (('{"t_start": "x"}', "no JSON"), [1, 3, 2, 4])],
+)  # fmt: skip
+def test_monitors_count_their_seconds_from_when_they_were_begun(tmp_path, starts, order):
+    for start, text in zip(starts, ("1,9,1\n2,9,3\n", "3,9,2\n4,9,4\n"), strict=True):
+        (tmp_path / f"{text[0]}.monitor.csv").write_text(f"#{start}\nr,l,t\n{text}")
+    np.testing.assert_array_equal(read(tmp_path).columns["monitor/r"].values, order)
+
+
+def written(folder, name, pairs):
+    """A file of events of this name, in a folder that may hold some."""
+    events(folder / name, {"x": pairs, "y": pairs[1:]})
+    (path,) = (folder / name).iterdir()
+    path.rename(folder / f"events.out.tfevents.{name}")
+    (folder / name).rmdir()
+
+
+def test_files_of_events_that_follow_one_another_are_one_run(tmp_path):
+    written(tmp_path, "1", [(i, 1.0) for i in range(1, 11)])
+    written(tmp_path, "2", [(i, 2.0) for i in range(11, 16)])
+    table = read(tmp_path)
+    np.testing.assert_array_equal(table.columns["x"].steps, range(1, 16))
+    assert len(table.files) == 2
+    assert table.notes == ()
+
+
+def test_a_run_that_goes_back_to_a_checkpoint_is_read_from_there_on_and_it_is_said(tmp_path):
+    written(tmp_path, "1", [(i, 1.0) for i in range(1, 11)])
+    written(tmp_path, "2", [(i, 2.0) for i in range(8, 16)])
+    table = read(tmp_path)
+    np.testing.assert_array_equal(table.columns["x"].steps, range(1, 16))
+    np.testing.assert_array_equal(table.columns["x"].values, [1.0] * 7 + [2.0] * 8)
+    assert table.notes == ("events.out.tfevents.2 goes back to step 8; it was read from there on",)
+
+
+def test_two_runs_over_the_same_steps_in_one_folder_are_several_logs(tmp_path):
+    written(tmp_path, "1", [(i, 1.0) for i in range(1, 11)])
+    written(tmp_path, "2", [(i, 2.0) for i in range(1, 4)])
+    with pytest.raises(UserError, match=r"several logs.*tfevents\.1 and events\.out\.tfevents\.2"):
+        read(tmp_path)
+    assert len(read(tmp_path / "events.out.tfevents.2").columns["x"].values) == 3
+
+
+def test_steps_that_begin_anew_in_one_file_of_events_are_counted_on(tmp_path):
+    pairs = [(i, 1.0) for i in (1, 2, 4, 3, 5)] + [(i, 2.0) for i in (1, 2)]
+    table = read(events(tmp_path / "a", {"x": pairs}))
+    np.testing.assert_array_equal(table.columns["x"].values, [1.0] * 5 + [2.0] * 2)
+    assert "the steps begin anew" in table.notes[0]
+    table = read(events(tmp_path / "b", {"x": pairs[:5]}))  # written out of order
+    np.testing.assert_array_equal(table.columns["x"].steps, [1, 2, 3, 4, 5])
+    assert table.notes == ()
+
+
 def test_settings_beside_a_log_and_in_its_text(tmp_path):
     lines(tmp_path / "result.json", [{"episode_reward_mean": 1.0}] * 2)
     (tmp_path / "params.json").write_text(json.dumps({"gamma": 0.9, "env": "A", "model": {"x": 1}}))

@@ -10,7 +10,7 @@ from policygrad.diagnostics.examination import Examination, Logged
 from policygrad.diagnostics.language import METRICS, Language
 from policygrad.logs.readers import settings_in_text, value_of
 from policygrad.logs.recognising import column, mapped, one_policy, plain, recognised
-from policygrad.logs.table import Column, Table
+from policygrad.logs.table import Column, Table, going_on
 
 OF_UPDATES = ("kl", "entropy", "value_error", "explained_variance_before", "clip_fraction",
               "action_std", "gradient_norm", "step_size", "loss", "reference_kl")  # fmt: skip
@@ -38,11 +38,15 @@ def examine_table(
         UserError: no library is recognised; columns or settings that it does not have.
     """
     table, notes = one_policy(plain(table))
+    notes = (*table.notes, *notes)
     language = mapped(table, columns) if columns else recognised(table.columns)
     found = {name: column(table, language, name) for name in (*METRICS, *COUNTS)}
     logged = {name: x for name, x in found.items() if x is not None and len(x.values)}
     if not logged:
         raise UserError(f"the log has none of the numbers that are read: {', '.join(METRICS)}")
+    if "env_steps" in logged:
+        logged["env_steps"], anew = _counted_on(logged["env_steps"])
+        notes = (*notes, *anew)
     axis = _axis(logged)
     rows = len(axis)
     if not any(name in logged for name in OF_UPDATES):
@@ -71,6 +75,14 @@ def examine_table(
             rows=rows,
         ),
     )
+
+
+def _counted_on(steps: Column) -> tuple[Column, tuple[str, ...]]:
+    """Environment steps over all of a log in which training was begun anew, and a note of it."""
+    known = steps.finite
+    falls = int(np.sum(known[1:] < known[:-1]))
+    note = f"the environment steps begin anew {falls} times; they were counted on"
+    return Column(steps.steps, going_on(steps.values)), (note,) if falls else ()
 
 
 def _axis(logged: Mapping[str, Column]) -> np.ndarray:
@@ -170,11 +182,25 @@ def _batch_steps(
         return known["rollout_steps"] * known["num_envs"]
     if not steps:
         return None
-    if "iterations" in logged:
-        return steps / max(float(logged["iterations"].finite.max()), 1.0)
+    if {"iterations", "env_steps"} <= logged.keys():
+        return _steps_of_an_iteration(logged["env_steps"], logged["iterations"])
     spacing = float(np.median(np.diff(axis))) if len(axis) > 1 else 0.0
     updates = any(name in logged for name in OF_UPDATES)
     return spacing if updates and spacing > 1 and not language.single_episodes else None
+
+
+def _steps_of_an_iteration(steps: Column, iterations: Column) -> float | None:
+    """The median over rows of new steps by new iterations; None if no row has both.
+
+    Iterations may be counted from 1 again, as SB3 does with each `learn`.
+    """
+    _, at, beside = np.intersect1d(steps.steps, iterations.steps, return_indices=True)
+    new = np.diff(steps.values[at], prepend=0.0)
+    count = iterations.values[beside]
+    made = np.diff(count, prepend=0.0)
+    made = np.where(made > 0, made, count)
+    known = (new > 0) & (made > 0)
+    return float(np.median(new[known] / made[known])) if known.any() else None
 
 
 def _not_finite(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from policygrad.core.errors import UserError
-from policygrad.logs import readers
+from policygrad.logs import events, readers
 from policygrad.logs.table import Table
 
 PROGRESS, RESULT, TRAINER, PARAMS = (
@@ -71,7 +71,7 @@ def _holds_a_log(folder: Path) -> bool:
 
 def _is_read(path: Path) -> bool:
     own = path.name in (PROGRESS, RESULT, TRAINER) or path.name.endswith("monitor.csv")
-    return own or readers.EVENTS in path.name or path.suffix == ".jsonl"
+    return own or events.EVENTS in path.name or path.suffix == ".jsonl"
 
 
 def _read_folder(folder: Path) -> Table:
@@ -82,11 +82,11 @@ def _read_folder(folder: Path) -> Table:
         if path.is_file() and path.stat().st_size:
             table = _read_file(path)
             break
-    events = any(readers.EVENTS in path.name for path in folder.iterdir())
+    has_events = any(events.EVENTS in path.name for path in folder.iterdir())
     lines = sorted(folder.glob("*.jsonl"))
     monitors = sorted(folder.glob("*monitor.csv"))
-    if table is None and events:
-        table = readers.read_events(folder)
+    if table is None and has_events:
+        table = events.read_events(folder)
     elif table is None and len(lines) == 1:
         table = _read_file(lines[0])
     elif table is None and lines:
@@ -107,8 +107,8 @@ def _read_file(path: Path) -> Table:
             "the folder that the run logged to (progress.csv, event files)"
         )
     reader: Callable[[Path], Table]
-    if readers.EVENTS in name:
-        reader = readers.read_events
+    if events.EVENTS in name:
+        reader = events.read_events
     elif name.endswith("monitor.csv"):
         return readers.read_monitors([path])
     elif name == TRAINER:

@@ -1,6 +1,6 @@
 """The kinds of files that hold logs: one reader each, from a path to a `Table`.
 
-Nothing is unpickled: what is read is text, JSON, CSV, and TensorBoard's event files.
+Nothing is unpickled: what is read here is text, JSON and CSV (event files: `logs.events`).
 """
 
 import csv
@@ -11,15 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from policygrad.core.errors import UserError
-from policygrad.logs.table import Column, Table, table_of_rows
-
-EVENTS = "events.out.tfevents"
-NEEDS_TENSORBOARD = (
-    "TensorBoard's event files are read by the package tensorboard, which is not installed; "
-    "pip install 'policygrad[logs]'"
-)
+from policygrad.logs.table import Column, Table, going_on, table_of_rows
 
 
 def read_csv(path: Path) -> Table:
@@ -34,27 +29,49 @@ def read_csv(path: Path) -> Table:
             rows = [{k: _number(v) for k, v in row.items() if k} for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is damaged, or no CSV: {error}") from error
-    return _not_empty(table_of_rows(rows, path.name), path)
+    return not_empty(table_of_rows(rows, path.name), path)
 
 
-def read_monitor(path: Path) -> list[tuple[float, float, float]]:
-    """SB3's `monitor.csv`: for each episode the seconds at its end, its return and its length."""
+def read_monitor(path: Path) -> tuple[float | None, Float[np.ndarray, "N 3"]]:
+    """SB3's `monitor.csv`: when it was begun, and each episode's seconds, return and length.
+
+    The seconds at the end of an episode count from the beginning of the file. A run that appends to
+    a file counts them from 0 again; here they go on.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            lines = [line for line in file if not line.startswith("#")]
-        rows = [{k: _number(v) for k, v in row.items() if k} for row in csv.DictReader(lines)]
-        numbers = [(row.get("t"), row.get("r"), row.get("l")) for row in rows]
-        # a line that was cut off lacks its last numbers
-        return [(float(t), float(r), float(n)) for t, r, n in numbers if None not in (t, r, n)]  # type: ignore[arg-type]
+            lines = list(file)
+        rows = csv.DictReader(line for line in lines if not line.startswith("#"))
+        numbers = [[_number(row.get(name)) for name in ("t", "r", "l")] for row in rows]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is damaged, or no CSV: {error}") from error
+    # a line that was cut off lacks its last numbers
+    whole = [row for row in numbers if None not in row]
+    episodes = np.array(whole, np.float64).reshape(-1, 3)
+    episodes[:, 0] = going_on(episodes[:, 0])
+    return _begun(lines), episodes
+
+
+def _begun(lines: list[str]) -> float | None:
+    """The `t_start` of a monitor's first line, in seconds; None if there is none."""
+    try:
+        header = json.loads(lines[0].removeprefix("#"))
+        return float(header["t_start"])
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return None
 
 
 def read_monitors(paths: list[Path]) -> Table:
-    """The episodes of several environments that ran side by side, in the order of their ends."""
-    episodes = np.array(
-        sorted(episode for path in paths for episode in read_monitor(path)), np.float64
-    ).reshape(-1, 3)
+    """The episodes of several environments, in the order of their ends.
+
+    Files may have been begun at different times, as in `stable_baselines3`'s `load_results`.
+    """
+    begun, parts = zip(*map(read_monitor, paths), strict=True)
+    if None not in begun:
+        since = np.array([[start, 0.0, 0.0] for start in begun])
+        parts = [part + start for start, part in zip(since, parts, strict=True)]
+    episodes = np.concatenate(parts)
+    episodes = episodes[np.argsort(episodes[:, 0], kind="stable")]
     names = tuple(path.name for path in paths)
     if not len(episodes):
         return Table({}, files=names, monitors=len(paths))
@@ -83,7 +100,7 @@ def read_json_lines(path: Path) -> Table:
         if not isinstance(row, dict):
             raise UserError(f"{path}: line {number} is no JSON object, got {line[:40]!r}")
         rows.append(dict(flat(row)))
-    return _not_empty(table_of_rows(rows, path.name), path)
+    return not_empty(table_of_rows(rows, path.name), path)
 
 
 def read_trainer_state(path: Path) -> Table:
@@ -93,46 +110,7 @@ def read_trainer_state(path: Path) -> Table:
     if not isinstance(history, list):
         raise UserError(f"{path} has no log_history, which a trainer_state.json holds")
     rows = [dict(flat(row)) for row in history if isinstance(row, dict)]
-    return _not_empty(table_of_rows(rows, path.name), path)
-
-
-def read_events(path: Path) -> Table:
-    """A file of TensorBoard events, or a folder with some that follow one another.
-
-    A folder may hold none yet: a run that died early left nothing but its episodes in monitors.
-
-    Raises:
-        UserError: the package is missing, or a file holds no event that could be read.
-    """
-    try:
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-        from tensorboard.util import tensor_util
-    except ImportError as error:
-        raise UserError(NEEDS_TENSORBOARD) from error
-    keep_all = {"scalars": 0, "tensors": 0, "images": 1, "histograms": 1, "audio": 1}
-    events = EventAccumulator(str(path), size_guidance=keep_all)
-    try:
-        events.Reload()
-    except Exception as error:  # whatever the package raises on a file that is none of its own
-        raise UserError(f"{path} is damaged, or no event file: {error}") from error
-    found = {
-        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
-    }
-    texts = {}
-    for tag in events.Tags()["tensors"]:
-        arrays = [(e.step, tensor_util.make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)]
-        if arrays[-1][1].dtype.kind in "OSU":
-            last = arrays[-1][1].ravel()[0]
-            texts[tag] = last.decode("utf-8", "replace") if isinstance(last, bytes) else str(last)
-        elif arrays[-1][1].size == 1:
-            found[tag] = [(step, float(x.ravel()[0])) for step, x in arrays]
-    columns = {}
-    for tag, pairs in found.items():
-        both = np.array(sorted(pairs, key=lambda pair: pair[0]), np.float64)
-        columns[tag] = Column(both[:, 0], both[:, 1])
-    names = [path] if path.is_file() else sorted(path.glob(f"*{EVENTS}*"))
-    table = Table(columns, texts, files=tuple(p.name for p in names))
-    return _not_empty(table, path) if path.is_file() else table
+    return not_empty(table_of_rows(rows, path.name), path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -206,7 +184,7 @@ def _text(path: Path) -> str:
         raise UserError(f"{path} is damaged, or no text: {error}") from error
 
 
-def _not_empty(table: Table, path: Path) -> Table:
+def not_empty(table: Table, path: Path) -> Table:
     if not table.columns:
         raise UserError(f"{path} holds no numbers; it is empty, damaged, or not a log of training")
     return table

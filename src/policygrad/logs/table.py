@@ -20,6 +20,12 @@ class Column:
     steps: Float[np.ndarray, " N"]
     values: Float[np.ndarray, " N"]
 
+    def __add__(self, later: "Column") -> "Column":
+        """The numbers of both, one after the other."""
+        return Column(
+            np.concatenate([self.steps, later.steps]), np.concatenate([self.values, later.values])
+        )
+
     @property
     def finite(self) -> Float[np.ndarray, " M"]:
         """The values that are neither NaN nor infinite."""
@@ -49,7 +55,8 @@ class Table:
         texts: name -> text, such as a table of settings.
         settings: name -> value, from a file of settings beside the log.
         files: what was read.
-        monitors: how many environments wrote a file of episodes of their own.
+        monitors: how many files of episodes there were.
+        notes: what was done in reading that changes what is read.
     """
 
     columns: Mapping[str, Column]
@@ -57,6 +64,7 @@ class Table:
     settings: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     monitors: int = 0
+    notes: tuple[str, ...] = ()
 
     def __or__(self, other: "Table") -> "Table":
         """Both, where a name that both have is that of the first."""
@@ -66,7 +74,21 @@ class Table:
             {**other.settings, **self.settings},
             (*self.files, *other.files),
             self.monitors + other.monitors,
+            (*self.notes, *other.notes),
         )
+
+
+def going_on(count: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """A counter that begins anew wherever it falls, as one that goes on. NaN stays as it is.
+
+    >>> going_on(np.array([1.0, 3, 2, 4, 1]))
+    array([1., 3., 5., 7., 8.])
+    """
+    known = np.isfinite(count)
+    found, finite = count.copy(), count[known]
+    before = np.concatenate([finite[:1], finite[:-1]])
+    found[known] = finite + np.cumsum(np.where(finite < before, before, 0.0))
+    return found
 
 
 def table_of_rows(rows: Iterable[Mapping[str, Any]], file: str) -> Table:
