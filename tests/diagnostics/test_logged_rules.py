@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from policygrad.diagnostics import RULES
+from policygrad.diagnostics.clean_bill import lines_of
 from policygrad.diagnostics.rules import ONLY_OURS, diagnose, logged, not_looked_at
 from policygrad.logs import examine_table, read
 from policygrad.logs.table import table_of_rows
@@ -204,10 +205,12 @@ def test_a_policy_that_was_soon_deterministic_is_told_neither_of_a_bonus_nor_of_
 
 
 def test_entropy_near_zero_is_no_fault_where_the_return_rose():
+    """A mean over 100 episodes leaps only where about as many end in a row, of 500 steps each."""
     plateau = np.minimum(np.linspace(20, 3000, ROWS), 500)
-    assert found_in(entropy_loss=EARLY, ep_rew_mean=plateau, ep_len_mean=plateau) == ()
     leap = np.where(np.arange(ROWS) < 1, 20.0, 500.0)  # solved before the second row
-    assert found_in(entropy_loss=EARLY, ep_rew_mean=leap, ep_len_mean=leap) == ()
+    log = {"entropy_loss": EARLY, "total_timesteps": 51_200 * np.arange(1, ROWS + 1)}
+    assert found_in(**log, ep_rew_mean=plateau, ep_len_mean=plateau) == ()
+    assert found_in(**log, ep_rew_mean=leap, ep_len_mean=leap) == ()
 
 
 def test_noise_that_is_gone_early_is_named_and_a_density_of_entropy_zero_is_not():
@@ -356,3 +359,57 @@ def test_a_return_that_lost_more_than_half_of_its_gain_is_named(kept, expected):
     rows = [{"score": x} for x in curve]
     found = diagnose(examine_table(table_of_rows(rows, "rows"), {"return": "score"}))
     assert names(found) == expected
+
+
+def moving(episodes, new):
+    """SB3's log of single returns: in each row the mean over the newest 100, `new` of them new."""
+    counts = range(new, len(episodes) + 1, new)
+    rows = [
+        {
+            "rollout/ep_rew_mean": float(episodes[max(0, n - 100) : n].mean()),
+            "rollout/ep_len_mean": 50.0,
+            "time/total_timesteps": 50.0 * n,
+        }
+        for n in counts
+    ]
+    return examine_table(table_of_rows(rows, "rows"))
+
+
+def share(of, logs=100):
+    return np.mean([of(np.random.default_rng(seed)) for seed in range(logs)])
+
+
+@pytest.mark.parametrize("new", [2, 10, 20, 100])
+def test_a_return_that_only_wanders_is_not_said_to_rise_or_fall(new):
+    """A test at two standard deviations is wrong in one of 20; 16 of 100 is beyond 1 in 10,000."""
+
+    def flat(rng):
+        (said,) = lines_of(moving(100 + 20 * rng.standard_normal(60 * new), new))
+        return said.endswith("it did not rise, beyond chance")
+
+    assert share(flat) >= 0.84
+
+
+@pytest.mark.parametrize("new", [2, 10, 20])
+def test_a_rare_success_that_comes_and_goes_is_no_collapse_and_a_true_fall_is_one(new):
+    def collapsed(rng, chance_of_success):
+        found = moving((rng.random(60 * new) < chance_of_success).astype(float), new)
+        return "return-collapsed" in names(diagnose(found))
+
+    assert share(lambda rng: collapsed(rng, 0.1)) <= 0.05
+    learned_and_lost = np.interp(np.arange(60 * new), [0, 30 * new, 36 * new], [0.1, 0.9, 0.1])
+    fallen = share(lambda rng: collapsed(rng, learned_and_lost))
+    # 120 episodes are hardly more than one mean: nothing can be said of them
+    assert fallen == 0 if new == 2 else fallen == 1
+
+
+def test_a_mean_over_episodes_whose_number_is_not_known_says_what_was_taken_for_granted():
+    returns = [*range(10, 70, 10), *range(60, 0, -10)]
+    rows = [{"Train/mean_reward": x, "Train/mean_episode_length": 10.0} for x in returns]
+    found = examine_table(table_of_rows(rows, "rows"))
+    assert "does not say how many end in between" in lines_of(found)[0]
+    assert "does not say how many end in between" in diagnose(found)[0].evidence
+    settings = {"num_steps_per_env": 24, "num_envs": 64}
+    told = examine_table(table_of_rows(rows, "rows"), settings=settings)
+    assert "does not say" not in lines_of(told)[0]
+    np.testing.assert_allclose(told.logged.ended, 24 * 64 / 10 * np.arange(1, ROWS + 1))

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.facts import begin, chance, end, rises, series
+from policygrad.diagnostics.facts import (
+    begin,
+    chance_of_returns,
+    either_end,
+    end,
+    return_rises,
+    series,
+    taken_for_new,
+)
 from policygrad.diagnostics.findings import Finding
 from policygrad.diagnostics.intervals import Measured
 from policygrad.diagnostics.rules import looked_at, not_looked_at
@@ -100,8 +108,7 @@ def all_the_same(findings: Sequence[Finding], e: Examination) -> str | None:
         return None
     if e.language is None:
         return None if _beside(e) else f"All the same the run has learned: its return is {STANDS}."
-    rose = rises(series(e, "return_mean"))
-    return "All the same the return rose." if rose else None
+    return "All the same the return rose." if return_rises(e) else None
 
 
 def lines_of(e: Examination) -> list[str]:
@@ -155,10 +162,13 @@ def _of_a_log(e: Examination) -> list[str]:
     first, best, last = begin(returns), float(returns.max()), end(returns)
     if len(returns) < 4:
         how = "too few rows to say whether it rose"
-    elif rises(returns):
+    elif return_rises(e):
         how = "it rose"
-    elif abs(last - first) <= 2 * chance(returns):
+    elif abs(last - first) <= 2 * either_end(chance_of_returns(e)):
         how = "it did not rise, beyond chance"
     else:
         how = "it rose and fell" if last > first else "it fell"
-    return [f"mean return: {first:.4g} at first, {best:.4g} at its best, {last:.4g} at last: {how}"]
+    return [
+        f"mean return: {first:.4g} at first, {best:.4g} at its best, {last:.4g} at last: {how}"
+        f"{taken_for_new(e)}"
+    ]

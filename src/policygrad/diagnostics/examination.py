@@ -30,12 +30,18 @@ class Logged:
         not_finite: name -> how often NaN or infinity was logged, where it means a failure.
         rows: U.
         returns: `[N]`, of single episodes; None if they were not logged. Not part of the JSON.
+        window: over how many of the newest episodes the mean return of a row is taken; None if it
+            is over those of the row. Not part of the JSON.
+        ended: `[U]`, how many episodes had ended by each row, about; None if the log does not tell.
+            Not part of the JSON.
     """
 
     files: tuple[str, ...]
     not_finite: Mapping[str, int]
     rows: int
     returns: Float[np.ndarray, " N"] | None = field(default=None, metadata={"json": False})
+    window: int | None = field(default=None, metadata={"json": False})
+    ended: Float[np.ndarray, " U"] | None = field(default=None, metadata={"json": False})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from policygrad.diagnostics.examination import Examination
+from policygrad.diagnostics.moving_means import spread_of_rows
 
 FRESH_EPISODES = "fresh episodes"
 GRADIENTS = "gradients"
@@ -83,12 +84,52 @@ def chance(x: Float[np.ndarray, " N"]) -> float:
     return float(np.std(np.diff(x)) / np.sqrt(2)) if len(x) > 2 else 0.0
 
 
-def rises(x: Float[np.ndarray, " N"]) -> bool:
-    """Whether a series ended higher than it began, by more than chance, and near its best."""
+def chance_of_returns(e: Examination) -> Float[np.ndarray, " N"]:
+    """The standard deviation by chance of each finite mean return, around their trend.
+
+    Means over the newest episodes, which most libraries log, wander further than their small steps
+    tell (`moving_means`). Where it is not known how many episodes end in a row, rows are taken to
+    be of different episodes.
+    """
+    means = e.metric("return_mean")
+    kept = np.isfinite(means)
+    if e.logged is None or e.logged.window is None or e.logged.ended is None:
+        return np.full(int(kept.sum()), chance(means[kept]))
+    return spread_of_rows(means[kept], e.logged.ended[kept], e.logged.window)
+
+
+def taken_for_new(e: Examination) -> str:
+    """What was assumed of a log of moving means without the number of episodes; empty otherwise."""
+    if e.logged is None or e.logged.window is None or e.logged.ended is not None:
+        return ""
+    return (
+        f"; a row is a mean over the newest {e.logged.window} episodes, and was taken to share "
+        "none with the row before, since the log does not say how many end in between"
+    )
+
+
+def rises(x: Float[np.ndarray, " N"], by_chance: float | None = None) -> bool:
+    """Whether a series ended higher than it began, by more than chance, and near its best.
+
+    Args:
+        x: the series.
+        by_chance: the standard deviation of an entry; None for that of entries at random.
+    """
     if len(x) < 4:
         return False
+    spread = chance(x) if by_chance is None else by_chance
     gained, best = end(x) - begin(x), float(np.max(x)) - begin(x)
-    return gained > 2 * chance(x) and gained > 0.5 * best
+    return gained > 2 * spread and gained > 0.5 * best
+
+
+def return_rises(e: Examination) -> bool:
+    """Whether the mean return of a log rises."""
+    return rises(series(e, "return_mean"), either_end(chance_of_returns(e)))
+
+
+def either_end(spread: Float[np.ndarray, " N"]) -> float:
+    """The larger of what is at the beginning and at the end."""
+    return max(begin(spread), end(spread))
 
 
 def episodes(e: Examination) -> float:
@@ -99,9 +140,10 @@ def episodes(e: Examination) -> float:
     return e.env_steps / float(np.median(lengths)) if len(lengths) and e.env_steps else np.nan
 
 
-def rose(x: Float[np.ndarray, " N"], chances: float) -> bool:
-    """Whether a series ended higher than the lowest of its first three, by more than chance."""
-    return len(x) > 2 and end(x) - float(np.min(x[:3])) > chances * chance(x)
+def return_rose(e: Examination, chances: float) -> bool:
+    """Whether the mean return ended higher than the lowest of its first three, beyond chance."""
+    x, spread = series(e, "return_mean"), chance_of_returns(e)
+    return len(x) > 2 and end(x) - float(np.min(x[:3])) > chances * float(spread[:3].max())
 
 
 def of_choices(e: Examination) -> bool:

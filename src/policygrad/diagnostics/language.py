@@ -43,6 +43,8 @@ class Language:
         metrics: our name -> its names of the same number; the first that is logged counts.
         settings: our name -> its names; the first is what advice says.
         factors: its name -> what turns its number into ours, where they differ.
+        windows: its name of the mean return -> over how many of the newest episodes it is a mean,
+            where that is not those of the row.
         form: how it is given a setting: a format of name and value.
         phrases: our name -> what sets it, for what is no number.
         usual_step_size: its default; None where none is usual.
@@ -51,12 +53,15 @@ class Language:
             makes one step.
         single_episodes: whether a batch as long as one episode, or shorter, is usual for it.
         nan_without_episodes: whether it logs NaN for the mean return of no episodes.
+        axis_counts_steps: whether its event files are written over environment steps, and not over
+            updates.
     """
 
     name: str
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     factors: Mapping[str, float] = field(default_factory=dict)
+    windows: Mapping[str, int] = field(default_factory=dict)
     form: str = "{name}={value}"
     phrases: Mapping[str, str] = field(default_factory=dict)
     usual_step_size: float | None = None
@@ -64,6 +69,7 @@ class Language:
     kl_before_step: bool = False
     single_episodes: bool = False
     nan_without_episodes: bool = False
+    axis_counts_steps: bool = False
 
     def word(self, name: str) -> str:
         """What it calls a setting; in plain words where it has no name for it.

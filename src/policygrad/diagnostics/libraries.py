@@ -31,12 +31,14 @@ SB3_A2C = Language(
     {**_SB3_METRICS, "gradient_steps": ("train/n_updates",)},  # with PPO it counts epochs
     _SB3_SETTINGS,
     {"train/entropy_loss": -1.0},
+    windows={"rollout/ep_rew_mean": 100},  # stats_window_size
     phrases={
         "scale_rewards": "wrap the environment in VecNormalize(env, norm_obs=False)",
         "log_std": "give policy_kwargs=dict(log_std_init=0.0)",
     },
     usual_step_size=7e-4,
     single_episodes=True,
+    axis_counts_steps=True,
 )
 SB3_PPO = replace(
     SB3_A2C,
@@ -91,6 +93,7 @@ CLEANRL = Language(
         "log_std": "begin with actor_logstd at 0",
     },
     usual_step_size=2.5e-4,
+    axis_counts_steps=True,
 )
 _LEARNER = "learners/default_policy/"
 _OLD_LEARNER = "info/learner/default_policy/learner_stats/"
@@ -135,6 +138,11 @@ RLLIB = Language(
         "max_global_norm": ("grad_clip",),
         "env": ("env",),
     },
+    # metrics_num_episodes_for_smoothing
+    windows={
+        "env_runners/episode_return_mean": 100, "env_runners/episode_reward_mean": 100,
+        "episode_reward_mean": 100, "sampler_results/episode_reward_mean": 100,
+    },
     usual_step_size=5e-5,
     nan_without_episodes=True,
     phrases={"scale_rewards": "divide the rewards in a wrapper or in a connector"},
@@ -158,12 +166,14 @@ RSL_RL = Language(
         "entropy_coefficient": ("entropy_coef",),
         "critic_coefficient": ("value_loss_coef",),
         "rollout_steps": ("num_steps_per_env",),
+        "num_envs": ("num_envs",),
         "clip_ratio": ("clip_param",),
         "epochs": ("num_learning_epochs",),
         "minibatches": ("num_mini_batches",),
         "max_global_norm": ("max_grad_norm",),
         "target_kl": ("desired_kl",),
     },
+    windows={"Train/mean_reward": 100},
     phrases={"log_std": "give init_noise_std=1.0"},
     single_episodes=True,
 )

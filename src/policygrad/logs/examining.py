@@ -9,7 +9,7 @@ from policygrad.core.errors import UserError
 from policygrad.diagnostics.examination import Examination, Logged
 from policygrad.diagnostics.language import METRICS, Language
 from policygrad.logs.readers import settings_in_text, value_of
-from policygrad.logs.recognising import column, mapped, one_policy, plain, recognised
+from policygrad.logs.recognising import column, mapped, name_of, one_policy, plain, recognised
 from policygrad.logs.table import Column, Table, going_on
 
 OF_UPDATES = ("kl", "entropy", "value_error", "explained_variance_before", "clip_fraction",
@@ -55,11 +55,12 @@ def examine_table(
         notes = (*notes, f"the {rows:,} rows were averaged over {len(axis)} parts of equal length")
     metrics = {name: x.along(axis) for name, x in logged.items() if len(x.finite)}
     known = _settings(table, language, settings or {})
-    steps = _env_steps(logged, axis, known)
+    steps = _env_steps(logged, axis, language)
     if table.monitors:
         known.setdefault("num_envs", table.monitors)
     returns = _episode_returns(table, logged, axis)
     known.setdefault("batch_steps", _batch_steps(logged, steps, known, axis, language))
+    window = language.windows.get(name_of(table, language, "return_mean") or "")
     return Examination(
         env=str(known["env"]) if known.get("env") else None,
         settings={"batch_episodes": None, **known},
@@ -73,6 +74,8 @@ def examine_table(
             not_finite=_not_finite(logged, language, returns),
             returns=returns,
             rows=rows,
+            window=window,
+            ended=_ended(metrics, axis, known, language),
         ),
     )
 
@@ -157,13 +160,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
     return name, number
 
 
-def _env_steps(logged: Mapping[str, Column], axis: np.ndarray, known: Mapping[str, Any]) -> int:
+def _env_steps(logged: Mapping[str, Column], axis: np.ndarray, language: Language) -> int:
     """Steps of all environments; 0 if the log does not tell."""
     if "env_steps" in logged and len(logged["env_steps"].finite):
         return int(logged["env_steps"].finite.max())
-    # an axis that counts rows says nothing of steps, but that of event files often counts steps
-    spacing = np.diff(axis)
-    return int(axis[-1]) if len(axis) > 1 and np.median(spacing) > 1 else 0
+    # an axis that counts rows says nothing of steps
+    counts = language.axis_counts_steps and len(axis) > 1 and np.median(np.diff(axis)) > 1
+    return int(axis[-1]) if counts else 0
 
 
 def _batch_steps(
@@ -201,6 +204,29 @@ def _steps_of_an_iteration(steps: Column, iterations: Column) -> float | None:
     made = np.where(made > 0, made, count)
     known = (new > 0) & (made > 0)
     return float(np.median(new[known] / made[known])) if known.any() else None
+
+
+def _ended(
+    metrics: Mapping[str, np.ndarray],
+    axis: np.ndarray,
+    known: Mapping[str, Any],
+    language: Language,
+) -> np.ndarray | None:
+    """How many episodes had ended by each row: new steps by the mean length; None if not known.
+
+    A run that goes on from a checkpoint has not had all its steps in its first row.
+    """
+    steps, lengths = metrics.get("env_steps"), metrics.get("length_mean")
+    if steps is None and language.axis_counts_steps:
+        steps = axis
+    elif steps is None and known.get("batch_steps"):
+        steps = known["batch_steps"] * (axis - axis[0] + 1)
+    if lengths is None or steps is None or not np.isfinite(steps).all():
+        return None
+    new = np.diff(steps, prepend=0.0)
+    new[0] = min(new[0], float(np.median(new)))
+    ended = np.divide(new, lengths, out=np.zeros(len(axis)), where=lengths > 0)
+    return np.maximum(np.cumsum(ended), 1.0)
 
 
 def _not_finite(

@@ -118,9 +118,14 @@ def mapped(table: Table, columns: Mapping[str, str]) -> Language:
 
 def column(table: Table, language: Language, name: str) -> Column | None:
     """The numbers that the library logs for one of our names, in our unit, or None."""
-    for theirs in language.metrics.get(name, ()):
-        found = table.columns.get(theirs)
-        if found is not None:
-            factor = language.factors.get(theirs, 1.0)
-            return Column(found.steps, factor * found.values)
-    return None
+    theirs = name_of(table, language, name)
+    if theirs is None:
+        return None
+    found = table.columns[theirs]
+    return Column(found.steps, language.factors.get(theirs, 1.0) * found.values)
+
+
+def name_of(table: Table, language: Language, name: str) -> str | None:
+    """The first of the library's names for one of ours that the log has, or None."""
+    names = language.metrics.get(name, ())
+    return next((theirs for theirs in names if theirs in table.columns), None)

@@ -159,7 +159,9 @@ RULES: tuple[Rule, ...] = (
         {"updates": 10, "kept": 0.5, "spreads": 4.0, "gain": 0.25},
         (("return_mean",),),
         "Half of the gain is lost, gain and loss are more than four standard deviations "
-        "of a row of the log, and the gain was a quarter of where the run began.",
+        "of a row of the log, and the gain was a quarter of where the run began. Where a row is a "
+        "mean over the newest episodes, its standard deviation is that of one episode by the root "
+        "of their number: it cannot be told from the small steps between rows.",
     ),
     _rule(
         "too-few-episodes",

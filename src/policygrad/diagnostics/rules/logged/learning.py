@@ -5,13 +5,13 @@ import numpy as np
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.facts import (
     begin,
-    chance,
+    chance_of_returns,
     deterministic,
     end,
     learning_rate,
     of_choices,
-    rises,
-    rose,
+    return_rises,
+    return_rose,
     series,
 )
 from policygrad.diagnostics.rules.logged.words import give, language_of, less, word_of
@@ -65,7 +65,7 @@ def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
             return None
         tiny = usual is not None and rate is not None and rate < t["share_of_usual"] * usual
         still = len(returns) and not np.ptp(returns)
-        if not tiny and (rises(returns) or (still and rate is not None)):
+        if not tiny and (return_rises(e) or (still and rate is not None)):
             return None  # it learns, or all returns are equal and there is nothing to follow
         seen = (
             f"{word_of(e, 'kl')} is {np.median(early):.2g} in the median of the first half (usual "
@@ -85,7 +85,7 @@ def step_size_too_small(e: Examination, t: Thresholds) -> Found | None:
                 f"; {word_of(e, 'entropy')} stays within {np.ptp(entropy):.2g} of "
                 f"{abs(entropy[0]):.3g}"
             )
-        elif rate >= t["nothing"] * usual or rises(returns):
+        elif rate >= t["nothing"] * usual or return_rises(e):
             return None
     return Found(
         "The step size is too small: updates leave the policy as it is.",
@@ -178,7 +178,7 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
     In a healthy run the entropy falls as the return rises.
     """
     entropy, std, returns = (series(e, name) for name in ("entropy", "action_std", "return_mean"))
-    if len(returns) < t["updates"] or rises(returns):
+    if len(returns) < t["updates"] or return_rises(e):
         return None
     gone = deterministic(e, t)
     if len(std):
@@ -191,8 +191,10 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
         )
     else:
         return None
-    best, flat = float(returns.max()), not rose(returns, t["chances"])
-    if not gone or not (flat or best - end(returns) >= t["chances"] * chance(returns)):
+    top, spread = int(np.argmax(returns)), chance_of_returns(e)
+    best, flat = float(returns[top]), not return_rose(e, t["chances"])
+    fell = best - end(returns) >= t["chances"] * max(spread[top], end(spread))
+    if not gone or not (flat or fell):
         return None
     advice = (
         language_of(e).phrases["explore"]

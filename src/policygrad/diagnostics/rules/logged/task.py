@@ -5,11 +5,12 @@ import numpy as np
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.facts import (
     begin,
-    chance,
+    chance_of_returns,
     deterministic,
     end,
     episodes,
     series,
+    taken_for_new,
     upset,
 )
 from policygrad.diagnostics.rules.logged.words import language_of, less, word_of
@@ -133,16 +134,18 @@ def return_collapsed(e: Examination, t: Thresholds) -> Found | None:
         return None
     smooth = np.convolve(returns, np.ones(3) / 3, "valid")
     top, first, last = int(np.argmax(smooth)), begin(returns), end(returns)
-    best, noise = float(smooth[top]), chance(returns)
+    best, spread = float(smooth[top]), chance_of_returns(e)
     gained, lost = best - first, best - last
-    if not (last < first + t["kept"] * gained and min(gained, lost) > t["spreads"] * noise):
+    if not (gained > t["spreads"] * begin(spread) and lost > t["spreads"] * end(spread)):
+        return None
+    if not last < first + t["kept"] * gained:
         return None
     if not gained > t["gain"] * abs(first):
         return None
     return Found(
         "The return has collapsed: the policy lost what it had learned.",
         f"The mean return rose from {first:.4g} to {best:.4g} in row {top + 2} of {len(returns)}, "
-        f"and is {last:.4g} now.",
+        f"and is {last:.4g} now{taken_for_new(e)}.",
         {"first_return": first, "best_return": best, "last_return": last},
         f"Train with {less(e, 'step_size')}, or one that falls to 0.",
     )

@@ -7,8 +7,8 @@ from policygrad.diagnostics.facts import (
     begin,
     end,
     reach,
+    return_rises,
     reward_of_a_step,
-    rises,
     series,
     upset,
 )
@@ -165,7 +165,7 @@ def critic_explains_nothing(e: Examination, t: Thresholds) -> Found | None:
     """The critic predicts far worse than a constant, at the end of a run that does not rise."""
     explained = series(e, "explained_variance_before")
     late = explained[-max(1, len(explained) // 3) :]
-    if len(explained) < t["updates"] or rises(series(e, "return_mean")):
+    if len(explained) < t["updates"] or return_rises(e):
         return None
     if not np.median(late) < t["explained"]:
         return None

@@ -1,0 +1,51 @@
+"""How much a mean over the newest episodes differs by chance, from how it changes row by row."""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def shared(counts: Float[np.ndarray, " U"], window: int, lag: int) -> Float[np.ndarray, " U-lag"]:
+    """Cov(xₛ, xₜ)/σ² for t = s + lag, where xₜ is a mean over the newest episodes.
+
+    Cov(xₛ, xₜ) = σ² |episodes in both| / (wₛ wₜ),  wₜ = min(nₜ, window).
+
+    Args:
+        counts: `[U]`, n: episodes that had ended by each row, not falling, greater than 0.
+        window: episodes of a mean, once so many have ended.
+        lag: rows between the two.
+    """
+    size = np.minimum(counts, window)
+    early, late = slice(0, len(counts) - lag), slice(lag, None)
+    both = np.maximum(counts[early] - np.maximum(counts - size, 0.0)[late], 0.0)
+    return np.minimum(both, size[early]) / (size[early] * size[late])
+
+
+def spread_of_rows(
+    means: Float[np.ndarray, " U"], counts: Float[np.ndarray, " U"], window: int
+) -> Float[np.ndarray, " U"]:
+    """The standard deviation by chance of each mean, σ/√wₜ, where σ is that of one episode.
+
+    Such means change little from row to row and wander far: neighbours share most of their
+    episodes. A change of the change, d = xₜ − 2xₜ₊₁ + xₜ₊₂, is free of a steady trend, and
+
+    Var(d) = Cₜₜ + 4Cₜ₊₁ₜ₊₁ + Cₜ₊₂ₜ₊₂ − 4Cₜₜ₊₁ − 4Cₜ₊₁ₜ₊₂ + 2Cₜₜ₊₂,  σ² = mean of d²/(Var(d)/σ²),
+
+    with C as in `shared`. Rows in which no episode ended change nothing, and do not count.
+
+    Args:
+        means: `[U]`, finite.
+        counts: `[U]`, episodes that had ended by each row, not falling, greater than 0.
+        window: episodes of a mean, once so many have ended.
+
+    Returns:
+        `[U]`; zeros where there are too few rows to tell.
+    """
+    if len(means) < 3:
+        return np.zeros(len(means))
+    c0, c1, c2 = (shared(counts, window, lag) for lag in (0, 1, 2))
+    expected = c0[:-2] + 4 * c0[1:-1] + c0[2:] - 4 * c1[:-1] - 4 * c1[1:] + 2 * c2
+    told = expected > 1e-9 * c0[1:-1]
+    if not told.any():
+        return np.zeros(len(means))
+    variance = np.mean(np.diff(means, 2)[told] ** 2 / expected[told])
+    return np.sqrt(variance * c0)
