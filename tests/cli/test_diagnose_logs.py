@@ -73,6 +73,8 @@ def test_mistakes(refused, command, tmp_path):
     assert "leave out --episodes" in refused("diagnose", "a", "--episodes", "8")
     assert "leave out --env" in refused("diagnose", "a", "--env", "CartPole-v1")
     assert "NAME=NUMBER" in refused("diagnose", "a", "--setting", "gamma")
+    assert "gamma must be from 0 to 1" in refused("diagnose", "a", "--setting", "gamma=2")
+    assert "gamma must be from 0 to 1" in refused("diagnose", "a", "--setting", "gamma=nan")
     assert "has no setting gama" in refused("diagnose", "a", "--setting", "gama=1")
     assert "NAME=COLUMN" in refused("diagnose", "a", "--columns", "kl")
     assert "--setting is about a log" in refused("diagnose", "nowhere", "--setting", "gamma=1")

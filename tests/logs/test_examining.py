@@ -10,7 +10,7 @@ from policygrad.diagnostics.rules import diagnose, looked_at, not_looked_at
 from policygrad.logs import examine_table, parse_setting, read
 from policygrad.logs.table import table_of_rows
 from policygrad.report.curve import LEFT, RIGHT, drawn, learning_curve_of
-from tests.logs.written import ROWS, cleanrl, lines, progress, sb3_rows
+from tests.logs.written import ROWS, cleanrl, events, lines, progress, sb3_rows
 
 
 def of_rows(rows, **given):
@@ -136,6 +136,61 @@ def test_settings_are_taken_from_files_else_from_flags(tmp_path):
     for text in ("gamma", "gamma=", "=3", "gamma=high"):
         with pytest.raises(UserError, match="NAME=NUMBER"):
             parse_setting(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("gamma", 2, "gamma must be from 0 to 1"),
+        ("gamma", np.nan, "gamma must be from 0 to 1"),
+        ("gamma", 10**400, "gamma must be from 0 to 1"),
+        ("gae_lambda", -0.1, "gae_lambda must be from 0 to 1"),
+        ("learning_rate", -1, "learning_rate must be at least 0"),
+        ("ent_coef", np.inf, "ent_coef must be at least 0"),
+        ("n_steps", 0, "n_steps must be a whole number at least 1"),
+        ("n_envs", 1.5, "n_envs must be a whole number at least 1"),
+        ("vf_coef", "high", "vf_coef must be at least 0"),
+    ],
+)
+def test_a_setting_that_no_run_can_have_is_refused(name, value, said):
+    with pytest.raises(UserError, match=said) as caught:
+        of_rows(sb3_rows(), settings={name: value})
+    assert f"--setting {name}={value}" in str(caught.value)
+
+
+def test_a_setting_beyond_all_floats_that_a_log_wrote_is_left_out(tmp_path):
+    (tmp_path / "params.json").write_text(f'{{"gamma": 0.9, "lr": {"9" * 400}}}')
+    lines(tmp_path / "result.json", [{"episode_reward_mean": 1.0, "training_iteration": 1}] * 2)
+    found = examine_table(read(tmp_path)).settings
+    assert found["discount"] == 0.9
+    assert "step_size" not in found
+
+
+def test_optimiser_steps_are_not_said_to_be_environment_steps(tmp_path):
+    at = [(step, 0.1 * step) for step in range(10, 510, 10)]
+    trl = events(tmp_path / "trl", {"train/reward": at, "train/reward_std": at, "train/loss": at})
+    found = examine_table(read(trl))
+    assert (found.language.name, found.updates, found.env_steps) == ("TRL (GRPO)", 50, 0)
+    sb3 = events(tmp_path / "sb3", {"rollout/ep_rew_mean": at, "train/approx_kl": at})
+    assert examine_table(read(sb3)).env_steps == 500
+
+
+def test_one_monitor_does_not_say_how_many_environments_there_are(tmp_path):
+    """VecMonitor writes the episodes of all of them into one file."""
+    progress(tmp_path, sb3_rows(total_timesteps=4 * 256 * np.arange(1, ROWS + 1)))
+    (tmp_path / "monitor.csv").write_text("#{}\nr,l,t\n20.0,20,0.1\n")
+    found = examine_table(read(tmp_path), settings={"n_steps": 256})
+    assert "num_envs" not in found.settings
+    assert found.settings["batch_steps"] == 4 * 256
+    (tmp_path / "1.monitor.csv").write_text("#{}\nr,l,t\n20.0,20,0.1\n")
+    assert examine_table(read(tmp_path)).settings["num_envs"] == 2
+
+
+@pytest.mark.parametrize("name", ["losses/qf1_loss", "losses/alpha", "losses/td_loss"])
+def test_algorithms_of_cleanrl_without_a_policy_gradient_are_refused(name):
+    row = {"charts/episodic_return": 1.0, "charts/SPS": 100.0, name: 0.5}
+    with pytest.raises(UserError, match=f"the log has {name}, which DQN, SAC"):
+        of_rows([row] * 3)
 
 
 def test_columns_of_ones_own():

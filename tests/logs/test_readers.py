@@ -141,7 +141,9 @@ def test_a_column_is_averaged_between_the_steps_of_an_axis():
         ("progress.csv", b"", "holds no numbers"),
         ("result.json", b'{"a": 1}\n{"b"\n{"c": 1}\n', "line 2 is no JSON"),
         ("result.json", b"[1]\n", "line 1 is no JSON object"),
+        ("result.json", b'{"a":' * 100_000, "line 1 is nested too deeply"),
         ("trainer_state.json", b'{"step": 3}', "no log_history"),
+        ("trainer_state.json", b'{"log_history":' + b"[" * 100_000, "no JSON"),
         ("trainer_state.json", b'{"log', "no JSON"),
         ("events.out.tfevents.1", b"nothing of the kind", "holds no numbers"),
         ("notes.txt", b"x", "not a log that is read"),
@@ -153,6 +155,21 @@ def test_damaged_files_are_named_in_one_line(tmp_path, name, content, said):
         read(tmp_path / name)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_whole_number_beyond_all_floats_is_infinite_as_it_is_in_a_csv(tmp_path):
+    huge = "9" * 400
+    (tmp_path / "a.jsonl").write_text(f'{{"x": {huge}}}\n{{"x": -{huge}}}\n{{"x": 1e400}}\n')
+    (tmp_path / "a.csv").write_text(f"x\n{huge}\n-{huge}\n1e400\n")
+    for name in ("a.jsonl", "a.csv"):
+        found = read(tmp_path / name).columns["x"].values
+        np.testing.assert_array_equal(found, [np.inf, -np.inf, np.inf])
+
+
+def test_objects_in_objects_are_read_however_deep_they_are(tmp_path):
+    deep = '{"a":' * 700 + "1" + "}" * 700
+    (tmp_path / "a.jsonl").write_text(f"{deep}\n")
+    assert list(read(tmp_path / "a.jsonl").columns) == ["/".join("a" * 700)]
 
 
 class Trap:

@@ -8,8 +8,8 @@ import numpy as np
 from policygrad.core.errors import UserError
 from policygrad.diagnostics.examination import Examination, Logged
 from policygrad.diagnostics.language import METRICS, Language
-from policygrad.logs.readers import settings_in_text, value_of
 from policygrad.logs.recognising import column, mapped, name_of, one_policy, plain, recognised
+from policygrad.logs.settings import settings_of
 from policygrad.logs.table import Column, Table, going_on
 
 OF_UPDATES = ("kl", "entropy", "value_error", "explained_variance_before", "clip_fraction",
@@ -54,9 +54,9 @@ def examine_table(
     if rows > len(axis):
         notes = (*notes, f"the {rows:,} rows were averaged over {len(axis)} parts of equal length")
     metrics = {name: x.along(axis) for name, x in logged.items() if len(x.finite)}
-    known = _settings(table, language, settings or {})
+    known = settings_of(table, language, settings or {})
     steps = _env_steps(logged, axis, language)
-    if table.monitors:
+    if table.monitors > 1:  # a single file may hold the episodes of many, as VecMonitor writes it
         known.setdefault("num_envs", table.monitors)
     returns = _episode_returns(table, logged, axis)
     known.setdefault("batch_steps", _batch_steps(logged, steps, known, axis, language))
@@ -107,57 +107,6 @@ def _axis(logged: Mapping[str, Column]) -> np.ndarray:
         return np.unique(longest)
     # episode by episode: the mean of every twentieth of the log
     return np.unique(np.quantile(longest, np.arange(1, PARTS + 1) / PARTS))
-
-
-def _settings(table: Table, language: Language, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by our names: what the user gave, else what the library wrote."""
-    written = dict(table.settings)
-    for name, text in table.texts.items():
-        if name.startswith("hyperparameters"):
-            written |= settings_in_text(text)
-        elif name.startswith("args") and text.lstrip().startswith("{"):
-            written |= _arguments(text)
-    for name, x in table.columns.items():
-        if name.startswith("config/") and len(x.finite):  # RLlib repeats them in every row
-            written.setdefault(name.removeprefix("config/"), float(x.finite[-1]))
-    found: dict[str, Any] = {}
-    for ours, names in language.settings.items():
-        values = [written[name] for name in names if written.get(name) is not None]
-        if values and isinstance(values[0], (int, float, str)):
-            found[ours] = values[0]
-    names_of = {n: ours for ours, names in language.settings.items() for n in (*names, ours)}
-    for name, value in given.items():
-        if name not in names_of:
-            known = ", ".join(names[0] for names in language.settings.values()) or "none"
-            raise UserError(
-                f"--setting {name}={value}: {language.name} has no setting {name} that is read; "
-                f"those are {known}"
-            )
-        found[names_of[name]] = value
-    return {name: value for name, value in found.items() if _sound(name, value)}
-
-
-def _sound(name: str, value: Any) -> bool:
-    return name == "env" or (isinstance(value, (int, float)) and not isinstance(value, bool))
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    import json
-
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """`learning_rate=3e-4` as name and value; UserError if it is no such pair, or no number."""
-    name, equals, value = text.partition("=")
-    number = value_of(value)
-    if not name or not equals or isinstance(number, (str, bool)) or number is None:
-        raise UserError(f"--setting takes NAME=NUMBER, such as gamma=0.99, got {text!r}")
-    return name, number
 
 
 def _env_steps(logged: Mapping[str, Column], axis: np.ndarray, language: Language) -> int:

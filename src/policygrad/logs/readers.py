@@ -97,6 +97,8 @@ def read_json_lines(path: Path) -> Table:
             if number == len(lines) > 1:
                 break
             raise UserError(f"{path} is damaged: line {number} is no JSON ({error})") from error
+        except RecursionError as error:
+            raise UserError(f"{path}: line {number} is nested too deeply to be read") from error
         if not isinstance(row, dict):
             raise UserError(f"{path}: line {number} is no JSON object, got {line[:40]!r}")
         rows.append(dict(flat(row)))
@@ -121,7 +123,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged, or no JSON: {error}") from error
     if not isinstance(found, dict):
         raise UserError(f"{path} holds no JSON object")
@@ -156,17 +158,19 @@ def value_of(text: str) -> Any:
     return text
 
 
-def flat(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def flat(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Pairs of name and value, where objects in objects are joined by "/".
 
     >>> dict(flat({"a": {"b": 1, "c": {"d": 2}}, "e": 3}))
     {'a/b': 1, 'a/c/d': 2, 'e': 3}
     """
-    for name, value in row.items():
+    waiting = list(row.items())[::-1]
+    while waiting:
+        name, value = waiting.pop()
         if isinstance(value, Mapping):
-            yield from flat(value, f"{before}{name}/")
+            waiting += [(f"{name}/{inner}", x) for inner, x in list(value.items())[::-1]]
         else:
-            yield f"{before}{name}", value
+            yield name, value
 
 
 def _number(text: Any) -> float | None:

@@ -22,7 +22,11 @@ BY_MARK = (
     (TRL, ("reward_std", "train/reward_std", "frac_reward_zero_std", "completions/mean_length")),
     (SB3_PPO, ("rollout/ep_rew_mean", "monitor/r")),
 )  # fmt: skip
-NO_POLICY_GRADIENT = ("rollout/exploration_rate", "train/actor_loss", "train/ent_coef_loss")
+NO_POLICY_GRADIENT = (
+    "rollout/exploration_rate", "train/actor_loss", "train/ent_coef_loss",
+    "losses/qf1_loss", "losses/qf_loss", "losses/actor_loss", "losses/alpha", "losses/td_loss",
+    "losses/q_values",
+)  # fmt: skip
 # of RLlib, new stack and old
 DEFAULT_POLICY = "default_policy"
 POLICY = re.compile(r"(?P<before>learners/|info/learner/)(?P<policy>(?!__)[^/]+)(?P<after>/.+)")
@@ -63,7 +67,7 @@ def recognised(columns: Iterable[str]) -> Language:
     language = _marked(there)
     if language is not None:
         other = sorted(there & set(NO_POLICY_GRADIENT))
-        if other and language.name.startswith("Stable"):
+        if other and language in (SB3_PPO, SB3_A2C, CLEANRL):
             raise UserError(
                 f"the log has {other[0]}, which DQN, SAC, TD3 and their kin write; the doctor "
                 "knows policy gradients on fresh episodes (PPO, A2C, TRPO)"

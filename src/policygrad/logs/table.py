@@ -1,5 +1,6 @@
 """What a log holds: columns of numbers, each with the steps at which they were written."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,9 +98,17 @@ def table_of_rows(rows: Iterable[Mapping[str, Any]], file: str) -> Table:
     for number, row in enumerate(rows):
         for name, value in row.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                found.setdefault(name, []).append((number, float(value)))
+                found.setdefault(name, []).append((number, _float(value)))
     columns = {}
     for name, pairs in found.items():
         both = np.array(pairs, np.float64)
         columns[name] = Column(both[:, 0], both[:, 1])
     return Table(columns, files=(file,))
+
+
+def _float(value: float) -> float:
+    """The nearest float; a whole number beyond all floats is infinite, as 1e400 is in a file."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
