@@ -412,4 +412,4 @@ def test_a_mean_over_episodes_whose_number_is_not_known_says_what_was_taken_for_
     settings = {"num_steps_per_env": 24, "num_envs": 64}
     told = examine_table(table_of_rows(rows, "rows"), settings=settings)
     assert "does not say" not in lines_of(told)[0]
-    np.testing.assert_allclose(told.logged.ended, 24 * 64 / 10 * np.arange(1, ROWS + 1))
+    np.testing.assert_allclose(told.metric("episodes"), 24 * 64 / 10 * np.arange(1, ROWS + 1))

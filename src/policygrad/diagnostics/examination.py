@@ -32,8 +32,6 @@ class Logged:
         returns: `[N]`, of single episodes; None if they were not logged. Not part of the JSON.
         window: over how many of the newest episodes the mean return of a row is taken; None if it
             is over those of the row. Not part of the JSON.
-        ended: `[U]`, how many episodes had ended by each row, about; None if the log does not tell.
-            Not part of the JSON.
     """
 
     files: tuple[str, ...]
@@ -41,7 +39,6 @@ class Logged:
     rows: int
     returns: Float[np.ndarray, " N"] | None = field(default=None, metadata={"json": False})
     window: int | None = field(default=None, metadata={"json": False})
-    ended: Float[np.ndarray, " U"] | None = field(default=None, metadata={"json": False})
 
 
 @dataclass(frozen=True)

@@ -91,16 +91,16 @@ def chance_of_returns(e: Examination) -> Float[np.ndarray, " N"]:
     tell (`moving_means`). Where it is not known how many episodes end in a row, rows are taken to
     be of different episodes.
     """
-    means = e.metric("return_mean")
+    means, ended = e.metric("return_mean"), e.metric("episodes")
     kept = np.isfinite(means)
-    if e.logged is None or e.logged.window is None or e.logged.ended is None:
+    if e.logged is None or e.logged.window is None or not len(ended):
         return np.full(int(kept.sum()), chance(means[kept]))
-    return spread_of_rows(means[kept], e.logged.ended[kept], e.logged.window)
+    return spread_of_rows(means[kept], ended[kept], e.logged.window)
 
 
 def taken_for_new(e: Examination) -> str:
     """What was assumed of a log of moving means without the number of episodes; empty otherwise."""
-    if e.logged is None or e.logged.window is None or e.logged.ended is not None:
+    if e.logged is None or e.logged.window is None or len(e.metric("episodes")):
         return ""
     return (
         f"; a row is a mean over the newest {e.logged.window} episodes, and was taken to share "

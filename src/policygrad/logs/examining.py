@@ -60,6 +60,7 @@ def examine_table(
         known.setdefault("num_envs", table.monitors)
     returns = _episode_returns(table, logged, axis)
     known.setdefault("batch_steps", _batch_steps(logged, steps, known, axis, language))
+    metrics |= _episodes(metrics, axis, known, language)
     window = language.windows.get(name_of(table, language, "return_mean") or "")
     return Examination(
         env=str(known["env"]) if known.get("env") else None,
@@ -75,7 +76,6 @@ def examine_table(
             returns=returns,
             rows=rows,
             window=window,
-            ended=_ended(metrics, axis, known, language),
         ),
     )
 
@@ -155,13 +155,13 @@ def _steps_of_an_iteration(steps: Column, iterations: Column) -> float | None:
     return float(np.median(new[known] / made[known])) if known.any() else None
 
 
-def _ended(
+def _episodes(
     metrics: Mapping[str, np.ndarray],
     axis: np.ndarray,
     known: Mapping[str, Any],
     language: Language,
-) -> np.ndarray | None:
-    """How many episodes had ended by each row: new steps by the mean length; None if not known.
+) -> dict[str, np.ndarray]:
+    """How many episodes had ended by each row: new steps by the mean length; empty if not known.
 
     A run that goes on from a checkpoint has not had all its steps in its first row.
     """
@@ -171,11 +171,11 @@ def _ended(
     elif steps is None and known.get("batch_steps"):
         steps = known["batch_steps"] * (axis - axis[0] + 1)
     if lengths is None or steps is None or not np.isfinite(steps).all():
-        return None
+        return {}
     new = np.diff(steps, prepend=0.0)
     new[0] = min(new[0], float(np.median(new)))
     ended = np.divide(new, lengths, out=np.zeros(len(axis)), where=lengths > 0)
-    return np.maximum(np.cumsum(ended), 1.0)
+    return {"episodes": np.maximum(np.cumsum(ended), 1.0)}
 
 
 def _not_finite(
