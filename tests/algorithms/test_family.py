@@ -327,7 +327,7 @@ def test_the_loss_of_ppo_is_the_clipped_surrogate(entropy):
     log_probs, valid = np.asarray(log_probs_of(policy, record)), np.asarray(record.valid)
     ratios = np.random.default_rng(0).uniform(0.3, 2.0, log_probs.shape)
     record = replace(record, log_probs=jnp.asarray(log_probs - np.log(ratios), jnp.float32))
-    rows = meeting.units(policy, record, record.actions, record.log_probs, psi, record.valid)
+    rows = meeting.units(policy, record, record.actions, record.log_probs, psi)
     params, rest = split(policy)
     ours = replace(traced(PPO(clip_ratio=0.25)), entropy_coefficient=entropy)
     more, _ = ours.bonus(None) or (None, ())

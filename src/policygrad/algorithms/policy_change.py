@@ -39,8 +39,8 @@ def mean_kl(old: Policy, new: Policy, trajectories: Trajectories) -> Float[Array
     """Mean KL(old ‖ new) over the batch's states, nats."""
 
     def total(rows: PyTree) -> Array:
-        seen, valid = rows
-        return jnp.sum(kl_of_steps(old, new, seen), where=valid)
+        (seen,) = rows
+        return jnp.sum(kl_of_steps(old, new, seen), where=seen.valid)
 
     return _sum(old, total, trajectories) / _steps(trajectories)
 
@@ -50,8 +50,8 @@ def mean_entropy(policy: Policy, trajectories: Trajectories) -> Float[Array, ""]
     entropy = meeting.over_steps(policy, lambda p: p.entropy())
 
     def total(rows: PyTree) -> Array:
-        seen, valid = rows
-        return jnp.sum(entropy(meeting.distributions_of(policy, seen)), where=valid)
+        (seen,) = rows
+        return jnp.sum(entropy(meeting.distributions_of(policy, seen)), where=seen.valid)
 
     return _sum(policy, total, trajectories) / _steps(trajectories)
 
@@ -70,9 +70,9 @@ def compare(
     entropy = meeting.over_steps(new, lambda p: p.entropy())
 
     def total(rows: Any) -> tuple[Array, Array]:
-        seen, valid, before = rows
+        seen, before = rows
         kls = kl(before, meeting.distributions_of(new, seen))
-        return jnp.sum(kls, where=valid), jnp.sum(entropy(before), where=valid)
+        return jnp.sum(kls, where=seen.valid), jnp.sum(entropy(before), where=seen.valid)
 
     sums = _sum(new, total, trajectories, before)
     return jax.tree.map(lambda x: x / _steps(trajectories), sums)
@@ -114,13 +114,12 @@ def gradient_of_mean(
     of_step = meeting.over_steps(policy, f)
 
     def total(rows: PyTree) -> PyTree:
-        seen, valid, *given = rows
+        seen, *given = rows
 
         def summed(differentiated: PyTree) -> Array:
             found = meeting.distributions_of(combine(differentiated, rest), seen)
             values = of_step(found, *given)
-            # selected, not multiplied, so that a NaN in the padding does not enter the gradient
-            return jnp.sum(jax.lax.select(valid, values, jnp.zeros_like(values)))
+            return jnp.sum(jax.lax.select(seen.valid, values, jnp.zeros_like(values)))
 
         return jax.grad(summed)(differentiated)
 
@@ -155,7 +154,7 @@ def fisher_product(policy: Policy, vector: PyTree, trajectories: Trajectories) -
     kl = meeting.over_steps(policy, lambda p, q: p.kl(q))
 
     def total(rows: PyTree) -> PyTree:
-        seen, valid = rows
+        (seen,) = rows
 
         def distributions(differentiated: PyTree) -> Any:
             return meeting.distributions_of(combine(differentiated, rest), seen)
@@ -167,7 +166,7 @@ def fisher_product(policy: Policy, vector: PyTree, trajectories: Trajectories) -
         pull = jax.linear_transpose(push, differentiated)
 
         def summed(moved: PyTree) -> Array:
-            return jnp.sum(kl(combine(numbers, others), combine(moved, others)), where=valid)
+            return jnp.sum(kl(combine(numbers, others), combine(moved, others)), where=seen.valid)
 
         _, curved = jax.jvp(jax.grad(summed), (numbers,), (push(vector),))  # M J v
         return pull(curved)[0]
@@ -182,10 +181,11 @@ def _steps(trajectories: Trajectories) -> Array:
 def _sum(
     policy: Policy, total: Callable[[Any], Any], trajectories: Trajectories, *more: PyTree
 ) -> Any:
-    """A sum over units of (what is seen, valid, more), chunk by chunk; `more` is in units."""
-    rows = *meeting.units(policy, trajectories, jnp.asarray(trajectories.valid)), *more
+    """A sum over units of (what is seen, more), chunk by chunk; `more` is in units."""
+    rows = *meeting.units(policy, trajectories), *more
+    filled = meeting.without_padding(rows)
     size, order = meeting.unit_size(policy, trajectories), meeting.unit_order(policy, trajectories)
-    return sum_in_chunks(total, rows, size, order)
+    return sum_in_chunks(lambda rows: total(filled(rows)), rows, size, order)
 
 
 def thin(policy: Policy, stride: int, trajectories: Trajectories) -> Trajectories:

@@ -29,8 +29,6 @@ from policygrad.gradients.minibatches import minibatches
 from policygrad.policies import meeting
 from policygrad.policies.meeting import Policy
 
-VALID = 4  # its place among the rows of a minibatch
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
@@ -89,20 +87,19 @@ class PPO(Algorithm):
         record = batch.trajectories
         size, order = meeting.unit_size(policy, record), meeting.unit_order(policy, record)
         more, of_bonus = self.bonus(batch.values) or (None, ())
-        valid = jnp.asarray(record.valid)
-        data = meeting.units(
-            policy, record, record.actions, record.log_probs, batch.psi, valid, *of_bonus
-        )
+        data = meeting.units(policy, record, record.actions, record.log_probs, batch.psi, *of_bonus)
+        filled = meeting.without_padding(data)
         differentiated, rest = split(policy)
         step_size = improver.now(batch.remaining)
 
         def minibatch(carry: PyTree, which: Any) -> tuple[PyTree, tuple]:
             params, state = carry
             rows, some = batches.take(which, data)
-            loss = partial(self.loss, rest, more)
-            gradient_of = partial(jax.grad(loss), params)
-            summed = sum_in_chunks(gradient_of, rows, batches.size, some)
-            steps = jnp.maximum(total(rows[VALID], some), 1)
+            gradient_of = jax.grad(partial(self.loss, rest, more))
+            summed = sum_in_chunks(
+                lambda rows: gradient_of(params, filled(rows)), rows, batches.size, some
+            )
+            steps = jnp.maximum(total(rows[0].valid, some), 1)
             gradient = jax.tree.map(lambda g: g / steps.astype(g.dtype), summed)
             norm = global_norm(gradient)
             gradient = clip_by_global_norm(gradient, norm, self.max_global_norm)
@@ -131,16 +128,16 @@ class PPO(Algorithm):
         self, rest: PyTree, more: Callable | None, params: PyTree, rows: PyTree
     ) -> Float[Array, ""]:
         """The clipped surrogate and the bonus, summed over some units; a loss, for descent."""
-        seen, actions, log_probs, psi, valid, *of_bonus = rows
+        seen, actions, log_probs, psi, *of_bonus = rows
         policy = combine(params, rest)
         found = meeting.distributions_of(policy, seen)
         new: Array = meeting.over_steps(policy, lambda p, a: p.log_prob(a))(found, actions)
-        ratio = jnp.exp(jax.lax.select(valid, new - log_probs, jnp.zeros_like(new)))
+        ratio = jnp.exp(jax.lax.select(seen.valid, new - log_probs, jnp.zeros_like(new)))
         clipped = jnp.clip(ratio, 1 - self.clip_ratio, 1 + self.clip_ratio)
         gain = jnp.minimum(ratio * psi, clipped * psi)
         if more is not None:
             gain = gain + meeting.over_steps(policy, more)(found, *of_bonus)
-        return -jnp.sum(jnp.where(valid, gain, 0.0))
+        return -jnp.sum(jnp.where(seen.valid, gain, 0.0))
 
     def adapt(
         self,

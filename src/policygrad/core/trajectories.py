@@ -44,7 +44,8 @@ class Trajectories:
         truncated: `[T, B]`; the episode was cut off after this step although the task goes on.
             Where both flags are set, termination wins.
         valid: `[T, B]`; False on rows that are no transition: the padding behind an episode, or
-            the row on which a vector environment resets itself.
+            the row on which a vector environment resets itself. Their observations and actions may
+            be anything.
         times: `[T, B]`; the number of steps of this episode before this one.
         log_probs: `[T, B]`, nats; of `actions` under the policy that acted.
         cut_observations: pytree of `[K, B, ...]`; the true successors of the steps whose next row

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from policygrad.core.modules import combine, split
+from policygrad.core.padding import a_step, with_steps_alone
 from policygrad.core.trajectories import (
     Trajectories,
     episodes_in,
@@ -74,9 +75,11 @@ def score_function_gradient(
 
 def log_probs_of(policy: Policy, trajectories: Trajectories) -> Float[Array, "T B"]:
     """`[T, B]`: log π(a_t|s_t) of the recorded actions, zero on rows that are not transitions."""
-    found = meeting.distributions(policy, trajectories)
-    log_probs = jax.vmap(jax.vmap(lambda p, a: p.log_prob(a)))(found, trajectories.actions)
-    return jax.lax.select(jnp.asarray(trajectories.valid), log_probs, jnp.zeros_like(log_probs))
+    found, valid = meeting.distributions(policy, trajectories), jnp.asarray(trajectories.valid)
+    step = a_step(valid, trajectories.actions)
+    actions = with_steps_alone(valid, trajectories.actions, step)
+    log_probs = jax.vmap(jax.vmap(lambda p, a: p.log_prob(a)))(found, actions)
+    return jax.lax.select(valid, log_probs, jnp.zeros_like(log_probs))
 
 
 def policy_gradient(
@@ -139,26 +142,30 @@ def _weighted_scores(
     valid = jnp.asarray(trajectories.valid)
     weights = jax.lax.stop_gradient(jnp.where(valid, weights, 0.0))
     more, more_rows = bonus or (None, ())
-    rows = meeting.units(policy, trajectories, trajectories.actions, valid, weights, *more_rows)
+    rows = meeting.units(policy, trajectories, trajectories.actions, weights, *more_rows)
+    filled = meeting.without_padding(rows)
     log_prob = meeting.over_steps(policy, lambda p, a: p.log_prob(a))
 
     def gradient(rows: PyTree) -> tuple[PyTree, PyTree]:
-        seen, actions, valid, weights, *of_bonus = rows
+        seen, actions, weights, *of_bonus = filled(rows)
 
         def surrogate(differentiated: PyTree) -> tuple[Float[Array, ""], PyTree]:
             distributions = meeting.distributions_of(combine(differentiated, rest), seen)
             log_probs = log_prob(distributions, actions)
-            log_probs = jax.lax.select(valid, log_probs, jnp.zeros_like(log_probs))
+            log_probs = jax.lax.select(seen.valid, log_probs, jnp.zeros_like(log_probs))
             total = jnp.sum(weights * log_probs)
             if more is not None:
                 found: Array = meeting.over_steps(policy, more)(distributions, *of_bonus)
-                total = total + jnp.sum(jnp.where(valid, found, 0.0))
+                total = total + jnp.sum(jnp.where(seen.valid, found, 0.0))
             return total, distributions
 
         return jax.grad(surrogate, has_aux=True)(differentiated)
 
     size = size or meeting.unit_size(policy, trajectories)
-    return sum_and_map_in_chunks(gradient, rows, size, meeting.unit_order(policy, trajectories))
+    order = meeting.unit_order(policy, trajectories)
+    total, distributions = sum_and_map_in_chunks(gradient, rows, size, order)
+    some = jnp.any(valid)  # an empty column has no step to copy
+    return jax.tree.map(lambda g: jnp.where(some, g, 0.0), total), distributions
 
 
 def column_moments(
@@ -294,20 +301,19 @@ def score_squares(policy: Policy, trajectories: Trajectories) -> PyTree:
     log_prob = meeting.over_steps(policy, lambda p, a: p.log_prob(a))
 
     def one(unit: PyTree) -> PyTree:
-        seen, actions, valid = jax.tree.map(lambda x: x[None], unit)
+        seen, actions = jax.tree.map(lambda x: x[None], unit)
 
         def log_probs(differentiated: PyTree) -> Array:
             found = meeting.distributions_of(combine(differentiated, rest), seen)
             return log_prob(found, actions)[0]
 
         def squared(z: Array) -> Array:
-            steps = valid[0]
+            steps = seen.valid[0]
             return jnp.where(steps, jnp.sum(z**2, axis=tuple(range(steps.ndim, z.ndim))), 0.0)
 
         return jax.tree.map(squared, jax.jacrev(log_probs)(differentiated))
 
-    valid = jnp.asarray(trajectories.valid)
-    return meeting.map_units(policy, one, trajectories, trajectories.actions, valid)
+    return meeting.map_units(policy, one, trajectories, trajectories.actions)
 
 
 def score_products(policy: Policy, trajectories: Trajectories, vectors: PyTree) -> Array:

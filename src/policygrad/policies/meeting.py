@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from policygrad.core.modules import narrowed
+from policygrad.core.padding import a_step, with_steps_alone
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.chunks import (
     chunk_rows,
@@ -126,11 +127,13 @@ class Seen(NamedTuple):
         begins: `[n, T]`, the first steps of episodes; the empty tuple without memory.
         carry: pytree of `[n, 1, ...]`, of each lane before the first row; the empty tuple without
             memory.
+        valid: `[n]`, or `[n, T]` with memory: which rows are steps.
     """
 
     observations: PyTree
     begins: Any
     carry: PyTree
+    valid: Bool[Array, "..."]
 
 
 def units(policy: Policy, trajectories: Trajectories, *more: PyTree) -> tuple[Any, ...]:
@@ -145,10 +148,35 @@ def units(policy: Policy, trajectories: Trajectories, *more: PyTree) -> tuple[An
         `Seen`, and `more`: pytrees of `[n, ...]`, or of `[n, T, ...]` with memory.
     """
     if not isinstance(policy, WithMemory):
-        observations, *rest = flat_rows((trajectories.observations, *more))
-        return Seen(observations, (), ()), *rest
-    seen = Seen(trajectories.observations, jnp.asarray(trajectories.times == 0), trajectories.carry)
+        return flat_rows((_seen_alone(trajectories), *more))
+    begins = jnp.asarray(trajectories.times == 0)
+    seen = Seen(trajectories.observations, begins, trajectories.carry, trajectories.valid)
     return jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 1, 0), (seen, *more))
+
+
+def _seen_alone(trajectories: Trajectories) -> Seen:
+    """What a policy without memory reads, `[T, B, ...]`."""
+    return Seen(trajectories.observations, (), (), trajectories.valid)
+
+
+def without_padding(rows: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """A function of some of these rows, which puts a copy of a step where there is none.
+
+    What is differentiated reads it in place of rows that are no steps (`core.padding`), and leaves
+    them out by `Seen.valid`, which stays as it is.
+
+    Args:
+        rows: all, as `units` returns them.
+    """
+    seen, *more = rows
+    step = a_step(seen.valid, (seen.observations, more))
+
+    def of(rows: tuple[Any, ...]) -> tuple[Any, ...]:
+        seen, *more = rows
+        observations, more = with_steps_alone(seen.valid, (seen.observations, more), step)
+        return seen._replace(observations=observations), *more
+
+    return of
 
 
 def unit_size(policy: Policy, trajectories: Trajectories) -> int:
@@ -211,7 +239,8 @@ def map_units(
 
     Args:
         policy: decides what a unit is.
-        f: (`Seen` of one unit, more) -> pytree of numbers, or of `[T]` with memory.
+        f: (`Seen` of one unit, more) -> pytree of numbers, or of `[T]` with memory. It sees a copy
+            of a step where there is none.
         trajectories: T steps of B lanes.
         more: pytrees of `[T, B, ...]`.
 
@@ -219,10 +248,12 @@ def map_units(
         pytree of `[T, B]`.
     """
     if not isinstance(policy, WithMemory):
-        rows = (Seen(trajectories.observations, (), ()), *more)
-        return map_in_chunks(f, rows, step_order(trajectories))
+        rows = (_seen_alone(trajectories), *more)
+        filled = without_padding(rows)
+        return map_in_chunks(lambda row: f(filled(row)), rows, step_order(trajectories))
     rows = units(policy, trajectories, *more)
-    mapped = jax.lax.map(f, rows, batch_size=unit_size(policy, trajectories))
+    filled, size = without_padding(rows), unit_size(policy, trajectories)
+    mapped = jax.lax.map(lambda row: f(filled(row)), rows, batch_size=size)
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), mapped)
 
 
@@ -235,7 +266,8 @@ def distributions(policy: Policy, trajectories: Trajectories) -> Any:
 
     Returns:
         A pytree like one distribution, of `[T, B, ...]`: the distribution at each recorded
-        observation, with the carry that follows from the recorded steps.
+        observation, with the carry that follows from the recorded steps; any on rows that are no
+        steps.
     """
     found = unit_distributions(policy, trajectories)
     if isinstance(policy, WithMemory):
@@ -246,10 +278,11 @@ def distributions(policy: Policy, trajectories: Trajectories) -> Any:
 
 def unit_distributions(policy: Policy, trajectories: Trajectories) -> Any:
     """The same in units: a pytree like one distribution, of `[n]`, or `[n, T]` with memory."""
-    (seen,) = units(policy, trajectories)
+    rows = units(policy, trajectories)
+    filled = without_padding(rows)
     return sum_and_map_in_chunks(
-        lambda seen: ((), distributions_of(policy, seen)),
-        seen,
+        lambda rows: ((), distributions_of(policy, filled(rows)[0])),
+        rows,
         unit_size(policy, trajectories),
         unit_order(policy, trajectories),
     )[1]
