@@ -235,3 +235,48 @@ def test_an_estimator_that_bootstraps_needs_what_followed_a_cut():
     assert noise(module, given, **own).total.variance.value > 0  # reads no value
     given[1] = given[1]._replace(last_observation=np.ones(4, np.float32))
     assert noise(module, given, estimator=gae, **own).total.variance.value > 0
+
+
+def permitted(lengths):
+    """Episodes whose observations end with a mask of three actions."""
+    rng, found = np.random.default_rng(1), []
+    for each in episodes(*lengths):
+        mask = rng.random((len(each.actions), 3)) < 0.5
+        mask[np.arange(len(mask)), each.actions] = True
+        seen = np.concatenate([each.observations, mask], axis=1).astype(np.float32)
+        found.append(each._replace(observations=seen))
+    return found
+
+
+def masked_softmax(module, seen, actions):
+    p = torch.softmax(module(seen[:, :4]), dim=1) * seen[:, 4:]
+    return torch.log((p / p.sum(dim=1, keepdim=True)).gather(1, actions[:, None])[:, 0])
+
+
+def masked_logits(module, seen, actions):
+    logits = module(seen[:, :4]) + torch.log(seen[:, 4:])
+    return torch.distributions.Categorical(logits=logits).log_prob(actions)
+
+
+@pytest.mark.parametrize("score", [masked_softmax, masked_logits])
+def test_a_mask_that_permits_nothing_is_not_made_up_behind_an_episode(score):
+    module, given = nn.Linear(4, 3), permitted(range(2, 9))
+    ours, theirs = (noise(module, given, score, vectorised=x) for x in (True, False))
+    assert np.all(np.isfinite(theirs.mean))
+    np.testing.assert_allclose(ours.mean, theirs.mean, rtol=1e-4, atol=1e-5)
+    for name in ("variance", "squared_norm"):
+        x, y = getattr(ours.total, name), getattr(theirs.total, name)
+        np.testing.assert_allclose([x.value, x.high], [y.value, y.high], rtol=1e-4)
+
+
+def test_values_of_what_is_no_observation_are_not_read():
+    def values(module, seen):
+        return (seen[:, 4:] / seen[:, 4:].sum(dim=1, keepdim=True)).max(dim=1).values
+
+    module, given = nn.Linear(4, 3), permitted(range(2, 9))
+    gae = estimators.gae(critic=ModuleValues())
+    ours, theirs = (
+        noise(module, given, masked_logits, gae, values=values, vectorised=x) for x in (True, False)
+    )
+    assert np.all(np.isfinite(theirs.mean))
+    np.testing.assert_allclose(ours.mean, theirs.mean, rtol=1e-4, atol=1e-5)

@@ -46,8 +46,8 @@ class TorchPolicy:
             for `ModuleValues`. None without.
         memory: whether log-probabilities depend on earlier steps of the episode.
         vectorised: whether `log_probs` goes through `torch.func.vmap`, with episodes that are
-            padded to one length behind their end. Without, episodes are differentiated one after
-            the other, as they are, with the same result.
+            brought to one length: behind their end, the last step is repeated. Without, episodes
+            are differentiated one after the other, as they are, with the same result.
     """
 
     module: Any
@@ -86,7 +86,7 @@ class TorchPolicy:
 
 
 class Steps(NamedTuple):
-    """Some episodes, padded, as tensors: `[m, T, ...]`."""
+    """Some episodes as tensors, `[m, T, ...]`; `valid` up to the end of each."""
 
     observations: Any
     actions: Any
@@ -352,14 +352,19 @@ def _one_by_one(
 def _steps_of(
     policy: TorchPolicy, record: Trajectories, height: int, columns: Int[np.ndarray, " m"]
 ) -> Steps:
-    def one(x: Any) -> np.ndarray:
-        return np.asarray(x)[:height, columns].swapaxes(0, 1)
+    """Some episodes, each with its last step repeated behind its end.
 
-    seen, actions, valid = (
-        policy.tensors(jax.tree.map(one, x))
-        for x in (record.observations, record.actions, record.valid)
+    What the record holds there is no observation. A module may give NaN for it (zeros are a mask
+    that permits nothing), and a number that is selected away has the derivative 0 · NaN.
+    """
+    lengths = np.asarray(record.valid)[:, columns].sum(axis=0)[:, None]
+    times = np.arange(height)
+    rows = np.minimum(times, np.maximum(lengths - 1, 0))
+    seen, actions = (
+        policy.tensors(jax.tree.map(lambda x: np.asarray(x)[rows, columns[:, None]], part))
+        for part in (record.observations, record.actions)
     )
-    return Steps(seen, actions, valid)
+    return Steps(seen, actions, policy.tensors(times < lengths))
 
 
 def _alike(lengths: Int[np.ndarray, " N"], rows: int, most: int) -> Iterator[Int[np.ndarray, " m"]]:
