@@ -155,6 +155,38 @@ def test_the_policy_is_measured_as_it_acts_and_left_as_it_was(model):
         del model.policy.extra
 
 
+class Masked(stable_baselines3.common.policies.ActorCriticPolicy):
+    """With the signature of sb3-contrib's MaskablePPO, which acts by the environment's masks."""
+
+    def get_distribution(self, obs, action_masks=None):
+        return super().get_distribution(obs)
+
+
+class Recurrent(stable_baselines3.common.policies.ActorCriticPolicy):
+    """With the signature of sb3-contrib's RecurrentPPO."""
+
+    def get_distribution(self, obs, lstm_states, episode_starts):
+        return super().get_distribution(obs), lstm_states
+
+
+class Tempered(stable_baselines3.common.policies.ActorCriticPolicy):
+    """An option that training leaves as it is."""
+
+    def get_distribution(self, obs, temperature=1.0, **others):
+        return super().get_distribution(obs)
+
+
+def test_a_policy_that_reads_more_than_the_observation_is_refused():
+    def of(kind):
+        return stable_baselines3.PPO(kind, "CartPole-v1", seed=0, device="cpu", n_steps=64)
+
+    with pytest.raises(UserError, match=r"of PPO reads action_masks beside .*TorchPolicy"):
+        sb3.measure(of(Masked), "CartPole-v1", episodes=4)
+    with pytest.raises(UserError, match="reads lstm_states and episode_starts beside"):
+        sb3.measure(of(Recurrent), "CartPole-v1", episodes=4)
+    assert sb3.measure(of(Tempered), "CartPole-v1", episodes=4).noise.episodes == 4
+
+
 def test_refusals(model):
     dqn = stable_baselines3.DQN("MlpPolicy", "CartPole-v1", buffer_size=10, device="cpu")
     with pytest.raises(UserError, match="DQN has no policy gradient; give a PPO or A2C"):

@@ -9,6 +9,7 @@ added where a time limit cut the episode. That each minibatch's advantages are n
 PPO clips, is left out.
 """
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,7 +48,8 @@ def measure(
 
     Args:
         model: a PPO or A2C of Stable-Baselines3, or of a library that derives from its
-            `OnPolicyAlgorithm`. Nothing of it is changed.
+            `OnPolicyAlgorithm`, and whose policy acts by the observation alone: neither by a memory
+            nor by a mask of actions that the environment gives beside it. Nothing of it is changed.
         env: an id, an environment, or a function that makes one. The plain environment: a
             `VecNormalize` of the model's is applied to it.
         episodes: how many.
@@ -97,8 +99,9 @@ def policy_of(model: Any) -> TorchPolicy:
     """The model's policy and value network.
 
     Raises:
-        UserError: a model without an actor that has log-probabilities, such as DQN or SAC; one with
-            memory or with state-dependent exploration.
+        UserError: a model without an actor that has log-probabilities, such as DQN or SAC; one
+            whose actor reads more than the observation, such as RecurrentPPO and MaskablePPO; one
+            with state-dependent exploration.
     """
     policy = getattr(model, "policy", None)
     needed = ("get_distribution", "predict_values", "obs_to_tensor")
@@ -106,8 +109,13 @@ def policy_of(model: Any) -> TorchPolicy:
         raise UserError(
             f"{type(model).__name__} has no policy gradient; give a PPO or A2C of Stable-Baselines3"
         )
-    if getattr(policy, "lstm_actor", None) is not None:
-        raise UserError("a recurrent policy of sb3-contrib is not supported; use TorchPolicy")
+    if more := _read_beside_the_observation(policy):
+        raise UserError(
+            f"the policy of {type(model).__name__} reads {' and '.join(more)} beside the "
+            "observation, and sb3.measure gives it the observation alone; collect whole episodes "
+            "yourself, masks of actions as a part of their observations, and measure a "
+            "policygrad.torch.TorchPolicy, whose log_probs gets the observations of an episode"
+        )
     if getattr(model, "use_sde", False):
         raise UserError(
             "state-dependent exploration (use_sde=True) keeps its noise over several steps, so "
@@ -116,6 +124,17 @@ def policy_of(model: Any) -> TorchPolicy:
     return TorchPolicy(
         policy, _log_probs, _values, vectorised=not _one_hot(model.observation_space)
     )
+
+
+def _read_beside_the_observation(policy: Any) -> list[str]:
+    """What its distribution needs beside the observation, or has room for: a mask of actions."""
+    _, *others = inspect.signature(policy.get_distribution).parameters.values()
+    variable = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    return [
+        x.name
+        for x in others
+        if x.name == "action_masks" or (x.default is x.empty and x.kind not in variable)
+    ]
 
 
 def _one_hot(space: Any) -> bool:
