@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,8 @@ from policygrad.algorithms.learner import UpdateInfo
 from policygrad.core.counting import LongCount
 from policygrad.core.errors import EnvironmentFailure, NonFiniteError
 from policygrad.environments.gymnax import GymnaxEnvironment
+from policygrad.maths.distributions import Categorical
+from policygrad.policies import ObservationNormaliser
 from policygrad.rollout import make_collector
 from policygrad.runs import RunDirectory
 from policygrad.spaces import action_space_of
@@ -114,6 +117,59 @@ def test_large_rewards_that_fit_are_trained_on():
         assert all(value is None or np.isfinite(value) for value in row.values())
 
 
+# ----- observations that are finite, and too large for 32 bits
+
+
+class Far(Chain):
+    """One number of this size in the second observation of every episode."""
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        observation[0] = 1e20 if self.time == 1 else observation[0]
+        return observation, *rest
+
+
+def test_an_observation_that_overflows_is_refused_with_its_value_and_its_place():
+    """The variance of what the policy has seen would be infinite, and every later observation would
+    be normalised to zero."""
+    with pytest.raises(NonFiniteError) as caught:
+        policygrad.train(Far, **TINY)
+    assert (
+        "1e+20 in the observation (above 1e+15, squares of it do not fit in 32 bits) of "
+        "environment 0 at step 1 of its episode, in update 1"
+    ) in str(caught.value)
+    assert caught.value.kind == "observation"
+
+
+@pytest.mark.parametrize("type_", [np.float16, np.float32])
+def test_observations_of_every_type_are_looked_at(type_):
+    record = random_segments()
+    record = replace(record, cut_observations={}, observations=record.observations.astype(type_))
+    assert is_sound(record)
+    for bad in (np.inf, np.nan):
+        assert not is_sound(replace(record, observations=record.observations.at[2, 1].set(bad)))
+    largest = record.observations.at[2, 1].set(1e15)
+    assert bool(is_sound(replace(record, observations=largest))) is (type_ == np.float32)
+
+
+class Stretched(eqx.Module):
+    """Observations that fit, which the policy stretches before it measures them."""
+
+    normaliser: ObservationNormaliser
+    weights: jax.Array
+
+    def __call__(self, observation):
+        return Categorical(self.normaliser(observation) @ self.weights)
+
+
+def test_infinite_statistics_of_the_policy_are_named_and_not_the_critic():
+    normaliser = ObservationNormaliser.of(np.zeros(2, np.float32), lambda x: 1e25 * x)
+    policy = Stretched(normaliser, jnp.zeros((2, 2)))
+    with pytest.raises(NonFiniteError, match="in what the policy measures of observations") as told:
+        policygrad.train(Chain, policy=policy, **{k: x for k, x in TINY.items() if k != "hidden"})
+    assert told.value.kind == "observation"
+
+
 # ----- what is refused is an error, whatever the batch says
 
 
@@ -121,8 +177,8 @@ def report(**changes):
     """Of an update that is sound, but for what is changed."""
     numbers = dict.fromkeys(UpdateInfo._fields, np.float32(1)) | {"more": {}}
     sound = UpdateReport(
-        UpdateInfo(**numbers), np.float32(0), np.bool_(True), np.int32(15), LongCount.of(0),
-        np.zeros(100), np.zeros(100), Refit(np.float32(1), np.bool_(True)),
+        UpdateInfo(**numbers), np.float32(0), np.bool_(True), np.bool_(True), np.int32(15),
+        LongCount.of(0), np.zeros(100), np.zeros(100), Refit(np.float32(1), np.bool_(True)),
     )  # fmt: skip
     info = {name: value for name, value in changes.items() if name in UpdateInfo._fields}
     rest = {name: value for name, value in changes.items() if name not in info}
@@ -134,6 +190,9 @@ UNSOUND = {
     "gradient": ({"gradient_norm": np.float32(np.nan)}, "nan in the gradient norm at update 5"),
     "kl": ({"kl": np.float32(np.inf)}, "inf in the kl at update 5"),
     "entropy": ({"entropy": np.float32(-np.inf)}, "-inf in the entropy at update 5"),
+    "statistics": (
+        {"carried_sound": np.bool_(False)}, "in what the policy measures of observations at upd",
+    ),
     "critic": (
         {"refit": Refit(np.float32(0), np.bool_(False))}, "in the critic or the baseline at upd",
     ),

@@ -188,7 +188,7 @@ def put(array, row, lane, value):
     return jnp.asarray(array)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20, -2e15])
 @pytest.mark.parametrize("source", ["reward", "observation"])
 def test_not_finite_names_source_environment_and_step(source, value):
     record = random_segments()
@@ -198,7 +198,8 @@ def test_not_finite_names_source_environment_and_step(source, value):
     with pytest.raises(NonFiniteError) as caught:
         check_finite(bad, 6, 120)
     message = str(caught.value)
-    assert f"{value} in the {source} of environment 2" in message
+    why = " (above 1e+15, squares of it do not fit in 32 bits)" if np.isfinite(value) else ""
+    assert f"{value:g} in the {source}{why} of environment 2" in message
     assert f"at step {int(record.times[4, 2])} of its episode" in message
     assert "update 7" in message
 
@@ -224,9 +225,10 @@ def test_rows_that_are_no_transition_may_hold_anything():
 
 def test_successors_that_a_critic_reads_are_looked_at():
     record = random_segments()
-    cuts = put(record.cut_observations, 0, 1, np.nan)
-    with pytest.raises(NonFiniteError, match="observation of environment 1"):
-        check_finite(replace(record, cut_observations=cuts), 0, 0)
+    for value in np.nan, 1e20:
+        cuts = put(record.cut_observations, 0, 1, value)
+        with pytest.raises(NonFiniteError, match=r"observation .*of environment 1"):
+            check_finite(replace(record, cut_observations=cuts), 0, 0)
 
 
 def test_nested_observations_are_looked_at():

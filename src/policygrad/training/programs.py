@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.algorithms import Learner, LearnerState
-from policygrad.algorithms.learner import RefitRequest
-from policygrad.core.modules import in_types_of, narrowed
+from policygrad.algorithms.learner import RefitRequest, all_finite
+from policygrad.core.modules import in_types_of, narrowed, split
 from policygrad.core.trajectories import Trajectories, environment_steps, greedy_steps
 from policygrad.devices.compiled_code import compiled_for_modules
 from policygrad.devices.parts import roll_parts
@@ -82,6 +82,7 @@ def step(
         info,
         clipped_fraction(spaces.actions, trajectories.actions, trajectories.valid),
         is_sound(trajectories, *spaces) & jnp.isfinite(after.reward_scale.mean_square),
+        all_finite(split(after.policy)[1]),
         environment_steps(trajectories),
         *tally[:3],
         infos=None if tally.infos is None else tally.infos.means(),

@@ -39,8 +39,9 @@ class UpdateReport(NamedTuple):
     Attributes:
         info: of the learner.
         clipped_fraction: `[]`, share of action components that the environment's bounds clip.
-        sound: `[]`, whether the batch held no NaN, no infinity, and no mask without a permitted
-            action.
+        sound: `[]`, whether the batch held no NaN, no number that is too large, and no mask without
+            a permitted action.
+        carried_sound: `[]`, whether what the policy carries, such as running statistics, is finite.
         steps: `[]`, that the environments made for the batch.
         episodes, recent_returns, recent_lengths: of the tally after the batch.
         infos: `[2, N]`, of the tally: means of the last numbers of the infos and of their sums;
@@ -54,6 +55,7 @@ class UpdateReport(NamedTuple):
     info: UpdateInfo
     clipped_fraction: Float[Array, ""]
     sound: Bool[Array, ""]
+    carried_sound: Bool[Array, ""]
     steps: Int[Array, ""]
     episodes: LongCount
     recent_returns: Float[Array, " 100"]

@@ -15,7 +15,7 @@ from policygrad.training.report import UpdateReport
 
 WATCHED = ("gradient_norm", "kl", "entropy")
 LARGE = 1e6  # smaller rewards do not add up to an overflow, however long a run is
-LARGEST_REWARD = 1e15  # a sum of squares of many such rewards still fits in 32 bits
+LARGEST = 1e15  # a sum of squares of many such rewards or observations still fits in 32 bits
 
 
 class TaskSpaces(NamedTuple):
@@ -35,8 +35,9 @@ def is_sound(
     actions: ActionSpace | None = None,
     observations: Space | None = None,
 ) -> Bool[Array, ""]:
-    """`[]`: whether the batch has no NaN, no infinity, no observation out of its space's range, no
-    mask that permits no action, and no lost successor. Pure; `check_finite` names what is wrong."""
+    """`[]`: whether the batch has no NaN, no number beyond `LARGEST`, no observation out of its
+    space's range, no mask that permits no action, and no lost successor. Pure; `check_finite` names
+    what is wrong."""
     found = [jnp.any(bad) for _, _, bad, _ in _unsound(trajectories, actions, observations)]
     found += [jnp.any(lost_cuts(trajectories)), jnp.any(_unsound_greedy(trajectories))]
     return ~jnp.any(jnp.stack(found))
@@ -49,8 +50,8 @@ def check_finite(
     actions: ActionSpace | None = None,
     observations: Space | None = None,
 ) -> None:
-    """Raise if a batch holds NaN, infinity, an observation out of range, or a mask that permits no
-    action, or lacks the successor of a truncated step.
+    """Raise if a batch holds NaN, a number beyond `LARGEST`, an observation out of range, or a mask
+    that permits no action, or lacks the successor of a truncated step.
 
     Raises:
         NonFiniteError: it names the source, the environment and the step.
@@ -79,11 +80,10 @@ def check_finite(
             what = f"{stray(array.leaf, array.first[row, lane])},"
         elif kind != "mask":
             value = np.ravel(np.asarray(array)[row, lane])
-            wrong = ~(np.abs(value) <= (LARGEST_REWARD if kind == "reward" else np.inf))
-            wrong |= ~np.isfinite(value)
-            what = f"{value[wrong][0]:.7g} in the {kind}"
-            if np.isfinite(value[wrong][0]):
-                what = f"{what} (above {LARGEST_REWARD:g}, squares of it do not fit in 32 bits)"
+            found = value[np.asarray(_too_large(value))][0]
+            what = f"{found:.7g} in the {kind}"
+            if np.isfinite(found):
+                what = f"{what} (above {LARGEST:g}, squares of it do not fit in 32 bits)"
         column = "episode" if trajectories.whole_episodes else "environment"
         text = f"{what} of {column} {lane} at step {int(times[row, lane])} of its episode, {when}"
         raise EnvironmentFailure(text) if kind == "range" else NonFiniteError(text, kind)
@@ -91,7 +91,7 @@ def check_finite(
     if greedy.any():
         row, lane = np.argwhere(greedy)[0]
         raise NonFiniteError(
-            f"a reward that is NaN, infinite or above {LARGEST_REWARD:g}, or an observation on "
+            f"a reward that is NaN, infinite or above {LARGEST:g}, or an observation on "
             f"which the policy cannot act, at step {row} of the greedy episode from the start of "
             f"episode {lane}, {when}",
             "reward",
@@ -103,7 +103,8 @@ def first_unsound(reports: list[UpdateReport]) -> int | None:
     for i, report in enumerate(reports):
         watched = [getattr(report.info, name) for name in WATCHED]
         fitted = report.refit is None or bool(report.refit.sound)
-        if not (report.sound and fitted and np.all(np.isfinite(watched))):
+        sound = report.sound and report.carried_sound and fitted
+        if not (sound and np.all(np.isfinite(watched))):
             return i
     return None
 
@@ -138,6 +139,13 @@ def refuse_update(
             "are scaled, does not fit in 32 bits; divide them in the environment, or train with "
             "--no-scale-rewards",
             "reward",
+        )
+    if report.sound and not report.carried_sound:
+        raise NonFiniteError(
+            f"NaN or infinity in what the policy measures of observations {where}, while each of "
+            "them is finite: divide the observations in the environment, or look at the policy's "
+            "running statistics",
+            "observation",
         )
     for name in WATCHED:
         value = getattr(report.info, name)
@@ -183,11 +191,9 @@ def _unsound(
     def entries(array: Any) -> Array:
         return jnp.asarray(array).reshape(*array.shape[:2], -1)
 
-    rewards = jnp.asarray(trajectories.rewards)
-    too_large = ~(jnp.abs(rewards) <= LARGEST_REWARD) & valid
-    found: list[tuple[str, Any, Array, Any]] = [("reward", rewards, too_large, times)]
-    found += [
-        (name, array, jnp.any(~jnp.isfinite(entries(array)), axis=2) & mask, when)
+    measured = [("reward", trajectories.rewards, valid, times), *measured]
+    found: list[tuple[str, Any, Array, Any]] = [
+        (name, array, jnp.any(_too_large(entries(array)), axis=2) & mask, when)
         for name, array, mask, when in measured
     ]
     found += _out_of_range(trajectories, space)
@@ -201,7 +207,12 @@ def _unsound_greedy(trajectories: Trajectories) -> Any:
     """Rewards of greedy episodes that are unsound, `[T, B]`; False without such episodes."""
     if trajectories.greedy is None:
         return False
-    return ~(jnp.abs(trajectories.greedy.rewards) <= LARGEST_REWARD)
+    return _too_large(trajectories.greedy.rewards)
+
+
+def _too_large(numbers: Any) -> Array:
+    """Which numbers are beyond `LARGEST`, infinite or NaN."""
+    return ~(jnp.abs(jnp.asarray(numbers, jnp.float32)) <= LARGEST)
 
 
 def _out_of_range(
