@@ -18,6 +18,7 @@ from policygrad.training import entry, loop, overlapped
 from policygrad.training.assembly import Task, assemble
 from policygrad.training.given import Given
 from policygrad.training.loop import Training
+from policygrad.training.signals import StopRequest
 from tests.training.test_training import assert_bitwise
 from tests.worlds import DUCK, PLAIN, TINY, Chain
 
@@ -105,6 +106,32 @@ def test_a_refused_update_is_never_taken_even_where_its_batch_is_finite(env, tmp
     failure = RunDirectory(tmp_path / "a").read_failure()
     assert failure is not None
     assert "update 1" in failure.message
+
+
+# ----- a request to stop
+
+
+class Late(StopRequest):
+    """Set from its fifth look on."""
+
+    looks = 0
+
+    def is_set(self):
+        self.looks += 1
+        return self.looks >= 5
+
+
+def test_a_run_that_is_stopped_at_any_look_has_settled_its_newest_update(tmp_path):
+    path = tmp_path / "a"
+    training = begun(Chain, path, total_steps=320, checkpoint_seconds=1e6)
+    run = training.run(stop=Late())
+    updates = run.summary["updates"]
+    assert 0 < updates < 10
+    assert training.pending is None
+    assert run.summary["env_steps"] == 32 * updates
+    assert len(RunDirectory(path).read_metrics()) == updates
+    _, data = storage.load(RunDirectory(path).newest_checkpoint() / "state")
+    assert data["env_steps"] == 32 * updates
 
 
 # ----- long runs

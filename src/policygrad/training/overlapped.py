@@ -59,10 +59,11 @@ def run(training: "Training") -> None:
                 collected = time.perf_counter() - started
                 _settle(training, meanwhile=collected)
             _step(training, trajectories, update_key, worker, collected)
-            if watched or training.save_is_due or stop.is_set() or not training.updates_left:
+            if watched or training.save_is_due:
                 # the environments are still where this update left them, as a checkpoint needs
                 _settle(training)
                 training.save_if_due()
+        _settle(training)  # of the last update, whatever has ended the loop
 
 
 def _compile_step(training: "Training") -> RefitRequest | None:
