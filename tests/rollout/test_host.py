@@ -2,16 +2,20 @@
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+import policygrad
 from policygrad.core.errors import EnvironmentFailure
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.vectorise import vectorise
-from policygrad.rollout import host
+from policygrad.maths.distributions import Categorical
+from policygrad.rollout import envpool, host
+from policygrad.rollout.host_source import HostSource
 from policygrad.spaces import action_space_of
-from tests.worlds import Chain, Drift, chain_vector
+from tests.worlds import TINY, Chain, Drift, chain_vector
 
 ACTIONS = action_space_of(Chain().action_space)
 
@@ -109,3 +113,58 @@ def test_what_is_no_step_of_these_lanes_is_refused(name, value, found):
     lanes.start(0)
     with pytest.raises(EnvironmentFailure, match=found):
         host.step_lanes(lanes, ACTIONS, draw, 0)
+
+
+# ----- steps in which lanes reset themselves
+
+
+class Lost(Chain):
+    """The observation after its last step is NaN. No policy acts on it."""
+
+    def step(self, action):
+        observation, reward, terminated, *rest = super().step(action)
+        return np.where(terminated, np.nan, observation), reward, terminated, *rest
+
+
+def logits(observation):
+    return Categorical(observation)
+
+
+def assert_resets_hold_the_first_step(record):
+    valid = np.asarray(record.valid)
+    assert not valid.all()
+    for x in record.observations, record.actions, record.log_probs:
+        x = np.asarray(x)
+        assert np.isfinite(x).all()
+        np.testing.assert_array_equal(x[~valid], np.broadcast_to(x[0, 0], x[~valid].shape))
+
+
+def test_steps_in_which_lanes_reset_themselves_hold_nothing_that_is_not_finite():
+    vector = SyncVectorEnv([Lost] * 2, autoreset_mode=AutoresetMode.NEXT_STEP)
+    source = HostSource(GymnasiumLanes(vector))
+    collector = source.segments(logits, jax.random.key(0), 10)
+    assert_resets_hold_the_first_step(collector.collect(logits, jax.random.key(1)))
+
+
+def test_and_so_do_those_of_a_pool_that_a_program_steps():
+    def step_pool(time, actions):
+        """Three steps, after which the observation is NaN, and the reset."""
+        ended = time % 4 == 2
+        observations = jnp.where(ended, jnp.nan, jnp.full((2, 2), time % 4, jnp.float32))
+        flags = jnp.broadcast_to(ended, 2)
+        return time + 1, (observations, jnp.ones(2), flags, jnp.zeros(2, bool), None)
+
+    none = jnp.zeros(2, bool)
+    state = envpool.PoolState(jnp.int32(0), jnp.zeros((2, 2)), jnp.zeros(2, jnp.int32), none)
+    key = jax.random.key(0)
+    _, record = envpool.collect_segment(
+        step_pool, ACTIONS, logits, state, key, steps=10, time_limit=None
+    )
+    np.testing.assert_array_equal(np.flatnonzero(~record.valid[:, 0]), [3, 7])
+    assert_resets_hold_the_first_step(record)
+
+
+def test_training_goes_on_where_only_a_reset_sees_what_is_not_finite():
+    vector = SyncVectorEnv([Lost] * 4, autoreset_mode=AutoresetMode.NEXT_STEP)
+    run = policygrad.train(vector, **TINY)
+    assert all(np.isfinite(row["gradient_norm"]) for row in run.metrics)

@@ -4,6 +4,7 @@ Python is called once a segment. Called once a step, it would take a fifth of th
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.lanes import owned
 from policygrad.environments.replay import episode_seed
 from policygrad.policies.meeting import Policy, initial_carry
+from policygrad.rollout.acting import without_resets
 from policygrad.rollout.collectors import Collector, require_no_episodes, seed_of
 from policygrad.rollout.host_source import HostSource
 from policygrad.rollout.segments import StepRow, roll
@@ -92,7 +94,12 @@ def collect_segment(
         following = PoolState(handle, successors, times, terminated | truncated, state.carry)
         return following, StepRow(successors, rewards, terminated, truncated, valid, infos)
 
-    return roll(policy, state, key, step, steps=steps, time_limit=time_limit, first_lane=first_lane)
+    state, record = roll(
+        policy, state, key, step, steps=steps, time_limit=time_limit, first_lane=first_lane
+    )
+    read = record.observations, record.actions, record.log_probs
+    observations, actions, log_probs = without_resets(record.valid, read, jnp)
+    return state, replace(record, observations=observations, actions=actions, log_probs=log_probs)
 
 
 class PoolSource:
