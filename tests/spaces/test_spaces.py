@@ -159,6 +159,9 @@ def test_greatest_entropy_is_that_of_the_uniform_distribution():
     assert math.isnan(space_of(spaces.Box(-1, 1, (2,))).greatest_entropy)
 
 
+SCREEN = (16, 16, 3)
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "fits"),
     [
@@ -171,12 +174,15 @@ def test_greatest_entropy_is_that_of_the_uniform_distribution():
         (spaces.Tuple([spaces.Box(-1, 1)]), spaces.Tuple([]), False),
         (spaces.Dict({"a": spaces.Box(-1, 1)}), spaces.Dict({"a": spaces.Box(0, 1)}), True),
         (spaces.Dict({"a": spaces.Box(-1, 1)}), spaces.Dict({"b": spaces.Box(-1, 1)}), False),
+        (spaces.Box(0, 255, SCREEN, np.uint8), spaces.Box(0, 255, SCREEN), True),
+        (spaces.Box(0, 255, SCREEN, np.uint8), spaces.Box(0, 1, SCREEN), False),
+        (spaces.Box(0, 1, SCREEN), spaces.Box(-1, 1, SCREEN), False),
         (NESTED, NESTED, True),
         (NESTED, spaces.Discrete(2), False),
     ],
     ids=str,
 )
-def test_spaces_fit_where_they_differ_in_bounds_alone(ours, theirs, fits):
+def test_spaces_fit_where_they_differ_in_bounds_that_no_scale_follows_from(ours, theirs, fits):
     assert space_of(ours).fits(space_of(theirs)) is fits
     assert space_of(theirs).fits(space_of(ours)) is fits
 

@@ -131,7 +131,9 @@ class Box(ActionSpace):
         return math.nan
 
     def fits(self, other: Space) -> bool:
-        return isinstance(other, Box) and self.shape == other.shape
+        if not (isinstance(other, Box) and self.shape == other.shape):
+            return False
+        return (self.picture, self.unit) == (other.picture, other.unit)  # read in the same scale
 
     # ----- as an action space
 

@@ -68,7 +68,8 @@ class Space(ABC):
 
     @abstractmethod
     def fits(self, other: "Space") -> bool:
-        """Whether a policy for this space fits the other: equal but for the bounds of a Box."""
+        """Whether a policy for this space fits the other: equal but for the bounds of a Box, which
+        count where they decide in which scale a picture is read."""
 
 
 class ActionSpace(Space):
