@@ -612,3 +612,17 @@ def test_a_schedule_of_optax_sets_a_number():
     change = callbacks.schedule("entropy_coefficient", decay)
     policygrad.train(DUCK, on_update=[change, look], **TINY)
     np.testing.assert_allclose(seen, [0.01, 0.0], atol=1e-8)
+
+
+# ----- what is saved
+
+
+def test_where_numbers_alone_were_asked_for_an_error_says_from_where_the_run_goes_on(tmp_path):
+    """On the host the next batch is under way by then, so that no checkpoint can be written."""
+    fails = at(2, lambda row: throw(ValueError("mine")))
+    fails.needs_state = False
+    with pytest.raises(ValueError, match="mine") as caught:
+        policygrad.train(Chain, out=tmp_path / "a", on_update=fails, **LONG)
+    (note,) = caught.value.__notes__
+    assert note.startswith("the policy after 64 steps is saved; go on from 0 steps with: ")
+    assert (tmp_path / "a" / "policy.json").exists()

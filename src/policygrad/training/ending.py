@@ -89,8 +89,9 @@ def keep_after(training: "Training", error: BaseException) -> None:
     """Save what an error leaves of a run; where that fails too, the error says so.
 
     Where a callback raised, the environments are still where the newest update left them, and a
-    checkpoint is written. Else they may be anywhere in the next batch: only the policy is written,
-    and the run goes on from the checkpoint before.
+    checkpoint is written. Else they may be anywhere in the next batch, as they are where a callback
+    that needs numbers alone is told of an update on the host: only the policy is written, and the
+    run goes on from the checkpoint before.
     """
     directory, told = training.directory, error is training.told
     if directory is None or not (told or isinstance(error, Exception)):
@@ -98,15 +99,16 @@ def keep_after(training: "Training", error: BaseException) -> None:
     if isinstance(error, WriteError):  # nothing can be written
         return
     settled = training.watched or training.assembly.collector.program() is not None
+    saves = told and settled
     summary = summary_of(training, True) | {"stopped_by": type(error).__name__}
     try:
-        if told and settled:
+        if saves:
             training.save()
         _write_policy(training, directory, summary)
     except Exception as other:
         error.add_note(f"and the run could not be saved: {other}")
         return
-    if isinstance(error, EnvironmentFailure):
+    if isinstance(error, EnvironmentFailure) or (told and not saves):
         error.add_note(
             f"the policy after {training.progress.env_steps:,} steps is saved; go on from "
             f"{int(directory.newest_checkpoint().name):,} steps with: {directory.resume_command}"
