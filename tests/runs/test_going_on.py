@@ -371,6 +371,14 @@ def test_the_best_policy_of_a_branch_that_was_left_is_set_aside(run):
     assert run.read_best()["value"] == 1.0
 
 
+def test_a_branch_is_not_measured_against_the_best_policy_that_it_leaves(run):
+    run.save_best(128, {}, {"metric": "mine", "value": 9.0})
+    keep = [lambda seen: seen.log(mine=1.0), policygrad.callbacks.keep_best("mine")]
+    policygrad.resume(run.checkpoints()[3], env=DUCK, on_update=keep)  # after 96 steps
+    assert run.read_best()["value"] == 1.0
+    policygrad.load(run.path / "best")
+
+
 def test_a_best_policy_stays_until_another_of_the_same_steps_is_there(run, monkeypatch):
     run.save_best(64, {}, {"metric": "mine", "value": 1.0})
     moved = os.replace

@@ -231,8 +231,13 @@ class RunDirectory:
         for old in before:
             shutil.rmtree(old, ignore_errors=True)
 
-    def read_best(self) -> dict[str, Any] | None:
-        """What is known of the best policy, `metric` and `value` among it; None if none is kept."""
+    def read_best(self, up_to: int | None = None) -> dict[str, Any] | None:
+        """What is known of the best policy, `metric` and `value` among it; None if none is kept.
+
+        Args:
+            up_to: leave out a policy of more environment steps; None for no limit.
+        found = [p for p in found if up_to is None or int(p.name) <= up_to]
+        """
         found = folders(self.path / BEST, POLICY)
         if not found:
             return None

@@ -63,6 +63,8 @@ class Training:
         pending: the newest update, while its refit goes on.
         last_save: when the newest checkpoint was written, by `time.perf_counter`.
         before_writing: what is written of a run that goes on, before its first row is.
+        went_back: whether it goes on from a checkpoint that was named, behind which all is set
+            aside.
     """
 
     assembly: Assembly
@@ -76,6 +78,7 @@ class Training:
     pending: PendingUpdate | None = None
     last_save: float = field(default_factory=time.perf_counter)
     before_writing: Callable[[], None] = lambda: None
+    went_back: bool = False
 
     @classmethod
     def begin(
@@ -128,7 +131,7 @@ class Training:
             directory.write_config(assembly.description() | _noted(schedules))
             training.save()  # where it begins only now
 
-        training.before_writing = go_on
+        training.before_writing, training.went_back = go_on, at is not None
         return training
 
     @property

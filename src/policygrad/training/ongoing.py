@@ -186,9 +186,11 @@ class Ongoing(Mapping[str, Any]):
             training.directory.save_best(self.env_steps, arrays, data)
 
     def best_value(self, metric: str) -> float | None:
-        """The value of the policy in `best/`, if this metric chose it; None without one."""
-        directory = self._training.directory
-        found = None if directory is None else directory.read_best()
+        """The value of the policy in `best/`, if this metric chose it; None without one. A policy
+        behind the checkpoint from which the run goes on is not the run's, and is set aside."""
+        training = self._training
+        up_to = self.env_steps if training.went_back else None
+        found = None if training.directory is None else training.directory.read_best(up_to)
         return found["value"] if found and found["metric"] == metric else None
 
 
