@@ -1,5 +1,6 @@
 import contextlib
 import json
+import os
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import policygrad
 from policygrad import plots
 from policygrad.core.errors import RunError, UserError
 from policygrad.core.failures import Failure
-from policygrad.runs import MetricsFile, RunDirectory, fresh_directory
+from policygrad.runs import MetricsFile, RunDirectory, fresh_directory, storage
 from policygrad.runs.directory import OWN_FILES
 from policygrad.runs.rows import read_rows
 from policygrad.training import entry
@@ -284,6 +285,23 @@ def test_checkpoints_are_in_the_order_of_their_steps_whatever_their_digits(tmp_p
         directory.save_checkpoint(steps, {"x": np.zeros(1)}, {}, keep=2)
     assert [int(p.name) for p in directory.checkpoints()] == [10**12, 10**12 + 1]
     assert int(directory.newest_checkpoint().name) == 10**12 + 1
+
+
+def test_a_checkpoint_takes_the_place_of_another_of_the_same_steps(tmp_path, monkeypatch):
+    directory, moved, there = RunDirectory.create(tmp_path / "a"), os.replace, []
+
+    def look(a, b):
+        if os.path.isdir(a):
+            there.append(len(directory.checkpoints()))
+        moved(a, b)
+
+    monkeypatch.setattr(os, "replace", look)
+    for number in range(3):
+        directory.save_checkpoint(8, {"x": np.zeros(1)}, {"number": number}, keep=2)
+        (kept,) = directory.checkpoints()
+        assert int(kept.name) == 8
+        assert storage.load(kept / "state")[1]["number"] == number
+    assert there == [0, 1, 1]
 
 
 # ----- metrics

@@ -626,3 +626,18 @@ def test_where_numbers_alone_were_asked_for_an_error_says_from_where_the_run_goe
     (note,) = caught.value.__notes__
     assert note.startswith("the policy after 64 steps is saved; go on from 0 steps with: ")
     assert (tmp_path / "a" / "policy.json").exists()
+
+
+@pytest.mark.parametrize("name", ["entropy_coefficient", "step_size"])
+def test_a_number_that_is_set_after_a_checkpoint_of_the_same_update_is_kept(name, tmp_path):
+    def change(run):
+        run.save()
+        run.set(name, 0.125)
+
+    settings = LONG | {"total_steps": 32, "algorithm": "vanilla", "target_kl": 0.0}
+    run = policygrad.train(DUCK, out=tmp_path / "a", on_update=change, **settings)
+    kept = RunDirectory(run.path).checkpoints()
+    assert [int(p.name) for p in kept] == [0, 32]
+    arrays, data = storage.load(kept[-1] / "state")
+    held = {k.rpartition("/")[2]: x.item() for k, x in arrays.items() if x.size == 1}
+    assert (data["numbers"] | held)[name] == 0.125

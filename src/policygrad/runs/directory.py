@@ -221,13 +221,11 @@ class RunDirectory:
     ) -> None:
         """Write the best policy so far, in place of the one before, which stays until it is
         there."""
-        root, name = self.path / BEST, f"{env_steps:012d}"
+        root = self.path / BEST
         with self.writing(BEST):
             root.mkdir(exist_ok=True)
             before = folders(root, POLICY)
-            while root / name in before:  # of the same steps, with another policy
-                name = f"0{name}"
-            save_folder(root / name, POLICY, arrays, to_json(data))
+            save_folder(root / _name_after(env_steps, before), POLICY, arrays, to_json(data))
         for old in before:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -236,9 +234,9 @@ class RunDirectory:
 
         Args:
             up_to: leave out a policy of more environment steps; None for no limit.
-        found = [p for p in found if up_to is None or int(p.name) <= up_to]
         """
         found = folders(self.path / BEST, POLICY)
+        found = [p for p in found if up_to is None or int(p.name) <= up_to]
         if not found:
             return None
         path = storage.pair(found[-1] / POLICY)[1]
@@ -250,17 +248,19 @@ class RunDirectory:
     def save_checkpoint(
         self, env_steps: int, arrays: dict[str, np.ndarray], data: dict[str, Any], keep: int
     ) -> None:
-        """Write a checkpoint atomically, and remove the oldest beyond `keep`.
+        """Write a checkpoint atomically, in place of another of the same steps, which stays until
+        this one is there; and remove the oldest beyond `keep`.
 
         They are removed before it is written too: a process that is killed in between, over and
         over, leaves `keep + 1` and not one more each time.
         """
-        final = self.path / CHECKPOINTS / f"{env_steps:012d}"
-        if _is_checkpoint(final):
-            return
         self._remove_checkpoints(keep)
+        before = [p for p in self.checkpoints() if int(p.name) == env_steps]
+        final = self.path / CHECKPOINTS / _name_after(env_steps, before)
         with self.writing(f"{CHECKPOINTS}/{final.name}"):
             save_folder(final, STATE, arrays, to_json(data))
+        for old in before:
+            shutil.rmtree(old, ignore_errors=True)
         self._remove_checkpoints(keep)
 
     def _remove_checkpoints(self, keep: int) -> None:
@@ -328,6 +328,12 @@ def folders(root: Path, stem: str) -> list[Path]:
     found = [p for p in root.iterdir() if re.fullmatch("[0-9]+", p.name)]
     whole = (p for p in found if (p / f"{stem}.json").is_file())
     return sorted(whole, key=lambda p: (int(p.name), len(p.name)))
+
+
+def _name_after(env_steps: int, before: list[Path]) -> str:
+    """The name of a folder of so many steps, which comes after those of the same steps."""
+    longest = max((len(p.name) for p in before if int(p.name) == env_steps), default=11)
+    return f"{env_steps:0{longest + 1}d}"
 
 
 def _is_checkpoint(path: Path) -> bool:

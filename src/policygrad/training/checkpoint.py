@@ -34,6 +34,8 @@ class Progress:
             was never resumed.
         numbers: those of the algorithm and the estimator that callbacks have set, by name.
         exact: whether the run so far is the one that nothing would have interrupted.
+        saved_at: the update whose state the newest checkpoint holds; None where a number was set
+            since, and before the first.
     """
 
     state: TrainState
@@ -43,6 +45,7 @@ class Progress:
     resumed_exactly: bool | None = None
     numbers: dict[str, float] = field(default_factory=dict)
     exact: bool = True
+    saved_at: int | None = None
 
     @classmethod
     def fresh(cls, assembly: Assembly) -> "Progress":
@@ -62,7 +65,9 @@ def policy_files(assembly: Assembly, policy: Policy) -> tuple[dict[str, Any], di
 
 
 def save(assembly: Assembly, progress: Progress, directory: RunDirectory) -> None:
-    """Write a checkpoint."""
+    """Write a checkpoint, unless the newest holds this state."""
+    if progress.saved_at == progress.updates:
+        return
     learner = progress.state.learner
     arrays, data = policy_files(assembly, learner.policy)
     environments = assembly.collector.snapshot()
@@ -76,6 +81,7 @@ def save(assembly: Assembly, progress: Progress, directory: RunDirectory) -> Non
         data["info_names"] = list(assembly.info_names)
     keep = assembly.config.keep_checkpoints
     directory.save_checkpoint(progress.env_steps, arrays, data, keep)
+    progress.saved_at = progress.updates
 
 
 def _trees(progress: Progress, environments: Any) -> dict[str, Any]:
@@ -197,7 +203,9 @@ def _restored(
     numbers = {k: float(x) for k, x in data.get("numbers", {}).items() if k not in since}
     exact = exactly and data.get("exact", True) is True
     seconds = float(data["seconds"])
-    return Progress(state, found["batch"], env_steps, seconds, exactly, numbers, exact)
+    progress = Progress(state, found["batch"], env_steps, seconds, exactly, numbers, exact)
+    progress.saved_at = progress.updates
+    return progress
 
 
 def _count(data: dict[str, Any], name: str, path: Path) -> int:

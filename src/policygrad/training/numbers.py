@@ -115,4 +115,5 @@ def _adapted(algorithm: Any, improver: Any, field: str, value: float) -> PyTree:
             "the run goes on, or train with target_kl=0"
         )
     was = getattr(improver, field)
-    return improver._replace(**{field: jnp.asarray(value, was.dtype)})
+    new = jnp.asarray(value, was.dtype)
+    return improver if new == was else improver._replace(**{field: new})

@@ -164,14 +164,17 @@ class Ongoing(Mapping[str, Any]):
         Raises:
             UserError: the run reads no number of this name, or the value is out of its range.
         """
-        training, state = self._training, self._training.progress.state
-        learner, improver = with_number(
-            training.assembly.learner, state.learner.improver, name, value
-        )
-        if learner is not training.assembly.learner:  # what the algorithm's state holds is saved
-            training.progress.numbers[name] = float(value)
+        training, progress = self._training, self._training.progress
+        before, state = training.assembly.learner, progress.state
+        learner, improver = with_number(before, state.learner.improver, name, value)
+        changed = improver is not state.learner.improver
+        if learner is not before:  # what the algorithm's state holds is saved with it
+            changed = progress.numbers.get(name) != float(value)
+            progress.numbers[name] = float(value)
+        if changed:
+            progress.saved_at = None
         training.assembly = replace(training.assembly, learner=learner)
-        training.progress.state = state._replace(learner=state.learner._replace(improver=improver))
+        progress.state = state._replace(learner=state.learner._replace(improver=improver))
 
     def save(self) -> None:
         """Write a checkpoint now; nothing for a run without a directory."""
