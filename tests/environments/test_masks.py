@@ -174,7 +174,17 @@ def test_case_11_masks_of_a_vector_environments_infos_are_applied(mode):
 @pytest.mark.parametrize("mode", AutoresetMode, ids=lambda m: m.name)
 @pytest.mark.parametrize("make", [ByMethod, ByOtherMethod, ByArray, ByProperty])
 def test_masks_by_methods_of_a_vector_environments_copies_are_applied(make, mode):
-    lanes = environments.make(SyncVectorEnv([make] * 2, autoreset_mode=mode), 2)
+    assert_masks_are_applied(SyncVectorEnv([make] * 2, autoreset_mode=mode))
+
+
+def test_masks_are_read_in_the_mode_of_their_own_vector_environment():
+    vector = SyncVectorEnv([ByMethod] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    SyncVectorEnv([ByMethod], autoreset_mode=AutoresetMode.NEXT_STEP)  # in metadata of both
+    assert_masks_are_applied(vector)
+
+
+def assert_masks_are_applied(vector):
+    lanes = environments.make(vector, 2)
     assert set(lanes.observation_space) == {"observation", "action_mask"}
     lanes.start(0)
     for _ in range(16):

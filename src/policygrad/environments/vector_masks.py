@@ -13,6 +13,7 @@ from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.environments import mask_forms, masks
 from policygrad.environments.copies import tell
 from policygrad.environments.deadline import Deadline, Overrun, overrun
+from policygrad.environments.gymnasium_lanes import autoreset_mode
 from policygrad.environments.other_names import other_masks
 from policygrad.environments.statistics import kept_statistics
 from policygrad.spaces.reading import NotOfSpace
@@ -118,8 +119,7 @@ class MasksInObservations(VectorWrapper):
         single = masks.with_mask_space(env.single_observation_space, space)
         self.single_observation_space = single
         self.observation_space = batch_space(single, env.num_envs)
-        mode = env.metadata.get("autoreset_mode")
-        self._resets_in_step = mode in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value)
+        self._resets_in_step = autoreset_mode(env) == AutoresetMode.SAME_STEP
         self._masks = np.ones((env.num_envs, *(space.shape or ())), np.int8)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
