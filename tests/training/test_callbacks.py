@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from gymnasium.vector import SyncVectorEnv
 
 import policygrad
 from policygrad import algorithms, callbacks
@@ -641,3 +642,18 @@ def test_a_number_that_is_set_after_a_checkpoint_of_the_same_update_is_kept(name
     arrays, data = storage.load(kept[-1] / "state")
     held = {k.rpartition("/")[2]: x.item() for k, x in arrays.items() if x.size == 1}
     assert (data["numbers"] | held)[name] == 0.125
+
+
+# ----- the first episodes to end are the short ones
+
+
+def test_stopping_at_a_return_waits_until_every_environment_has_ended_an_episode():
+    def wait(run):
+        ended.append(run.first_episodes_ended)
+
+    ended, stop = [], callbacks.stop_at_return(-1e9, over=1)
+    vector = SyncVectorEnv([Chain, Chain, Chain, lambda: Chain(20)])
+    run = policygrad.train(vector, on_update=[wait, stop], **LONG)
+    assert run.metrics[0]["episodes"] > 0
+    assert ended == [False, False, True]
+    assert run.summary["updates"] == 3

@@ -110,6 +110,9 @@ def _name(callback: Any) -> str:
 class stop_at_return:
     """End the run when its mean return has reached a value.
 
+    The mean return of training is read once every environment has ended an episode: the first
+    episodes to end are the short ones.
+
     Args:
         value: the return.
         over: the mean is over so many of the newest episodes, at most 100.
@@ -127,7 +130,10 @@ class stop_at_return:
         self.metric = None if metric is None else Metric(self, metric)
 
     def __call__(self, run: Ongoing) -> Any:
-        found = run.recent_return(self.over) if self.metric is None else self.metric.of(run)
+        if self.metric is not None:
+            found = self.metric.of(run)
+        else:
+            found = run.recent_return(self.over) if run.first_episodes_ended else None
         return STOP if found is not None and found >= self.value else None
 
 
@@ -191,7 +197,8 @@ class keep_best:
 
     Args:
         metric: `return_mean`, over the last 100 episodes of training and so not before 100 have
-            ended; or one that another callback before it logs, such as `evaluation/return_mean`.
+            ended, nor before every environment has ended one; or one that another callback before
+            it logs, such as `evaluation/return_mean`.
         write: False writes nothing and keeps the policy as `agent` alone, for a run without `out`.
 
     Attributes:
@@ -218,7 +225,8 @@ class keep_best:
 
     def __call__(self, run: Ongoing) -> None:
         found = self._metric.of(run)
-        if self.metric == "return_mean" and run["episodes"] < 100:
+        enough = run["episodes"] >= 100 and run.first_episodes_ended
+        if self.metric == "return_mean" and not enough:
             return
         if (
             found is None

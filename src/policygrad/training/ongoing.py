@@ -122,6 +122,14 @@ class Ongoing(Mapping[str, Any]):
         newest = (ended - 1 - np.arange(episodes)) % len(returns)
         return float(np.mean(returns[newest], dtype=np.float64))
 
+    @property
+    def first_episodes_ended(self) -> bool:
+        """Whether every environment has ended an episode. Before, most of the episodes that have
+        ended are short ones; batches of whole episodes leave none out."""
+        config, tally = self.config, self._training.progress.state.tally
+        longest = int(np.max(tally.running_lengths))
+        return config.whole_episodes or longest * config.num_envs < self.env_steps
+
     def evaluate(self, episodes: int = 20, *, seed: int | None = None, **kwargs: Any) -> Evaluation:
         """Returns of the policy, in environments of their own; training does not notice.
 
