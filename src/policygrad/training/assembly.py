@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
 import policygrad
@@ -44,6 +43,7 @@ from policygrad.training.programs import TrainState
 from policygrad.training.resolve import Resolved, asked_settings, resolve
 from policygrad.training.soundness import TaskSpaces
 from policygrad.training.tally import EpisodeTally
+from policygrad.training.versions import versions
 
 CollectorMaker = Callable[[Source, Policy, PRNGKeyArray, TrainConfig], Collector]
 
@@ -162,7 +162,7 @@ class Assembly:
             "values": self._values(),
             "optimiser_steps": self.optimiser_steps,
             "config": self.config.to_json(),
-            "versions": {"jax": jax.__version__, "numpy": np.__version__},
+            "versions": versions(),
             **self.history.to_json(),
         }
 
