@@ -11,7 +11,7 @@ import policygrad
 from policygrad.core.errors import EnvironmentFailure, UserError
 from policygrad.environments import replay
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes, autoreset_mode
-from policygrad.environments.replay import ReplayLog, bring_back, episode_seed
+from policygrad.environments.replay import ReplayLog, bring_back, episode_seed, lane_seeds
 from policygrad.environments.vectorise import vectorise
 from tests.worlds import TINY, Chain, Chained, Drift, Echo, Forgetful, chain_vector
 
@@ -342,3 +342,10 @@ def test_a_run_of_an_environment_that_writes_into_its_action_is_resumed_exactly(
     resumed = policygrad.resume(tmp_path / "cut", env=WritesIntoItsAction)
     assert resumed.summary["resumed_exactly"]
     assert resumed.metrics[-1]["env_steps"] == whole.metrics[-1]["env_steps"]
+
+
+@pytest.mark.parametrize("first", [0, 5, 2**14])
+@pytest.mark.parametrize("seed", [0, 2**40 + 7])
+def test_seeds_of_later_lanes_are_those_that_numpy_would_draw(seed, first):
+    expected = np.random.SeedSequence(seed).generate_state(first + 6)[first:]
+    assert lane_seeds(seed, first, 6) == expected.tolist()

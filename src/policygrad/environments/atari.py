@@ -23,6 +23,7 @@ from policygrad.core import checks
 from policygrad.core.errors import UserError
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.names import nearest, refuse_what_steps_itself, require_extra
+from policygrad.environments.replay import lane_seeds
 
 NAMESPACE = "ALE"
 
@@ -201,9 +202,8 @@ class AtariVector(VectorEnv):
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         if seed is not None:  # consecutive ones would be shared by runs with consecutive seeds
-            sequence = np.random.SeedSequence(seed)
-            seeds = sequence.generate_state(self._first_lane + self.num_envs) >> 1
-            seed = seeds[self._first_lane :].astype(np.int64)
+            seeds = lane_seeds(seed, self._first_lane, self.num_envs)
+            seed = np.array(seeds, np.int64) >> 1
         observations, _ = self._vector.reset(seed=seed)
         return observations, {}
 

@@ -26,6 +26,7 @@ from policygrad.core.errors import UserError
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.infos import NOT_READ
 from policygrad.environments.names import nearest, refuse_what_steps_itself, require_extra
+from policygrad.environments.replay import lane_seeds
 from policygrad.spaces import observation_space_of, record_dtype
 
 COUNTERS = frozenset(
@@ -141,9 +142,8 @@ class Pool(VectorEnv):
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         if seed is not None:
-            sequence = np.random.SeedSequence(seed)
-            seeds = sequence.generate_state(self._first_lane + self.num_envs) >> 1  # signed in C++
-            self._pool = self._make([int(s) for s in seeds[self._first_lane :]])
+            seeds = lane_seeds(seed, self._first_lane, self.num_envs)
+            self._pool = self._make([s >> 1 for s in seeds])  # signed in C++
         return self._pool.reset()
 
     def step(self, actions: Any) -> Any:

@@ -144,6 +144,21 @@ def episode_seed(seed: int, lane: int, episode: int) -> int:
     return int(sequence.generate_state(1)[0])
 
 
+def lane_seeds(seed: int, first: int, count: int) -> list[int]:
+    """`SeedSequence(seed).generate_state(first + count)[first:]`, without drawing those before.
+
+    The i-th number is a hash of one of the sequence's words with a mᶦ mod 2³², so that any of them
+    can be had alone. Source: M. E. O'Neill (2015), Developing a seed_seq Alternative; the constants
+    are NumPy's.
+    """
+    words, size, seeds = np.random.SeedSequence(seed).pool.tolist(), 2**32, []
+    for i in range(first, first + count):
+        constant = 0x8B51F9DD * pow(0x58F38DED, i, size) % size
+        hashed = (words[i % len(words)] ^ constant) * (constant * 0x58F38DED) % size
+        seeds.append(hashed ^ hashed >> 16)
+    return seeds
+
+
 def bring_back(lanes: "GymnasiumLanes", log: ReplayLog) -> None:
     """Bring lanes to where they were when the log was taken, by replaying it.
 
