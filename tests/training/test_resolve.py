@@ -9,6 +9,7 @@ import jax
 import optax
 import pytest
 from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
 
 import policygrad
 from policygrad import estimators
@@ -16,6 +17,8 @@ from policygrad.algorithms import PPO, SGD, Adam, Algorithm, Natural, Vanilla
 from policygrad.core.errors import UserError
 from policygrad.policies.architectures import FullyConnected
 from policygrad.spaces import Box
+from policygrad.training import entry
+from policygrad.training.assembly import Task, assemble
 from policygrad.training.built_in import ALGORITHMS
 from policygrad.training.config import TrainConfig
 from policygrad.training.given import Given
@@ -263,3 +266,22 @@ def test_a_record_of_which_no_source_is_at_hand_is_an_algorithm():
     resolution, given = resolve(TrainConfig(), Given(algorithm=record))
     assert (resolution.algorithm, given.algorithm) == (record, record)
     assert resolution.config.algorithm is None
+
+
+# ----- vector environments that have a number of their own
+
+
+def assembled(env, **settings):
+    config = entry.make_config({"total_steps": 64, "hidden": (8,)} | settings)
+    return assemble(Task(env, {}), config, Given()).config
+
+
+def test_a_batch_is_held_against_the_number_that_a_vector_environment_has():
+    """And not against the default number."""
+    vector = SyncVectorEnv([Chain] * 3)
+    config = assembled(vector, batch_steps=6)
+    assert (config.num_envs, config.rows) == (3, 2)
+    assert assembled(vector).batch_steps == 2049  # the default gives way
+    for env, lanes in ((vector, 3), (Chain, 16)):
+        with pytest.raises(UserError, match=f"--batch-steps 8 is not a multiple of .* {lanes};"):
+            assembled(env, batch_steps=8)

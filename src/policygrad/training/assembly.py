@@ -15,7 +15,7 @@ from policygrad.algorithms import Learner
 from policygrad.core.describing import described
 from policygrad.core.errors import UserError
 from policygrad.core.modules import split
-from policygrad.core.usual import longest_episode
+from policygrad.core.usual import BATCH_STEPS, longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.devices.sharing import Sharing, parts_for, sharing_of
 from policygrad.devices.starting import show_processors
@@ -368,7 +368,7 @@ def _parts(config: TrainConfig, collector: Collector) -> int:
 
 def _in_environment(config: TrainConfig, source: Source) -> TrainConfig:
     """The configuration with the number of lanes that the environment has, if it has its own
-    number, and with batches of segments that are a multiple of it."""
+    number; the default size of a batch of segments is rounded to a multiple of it."""
     num_envs = source.num_envs
     if config.num_envs not in (num_envs, TrainConfig.num_envs):  # so it was asked for
         raise UserError(
@@ -378,6 +378,8 @@ def _in_environment(config: TrainConfig, source: Source) -> TrainConfig:
     if config.whole_episodes:
         return replace(config, num_envs=num_envs)
     steps = config.steps_per_batch
-    if steps % num_envs:
+    if steps == BATCH_STEPS and num_envs != config.num_envs:
         steps = max(1, round(steps / num_envs)) * num_envs
-    return replace(config, num_envs=num_envs, batch_steps=steps)
+    config = replace(config, batch_steps=steps)
+    config.check_rows(num_envs)
+    return replace(config, num_envs=num_envs)

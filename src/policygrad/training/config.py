@@ -199,11 +199,8 @@ class _Asked(RunSettings, BatchSettings, FileSettings, Choices):
                 f"--batch-steps {self.batch_steps} and --batch-episodes {self.batch_episodes} "
                 "exclude each other; give one"
             )
-        if self.batch_episodes is None and self.steps_per_batch % self.num_envs:
-            raise UserError(
-                f"--batch-steps {self.steps_per_batch} is not a multiple of --num-envs "
-                f"{self.num_envs}; every environment makes the same number of steps"
-            )
+        if self.num_envs != type(self).num_envs:  # the default gives way to an environment's own
+            self.check_rows(self.num_envs)
         if self.lanes_per_block is not None:
             self._check_blocks(self.lanes_per_block)
         if self.max_episode_steps is not None and self.batch_episodes is None:
@@ -218,6 +215,14 @@ class _Asked(RunSettings, BatchSettings, FileSettings, Choices):
             raise UserError(
                 f"--monitor-every {self.monitor_every} compares the gradients of a batch's parts, "
                 f"and --{what} {self.columns} leaves only one; give at least {2 * self.group_size}"
+            )
+
+    def check_rows(self, num_envs: int) -> None:
+        """UserError unless so many environments can make equally many steps for a batch."""
+        if self.batch_episodes is None and self.steps_per_batch % num_envs:
+            raise UserError(
+                f"--batch-steps {self.steps_per_batch} is not a multiple of --num-envs {num_envs}; "
+                "every environment makes the same number of steps"
             )
 
     def _check_groups(self) -> None:
