@@ -5,29 +5,41 @@ a row on which an environment resets itself hold one. A policy may give NaN for 
 that is selected away afterwards still has the derivative 0 · NaN, which is NaN.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, PyTree
+import numpy as np
+from jaxtyping import Bool, PyTree
 
 
-def a_step(valid: Bool[Array, "..."], rows: PyTree) -> PyTree:
+def without_padding(valid: Bool[Any, "..."], rows: PyTree) -> PyTree:
+    """Rows with a copy of the first step among them in place of each that is none. Arrays of NumPy
+    stay such."""
+    xp = np if isinstance(valid, np.ndarray) else jnp
+    return with_steps_alone(valid, rows, a_step(valid, rows, xp), xp)
+
+
+def a_step(valid: Bool[Any, "..."], rows: PyTree, xp: Any = jnp) -> PyTree:
     """The first of some rows that is a step; if none is, the first.
 
     Args:
         valid: `[n]` or `[n, T]`, which rows are steps.
         rows: pytree of `[n, ...]` or `[n, T, ...]`.
+        xp: `numpy` or `jax.numpy`.
 
     Returns:
         pytree of `[...]`.
     """
-    at = jnp.unravel_index(jnp.argmax(valid), valid.shape)
-    return jax.tree.map(lambda x: jnp.asarray(x)[at], rows)
+    at = xp.unravel_index(xp.argmax(valid), valid.shape)
+    return jax.tree.map(lambda x: xp.asarray(x)[at], rows)
 
 
-def with_steps_alone(valid: Bool[Array, "..."], rows: PyTree, step: PyTree) -> PyTree:
+def with_steps_alone(valid: Bool[Any, "..."], rows: PyTree, step: PyTree, xp: Any = jnp) -> PyTree:
     """Rows with a copy of `step`, of `a_step`, in place of each that is none."""
 
-    def one(x: Array, copy: Array) -> Array:
-        return jnp.where(valid.reshape(*valid.shape, *[1] * (x.ndim - valid.ndim)), x, copy)
+    def one(x: Any, copy: Any) -> Any:
+        kept = valid.reshape(*valid.shape, *[1] * (x.ndim - valid.ndim))
+        return xp.where(kept, x, copy)
 
     return jax.tree.map(one, rows, step)

@@ -1,11 +1,9 @@
 """What both rollouts share, so that their records are the same: keys, and room for successors."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray
 
 Lane = int | np.integer | Int[Array, ""]
 
@@ -39,23 +37,3 @@ def cut_slots(steps: int, time_limit: int | None) -> int:
     without one up to T.
     """
     return steps if time_limit is None else min(-(-steps // time_limit) + 1, steps)
-
-
-def without_resets(valid: Bool[Array, "T B"], rows: PyTree, xp: Any = np) -> PyTree:
-    """Observations, actions or log-probabilities, the first valid one in place of those of steps in
-    which lanes reset themselves.
-
-    What such a step holds has no weight, but may be NaN, and zero times NaN is NaN.
-
-    Args:
-        valid: `[T, B]`, False where a lane used the step to reset itself.
-        rows: pytree of `[T, B, ...]`.
-        xp: `numpy` or `jax.numpy`.
-    """
-    first = xp.argmax(valid)
-
-    def one(x: Any) -> Any:
-        kept = valid.reshape(*valid.shape, *[1] * (x.ndim - 2))
-        return xp.where(kept, x, x.reshape(-1, *x.shape[2:])[first])
-
-    return jax.tree.map(one, rows)

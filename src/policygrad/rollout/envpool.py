@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.modules import PolicyShape
+from policygrad.core.padding import without_padding
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import compiled
 from policygrad.environments.envpool import Pool
@@ -21,7 +22,6 @@ from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.lanes import owned
 from policygrad.environments.replay import episode_seed
 from policygrad.policies.meeting import Policy, initial_carry
-from policygrad.rollout.acting import without_resets
 from policygrad.rollout.collectors import Collector, require_no_episodes, seed_of
 from policygrad.rollout.host_source import HostSource
 from policygrad.rollout.segments import StepRow, roll
@@ -98,7 +98,7 @@ def collect_segment(
         policy, state, key, step, steps=steps, time_limit=time_limit, first_lane=first_lane
     )
     read = record.observations, record.actions, record.log_probs
-    observations, actions, log_probs = without_resets(record.valid, read, jnp)
+    observations, actions, log_probs = without_padding(record.valid, read)
     return state, replace(record, observations=observations, actions=actions, log_probs=log_probs)
 
 

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from policygrad.core.padding import without_padding
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.lanes import Lanes, LaneStep, Seeded, owned, owned_step
 from policygrad.environments.replay import episode_seed
-from policygrad.rollout.acting import cut_slots, without_resets
+from policygrad.rollout.acting import cut_slots
 from policygrad.rollout.actor import Draw
 from policygrad.rollout.heights import padded_length
 from policygrad.rollout.info_tally import InfoTally
@@ -44,7 +45,7 @@ def collect_segment(
     observations, actions, rewards, terminated, truncated, valid, times, log_probs = stack(rows)
     if not valid.all():
         read = observations, actions, log_probs
-        observations, actions, log_probs = without_resets(valid, read)
+        observations, actions, log_probs = without_padding(valid, read)
     cut_observations, cut_times = cuts.stacked()
     rewards: Any = np.where(valid, rewards, np.float32(0))
     return Trajectories(
