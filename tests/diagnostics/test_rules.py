@@ -483,6 +483,14 @@ HEALTHY = {
         settings={"time_limit": "terminates", "resets_at_rewards": True},
         seen={"truncated": 1.0, "lengths": Spread(200.0, 0.0, 200.0, 200.0)},
     ),
+    "whole returns of episodes that a limit ends": examination(
+        settings={"estimator": "total-return", "batch_episodes": 16},
+        seen={"truncated": 1.0, "lengths": Spread(200.0, 0.0, 200.0, 200.0)},
+    ),
+    "whole returns of a group's episodes that a limit ends": examination(
+        settings={"estimator": "rloo", "batch_episodes": 16, "group_size": 4},
+        seen={"truncated": 1.0, "lengths": Spread(200.0, 0.0, 200.0, 200.0)},
+    ),
     "a large batch below the noise scale": examination(noise=noisy(1e6)),
     "a small batch above the noise scale": examination(
         settings={"batch_episodes": 2}, noise=noisy(1.0)

@@ -207,6 +207,8 @@ def time_limit_dominates(e: Examination, t: Thresholds) -> Found | None:
     s, settings = e.sample, Settings.of(e)
     if s is None or s.truncated < t["share"] or not settings.describes("estimator"):
         return None
+    if settings["time_limit"] is None:  # returns are of whole episodes: nothing is estimated
+        return None
     if settings.resets_at_rewards:
         return None
     discount, length = float(settings["discount"]), s.lengths.mean
