@@ -11,7 +11,7 @@ and n_s ∝ p_s σ_s the least that there is (Neyman 1934): (Σ_s p_s σ_s)²/N.
 
 import hashlib
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -69,21 +69,23 @@ class Allocation:
 
 
 def allocate_gradients(
-    gradients: Any, starts: Sequence[Hashable], *, groups: int = GROUPS
+    gradients: Any, starts: Sequence[Hashable], *, group_size: int = 1, groups: int = GROUPS
 ) -> Allocation:
     """What allocating episodes to start states, or prompts, or groups of any kind would gain.
 
     Args:
         gradients: as in `noise_of_gradients`: one row an episode.
         starts: `[N]`, the start state of each episode, or what else tells its group.
+        group_size: how many episodes in a row started from one reset. They depend on each other,
+            so that the jackknife leaves them out together.
         groups: K of the jackknife, at most.
 
     Returns:
         `Allocation`, each variance with its 95 % interval.
 
     Raises:
-        UserError: as `noise_of_gradients`; or start states that cannot be told apart: fewer than
-            two that have eight episodes each.
+        UserError: as `noise_of_gradients`; start states that cannot be told apart: fewer than two
+            that have eight episodes each; or fewer than two groups of `group_size`.
 
     Bias: that of the jackknife, O(1/n²), in `least`, where a standard deviation is estimated from n
     episodes of a start.
@@ -101,8 +103,11 @@ def allocate_gradients(
     labels, of = told_apart(starts, len(flat))
     if len(labels) < 2:
         raise UserError(_NOT_TOLD.format(len(flat)))
-    k = min(groups, max(len(of) // LEAST_EPISODES_A_GROUP, min(LEAST_GROUPS, len(of) // 2)))
-    means, values = _variances(flat, of, len(labels), k)
+    units, rest = divmod(len(flat), group_size)
+    if rest or units < 2:
+        raise UserError(f"{len(flat)} episodes are not two or more whole groups of {group_size}")
+    k = min(groups, max(units // LEAST_EPISODES_A_GROUP, min(LEAST_GROUPS, units // 2), 2))
+    means, values = _variances(flat, of, len(labels), group_size, k)
     least = values["least"] + _bias(values["least"])
     weights = values["weights"]
     of_starts = np.bincount(of) / len(of)
@@ -119,27 +124,30 @@ def allocate_gradients(
 
 
 def _variances(
-    flat: Float[np.ndarray, "N d"], of: Int[np.ndarray, " N"], starts: int, k: int
+    flat: Float[np.ndarray, "N d"], of: Int[np.ndarray, " N"], starts: int, size: int, k: int
 ) -> tuple[Means, dict[str, Any]]:
     """The three variances, of all episodes and of those outside each of k groups."""
     # at random: groups with equal shares of each start would hide that the shares are measured
-    group = np.random.default_rng(0).permutation(len(of)) % k
-    cell = group * starts + of
+    group = np.random.default_rng(0).permutation(len(of) // size) % k
+    cell = np.repeat(group, size) * starts + of
     counts = np.bincount(cell, minlength=k * starts).reshape(k, starts).astype(float)
     total = np.zeros((k * starts, flat.shape[1]))
     np.add.at(total, cell, flat)
     square = np.bincount(cell, (flat**2).sum(axis=1), k * starts).reshape(k, starts)
+    together = (flat.reshape(-1, size, flat.shape[1]).sum(axis=1) ** 2).sum(axis=1)
 
     def left(x: np.ndarray) -> np.ndarray:
         return np.concatenate([x.sum(0, keepdims=True), x.sum(0) - x])
 
     n, g, q = left(counts), left(total.reshape(k, starts, -1)), left(square)  # [R, S, …]
     own = (q - (g**2).sum(-1) / np.maximum(n, 1)) / np.maximum(n - 1, 1)  # σ_s²
-    everyone = n.sum(1)
-    spread = (q.sum(1) - (g.sum(1) ** 2).sum(-1) / everyone) / (everyone - 1)
+    everyone, own_pairs = n.sum(1), left(np.bincount(group, together, k))
+    # ‖G‖² from pairs of episodes that did not start together
+    apart = everyone * (everyone - size)
+    norm2 = ((g.sum(1) ** 2).sum(-1) - own_pairs) / np.maximum(apart, 1)
     p, sigma = n / everyone[:, None], np.sqrt(np.maximum(own, 0.0))
     return Means(everyone, {}), {
-        "at random": spread,
+        "at random": q.sum(1) / everyone - norm2,
         "in proportion": (p * own).sum(1),
         "least": (p * sigma).sum(1) ** 2,
         "weights": (p * sigma)[0],
@@ -215,11 +223,11 @@ def allocate_episodes(
     if size > BYTES:
         raise UserError(f"the gradients of {n} episodes take {size / 2**30:.1f} GiB; give fewer")
 
-    def weigh(batch: Any) -> Any:
-        return weights_of(estimator, state, batch).psi
-
-    sums = sums_of_batch(policy, episodes, Rows(weigh, _one_gradient), groups=n)
-    return allocate_gradients(sums.sums["gradient"], starts)
+    # weighed as they started; then every episode has a row
+    psi = weights_of(estimator, state, episodes).psi
+    each = Rows(lambda _: psi, _one_gradient)
+    sums = sums_of_batch(policy, replace(episodes, group_size=1), each, groups=n)
+    return allocate_gradients(sums.sums["gradient"], starts, group_size=episodes.group_size)
 
 
 def _one_gradient(policy: Any, episodes: Trajectories, weights: Array) -> dict[str, Array]:
