@@ -15,6 +15,7 @@ from policygrad.tabular import (
     outcomes_of,
     solve,
 )
+from policygrad.tabular.multisets import multisets
 from tests.tabular.groups_oracle import Oracle, by_start, random_task
 
 TOLERANCE = 1e-10
@@ -191,6 +192,20 @@ def test_between_and_within_are_those_of_each_start():
     np.testing.assert_allclose(whole.within, within, rtol=1e-10)
     means = np.stack([part.mean for part in parts])
     np.testing.assert_allclose(p @ means, whole.mean, rtol=1e-10)
+
+
+@pytest.mark.parametrize("k", [170, 171, 400])
+def test_groups_whose_factorial_is_beyond_float64(k):
+    p = 0.3
+    mean = group_moments(choice(p), groups.rloo(), group_size=k).mean
+    np.testing.assert_allclose(mean, p * (1 - p), rtol=1e-10)
+    assert multisets(np.array([0.25, 0.75]), k)[1].sum() == pytest.approx(1.0, rel=1e-11)
+
+
+def test_what_never_happens_has_no_probability():
+    rows, p = multisets(np.array([1.0, 0.0]), 2)
+    assert rows.tolist() == [[0, 0], [0, 1], [1, 1]]
+    assert p.tolist() == pytest.approx([1.0, 0.0, 0.0], rel=1e-14)
 
 
 def test_what_cannot_be_enumerated_is_refused_in_one_line():

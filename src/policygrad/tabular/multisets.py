@@ -12,7 +12,8 @@ def multisets(
 ) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, " N"]]:
     """The draws of k independent outcomes, their order left out.
 
-    P(multiset) = k! / Π_o n_o! · Π_o p_o^{n_o},  n_o how often outcome o is in it.
+    P(multiset) = k! / Π_o n_o! · Π_o p_o^{n_o},  n_o how often outcome o is in it. It is computed
+    as a sum of logarithms, since k! of 171 and more is beyond float64.
 
     Returns:
         Indices in rising order, and the probability of each; N = (n + k − 1 choose k).
@@ -24,8 +25,9 @@ def multisets(
     places = np.ones((count, size))
     for i in range(1, size):
         places[:, i] = np.where(rows[:, i] == rows[:, i - 1], places[:, i - 1] + 1, 1)
-    orders = math.factorial(size) / places.prod(axis=1)
-    return rows, orders * probabilities[rows].prod(axis=1)
+    with np.errstate(divide="ignore"):  # log 0 = −∞, and a probability of 0
+        drawn = np.log(probabilities)[rows] - np.log(places)
+    return rows, np.exp(math.lgamma(size + 1) + drawn.sum(axis=1))
 
 
 def how_many(n: int, size: int) -> int:
