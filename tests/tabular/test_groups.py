@@ -194,6 +194,29 @@ def test_between_and_within_are_those_of_each_start():
     np.testing.assert_allclose(p @ means, whole.mean, rtol=1e-10)
 
 
+def sums_of_tenths(last):
+    """From state 0 returns of 0.3 in one step, and of 0.1 + `last` and 0.1 − 0.1 in two."""
+    p, rewards = np.zeros((3, 2, 3)), np.zeros((3, 2, 3))
+    p[0, 0, 2] = p[0, 1, 1] = p[1, :, 2] = p[2, :, 2] = 1.0
+    rewards[0, 0, 2], rewards[0, 1, 1], rewards[1, :, 2] = 0.3, 0.1, (last, -0.1)
+    policy = SoftmaxPolicy.of(np.array([[0.1, 0.4], [0.3, 0.0], [0.0, 0.0]]))
+    return FiniteMDP(p, rewards, np.array([0.75, 0.25, 0.0])), policy
+
+
+def test_returns_that_are_equal_but_for_rounding_are_one():
+    assert 0.1 + 0.2 != 0.3
+    assert 0.1 + (0.3 - 0.1) == 0.3
+    exact, known = (outcomes_of(*sums_of_tenths(x)) for x in (0.2, 0.3 - 0.1))
+    assert len(np.unique(exact.returns)) == len(np.unique(known.returns)) == 4
+    assert np.isin(exact.greedy_returns, exact.returns).all()
+    for make in (groups.remax, groups.leave_one_out_over_deviation_of_others):
+        options = {} if make is groups.remax else {"skip_equal": True}
+        one, other = (group_moments(x, make(**options), group_size=3) for x in (exact, known))
+        np.testing.assert_allclose(one.mean, other.mean, rtol=1e-9)
+        np.testing.assert_allclose(one.covariance, other.covariance, rtol=1e-9)
+        assert one.variance < 1
+
+
 @pytest.mark.parametrize("k", [170, 171, 400])
 def test_groups_whose_factorial_is_beyond_float64(k):
     p = 0.3

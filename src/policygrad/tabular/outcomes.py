@@ -133,17 +133,19 @@ def outcomes_of(
     own = [walk.outcomes(pi, z, int(s)) for s in states]
     best = [walk.outcomes(greedy, z[..., :0], int(s)) for s in states]
     joined, greedily = _joined(own), _joined(best)
+    returns = _as_one(np.append(joined.returns, greedily.returns), walk.resolution)
+    returns, greedy_returns = np.split(returns, [len(joined.returns)])
     return Outcomes(
         start_probabilities=initial[states],
         starts=_which(own),
         probabilities=joined.probabilities,
-        returns=joined.returns,
+        returns=returns,
         lengths=joined.lengths,
         scores=joined.scores,
         squared_scores=joined.squared_scores,
         greedy_starts=_which(best),
         greedy_probabilities=greedily.probabilities,
-        greedy_returns=greedily.returns,
+        greedy_returns=greedy_returns,
     )
 
 
@@ -167,6 +169,17 @@ class _Sums(NamedTuple):
 
     def plus(self, other: "_Sums") -> "_Sums":
         return _Sums(self.earned, self.p + other.p, self.m + other.m, self.outer + other.outer)
+
+
+def _as_one(returns: Float[np.ndarray, " N"], resolution: float) -> Float[np.ndarray, " N"]:
+    """The same, with the least of those in place of each that differ by less than the resolution.
+
+    0.3 and 0.1 + 0.2 are not one float. Whatever compares returns would take them for two.
+    """
+    values, where = np.unique(returns, return_inverse=True)
+    begins = np.diff(values, prepend=-np.inf) >= resolution
+    least = np.maximum.accumulate(np.where(begins, np.arange(len(values)), 0))
+    return values[least][where]
 
 
 def _joined(found: list[_Found]) -> _Found:
