@@ -53,6 +53,21 @@ def test_equal_returns_have_no_weight_where_the_mean_of_the_group_is_subtracted(
         assert not np.any(ESTIMATORS[name]().weights(equal)), name
 
 
+@pytest.mark.parametrize("number", [0.1, 1.0])
+def test_without_epsilon_equal_returns_have_no_weight_either(number):
+    mixed = np.array([[number] * 4, [0.0, 1.0, 1.0, 0.0]])
+    for returns in (np.full((2, 4), number), mixed):
+        given = Groups(returns, np.ones((2, 4)))
+        for make in (groups.grpo, groups.dapo, groups.reinforce_plus_plus,
+                     groups.reinforce_plus_plus_baseline):  # fmt: skip
+            for x in (given, jax.tree.map(jnp.asarray, given)):
+                weights = np.asarray(make(epsilon=0.0).weights(x))
+                assert np.isfinite(weights).all(), make
+                if make is not groups.reinforce_plus_plus:  # which subtracts no mean of a group
+                    assert not weights[0].any(), make
+                assert weights[1].any() == (returns is mixed), make
+
+
 def test_one_success_among_failures_weighs_a_million():
     """NeMo-RL, issue 1518: leave-one-out and the deviation of the others, returns 1 0 0 0."""
     blown = groups.leave_one_out_over_deviation_of_others()
@@ -92,6 +107,8 @@ def test_what_does_not_fit_is_refused_in_one_line():
         groups.rloo().weights(Groups(np.zeros(4)))
     with pytest.raises(ValueError, match="epsilon must be 0 or more, got epsilon=-1"):
         groups.grpo(epsilon=-1)
+    with pytest.raises(ValueError, match="epsilon must be positive, got epsilon=0"):
+        groups.leave_one_out_over_deviation_of_others(epsilon=0)
     with pytest.raises(ValueError, match="ddof must be 0 or 1, got ddof=2"):
         groups.grpo(ddof=2)
     with pytest.raises(ValueError, match="divisor must be positive"):

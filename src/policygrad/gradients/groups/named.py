@@ -79,7 +79,8 @@ def grpo(*, epsilon: float = 1e-4, ddof: int = 1, own_length: bool = True) -> Gr
     """w_i = (R_i − R̄) / (std(R) + ε) / L_i.
 
     Args:
-        epsilon: ε, 0 or more; 1e-4 in TRL, 1e-6 in verl.
+        epsilon: ε, 0 or more; 1e-4 in TRL, 1e-6 in verl. Whatever it is, a group of equal returns
+            weighs 0.
         ddof: 1 as `torch.std`, 0 for squares divided by k.
         own_length: divide by L_i, as the paper does; False sums over the steps.
 
@@ -134,7 +135,7 @@ def reinforce_plus_plus(*, epsilon: float = 1e-8, by_step: bool = False) -> Grou
     """w = (R − mean(R)) / √(var(R) + ε), mean and variance over the batch.
 
     Args:
-        epsilon: ε, 0 or more.
+        epsilon: ε, 0 or more. Whatever it is, a batch of equal returns weighs 0.
         by_step: count each return as often as its episode has steps, as OpenRLHF and verl do, which
             normalise tokens.
 
@@ -193,11 +194,11 @@ def leave_one_out_over_deviation_of_others(
     million for one success among failures.
 
     Args:
-        epsilon: ε, 0 or more.
+        epsilon: ε, positive; with `skip_equal` 0 or more.
         skip_equal: leave w_i undivided where the others are equal.
 
     Raises:
-        ValueError: a negative ε.
+        ValueError: a negative ε, or 0 without `skip_equal`, by which equal others are divided.
 
     Bias: the others are independent of the episode. From one state the mean is therefore the
         gradient times E[1 / (std of the others + ε)]; that factor weighs the states.
@@ -206,6 +207,8 @@ def leave_one_out_over_deviation_of_others(
         remedy is `skip_equal`.
     """
     _not_negative(epsilon)
+    if not skip_equal:
+        checks.positive("epsilon", epsilon)
     deviation = OverDeviationOfOthers(epsilon, 1, skip_equal)
     return GroupEstimator(baselines.LeaveOneOut(), deviation, Sum())
 

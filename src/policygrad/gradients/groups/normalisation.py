@@ -66,7 +66,7 @@ class OverGroupDeviation(Normalisation):
     fewest_episodes = 2
 
     def of(self, advantages: Any, groups: Groups) -> Any:
-        return advantages / (standard_deviation(groups.returns, self.ddof) + self.epsilon)
+        return over(advantages, standard_deviation(groups.returns, self.ddof) + self.epsilon)
 
 
 @jax.tree_util.register_dataclass
@@ -124,4 +124,9 @@ class OverBatch(Normalisation):
         shifted = advantages - advantages[..., :1, :1]
         centred = shifted - xp.sum(share * shifted, axis=axes, keepdims=True)
         variance = xp.sum(share * centred**2, axis=axes, keepdims=True)
-        return centred / xp.sqrt(variance + self.epsilon)
+        return over(centred, xp.sqrt(variance + self.epsilon))
+
+
+def over(advantages: Any, divisor: Any) -> Any:
+    """A / divisor; A where that is 0, as without ε it is where all are equal, and A is then 0."""
+    return advantages / namespace(divisor).where(divisor > 0, divisor, 1.0)
