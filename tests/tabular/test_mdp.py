@@ -60,6 +60,11 @@ def test_bad_questions_are_refused():
     policy = random_policy(0, mdp)
     with pytest.raises(ValueError, match="discount=1 needs absorption, and from state 0"):
         solve(endless, policy, discount=1.0)
+    with pytest.raises(ValueError, match=r"discount=0\.9+ is too close to 1"):
+        solve(endless, policy, discount=1 - 1e-13)
+    kept = estimators.reward_to_go(discount=1 - 1e-13, discounted_states=True)
+    with pytest.raises(ValueError, match=r"discount=0\.9+ is too close to 1"):
+        moments(endless, policy, kept)
     with pytest.raises(ValueError, match=r"discount=1\.5"):
         solve(mdp, policy, discount=1.5)
     with pytest.raises(ValueError, match="needs a horizon"):
@@ -88,6 +93,15 @@ def test_bad_questions_are_refused():
     for bad in ([[[1.0]]], [np.nan]):
         with pytest.raises(ValueError, match="values must"):
             baselines.table(bad)
+
+
+def test_a_discount_close_to_1_needs_an_end_that_comes_soon():
+    ends = random_mdp(0, horizon=None)
+    policy = random_policy(0, ends)
+    close, at_1 = (solve(ends, policy, discount=x) for x in (1 - 1e-13, 1.0))
+    np.testing.assert_allclose(close.gradient, at_1.gradient, rtol=1e-9)
+    endless = random_mdp(0, horizon=None, absorbing=False)
+    assert np.isfinite(solve(endless, policy, discount=1 - 1e-8).objective)
 
 
 @pytest.mark.parametrize("name", ["FrozenLake-v1", "CliffWalking-v1", "Taxi"])

@@ -173,21 +173,46 @@ class FiniteMDP:
                 f"{what} needs absorption, and from state {stuck[0]} this policy never reaches an "
                 f"absorbing state; give the MDP a horizon, or {instead}"
             )
-        steps = self._mean_steps(np.asarray(probabilities))
-        if not 0 <= steps <= _LONGEST:
+        if self._too_long(probabilities, 1.0):
             raise ValueError(
                 f"{what} needs absorption, and this policy takes more than {_LONGEST:g} steps on "
                 f"average to reach it; give the MDP a horizon, or {instead}"
             )
 
-    def _mean_steps(self, probabilities: Float[np.ndarray, "S A"]) -> float:
-        """Mean length of an episode; only rounding error if it exceeds 1 / machine epsilon."""
+    def require_digits(self, probabilities: ArrayLike, discount: float) -> None:
+        """Raise ValueError if sums over time are infinite, or too long for float64.
+
+        Args:
+            probabilities: `[S, A]`, the policy.
+            discount: γ; at 1 absorption is needed, and close to it an end that comes soon enough.
+
+        Raises:
+            ValueError: without a horizon, E Σ γ^t over the steps of an episode exceeds 1e8.
+        """
+        if discount == 1:
+            self.require_absorption(probabilities, "discount=1", "use a discount below 1")
+        elif self.horizon is None and self._too_long(probabilities, discount):
+            raise ValueError(
+                f"discount={discount!r} is too close to 1 where absorption is far: of sums over "
+                f"more than {_LONGEST:g} steps float64 leaves too few digits; give the MDP a "
+                f"horizon, or use a discount of at most {1 - 1 / _LONGEST!r}"
+            )
+
+    def _too_long(self, probabilities: ArrayLike, discount: float) -> bool:
+        """Whether E Σ γ^t over the steps of an episode exceeds what float64 has digits for."""
+        if discount <= 1 - 1 / _LONGEST:
+            return False
+        return not 0 <= self._mean_steps(np.asarray(probabilities), discount) <= _LONGEST
+
+    def _mean_steps(self, probabilities: Float[np.ndarray, "S A"], discount: float) -> float:
+        """E Σ γ^t over an episode; only rounding error if it exceeds 1 / machine epsilon."""
         moves = (probabilities[:, :, None] * np.asarray(self.edges.weights)).reshape(-1)
         from_ = np.repeat(np.arange(self.states), moves.size // self.states)
         chain = np.zeros((self.states, self.states))
         np.add.at(chain, (from_, self.successors.reshape(-1)), moves)
         try:
-            steps = np.linalg.solve(np.eye(self.states) - chain, np.asarray(self.edges.alive))
+            left = np.eye(self.states) - discount * chain
+            steps = np.linalg.solve(left, np.asarray(self.edges.alive))
         except np.linalg.LinAlgError:  # singular
             return float("inf")
         return float(np.asarray(self.edges.initial) @ steps)

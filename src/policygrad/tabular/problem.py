@@ -203,8 +203,7 @@ def check_exact(mdp: FiniteMDP, policy: Tabulated, estimator: AnyEstimator) -> N
     if isinstance(estimator, Estimator):
         _check_sampled(mdp, estimator)
     pi = policy.probabilities
-    if float(estimator.discount) == 1:
-        mdp.require_absorption(pi, "discount=1", "use a discount below 1")
+    mdp.require_digits(pi, float(estimator.discount))
     if is_total_return(estimator):
         mdp.require_absorption(pi, "total_return, whose scores never fade,", "use reward_to_go")
     if not estimator.discounted_states:

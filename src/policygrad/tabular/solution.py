@@ -76,7 +76,8 @@ def solve(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Solution
         `Solution`, in NumPy float64.
 
     Raises:
-        ValueError: discount out of range, γ = 1 without absorption, or values that overflow.
+        ValueError: discount out of range; γ = 1 without absorption, or so close to 1 that sums over
+            time leave no digits; or values that overflow.
 
     Bias: none.
 
@@ -84,8 +85,7 @@ def solve(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Solution
     """
     checks.unit_interval("discount", discount)
     tabulated = policy.tabulate(mdp)
-    if discount == 1:
-        mdp.require_absorption(tabulated.probabilities, "discount=1", "use a discount below 1")
+    mdp.require_digits(tabulated.probabilities, discount)
     edges = jax.tree.map(jnp.asarray, mdp.edges)
     gamma = jnp.asarray(discount, float)
     if mdp.horizon is None:
