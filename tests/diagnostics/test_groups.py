@@ -12,7 +12,7 @@ from policygrad import baselines, diagnostics, estimators
 from policygrad.core.errors import UserError
 from policygrad.core.trajectories import Greedy, join_lanes
 from policygrad.diagnostics import best_group_size, gradient_noise, noise_in_groups
-from policygrad.diagnostics.batch_plan import BatchPlan
+from policygrad.diagnostics.batch_plan import BatchPlan, best_plan
 from policygrad.diagnostics.groups import noise_in_groups_of_sums
 from policygrad.diagnostics.groups_shown import lines_of
 from policygrad.diagnostics.intervals import GroupSums, Measured
@@ -181,6 +181,30 @@ def test_no_other_size_is_better_for_its_cost(start, between):
     assert best == 1 + int(np.argmin(cost))
 
 
+@pytest.mark.parametrize(("budget", "start", "least", "best"), [
+    (20, 4.0, 1, (2, 6)), (7, 0.0, 4, (1, 7)), (32, 4.0, 4, (2, 12)),
+])  # fmt: skip
+def test_no_other_batch_that_a_small_budget_pays_has_less_noise(budget, start, least, best):
+    found = best_plan(1.0, 16.0, budget, start=start, episode=1.0, least=least)
+    assert (found.groups, found.episodes_a_group) == best
+
+
+def test_no_other_batch_that_a_budget_pays_has_less_noise():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        between, within = rng.exponential([1.0, 16.0])
+        start, episode, least = rng.choice([0.0, 0.5, 4.0]), rng.choice([0.5, 1, 3]), rng.choice(4)
+        least, budget = int(least) + 1, float(rng.integers(30, 300))
+        found = best_plan(between, within, budget, start=start, episode=episode, least=least)
+        assert found.groups * (start + episode * found.episodes_a_group) <= budget
+        assert found.episodes_a_group >= least
+        every = [
+            (between + within / k) / (budget // (start + episode * k))
+            for k in range(least, int((budget - start) / episode) + 1)
+        ]
+        assert found.variance == pytest.approx(min(every), rel=1e-9)
+
+
 def test_a_plan_keeps_to_its_budget(known):
     found = measured(known, estimators.in_groups(groups.grpo()))
     found = replace(
@@ -194,6 +218,8 @@ def test_a_plan_keeps_to_its_budget(known):
     assert dear.variance == pytest.approx((1 + 64 / 16) / 50)
     with pytest.raises(UserError, match="does not pay one group of 2 episodes, which costs 6"):
         found.plan(5, start=4.0)
+    with pytest.raises(UserError, match="the budget must be a finite number, got inf"):
+        found.plan(np.inf)
     with pytest.raises(UserError, match="the cost of a start must be 0 or more, got -1"):
         best_group_size(1.0, 1.0, start=-1)
     with pytest.raises(UserError, match="no group is too large"):

@@ -33,7 +33,7 @@ from jaxtyping import Array
 from policygrad.core.errors import UserError
 from policygrad.core.plain import to_json
 from policygrad.core.trajectories import Trajectories
-from policygrad.diagnostics.batch_plan import BatchPlan, best_group_size
+from policygrad.diagnostics.batch_plan import BatchPlan, best_plan
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, squares_of_sums
 from policygrad.diagnostics.streaming import ROWS, Episodes, Rows, flatten, stream, weights_of
 from policygrad.gradients import scores
@@ -100,24 +100,15 @@ class NoiseInGroups:
             episode: cost of an episode, such as an answer.
 
         Returns:
-            A plan with k from `best_group_size`, and as many groups as the budget pays.
+            The plan; of equal ones that with the most groups.
 
         Raises:
             UserError: a cost out of range; a budget that pays no group; or a start that costs
                 something, where no noise between groups was found.
         """
-        least = self.weighed_together
         start = episode * self.greedy if start is None else start
-        size = best_group_size(*self._at_least_0, start=start, episode=episode, least=least)
-        cost = start + episode * least
-        if not budget >= cost:
-            raise UserError(
-                f"a budget of {budget:g} does not pay one group of {least} episodes, which costs "
-                f"{cost:g}; give more"
-            )
-        size = min(size, math.floor((budget - start) / episode))
-        groups = max(1, math.floor(budget / (start + episode * size)))
-        return BatchPlan(groups, size, self.variance(groups, size))
+        least = self.weighed_together
+        return best_plan(*self._at_least_0, budget, start=start, episode=episode, least=least)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; None for what is infinite or not defined."""
