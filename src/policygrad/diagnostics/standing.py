@@ -85,8 +85,14 @@ class Standing:
 def standing_of(e: "Examination") -> Standing | None:
     """Where the return of an examined run stands; None without fresh episodes.
 
-    The greatest of U means of equal expectation exceeds it by at most σ √(2 ln U) on average, where
-    σ is the standard error of one. The interval of what was lost begins lower by that.
+    The greatest of U means of equal expectation μ exceeds it by at most √(2 ln U) σ on average,
+    where σ is the standard error of one. Around that it varies the less, the larger U is: by the
+    slope of √(2 ln U) it is about σ / √(1 + 2 ln U). So what was lost, best less now, is at least
+
+        lost − √(2 ln U) σ − √((1.96 σ)² / (1 + 2 ln U) + h²),
+
+    where h is the half width of the interval of `now`. With U = 1 it is the interval of a
+    difference of two means.
     """
     s, r, m = e.sample, e.at_random, e.by_mode
     if s is None or not np.isfinite(s.returns.mean):
@@ -114,7 +120,9 @@ def standing_of(e: "Examination") -> Standing | None:
         s.returns.std, 0.0 if r is None else r.returns.std, spread_of_episodes(means, counts)
     )
     error = deviation / math.sqrt(size)
-    down = math.hypot(math.sqrt(2 * math.log(len(means))) * error, now.high - now.value)
+    many = 2 * math.log(len(means))
+    chance = 1.96 * error / math.sqrt(1 + many)
+    down = math.sqrt(many) * error + math.hypot(chance, now.high - now.value)
     up = math.hypot(2 * error, now.value - now.low)
     lost = best - now.value
     return replace(
