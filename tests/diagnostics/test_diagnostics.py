@@ -15,6 +15,8 @@ from policygrad.diagnostics.intervals import GroupSums, Means, standard_error
 from policygrad.diagnostics.streaming import weights_of
 from policygrad.tabular import as_environment, gallery
 from tests.diagnostics.sampling import sampler
+from tests.diagnostics.test_groups import SIZE, record_in_groups
+from tests.toy import Softmax
 from tests.worlds import Chain
 
 EPISODES = 300
@@ -95,6 +97,38 @@ def test_decomposition_is_that_of_every_step(sampled):
     np.testing.assert_allclose(parts, total.variance.value, rtol=1e-12)
     np.testing.assert_allclose(found.by_step.value.sum(), diagonal, rtol=1e-10)
     np.testing.assert_allclose(found.alive, np.asarray(episodes.valid).mean(axis=1))
+
+
+def of_other_groups(x, y):
+    """The mean of x_i · y_j over episodes i and j that did not start together, `[T]`."""
+    x, y = (a.reshape(len(a), -1, SIZE, *a.shape[2:]).mean(axis=2) for a in (x, y))
+    m = x.shape[1]
+    pairs = np.einsum("tud,tud->t", x, y)
+    return (np.einsum("tud,tvd->t", x, y) - pairs) / (m * (m - 1))
+
+
+def test_episodes_that_start_together_are_no_independent_ones():
+    record, constant = record_in_groups(6), lambda s, t: jnp.ones(1)
+    policy = Softmax(jnp.asarray(np.random.default_rng(1).normal(size=(3, 2))))
+    estimator = estimators.reward_to_go()
+    state = estimator.init(jax.random.key(0), 0)
+    psi = np.asarray(weights_of(estimator, state, record).psi)
+    pi = np.asarray(jax.nn.softmax(policy.logits))
+    taken = np.eye(2)[np.asarray(record.actions)] - pi[np.asarray(record.observations)]
+    z = np.eye(3)[np.asarray(record.observations)][..., None] * taken[..., None, :]
+    z = np.where(np.asarray(record.valid)[..., None], z.reshape(*psi.shape, 6), 0.0)
+    g = (psi[..., None] * z).sum(axis=0)
+    squared_mean = of_other_groups(g[None], g[None])[0]
+    variance = (g**2).sum(axis=1).mean() - squared_mean
+    factored = of_other_groups((z**2).sum(-1)[..., None], psi[..., None] ** 2).sum()
+    found = diagnostics.decompose_variance(policy, estimator, state, record)
+    assert found.episodes == 6 * SIZE
+    assert found.total.variance.value == pytest.approx(variance)
+    assert found.total.squared_mean.value == pytest.approx(squared_mean)
+    assert found.total.factored.value == pytest.approx(factored)
+    judged = diagnostics.judge_baseline(policy, estimator, state, record, features=constant)
+    assert judged.episodes == 6 * SIZE
+    assert judged.variance.value == pytest.approx(variance)
 
 
 def step_scores(policy, episodes):

@@ -25,7 +25,7 @@ from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import compiled
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, concentration
 from policygrad.diagnostics.moments import variance_and_norm
-from policygrad.diagnostics.streaming import Episodes, Rows, by_part, flatten, stream
+from policygrad.diagnostics.streaming import Episodes, Rows, by_part, flatten, mean_of_units, stream
 from policygrad.gradients import scores
 from policygrad.gradients.baselines import linear_features
 from policygrad.gradients.baselines.base import StateBaseline
@@ -86,7 +86,7 @@ def judge_baseline(
         groups: K; memory holds K·p² numbers and 3·K gradients.
 
     Returns:
-        `BaselineQuality`.
+        `BaselineQuality`; intervals over episodes, or over groups that start together.
 
     Raises:
         UserError: leave-one-out, which is not a function of the state; `normalise_advantages`.
@@ -117,7 +117,7 @@ def judge_baseline(
     def weigh(batch: Any) -> Any:
         return _details(estimator, state, batch)
 
-    summed = Rows(weigh, _ReduceBaseline(features))
+    summed = Rows(weigh, _ReduceBaseline(features), by_unit=True)
     return _quality(stream(policy, episodes, summed, groups=groups).folded())
 
 
@@ -143,7 +143,7 @@ def _details(estimator: Estimator, state: Any, batch: Any) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class _ReduceBaseline:
-    """The terms of the parabola, for every episode."""
+    """The terms of the parabola, for every episode; their means where episodes start in groups."""
 
     features: Features
 
@@ -173,13 +173,19 @@ class _ReduceBaseline:
             "rr": (residual**2).sum(axis=0),
         }
         totals["curves"] = jnp.einsum("tmp,tmq->mpq", curve[..., None] * phi, phi)
-        return {k: 1.0 * v for k, v in totals.items()}
+        totals = {k: 1.0 * v for k, v in totals.items()}
+        if record.group_size == 1:
+            return totals
+        totals = mean_of_units(totals, record.group_size)
+        return totals | {"square of mean": jnp.sum(totals["gradient"] ** 2, axis=1)}
 
 
 def _quality(sums: GroupSums) -> BaselineQuality:
     m = sums.means()
     squared = np.sum(m["gradient"] ** 2, axis=1)
-    variance, _ = variance_and_norm(squared, m["square"], m.n)
+    # of what is independent: of single episodes, or of the means of groups
+    own = m.of.get("square of mean", m["square"])
+    variance = variance_and_norm(squared, own, m.n)[0] + (m["square"] - own)
     to_none = 2 * m["slope_b"] + m["curve_bb"]  # Var(0) − Var(b)
     with np.errstate(all="ignore"):
         best = (m["slope"] + m["curve_b"]) ** 2 / m["curve"]

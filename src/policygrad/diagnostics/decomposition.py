@@ -27,6 +27,7 @@ from policygrad.diagnostics.streaming import (
     Rows,
     by_part,
     flatten,
+    mean_of_units,
     parts_of,
     stream,
     weights_of,
@@ -100,7 +101,7 @@ def decompose_variance(
             step's score is computed, so it takes a few times as long.
 
     Returns:
-        `DecomposedVariance`; intervals over episodes.
+        `DecomposedVariance`; intervals over episodes, or over groups that start together.
 
     Raises:
         UserError: segments, or fewer than two episodes.
@@ -120,21 +121,31 @@ def decomposition_rows(estimator: Estimator, state: EstimatorState) -> Rows:
     def weigh(batch: Any) -> Any:
         return weights_of(estimator, state, batch).psi
 
-    return Rows(weigh, reduce_steps)
+    return Rows(weigh, reduce_steps, by_unit=True)
 
 
 def reduce_steps(policy: Any, episodes: Trajectories, psi: Array) -> dict[str, Array]:
-    """ĝ and ‖ĝ‖² of every episode; ‖g_t‖², ‖z_t‖² and Ψ_t² of every time step."""
-    tree = scores.episode_gradients(policy, episodes, psi)
+    """ĝ and ‖ĝ‖² of every episode; ‖g_t‖², ‖z_t‖² and Ψ_t² of every time step.
+
+    Of episodes that start in groups the means over each group; and of these means ‖ĝ‖², and
+    ‖z_t‖² Ψ_t².
+    """
+    tree, size = scores.episode_gradients(policy, episodes, psi), episodes.group_size
     leaves = scores.score_squares(policy, episodes)
     z = jnp.stack(jax.tree.leaves(leaves), axis=-1)  # [T, m, P]
     by_time = {"diagonal": psi[..., None] ** 2 * z, "score": z, "weight": psi**2}
     by_time["alive"] = 1.0 * episodes.valid
-    return {
+    rows = {
         "gradient": flatten(tree),
         "square": by_part(tree),
         **{k: jnp.moveaxis(x, 1, 0) for k, x in by_time.items()},
     }
+    if size == 1:
+        return rows
+    rows = mean_of_units(rows, size)
+    rows["square of mean"] = by_part(mean_of_units(tree, size))
+    rows["product of means"] = rows["score"] * rows["weight"][..., None]
+    return rows
 
 
 def decomposition_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> DecomposedVariance:
@@ -145,16 +156,20 @@ def decomposition_of_sums(sums: GroupSums, parts: tuple[Part, ...]) -> Decompose
     products = products_of(sums.sums["gradient"], parts)
     second = means["square"]
     steps = means["diagonal"]
+    # of what is independent: of single episodes, or of the means of groups
+    own = means.of.get("square of mean", second)
     n = means.n[:, None]
-    # unbiased: the products of two factors of one episode, which sum to D, are subtracted
+    # unbiased: the products of two factors of one episode, which sum to D, or of one group are
+    # subtracted
     product = np.einsum("rtp,rt->rp", means["score"], means["weight"])
-    factored = (n * product - steps.sum(axis=1)) / np.maximum(n - 1, 1)
+    together = means.of.get("product of means", steps).sum(axis=1)
+    factored = (n * product - together) / np.maximum(n - 1, 1)
 
     def of(which: slice, d: int) -> Decomposition:
-        own = products[which].sum(axis=0)
-        squared = squares_of_sums(own) / means.n**2
-        alike = concentration(own, sums.counts, d)
-        rows = second, steps.sum(axis=1), factored
+        of_groups = products[which].sum(axis=0)
+        squared = squares_of_sums(of_groups) / means.n**2
+        alike = concentration(of_groups, sums.counts, d)
+        rows = second, own, steps.sum(axis=1), factored
         return _one(means, alike, squared, *(x[:, which].sum(axis=1) for x in rows))
 
     return DecomposedVariance(
@@ -171,10 +186,12 @@ def _one(
     alike: float,
     squared: np.ndarray,
     second: np.ndarray,
+    own: np.ndarray,
     diagonal: np.ndarray,
     factored: np.ndarray,
 ) -> Decomposition:
-    variance, norm2 = variance_and_norm(squared, second, means.n)
+    of_own, norm2 = variance_and_norm(squared, own, means.n)
+    variance = of_own + (second - own)  # that of means, and that of episodes around them
     cross = second - diagonal
     with np.errstate(all="ignore"):
         shares = [x / variance for x in (diagonal, cross, factored)]
@@ -182,7 +199,7 @@ def _one(
         variance=means.interval(variance, "positive"),
         diagonal=means.interval(diagonal, "positive"),
         cross=means.interval(cross),
-        squared_mean=means.squared_norm(norm2, variance[0] / means.n[0], alike),
+        squared_mean=means.squared_norm(norm2, of_own[0] / means.n[0], alike),
         factored=means.interval(factored, "positive"),
         diagonal_ratio=means.interval(shares[0], "positive"),
         cross_ratio=means.interval(shares[1]),
