@@ -44,6 +44,35 @@ def test_chunks_are_compared_as_the_whole():
         np.testing.assert_allclose(y.cosine.low, x.cosine.low, rtol=1e-9)
 
 
+def scaled(found, power):
+    return [x * power for x in (found.value, found.low, found.high)]
+
+
+@pytest.mark.parametrize("power", [460, 250, 133, -133, -260, -460])
+def test_gradients_of_any_size_are_measured_alike(power):
+    """By a power of two, so that every digit is the same: from 1e-138 to 1e138."""
+    unit = 2.0**power
+    for mean in (0.3, 0.0):
+        rows = gradients() + mean - 0.3
+        one, other = (diagnostics.noise_of_gradients(x).total for x in (rows, unit * rows))
+        assert scaled(other.squared_norm, 1.0) == scaled(one.squared_norm, unit**2)
+        assert scaled(other.norm, 1.0) == scaled(one.norm, unit)
+        assert scaled(other.variance, 1.0) == scaled(one.variance, unit**2)
+        assert scaled(other.signal_to_noise, 1.0) == scaled(one.signal_to_noise, 1.0)
+        assert scaled(other.along, 1.0) == scaled(one.along, 1.0)
+    for turned in (1.0, np.array([1, 1, 1, 1, -1, -1])):  # below 45° and above
+        named = {"a": gradients(), "b": turned * gradients() + 0.3 * gradients(seed=1)}
+        small, large = (
+            diagnostics.compare_gradients(
+                {k: x * s for k, x in named.items()}, reference="a", batch_episodes=4
+            ).estimators["b"]
+            for s in (1.0, unit)
+        )
+        assert scaled(large.mean_squared_error, 1.0) == scaled(small.mean_squared_error, unit**2)
+        assert scaled(large.variance_ratio, 1.0) == scaled(small.variance_ratio, 1.0)
+        assert scaled(large.cosine, 1.0) == scaled(small.cosine, 1.0)
+
+
 def test_chunks_that_differ_are_refused():
     with pytest.raises(UserError, match="differ in their parameters"):
         diagnostics.noise_of_gradients(iter([np.ones((3, 2)), np.ones((3, 4))]))

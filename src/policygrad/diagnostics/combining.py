@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from policygrad.diagnostics.intervals import Measured
+from policygrad.diagnostics.intervals import Measured, unit_of
 
 
 def total_of(one: Measured, other: Measured) -> Measured:
@@ -59,6 +59,8 @@ def quotient_of(one: Measured, other: Measured, correlation: float = 0.0) -> Mea
 
     Source: Donner & Zou 2012, with ρ as in Zou & Donner 2008.
     """
+    units = [float(unit_of(max(abs(z.low), abs(z.high)))) for z in (one, other)]
+    one, other = (z.map(lambda v, u=u: v / u) for z, u in zip((one, other), units, strict=True))
     y = other.value
 
     def least(x: float, low: float, correlation: float) -> float:
@@ -71,4 +73,4 @@ def quotient_of(one: Measured, other: Measured, correlation: float = 0.0) -> Mea
 
     x = one.value
     low, high = least(x, one.low, correlation), -least(-x, -one.high, -correlation)
-    return Measured(x / y, low, high)
+    return Measured(x / y, low, high).map(lambda v: v * (units[0] / units[1]))

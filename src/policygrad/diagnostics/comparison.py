@@ -26,6 +26,7 @@ from policygrad.diagnostics.intervals import (
     Measured,
     concentration,
     covariances_apart,
+    unit_of,
 )
 from policygrad.diagnostics.sketch_error import EXACT, SketchError
 from policygrad.diagnostics.streaming import (
@@ -319,7 +320,7 @@ def _cosine(
         return _signed(shrunk, b)
     if sine[0] > 0.5:
         lengths = product_of(*(x.map(math.sqrt) for x in squared))
-        of_rows = np.sqrt(np.maximum(norm2[1:, 0] * norm2[1:, 1], 0.0))
+        of_rows = np.prod(np.sqrt(np.maximum(norm2[1:], 0.0)), axis=1)
         together = _correlation(along[1:], of_rows)
         cosine = quotient_of(m.interval(along), lengths, together)
         turned = sketch.cosine(cosine.map(lambda x: float(np.clip(x, -1.0, 1.0))))
@@ -338,7 +339,8 @@ def _cosine(
 
 def _correlation(one: Float[np.ndarray, " K"], other: Float[np.ndarray, " K"]) -> float:
     """Of two quantities, from their values without each group; 0 if one of them never changes."""
-    a, b = one - one.mean(), other - other.mean()
+    a, b = (x - x.mean() for x in (one, other))
+    a, b = (x / unit_of(np.abs(x).max()) for x in (a, b))
     scale = math.sqrt(float(a @ a) * float(b @ b))
     return float(np.clip(a @ b / scale, -1.0, 1.0)) if scale > 0 else 0.0
 

@@ -196,14 +196,16 @@ class Means:
         x = max(value + noise, 0.0)
         if not np.all(np.isfinite([spread, value, noise, concentration])):
             return Measured(value, 0.0, math.inf)
+        unit = float(unit_of(max(x, noise)))
+        x, noise, spread = x / unit, noise / unit, spread / unit
         # λ is at most trS, but for the share of the divisor's error; if x is almost zero, the
         # quotient holds only rounding errors
         most = 4 * noise + x * self._relative_variance(divisor)
         along = min(float(spread) ** 2 / (4 * x), most) if x > 0 else 0.0
         square = concentration * noise**2
-        low = _where_improbable(x, t, noise, square, along)
+        low = unit * _where_improbable(x, t, noise, square, along)
         # if x is below the mean of pure noise, the lower tail would make the interval too short
-        high = _where_improbable(max(x, noise), -t, noise, square, along)
+        high = unit * _where_improbable(max(x, noise), -t, noise, square, along)
         return Measured(value, min(low, max(value, 0.0)), max(high, value))
 
     def _relative_variance(self, values: np.ndarray | None) -> float:
@@ -243,6 +245,7 @@ def concentration(products: Float[np.ndarray, "K K"], counts: np.ndarray, dimens
     if dimension == 1 or k < 3:
         return 1.0
     about = _about_the_mean(products, counts)
+    about /= unit_of(np.trace(about))
     if np.trace(about) <= 0:
         return 1.0
     return float(np.clip(_product_of_covariances(about, about, about), 1 / dimension, 1.0))
@@ -259,6 +262,7 @@ def covariances_apart(
     """
     if len(counts) < 3:
         return 2.0
+    one, other = (x / unit_of(np.abs(x).max()) for x in (one, other))
     a, b, both = (
         _about_the_mean(x @ y.T, counts) for x, y in ((one, one), (other, other), (one, other))
     )
@@ -360,10 +364,18 @@ def standard_error(values: np.ndarray, n: np.ndarray) -> tuple[Any, Any, Any]:
         tau = h * values[0] - (h - 1) * values[1:]
         centre = k * values[0] - np.sum(rest / n[0] * values[1:], axis=0)
         away = (tau - centre) / np.sqrt(h - 1)
+        unit = unit_of(np.abs(away).max(axis=0))
+        away = away / unit
         square = np.mean(away**2, axis=0)
         about = away - away.mean(axis=0)
         second, third, fourth = (np.mean(about**i, axis=0) for i in (2, 3, 4))
         skew = np.where(second > 0, third / second**1.5 / math.sqrt(k), 0.0)
         kurtosis = np.where(second > 0, fourth / second**2, 1.0)
         degrees = np.minimum(2 * k / np.maximum(kurtosis - 1, 1e-9), k - 1)
-    return np.sqrt(square), skew, student(degrees)
+    return unit * np.sqrt(square), skew, student(degrees)
+
+
+def unit_of(size: Any) -> Any:
+    """A power of two above a size; 1 for 0. What is divided by it keeps its digits, and neither its
+    fourth power nor that of the smallest gradients is beyond float64."""
+    return np.where(size > 0, np.ldexp(1.0, np.frexp(size)[1]), 1.0)

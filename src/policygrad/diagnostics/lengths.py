@@ -105,7 +105,7 @@ def _terms(classes: LengthClasses, signal_to_noise: float, along: float) -> _Ter
     # ‖μ_c‖² from pairs within the class (none for one episode); at least its component along G
     np.fill_diagonal(products, np.clip(own, np.minimum(component**2, q), q))
     inside, between = along * variance, p @ (component - norm) ** 2
-    v = q * max(inside - between, 0.0) / (p @ q)
+    v = q * (max(inside - between, 0.0) / (p @ q))
     across = np.maximum(q - np.diagonal(products) - v, 0.0)
     return _Terms(p, q, products, v, across)
 
