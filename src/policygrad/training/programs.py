@@ -78,11 +78,13 @@ def step(
     """One update without its refit, and the refit's inputs. Pure; the key is consumed."""
     after, request, info = learner.step(state.learner, replace(trajectories, infos=None), key)
     tally = in_types_of(state.tally, state.tally.update(trajectories))
+    carried = split(after.policy)[1]
+    begun_with = split(state.learner.policy)[1]  # a policy may carry an infinity of its own
     report = UpdateReport(
         info,
         clipped_fraction(spaces.actions, trajectories.actions, trajectories.valid),
         is_sound(trajectories, *spaces) & jnp.isfinite(after.reward_scale.mean_square),
-        all_finite(split(after.policy)[1]),
+        all_finite(carried) | ~all_finite(begun_with),
         environment_steps(trajectories),
         *tally[:3],
         infos=None if tally.infos is None else tally.infos.means(),

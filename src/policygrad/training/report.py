@@ -41,7 +41,8 @@ class UpdateReport(NamedTuple):
         clipped_fraction: `[]`, share of action components that the environment's bounds clip.
         sound: `[]`, whether the batch held no NaN, no number that is too large, and no mask without
             a permitted action.
-        carried_sound: `[]`, whether what the policy carries, such as running statistics, is finite.
+        carried_sound: `[]`, whether what the policy carries, such as running statistics, is finite,
+            or was not before.
         steps: `[]`, that the environments made for the batch.
         episodes, recent_returns, recent_lengths: of the tally after the batch.
         infos: `[2, N]`, of the tally: means of the last numbers of the infos and of their sums;
