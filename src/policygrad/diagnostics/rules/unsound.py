@@ -8,13 +8,13 @@ from policygrad.diagnostics.sample import Sample
 
 
 def observations_not_finite(e: Examination, t: Thresholds) -> Found | None:
-    """An observation is NaN or infinite, in a fresh episode or when training stopped."""
+    """An observation is NaN or infinite, in a fresh episode, or an observation stopped training."""
     seen = e.sample.observations_not_finite if e.sample else 0
     stopped = _stopped_on(e, "observation")
     if seen < t["numbers"] and not stopped:
         return None
     return Found(
-        "The environment returns observations that are NaN or infinite.",
+        "The environment returns observations that are NaN, infinite or too large to compute with.",
         _where(seen, "observed numbers", e.sample, stopped),
         {"observations_not_finite": seen},
         "Correct the environment's observation. A simulation that diverged should end its episode.",
