@@ -113,6 +113,13 @@ def in_groups(values: Array, group_size: int) -> Array:
     return values.reshape(*values.shape[:-1], episodes // group_size, group_size)
 
 
+def mean_of_units(rows: PyTree, size: int) -> PyTree:
+    """Rows of episodes `[m, ...]` as means over the units of so many episodes: `[m/size, ...]`."""
+    if size == 1:
+        return rows
+    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]).mean(axis=1), rows)
+
+
 def with_rewards(trajectories: Trajectories, change: Callable[[Array], Any]) -> Trajectories:
     """The record with other rewards `[T, B]`, also in its greedy episodes."""
     greedy = trajectories.greedy

@@ -21,11 +21,11 @@ from jaxtyping import Array, Float
 
 from policygrad.core.errors import UserError
 from policygrad.core.plain import to_json
-from policygrad.core.trajectories import Trajectories
+from policygrad.core.trajectories import Trajectories, mean_of_units
 from policygrad.devices.compiled_code import compiled
 from policygrad.diagnostics.intervals import GROUPS, GroupSums, Measured, concentration
 from policygrad.diagnostics.moments import variance_and_norm
-from policygrad.diagnostics.streaming import Episodes, Rows, by_part, flatten, mean_of_units, stream
+from policygrad.diagnostics.streaming import Episodes, Rows, by_part, flatten, stream
 from policygrad.gradients import scores
 from policygrad.gradients.baselines import linear_features
 from policygrad.gradients.baselines.base import StateBaseline

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from policygrad.core.plain import to_json
-from policygrad.core.trajectories import Trajectories
+from policygrad.core.trajectories import Trajectories, mean_of_units
 from policygrad.diagnostics.intervals import (
     GROUPS,
     GroupSums,
@@ -27,7 +27,6 @@ from policygrad.diagnostics.streaming import (
     Rows,
     by_part,
     flatten,
-    mean_of_units,
     parts_of,
     stream,
     weights_of,

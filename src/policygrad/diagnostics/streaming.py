@@ -329,13 +329,6 @@ def parts_of(policy: Any) -> tuple[Part, ...]:
     )
 
 
-def mean_of_units(rows: PyTree, size: int) -> PyTree:
-    """Rows of episodes `[m, ...]` as means over the units of so many episodes: `[m/size, ...]`."""
-    if size == 1:
-        return rows
-    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]).mean(axis=1), rows)
-
-
 def flatten(gradients: PyTree) -> Float[Array, "m d"]:
     """Gradients with a leading axis m, as one flat vector each."""
     return jnp.concatenate([g.reshape(len(g), -1) for g in jax.tree.leaves(gradients)], axis=1)

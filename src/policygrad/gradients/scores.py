@@ -19,6 +19,7 @@ from policygrad.core.trajectories import (
     Trajectories,
     episodes_in,
     gradient_denominator,
+    mean_of_units,
     require_whole_episodes,
 )
 from policygrad.devices.chunks import sum_and_map_in_chunks, sum_in_chunks
@@ -272,11 +273,8 @@ def unit_gradients(
 
     Bias: that of the weights.
     """
-    size = trajectories.group_size
     each = episode_gradients(policy, trajectories, weights)
-    if size == 1:
-        return each
-    return jax.tree.map(lambda g: g.reshape(-1, size, *g.shape[1:]).mean(axis=1), each)
+    return mean_of_units(each, trajectories.group_size)
 
 
 def score_squares(policy: Policy, trajectories: Trajectories) -> PyTree:

@@ -189,6 +189,7 @@ def _text(path: Path) -> str:
 
 
 def not_empty(table: Table, path: Path) -> Table:
+    """The table; UserError if it has no column of numbers."""
     if not table.columns:
         raise UserError(f"{path} holds no numbers; it is empty, damaged, or not a log of training")
     return table
