@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.moving_means import spread_of_rows
+from policygrad.diagnostics.standing import WINDOW
 
 FRESH_EPISODES = "fresh episodes"
 GRADIENTS = "gradients"
@@ -87,15 +88,16 @@ def chance(x: Float[np.ndarray, " N"]) -> float:
 def chance_of_returns(e: Examination) -> Float[np.ndarray, " N"]:
     """The standard deviation by chance of each finite mean return, around their trend.
 
-    Means over the newest episodes, which most libraries log, wander further than their small steps
-    tell (`moving_means`). Where it is not known how many episodes end in a row, rows are taken to
-    be of different episodes.
+    Means over the newest episodes, which a run of ours and most libraries log, wander further than
+    their small steps tell (`moving_means`). Where it is not known how many episodes end in a row,
+    rows are taken to be of different episodes.
     """
     means, ended = e.metric("return_mean"), e.metric("episodes")
+    window = WINDOW if e.logged is None else e.logged.window
     kept = np.isfinite(means)
-    if e.logged is None or e.logged.window is None or not len(ended):
+    if window is None or len(ended) != len(means):
         return np.full(int(kept.sum()), chance(means[kept]))
-    return spread_of_rows(means[kept], ended[kept], e.logged.window)
+    return spread_of_rows(means[kept], ended[kept], window)
 
 
 def taken_for_new(e: Examination) -> str:
@@ -108,23 +110,20 @@ def taken_for_new(e: Examination) -> str:
     )
 
 
-def rises(x: Float[np.ndarray, " N"], by_chance: float | None = None) -> bool:
-    """Whether a series ended higher than it began, by more than chance, and near its best.
+def return_rises(e: Examination, *, late: bool = False) -> bool:
+    """Whether the mean return ended higher than it began, by more than chance, and near its best.
 
     Args:
-        x: the series.
-        by_chance: the standard deviation of an entry; None for that of entries at random.
+        e: what is known.
+        late: whether only the second half of the rows counts.
     """
+    x, spread = series(e, "return_mean"), chance_of_returns(e)
+    if late:
+        x, spread = x[len(x) // 2 :], spread[len(x) // 2 :]
     if len(x) < 4:
         return False
-    spread = chance(x) if by_chance is None else by_chance
     gained, best = end(x) - begin(x), float(np.max(x)) - begin(x)
-    return gained > 2 * spread and gained > 0.5 * best
-
-
-def return_rises(e: Examination) -> bool:
-    """Whether the mean return of a log rises."""
-    return rises(series(e, "return_mean"), either_end(chance_of_returns(e)))
+    return gained > 2 * either_end(spread) and gained > 0.5 * best
 
 
 def either_end(spread: Float[np.ndarray, " N"]) -> float:

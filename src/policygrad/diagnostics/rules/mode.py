@@ -4,7 +4,7 @@ import math
 
 from policygrad.core.settings import flag
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.facts import rises, series
+from policygrad.diagnostics.facts import return_rises, series
 from policygrad.diagnostics.rules.rule import Found, Proposals, Rule, Thresholds
 from policygrad.diagnostics.rules.settings import Settings
 from policygrad.diagnostics.rules.standing import shown
@@ -117,9 +117,8 @@ def _of(x: Beside | Sample) -> tuple[Spread, int]:
 def _still_open(e: Examination, s: Sample, t: Thresholds) -> bool:
     """Whether choices are mostly random still, and the return rises: the mode of such a policy is
     that of small differences, and training decides them."""
-    returns = series(e, "return_mean")
     nearly_uniform = s.entropy > t["share_of_greatest"] * s.greatest_entropy  # not of densities
-    return nearly_uniform and rises(returns[len(returns) // 2 :])
+    return nearly_uniform and return_rises(e, late=True)
 
 
 def _without_end(e: Examination, m: Beside, t: Thresholds) -> bool:

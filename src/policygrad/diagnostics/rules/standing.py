@@ -3,7 +3,7 @@
 import numpy as np
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.facts import rises, series
+from policygrad.diagnostics.facts import return_rises
 from policygrad.diagnostics.intervals import Measured
 from policygrad.diagnostics.rules.advice import other_step
 from policygrad.diagnostics.rules.rule import Found, Proposals, Rule, Thresholds
@@ -56,7 +56,7 @@ def _safer(e: Examination) -> tuple[str, Proposals]:
 def below_random(e: Examination, t: Thresholds) -> Found | None:
     """The mean return is below that of random actions, by more than chance, and did not rise."""
     at, r = standing_of(e), e.at_random
-    if at is None or r is None or at.above_random is None or rises(series(e, "return_mean")):
+    if at is None or r is None or at.above_random is None or return_rises(e):
         return None
     if e.updates < t["updates"] or not at.above_random.high < -t["spreads"] * r.returns.std:
         return None
@@ -74,7 +74,7 @@ def below_random(e: Examination, t: Thresholds) -> Found | None:
 def no_better_than_random(e: Examination, t: Thresholds) -> Found | None:
     """After many updates the return is not above that of random actions, and did not rise."""
     at, r = standing_of(e), e.at_random
-    if at is None or r is None or at.above_random is None or rises(series(e, "return_mean")):
+    if at is None or r is None or at.above_random is None or return_rises(e):
         return None
     ended = e.metric("episodes")
     enough = e.updates >= t["updates"] and len(ended) and ended[-1] >= t["episodes"]
