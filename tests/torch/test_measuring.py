@@ -228,3 +228,12 @@ def test_refusals():
     with pytest.raises(UserError, match="segments of"):
         segments = replace(record, whole_episodes=False)
         of_torch.gradient_noise(TorchPolicy(module, Network.score), *given, segments)
+    with pytest.raises(UserError, match="got group_size 2"):
+        grouped = replace(record, group_size=2)
+        of_torch.compare_estimators(
+            TorchPolicy(module, Network.score),
+            {"ours": given},
+            grouped,
+            batch_episodes=2,
+            reference="ours",
+        )

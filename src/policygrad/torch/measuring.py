@@ -74,7 +74,8 @@ def gradient_noise(
         `GradientNoise`, by the module's parameters.
 
     Raises:
-        UserError: segments, fewer than two episodes, or a sketch of another size.
+        UserError: segments, episodes in groups, fewer than two episodes, or a sketch of another
+            size.
 
     Bias: as there.
     """
@@ -193,7 +194,11 @@ class Stream:
         return self._known.parts
 
     def weighed(self, episodes: Episodes) -> Iterator[tuple[Trajectories, int, np.ndarray]]:
-        """Records, the number of their first episode, and weights `[E, T, N]`."""
+        """Records, the number of their first episode, and weights `[E, T, N]`.
+
+        Raises:
+            UserError: segments, or episodes in groups.
+        """
         records: Iterable[Trajectories] = (
             [episodes] if isinstance(episodes, Trajectories) else episodes
         )
@@ -203,6 +208,13 @@ class Stream:
                 raise UserError(
                     "the diagnostics need whole episodes, got segments of "
                     f"{record.rewards.shape[0]} steps"
+                )
+            if record.group_size > 1:
+                raise UserError(
+                    "the episodes of a group depend on each other, and the diagnostics of a "
+                    "PyTorch policy take each by itself: got group_size "
+                    f"{record.group_size}; give the group means of gradients of your own to "
+                    "policygrad.diagnostics.noise_of_gradients"
                 )
             yield record, seen, self.weights(record, seen)
             seen += record.rewards.shape[1]
