@@ -29,11 +29,11 @@ def share_that_rises(new, gained, *, late):
 
 @pytest.mark.parametrize(("new", "late"), [*product((1, 5, 20, 100), (False, True))])
 def test_a_return_that_only_wanders_does_not_rise(new, late):
-    """A test at two standard deviations is wrong in one of 40; 21 of 200 is beyond 1 in 10^8.
+    """A test at two standard deviations is wrong in one of 44; 14 of 200 is beyond 1 in 1,000.
 
     Taken for rows of different episodes, up to 27 % of these seemed to rise.
     """
-    assert share_that_rises(new, 0.0, late=late) <= 0.1
+    assert share_that_rises(new, 0.0, late=late) < 0.07
 
 
 @pytest.mark.parametrize(("new", "late"), [(5, False), (20, False), (20, True), (100, True)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from policygrad.diagnostics.moving_means import shared, spread_of_rows
+from policygrad.diagnostics.moving_means import shared, spread_of_rows, spread_of_sum
 
 WINDOW = 100
 
@@ -19,6 +19,16 @@ def test_the_covariance_of_rows_is_the_share_of_their_episodes_in_common(lag):
     rows = windows(counts)
     naive = [len(a & b) / (len(a) * len(b)) for a, b in zip(rows, rows[lag:], strict=False)]
     np.testing.assert_allclose(shared(counts.astype(float), WINDOW, lag), naive, rtol=1e-12)
+
+
+def test_the_spread_of_a_sum_of_rows_is_that_of_its_episodes_weights():
+    counts = np.cumsum([3, 40, 0, 90, 7, 60, 250, 30])
+    rows = np.zeros((len(counts), counts[-1]))
+    for row, window in zip(rows, windows(counts), strict=True):
+        row[list(window)] = 1 / len(window)
+    weights = np.random.default_rng(0).normal(size=len(counts))
+    naive = np.linalg.norm(weights @ rows)
+    assert spread_of_sum(counts.astype(float), WINDOW, weights) == pytest.approx(naive, rel=1e-12)
 
 
 @pytest.mark.parametrize("new", [1, 3, 10, 40, 100, 250])

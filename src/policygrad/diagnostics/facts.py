@@ -6,7 +6,11 @@ import numpy as np
 from jaxtyping import Float
 
 from policygrad.diagnostics.examination import Examination
-from policygrad.diagnostics.moving_means import spread_of_rows
+from policygrad.diagnostics.moving_means import (
+    spread_of_episodes,
+    spread_of_rows,
+    spread_of_sum,
+)
 from policygrad.diagnostics.standing import WINDOW
 
 FRESH_EPISODES = "fresh episodes"
@@ -19,6 +23,7 @@ WIDE = "batches of many steps"
 MOVED = "a KL after an update"
 USUAL = "a usual learning rate"
 ROWS = 50  # until which a critic with targets of a few steps looks untrained although it learns
+FIRST, LAST = 0.1, 0.2  # of a series: where it begins, and where it ends
 EPISODES = 100  # none in N: at most 3/N of all, with 95 %
 STEPS = 100  # of a batch; the returns of a few steps in a row hardly differ
 OF_RUNS = {
@@ -70,14 +75,19 @@ def series(e: Examination, name: str) -> Float[np.ndarray, " N"]:
     return x[np.isfinite(x)]
 
 
-def begin(x: Float[np.ndarray, " N"], share: float = 0.1) -> float:
+def begin(x: Float[np.ndarray, " N"], share: float = FIRST) -> float:
     """The median of the first tenth, three entries at least; NaN if there are none."""
-    return float(np.median(x[: max(3, round(share * len(x)))])) if len(x) else float("nan")
+    return float(np.median(x[: _rows(x, share)])) if len(x) else float("nan")
 
 
-def end(x: Float[np.ndarray, " N"], share: float = 0.2) -> float:
+def end(x: Float[np.ndarray, " N"], share: float = LAST) -> float:
     """The median of the last fifth, three entries at least; NaN if there are none."""
-    return float(np.median(x[-max(3, round(share * len(x))) :])) if len(x) else float("nan")
+    return float(np.median(x[-_rows(x, share) :])) if len(x) else float("nan")
+
+
+def _rows(x: Float[np.ndarray, " N"], share: float) -> int:
+    """Of a share of a series: three at least, if it has so many."""
+    return min(len(x), max(3, round(share * len(x))))
 
 
 def chance(x: Float[np.ndarray, " N"]) -> float:
@@ -92,12 +102,23 @@ def chance_of_returns(e: Examination) -> Float[np.ndarray, " N"]:
     their small steps tell (`moving_means`). Where it is not known how many episodes end in a row,
     rows are taken to be of different episodes.
     """
+    means, ended, window = _moving(e)
+    if window is None:
+        return np.full(len(means), chance(means))
+    return spread_of_rows(means, ended, window)
+
+
+def _moving(
+    e: Examination,
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"], int | None]:
+    """The finite mean returns, how many episodes had ended by each, and over how many of the newest
+    they are; None where that, or how many had ended, is not known."""
     means, ended = e.metric("return_mean"), e.metric("episodes")
     window = WINDOW if e.logged is None else e.logged.window
     kept = np.isfinite(means)
     if window is None or len(ended) != len(means):
-        return np.full(int(kept.sum()), chance(means[kept]))
-    return spread_of_rows(means[kept], ended[kept], window)
+        return means[kept], np.zeros(0), None
+    return means[kept], ended[kept], window
 
 
 def taken_for_new(e: Examination) -> str:
@@ -113,17 +134,27 @@ def taken_for_new(e: Examination) -> str:
 def return_rises(e: Examination, *, late: bool = False) -> bool:
     """Whether the mean return ended higher than it began, by more than chance, and near its best.
 
+    The mean of the last fifth of the rows, less that of the first tenth, is more than two of its
+    standard deviations by chance.
+
     Args:
         e: what is known.
         late: whether only the second half of the rows counts.
     """
-    x, spread = series(e, "return_mean"), chance_of_returns(e)
-    if late:
-        x, spread = x[len(x) // 2 :], spread[len(x) // 2 :]
+    means, ended, window = _moving(e)
+    x = means[len(means) // 2 if late else 0 :]
     if len(x) < 4:
         return False
-    gained, best = end(x) - begin(x), float(np.max(x)) - begin(x)
-    return gained > 2 * either_end(spread) and gained > 0.5 * best
+    weights = np.zeros(len(x))
+    weights[: _rows(x, FIRST)] -= 1 / _rows(x, FIRST)
+    weights[-_rows(x, LAST) :] += 1 / _rows(x, LAST)
+    if window is None:
+        by_chance = chance(x) * float(np.sqrt(np.sum(weights**2)))
+    else:
+        deviation = spread_of_episodes(means, ended, window)
+        by_chance = deviation * spread_of_sum(ended[-len(x) :], window, weights)
+    gained, best = float(weights @ x), float(np.max(x) - np.mean(x[: _rows(x, FIRST)]))
+    return gained > 2 * by_chance and gained > 0.5 * best
 
 
 def either_end(spread: Float[np.ndarray, " N"]) -> float:

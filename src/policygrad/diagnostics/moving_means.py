@@ -20,10 +20,10 @@ def shared(counts: Float[np.ndarray, " U"], window: int, lag: int) -> Float[np.n
     return np.minimum(both, size[early]) / (size[early] * size[late])
 
 
-def spread_of_rows(
+def spread_of_episodes(
     means: Float[np.ndarray, " U"], counts: Float[np.ndarray, " U"], window: int
-) -> Float[np.ndarray, " U"]:
-    """The standard deviation by chance of each mean, σ/√wₜ, where σ is that of one episode.
+) -> float:
+    """σ, the standard deviation of one episode's return, from how the means change row by row.
 
     Such means change little from row to row and wander far: neighbours share most of their
     episodes. A change of the change, d = xₜ − 2xₜ₊₁ + xₜ₊₂, is free of a steady trend, and
@@ -38,14 +38,39 @@ def spread_of_rows(
         window: episodes of a mean, once so many have ended.
 
     Returns:
-        `[U]`; zeros where there are too few rows to tell.
+        σ; 0 where there are too few rows to tell.
     """
     if len(means) < 3:
-        return np.zeros(len(means))
+        return 0.0
     c0, c1, c2 = (shared(counts, window, lag) for lag in (0, 1, 2))
     expected = c0[:-2] + 4 * c0[1:-1] + c0[2:] - 4 * c1[:-1] - 4 * c1[1:] + 2 * c2
     told = expected > 1e-9 * c0[1:-1]
     if not told.any():
-        return np.zeros(len(means))
-    variance = np.mean(np.diff(means, 2)[told] ** 2 / expected[told])
-    return np.sqrt(variance * c0)
+        return 0.0
+    return float(np.sqrt(np.mean(np.diff(means, 2)[told] ** 2 / expected[told])))
+
+
+def spread_of_rows(
+    means: Float[np.ndarray, " U"], counts: Float[np.ndarray, " U"], window: int
+) -> Float[np.ndarray, " U"]:
+    """`[U]`, the standard deviation by chance of each mean, σ/√wₜ; arguments as above."""
+    return spread_of_episodes(means, counts, window) * np.sqrt(shared(counts, window, 0))
+
+
+def spread_of_sum(
+    counts: Float[np.ndarray, " U"], window: int, weights: Float[np.ndarray, " U"]
+) -> float:
+    """The standard deviation of Σ cₜ xₜ by chance, in units of σ, whatever the means share.
+
+    Episode i has the weight aᵢ = Σₜ cₜ/wₜ over the means that hold it, and the variance is Σ aᵢ².
+
+    Args:
+        counts, window: as above.
+        weights: `[U]`, c.
+    """
+    size = np.minimum(counts, window)
+    edges, at = np.unique(np.concatenate([counts - size, counts]), return_inverse=True)
+    changes = np.zeros(len(edges))
+    np.add.at(changes, at, np.concatenate([weights / size, -weights / size]))
+    each = np.cumsum(changes)[:-1]
+    return float(np.sqrt(np.sum(each**2 * np.diff(edges))))
