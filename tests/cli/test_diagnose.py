@@ -71,7 +71,7 @@ def test_an_environment_with_settings(command):
     [
         ("vanilla", {"discount": 0.99, "step_size": 1e-3, "critic_epochs": 10}),
         ("natural", {"discount": 0.995, "target_kl": 0.03, "critic_epochs": 20}),
-        ("trpo", {"discount": 0.995, "target_kl": 0.03, "clipped_gaussian": True}),
+        ("trpo", {"discount": 0.995, "target_kl": 0.03, "critic_epochs": 20}),
         ("ppo", {"step_size": 3e-4, "target_kl": 0.0, "max_global_norm": 0.5}),
     ],
 )

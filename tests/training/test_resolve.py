@@ -16,7 +16,7 @@ from policygrad import estimators
 from policygrad.algorithms import PPO, SGD, Adam, Algorithm, Natural, Vanilla
 from policygrad.core.errors import UserError
 from policygrad.policies.architectures import FullyConnected
-from policygrad.spaces import Box
+from policygrad.spaces import Box, action_space_of
 from policygrad.training import entry
 from policygrad.training.assembly import Task, assemble
 from policygrad.training.built_in import ALGORITHMS
@@ -50,8 +50,9 @@ def test_a_run_trains_with_what_its_file_says(tmp_path):
     config = replace(TrainConfig(**{**TINY, "critic_epochs": None}), algorithm="natural")
     policygrad.train(Chain, out=tmp_path / "a", config=config)
     saved = json.loads((tmp_path / "a" / "config.json").read_text())["config"]
-    assert {name: saved[name] for name in NATURAL} == NATURAL
-    assert saved.keys().isdisjoint({"step_size", "clip_ratio", "adam_epsilon", "n"})
+    assert {"clipped_gaussian": True, **{k: saved[k] for k in NATURAL.keys() & saved}} == NATURAL
+    unread = {"step_size", "clip_ratio", "adam_epsilon", "n", "clipped_gaussian"}  # of choices
+    assert saved.keys().isdisjoint(unread)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,26 @@ def test_a_runs_file_holds_a_value_for_each_setting_that_is_read(
     saved = json.loads((tmp_path / "a" / "config.json").read_text())["config"]
     assert {name: saved[name] for name in decided} == decided
     assert {name for name, value in saved.items() if value is None} == unread
+    assert saved.keys().isdisjoint({"log_std", "tanh_gaussian", "clipped_gaussian"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("log_std", 0.0), ("tanh_gaussian", True), ("clipped_gaussian", False)],
+)
+def test_the_noise_of_continuous_actions_is_refused_where_all_are_choices(name, value):
+    observations, joints = Box.of(spaces.Box(-1, 1, (2,))), Box.of(spaces.Box(-1, 1, (3,)))
+    choices = action_space_of(spaces.Discrete(3))
+    both = action_space_of(spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Box(-1, 1, (1,))}))
+    config = TrainConfig(**{name: value})
+    flag = f"--{name.replace('_', '-')} is read where actions are continuous"
+    with pytest.raises(UserError, match=flag):
+        resolve(config, Given(), observations, choices)
+    for actions in (joints, both):
+        assert getattr(resolve(config, Given(), observations, actions)[0].config, name) == value
+    unread = resolve(TrainConfig(), Given(), observations, choices)[0].config
+    assert getattr(unread, name) is None
+    assert resolve(unread, Given(), observations, choices)[0].config == unread
 
 
 def test_shared_noise_is_a_number_once_the_actions_are_known():

@@ -31,6 +31,7 @@ from policygrad.training.given import Given
 NETWORK = ("network", "hidden", "channels")  # read by the critic too
 MEMORY = ("memory", "memory_size")
 MEMORY_SIZE = 64
+OF_NOISE = ("log_std", "tanh_gaussian", "clipped_gaussian")  # read where actions are continuous
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ def records_of(
         policy = replace(policy, memory_size=MEMORY_SIZE)
     if policy.tanh_gaussian:
         policy = replace(policy, clipped_gaussian=False)
+    if _noiseless(given, actions):
+        read.difference_update(OF_NOISE)
     if optimiser is not None:
         read.add("optimiser")
     return Records(algorithm, policy, estimator, critic, optimiser, frozenset(read))
@@ -165,6 +168,7 @@ def resolve(
     Raises:
         UserError: a setting that nothing reads, or settings that exclude each other.
     """
+    _check_noise(config, given, actions)
     config, given = _network_as_settings(*_as_settings(config, given))
     _check_estimator_value(config, given)
     records = records_of(config, given, observations, actions)
@@ -198,6 +202,20 @@ def resolve(
     )
     algorithm, policy = records.algorithm, records.policy
     return Resolved(config, algorithm, policy, records.estimator, records.critic), given
+
+
+def _noiseless(given: Given, actions: ActionSpace | None) -> bool:
+    """Whether it is known that the default policy acts, and that none of its actions has noise."""
+    return given.policy is None and actions is not None and not actions.deviations
+
+
+def _check_noise(config: TrainConfig, given: Given, actions: ActionSpace | None) -> None:
+    for name in OF_NOISE if _noiseless(given, actions) else ():
+        if getattr(config, name) is not None:
+            raise UserError(
+                f"{flag(name)} is read where actions are continuous, and those of this environment "
+                "are choices; leave it out"
+            )
 
 
 def _check_memory(config: TrainConfig, policy: PolicySettings) -> None:
