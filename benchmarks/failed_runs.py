@@ -157,8 +157,7 @@ def case(what: str, env: Any, steps: int = 40_960, **settings: Any) -> Case:
 NO_BASELINE = {"estimator": "reward-to-go", "baseline": "none", "batch_episodes": 16}
 SWAPPED = partial(Wired, "swapped")
 FAILED = (
-    case("FrozenLake, vanilla", "FrozenLake-v1", 102_400),
-    case("FrozenLake, vanilla, steps of 0.01", "FrozenLake-v1", 102_400, step_size=0.01),
+    case("FrozenLake, vanilla, too short", "FrozenLake-v1", 8_192),
     case("CliffWalking, vanilla", "CliffWalking-v1"),
     case("CliffWalking, natural", "CliffWalking-v1", algorithm="natural"),
     case("Pendulum, vanilla", "Pendulum-v1"),
@@ -176,7 +175,7 @@ FAILED = (
          broken("CartPole-v1", reward=lambda reward, rng: reward + 100 * rng.normal()), 20_480),
     case("cue that has to be remembered", Cue, algorithm="ppo"),
     *(case(f"actions swapped under way, {a}", SWAPPED, algorithm=a, num_envs=8)
-      for a in ("vanilla", "ppo")),
+      for a in ("vanilla", "ppo", "natural")),
     case("actions swapped under way, no baseline", SWAPPED, num_envs=8, **NO_BASELINE),
 )  # fmt: skip
 HEALTHY = (

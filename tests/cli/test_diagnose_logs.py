@@ -34,8 +34,9 @@ def test_nothing_found_is_not_called_healthy(command, tmp_path):
     progress(tmp_path / "a", sb3_rows())
     _, out, _ = command("diagnose", "a")
     assert "Nothing was found by 17 rules" in out
-    assert "A log does not say what random actions return." in " ".join(out.split())
-    assert "mean return: 36.36 at first, 200 at its best, 183.6 at last: it rose" in out
+    told = " ".join(out.split())
+    assert "A log does not say what random actions return." in told
+    assert "36.36 in the first rows, 200 at its best, 183.6 in the last rows: it rose" in told
     assert "Healthy" not in out
     assert parsed(command("diagnose", "a", "--json")[1])["healthy"] is None
 

@@ -248,13 +248,24 @@ def test_what_was_not_looked_at_is_named():
 @pytest.mark.parametrize(
     ("returns", "how"),
     [
-        (np.linspace(20, 200, 12), "36.36 at first, 200 at its best, 183.6 at last: it rose"),
+        (
+            np.linspace(20, 200, 12),
+            "36.36 in the first rows, 200 at its best, 183.6 in the last rows: it rose",
+        ),
         (
             22 + np.resize([-1.0, 1.0, 0.5], 12),
-            "22.5 at first, 23 at its best, 22.5 at last: it did not rise, beyond chance",
+            "22.5 in the first rows, 23 at its best, 22.5 in the last rows: it did not rise, "
+            "beyond chance",
         ),
-        (np.linspace(-200, -900, 12), "-263.6 at first, -200 at its best, -836.4 at last: it fell"),
-        ([1.0, 2.0], "1.5 at first, 2 at its best, 1.5 at last: too few rows to say whether it"),
+        (
+            np.linspace(-200, -900, 12),
+            "-263.6 in the first rows, -200 at its best, -836.4 in the last rows: it fell",
+        ),
+        (
+            [1.0, 2.0],
+            "1.5 in the first rows, 2 at its best, 1.5 in the last rows: too few rows to say "
+            "whether it",
+        ),
     ],
 )
 def test_a_log_says_of_its_return_whether_it_rose(returns, how):

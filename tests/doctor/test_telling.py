@@ -93,7 +93,9 @@ def test_a_log_is_named_and_what_it_lacks_is_told(of_a_log):
     assert of_a_log.name.endswith("log.csv")
     assert told.startswith(of_a_log.name[:20])
     assert "looked at: " in told
-    assert "mean return: 21 at first, 49 at its best, 46.5 at last: it rose" in told
+    assert (
+        "mean return: 21 in the first rows, 49 at its best, 46.5 in the last rows: it rose" in told
+    )
     assert of_a_log.healthy is None
     assert "(needs " in told
 

@@ -210,7 +210,10 @@ def test_the_log_of_another_library_without_settings(log):
     assert "24,576 environment steps, 12 rows of the log" in text
     assert "Stable-Baselines3 (PPO)" in text
     assert "Environment not in the log" in text
-    assert "Mean return: 36.36 at first, 200 at its best, 183.6 at last: it rose." in text
+    assert (
+        "Mean return: 36.36 in the first rows, 200 at its best, 183.6 in the last rows: it rose."
+        in text
+    )
     assert len(found.all("svg")) == 1
     assert "actions-saturated" in text
     assert not found.all("details") or all("settings" not in x.text for x in found.all("summary"))

@@ -36,7 +36,7 @@ START_HELP = (
     "The settings are those of the new run."
 )
 OUT_HELP = "Directory to write the run to. Default: runs/ENV-seedN."
-KWARGS_HELP = "Arguments of the environment, as JSON: '{\"gravity\": 5.0}'."
+KWARGS_HELP = "Arguments of the environment, as JSON, such as '{\"g\": 5.0}' of Pendulum-v1."
 SEEDS_HELP = "Train with several seeds at once, each in its own directory in OUT: 0..4, or 0,3,7."
 JOBS_HELP = "With --seeds: number of worker processes. Default: one for each processor."
 

@@ -169,6 +169,6 @@ def _of_a_log(e: Examination) -> list[str]:
     else:
         how = "it rose and fell" if last > first else "it fell"
     return [
-        f"mean return: {first:.4g} at first, {best:.4g} at its best, {last:.4g} at last: {how}"
-        f"{taken_for_new(e)}"
+        f"mean return: {first:.4g} in the first rows, {best:.4g} at its best, {last:.4g} in the "
+        f"last rows: {how}{taken_for_new(e)}"
     ]

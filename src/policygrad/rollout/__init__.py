@@ -3,7 +3,7 @@
 from policygrad.rollout.collectors import Collector, SegmentProgram
 from policygrad.rollout.compiled import CompiledSource
 from policygrad.rollout.engines import ENGINES, Engine, make_collector, open_source
-from policygrad.rollout.episodes import collect_episodes
+from policygrad.rollout.episodes import EpisodeBatch, collect_episodes
 from policygrad.rollout.host_source import HostSource
 from policygrad.rollout.play import Played
 from policygrad.rollout.segments import LaneState, collect_segment, start_lanes
@@ -14,6 +14,7 @@ __all__ = [
     "Collector",
     "CompiledSource",
     "Engine",
+    "EpisodeBatch",
     "HostSource",
     "LaneState",
     "Played",

@@ -114,7 +114,7 @@ def collect_episodes(
     group_size: int = 1,
     with_greedy: bool = False,
 ) -> EpisodeBatch:
-    """N episodes started together, all run to their end. Pure; the key is consumed.
+    """N episodes started together, run to their end or to `max_steps`. Pure; the key is consumed.
 
     Args:
         environment, policy, first_lane: as in `collect_segment`.
@@ -126,6 +126,10 @@ def collect_episodes(
         group_size: k; every k episodes in a row start from the same reset. Actions, and what is
             random in the steps, are drawn for each episode by itself. Static.
         with_greedy: also play a greedy episode from the start of each group. Static.
+
+    Returns:
+        The record, and which episodes were still running at `max_steps`. Look at `unfinished`:
+        such a column is no whole episode, and estimates from it are biased.
     """
     reset_key, *keys, greedy_key = jax.random.split(key, 4)
     first_actions = None

@@ -259,9 +259,10 @@ RULES = (
             "weight_step": 0.01,
         },
         "Schulman et al. 2015 hold the KL at 0.01, Schulman et al. 2017 at 0.003 to 0.03. At 0.5 "
-        "nats the probability of an action changes by a factor e on average. Adam and RMSProp move "
-        "each weight by about the step size. A step size of 0.01 is thirty times that of Schulman "
-        "et al. 2017, and moves a weight by a twentieth of its size a minibatch.",
+        "nats the log-probability of an action changes by about 1 in the root mean square: a "
+        "factor e. Adam and RMSProp move each weight by about the step size. A step size of 0.01 "
+        "is thirty times that of Schulman et al. 2017, and moves a weight by a twentieth of its "
+        "size a minibatch.",
         0.88,
         step_size_too_large,
         SYMPTOMS,
