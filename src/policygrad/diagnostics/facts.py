@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from policygrad.diagnostics.examination import Examination
 from policygrad.diagnostics.moving_means import (
-    spread_of_episodes,
+    deviation_of_episodes,
     spread_of_rows,
     spread_of_sum,
 )
@@ -151,7 +151,7 @@ def return_rises(e: Examination, *, late: bool = False) -> bool:
     if window is None:
         by_chance = chance(x) * float(np.sqrt(np.sum(weights**2)))
     else:
-        deviation = spread_of_episodes(means, ended, window)
+        deviation = deviation_of_episodes(means, ended, window)
         by_chance = deviation * spread_of_sum(ended[-len(x) :], window, weights)
     gained, best = float(weights @ x), float(np.max(x) - np.mean(x[: _rows(x, FIRST)]))
     return gained > 2 * by_chance and gained > 0.5 * best

@@ -20,7 +20,7 @@ def shared(counts: Float[np.ndarray, " U"], window: int, lag: int) -> Float[np.n
     return np.minimum(both, size[early]) / (size[early] * size[late])
 
 
-def spread_of_episodes(
+def deviation_of_episodes(
     means: Float[np.ndarray, " U"], counts: Float[np.ndarray, " U"], window: int
 ) -> float:
     """σ, the standard deviation of one episode's return, from how the means change row by row.
@@ -54,7 +54,7 @@ def spread_of_rows(
     means: Float[np.ndarray, " U"], counts: Float[np.ndarray, " U"], window: int
 ) -> Float[np.ndarray, " U"]:
     """`[U]`, the standard deviation by chance of each mean, σ/√wₜ; arguments as above."""
-    return spread_of_episodes(means, counts, window) * np.sqrt(shared(counts, window, 0))
+    return deviation_of_episodes(means, counts, window) * np.sqrt(shared(counts, window, 0))
 
 
 def spread_of_sum(
