@@ -12,6 +12,7 @@ from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.maths.intervals import interquartile_mean, iqm_interval
 from policygrad.runs import RunDirectory, seed_directories
 from policygrad.training import many_seeds
+from policygrad.training.ending import StoppedEarly
 from policygrad.training.pace import Pace
 from policygrad.training.soundness import first_unsound
 from tests.training.test_programs import Breaks
@@ -192,7 +193,10 @@ def test_ctrl_c_stops_and_saves_all(env, tmp_path):
 
     settings = TINY | {"total_steps": 10**7}
     path = tmp_path / "a"
-    result = policygrad.train_seeds(env, [0, 1], jobs=2, out=path, on_update=press, **settings)
+    with pytest.warns(StoppedEarly) as told:
+        result = policygrad.train_seeds(env, [0, 1], jobs=2, out=path, on_update=press, **settings)
+    for run, warning in zip(result, told, strict=True):
+        assert str(warning.message).endswith(f"continue with: policygrad resume {run.path}")
     assert result.interrupted
     assert not result.failures
     assert sorted(result.runs) == [0, 1]

@@ -12,6 +12,7 @@ import pytest
 
 import policygrad
 from policygrad.runs import RunDirectory
+from policygrad.training.ending import StoppedEarly
 from policygrad.training.signals import Terminated, stop_requests
 from tests.slow import params
 from tests.worlds import DUCK, ROOT, TINY, environment_variables
@@ -28,7 +29,9 @@ def test_fault_05_a_signal_saves_like_ctrl_c(tmp_path, signum):
         if run["update"] == 3:
             os.kill(os.getpid(), signum)
 
-    run = policygrad.train(DUCK, out=path, on_update=send, **TINY | {"total_steps": 320})
+    told = f"{signum.name}: the run stopped after 96 of its 320 environment steps"
+    with pytest.warns(StoppedEarly, match=f"{told} and is saved; continue with: policygrad resume"):
+        run = policygrad.train(DUCK, out=path, on_update=send, **TINY | {"total_steps": 320})
     assert run.interrupted
     assert run.summary["stopped_by"] == signum.name
     assert run.exit_code == 128 + signum

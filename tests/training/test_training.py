@@ -22,6 +22,7 @@ from policygrad.maths.distributions import Categorical
 from policygrad.runs import RunDirectory, storage
 from policygrad.training.built_in import BASELINES, ESTIMATORS, OPTIMISERS
 from policygrad.training.config import TrainConfig
+from policygrad.training.ending import StoppedEarly
 from policygrad.training.given import Given
 from policygrad.training.resolve import resolve
 from policygrad.training.signals import stop_requests
@@ -811,7 +812,8 @@ def test_ctrl_c_in_python_returns_an_interrupted_run(tmp_path):
 
     before = signal.getsignal(signal.SIGINT)
     settings = TINY | {"total_steps": 200}
-    run = policygrad.train(Chain, out=tmp_path / "a", on_update=press, **settings)
+    with pytest.warns(StoppedEarly):
+        run = policygrad.train(Chain, out=tmp_path / "a", on_update=press, **settings)
     assert run.interrupted
     assert run.summary["updates"] == 2  # a callback sees each update before the next batch begins
     assert signal.getsignal(signal.SIGINT) is before

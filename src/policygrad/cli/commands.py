@@ -125,10 +125,6 @@ def report_run(run: Any, as_json: bool) -> int:
         )
         if not run.interrupted:
             print(f"next: {command('evaluate', run.path)}")
-    if run.interrupted:
-        print(
-            f"interrupted and saved; continue with: {command('resume', run.path)}", file=sys.stderr
-        )
     return run.exit_code
 
 

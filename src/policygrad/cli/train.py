@@ -168,9 +168,6 @@ def _train_seeds(
             print(f"{run.path}: seed {seed}, {run.summary['env_steps']:,} steps, {shown}")
         if result.runs and not result.interrupted:
             print(f"next: {command('evaluate', out)}")
-    for run in result:
-        if run.interrupted:
-            print(f"interrupted; continue with: {command('resume', run.path)}", file=sys.stderr)
     missing = len(result.runs) + len(result.failures) < len(seeds)
     if result.interrupted:
         return result.exit_code

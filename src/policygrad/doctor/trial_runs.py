@@ -1,8 +1,10 @@
 """The runs of a trial: begun afresh, in memory alone, with the settings of a run and a change."""
 
+import contextlib
 import math
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from policygrad.doctor.verdict import Outcome, outcome_of
 from policygrad.rollout.compiled import CompiledSource
 from policygrad.training import entry
 from policygrad.training.config import FileSettings, TrainConfig
+from policygrad.training.ending import StoppedEarly
 from policygrad.training.given import Given
 from policygrad.training.history import checksum_of
 from policygrad.training.many_seeds import train_seeds
@@ -139,10 +142,11 @@ class TrialRuns:
 
         told.needs_state = False  # pyright: ignore[reportFunctionMemberAccess]
         try:
-            run = entry.train(
-                self.env, env_kwargs=self.env_kwargs, start=self.start, on_update=told,
-                config=replace(config, seed=seed), **self.objects,
-            )  # fmt: skip
+            with _not_told():
+                run = entry.train(
+                    self.env, env_kwargs=self.env_kwargs, start=self.start, on_update=told,
+                    config=replace(config, seed=seed), **self.objects,
+                )  # fmt: skip
         except NonFiniteError as error:
             return outcome_of(rows, str(error))
         if run.interrupted:
@@ -159,10 +163,11 @@ class TrialRuns:
             rows[seed].append(metrics)
             self.on_update(settings, seed, metrics)
 
-        found = train_seeds(
-            self.env, seeds, env_kwargs=self.env_kwargs, start=self.start, on_update=told,
-            config=config, **self.objects,
-        )  # fmt: skip
+        with _not_told():
+            found = train_seeds(
+                self.env, seeds, env_kwargs=self.env_kwargs, start=self.start, on_update=told,
+                config=config, **self.objects,
+            )  # fmt: skip
         if found.interrupted:
             raise Interrupted(found.exit_code)
         for seed in seeds:
@@ -170,6 +175,14 @@ class TrialRuns:
             if failure is not None and not isinstance(failure, NonFiniteError):
                 raise failure
             done[seed] = outcome_of(rows[seed], None if failure is None else str(failure))
+
+
+@contextlib.contextmanager
+def _not_told() -> Iterator[None]:
+    """The trial itself says that it was stopped, and how to go on with it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoppedEarly)
+        yield
 
 
 def _batch_of(config: TrainConfig) -> int | None:

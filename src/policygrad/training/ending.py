@@ -20,8 +20,28 @@ from policygrad.training.tally import recent_mean
 
 if TYPE_CHECKING:
     from policygrad.training.loop import Training
+    from policygrad.training.result import Run
 
 NAMED = 3  # so many components are named where many are lost
+
+
+class StoppedEarly(UserWarning):
+    """A signal ended a run before its last step."""
+
+
+def warn_of_a_signal(run: "Run") -> None:
+    """Warn of a run that a signal ended: it returns as one that has all its steps does."""
+    if not run.interrupted or run.summary["stopped_by"] == "callback":
+        return
+    saved = "; it has no directory, so it cannot be continued"
+    if run.path is not None:
+        saved = f" and is saved; continue with: {command('resume', run.path)}"
+    warnings.warn(
+        f"{run.summary['stopped_by']}: the run stopped after {run.summary['env_steps']:,} of its "
+        f"{run.config.total_steps:,} environment steps{saved}",
+        StoppedEarly,
+        stacklevel=3,
+    )
 
 
 def summary_of(training: "Training", interrupted: bool) -> Metrics:

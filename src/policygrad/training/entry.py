@@ -37,6 +37,7 @@ from policygrad.training.callbacks import (
 from policygrad.training.changes import change, other_schedule
 from policygrad.training.checkpoint import check_steps_left
 from policygrad.training.config import TrainConfig
+from policygrad.training.ending import warn_of_a_signal
 from policygrad.training.given import Given
 from policygrad.training.history import History, begin_from
 from policygrad.training.loop import Training
@@ -133,7 +134,9 @@ def train(
         check_schedules(callbacks, assembly)
     # only now, so that an error above leaves no directory behind
     with begun_directory(out) as directory:
-        return Training.begin(assembly, directory, schedules_of(callbacks)).run(callbacks)
+        run = Training.begin(assembly, directory, schedules_of(callbacks)).run(callbacks)
+    warn_of_a_signal(run)
+    return run
 
 
 def resume(
@@ -175,7 +178,9 @@ def resume(
     directory, at = RunDirectory.open_at(user_path(path))
     _check_arguments(directory, settings)
     with directory.held():
-        return _resume(directory, at, settings, callbacks, objects)
+        run = _resume(directory, at, settings, callbacks, objects)
+    warn_of_a_signal(run)
+    return run
 
 
 def _resume(

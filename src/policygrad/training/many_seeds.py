@@ -35,6 +35,7 @@ from policygrad.training import entry, named_estimators
 from policygrad.training.assembly import Assembly, CollectorMaker, Task
 from policygrad.training.beginning import place, trained_in
 from policygrad.training.config import TrainConfig
+from policygrad.training.ending import warn_of_a_signal
 from policygrad.training.history import begin_from
 from policygrad.training.loop import Training
 from policygrad.training.own_values import check_arguments
@@ -178,6 +179,8 @@ def train_seeds(
         return replace(result, runs=runs)
     _train_at_once(recipe, configs, result, jobs, on_update)
     order = {seed: result.runs[seed] for seed in seeds if seed in result.runs}
+    for run in order.values():
+        warn_of_a_signal(run)
     return replace(result, runs=order)
 
 
