@@ -165,7 +165,7 @@ def test_a_greedy_reward_that_is_not_finite_ends_the_run():
     bad = replace(record, greedy=record.greedy._replace(rewards=rewards))
     assert is_sound(record)
     assert not is_sound(bad)
-    with pytest.raises(NonFiniteError, match=r"at step 1 of the greedy episode from the start of"):
+    with pytest.raises(NonFiniteError, match=r"at step 2 of the greedy episode from the start of"):
         check_finite(bad, 0, 0)
 
 

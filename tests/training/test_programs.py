@@ -99,7 +99,7 @@ def test_first_update_that_breaks_is_named_and_those_before_it_stand(update, tmp
     settings = TINY | {"total_steps": 32 * 40, "checkpoint_seconds": 1000.0}
     with pytest.raises(NonFiniteError, match=rf"nan in the reward .* in update {update} ") as error:
         policygrad.train(env, out=tmp_path / "a", **settings)
-    assert f"at step {rows * (update - 1) + 2} of its episode" in str(error.value)
+    assert f"at step {rows * (update - 1) + 3} of its episode" in str(error.value)
     if update > 1:
         lines = RunDirectory(tmp_path / "a").read_metrics()
         assert [row["update"] for row in lines] == list(range(1, update))

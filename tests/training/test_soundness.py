@@ -97,7 +97,7 @@ def test_a_finite_reward_that_overflows_is_refused_with_its_value_and_its_place(
     place = "episode 2" if "batch_episodes" in settings else "environment 2"
     assert (
         f"{reward:g} in the reward (above 1e+15, squares of it do not fit in 32 bits) of {place} "
-        "at step 1 of its episode, in update 1"
+        "at step 2 of its episode, in update 1"
     ) in str(caught.value)
     failure = RunDirectory(path).read_failure()
     assert failure is not None
@@ -107,7 +107,7 @@ def test_a_finite_reward_that_overflows_is_refused_with_its_value_and_its_place(
 @every_kind
 def test_a_finite_reward_that_overflows_is_refused_in_compiled_programs(settings):
     place = "episode 0" if "batch_episodes" in settings else "environment 0"
-    with pytest.raises(NonFiniteError, match=rf"1e\+19 in the reward .* of {place} at step 1 of"):
+    with pytest.raises(NonFiniteError, match=rf"1e\+19 in the reward .* of {place} at step 2 of"):
         policygrad.train(DuckHuge(1e19), **settings)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from policygrad.core.errors import NonFiniteError
+from policygrad.core.errors import NonFiniteError, moment
 from policygrad.maths.intervals import mean_interval
 from policygrad.rollout.info_tally import InfoTally
 from policygrad.training.soundness import check_finite, is_sound
@@ -200,7 +200,8 @@ def test_not_finite_names_source_environment_and_step(source, value):
     message = str(caught.value)
     why = " (above 1e+15, squares of it do not fit in 32 bits)" if np.isfinite(value) else ""
     assert f"{value:g} in the {source}{why} of environment 2" in message
-    assert f"at step {int(record.times[4, 2])} of its episode" in message
+    step = int(record.times[4, 2]) + (source == "reward")
+    assert f"{moment(step)} of its episode" in message
     assert "update 7" in message
 
 

@@ -52,5 +52,15 @@ class NonFiniteError(PolicygradError):
         self.kind = kind
 
 
+def moment(step: int) -> str:
+    """When in its episode an environment returned something: by its so many-th step, the first of
+    which is 1, or by its reset.
+
+    >>> moment(0), moment(3)
+    ('at reset', 'at step 3')
+    """
+    return f"at step {step}" if step else "at reset"
+
+
 class EnvironmentFailure(PolicygradError):
     """An environment raised, and its own exception is the cause; or it broke what it declares."""

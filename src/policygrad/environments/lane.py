@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium
 
-from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
+from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError, moment
 from policygrad.environments import mask_forms, masks
 from policygrad.environments.first_look import looked_at
 from policygrad.environments.infos import numbers_of
@@ -259,8 +259,7 @@ class Lane:
     @property
     def where(self) -> str:
         """At which step of which of its episodes the environment is, in words."""
-        at = "reset" if self._step == 0 else f"step {self._step}"
-        return f"at {at} of its episode {self._episode}"
+        return f"{moment(self._step)} of its episode {self._episode}"
 
 
 def _named(error: BaseException) -> str:

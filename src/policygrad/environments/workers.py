@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError
+from policygrad.core.errors import EnvironmentFailure, PolicygradError, UserError, moment
 from policygrad.environments.copies import OwnVector, Take, tell
 from policygrad.environments.deadline import overrun
 from policygrad.environments.lane import Lane
@@ -134,8 +134,7 @@ class Workers(OwnVector):
     def _where(self, lane: int) -> str:
         if not self._episodes[lane]:
             return "before its first reset"
-        at = f"step {self._steps[lane]}" if self._steps[lane] else "reset"
-        return f"at {at} of its episode {self._episodes[lane]}"
+        return f"{moment(self._steps[lane])} of its episode {self._episodes[lane]}"
 
     def close_extras(self, **kwargs: Any) -> None:
         """End all workers; those that do not close their environments in time are killed."""

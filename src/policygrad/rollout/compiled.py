@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from policygrad.core.errors import EnvironmentFailure
+from policygrad.core.errors import EnvironmentFailure, moment
 from policygrad.core.modules import PolicyShape, in_types_of
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.compiled_code import compiled
@@ -175,7 +175,7 @@ class CompiledSource:
             lane = np.flatnonzero(found.times >= 0)[0]
             raise EnvironmentFailure(
                 f"{stray(leaf, found.values[lane])}, of environment {lane} "
-                f"({class_of(self.pure)}) at step {found.times[lane]} of its episode, in evaluation"
+                f"({class_of(self.pure)}) {moment(int(found.times[lane]))} of its episode, in evaluation"
             )
 
     def close(self) -> None:

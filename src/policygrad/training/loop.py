@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from policygrad.core.errors import NonFiniteError, WriteError
+from policygrad.core.shell import command
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.sharing import as_one_device
 from policygrad.policies import Agent
@@ -270,7 +271,9 @@ class Training:
         with contextlib.suppress(WriteError):  # report the first failure only
             self.directory.write_failure(str(error), self.progress.env_steps, error.kind)
         kept = self.directory.newest_checkpoint()
-        return NonFiniteError(f"{error}; the last good checkpoint is {kept}", error.kind)
+        look = command("diagnose", self.directory.path)
+        told = f"{error}; the last good checkpoint is {kept}; what led to it: {look}"
+        return NonFiniteError(told, error.kind)
 
     def record(
         self, reports: list[UpdateReport], seconds: float, infos: Metrics | None = None

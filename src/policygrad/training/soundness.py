@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from policygrad.core.errors import EnvironmentFailure, NonFiniteError
+from policygrad.core.errors import EnvironmentFailure, NonFiniteError, moment
 from policygrad.core.trajectories import Trajectories, cut_mask, environment_steps, lost_cuts
 from policygrad.spaces import ActionSpace, Space, permits_nothing
 from policygrad.spaces.traced import Outside, outside, stray
@@ -85,14 +85,16 @@ def check_finite(
             if np.isfinite(found):
                 what = f"{what} (above {LARGEST:g}, squares of it do not fit in 32 bits)"
         column = "episode" if trajectories.whole_episodes else "environment"
-        text = f"{what} of {column} {lane} at step {int(times[row, lane])} of its episode, {when}"
+        # a step returns its reward and the next observation
+        at = moment(int(times[row, lane]) + (kind == "reward"))
+        text = f"{what} of {column} {lane} {at} of its episode, {when}"
         raise EnvironmentFailure(text) if kind == "range" else NonFiniteError(text, kind)
     greedy = np.asarray(_unsound_greedy(trajectories))
     if greedy.any():
         row, lane = np.argwhere(greedy)[0]
         raise NonFiniteError(
             f"a reward that is NaN, infinite or above {LARGEST:g}, or an observation on "
-            f"which the policy cannot act, at step {row} of the greedy episode from the start of "
+            f"which the policy cannot act, at step {row + 1} of the greedy episode from the start of "
             f"episode {lane}, {when}",
             "reward",
         )
