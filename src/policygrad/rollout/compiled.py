@@ -173,9 +173,10 @@ class CompiledSource:
             if found is None or np.all(found.times < 0):
                 continue
             lane = np.flatnonzero(found.times >= 0)[0]
+            at = moment(int(found.times[lane]))
             raise EnvironmentFailure(
                 f"{stray(leaf, found.values[lane])}, of environment {lane} "
-                f"({class_of(self.pure)}) {moment(int(found.times[lane]))} of its episode, in evaluation"
+                f"({class_of(self.pure)}) {at} of its episode, in evaluation"
             )
 
     def close(self) -> None:

@@ -94,8 +94,8 @@ def check_finite(
         row, lane = np.argwhere(greedy)[0]
         raise NonFiniteError(
             f"a reward that is NaN, infinite or above {LARGEST:g}, or an observation on "
-            f"which the policy cannot act, at step {row + 1} of the greedy episode from the start of "
-            f"episode {lane}, {when}",
+            f"which the policy cannot act, at step {row + 1} of the greedy episode from the start "
+            f"of episode {lane}, {when}",
             "reward",
         )
 
