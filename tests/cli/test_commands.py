@@ -191,6 +191,18 @@ def test_unknown_choice(refused, flag, value, hint):
         ),
         (["--monitor-every", "5", "--num-envs", "1"], "--num-envs 1 leaves only one"),
         (["--monitor-every", "5", "--batch-episodes", "1"], "--batch-episodes 1 leaves only one"),
+        (
+            ["--algorithm", "ppo", "--batch-steps", "64", "--ppo-minibatches", "65"],
+            "--ppo-minibatches is 65, and a batch has 64 steps; give at most that",
+        ),
+        (
+            ["--memory", "gru", "--num-envs", "4", "--critic-minibatches", "5"],
+            "--critic-minibatches is 5, and a batch has 4 environments, whose steps stay together",
+        ),
+        (
+            ["--memory", "lstm", "--batch-episodes", "6", "--critic-minibatches", "7"],
+            "--critic-minibatches is 7, and a batch has 6 episodes",
+        ),
         (["--env-kwargs", "{"], "--env-kwargs is not JSON"),
         (["--env-kwargs", "[1]"], "--env-kwargs must be a JSON object"),
     ],

@@ -63,7 +63,7 @@ class PPO(Algorithm):
     epochs: Count = field(default=10, metadata=STATIC | {"setting": "ppo_epochs"})
     """Passes over each batch."""
     minibatches: Count = field(default=32, metadata=STATIC | {"setting": "ppo_minibatches"})
-    """Minibatches in each pass."""
+    """Minibatches in each pass: of steps, or of lanes for a policy with memory."""
     target_kl: NonNegative = 0.0
     """KL between old and new policy of one update, in nats. The step size adapts to hold it; 0: it
     does not adapt."""

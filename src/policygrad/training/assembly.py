@@ -11,10 +11,11 @@ from jaxtyping import PRNGKeyArray
 
 import policygrad
 from policygrad import environments
-from policygrad.algorithms import Learner
+from policygrad.algorithms import PPO, Learner
 from policygrad.core.describing import described
 from policygrad.core.errors import UserError
 from policygrad.core.modules import split
+from policygrad.core.settings import flag
 from policygrad.core.usual import BATCH_STEPS, longest_episode
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.devices.sharing import Sharing, parts_for, sharing_of
@@ -22,7 +23,7 @@ from policygrad.devices.starting import show_processors
 from policygrad.environments.atari import is_atari, with_preprocessing
 from policygrad.evaluating import Place, check_watching
 from policygrad.gradients.weights import Estimator
-from policygrad.policies.meeting import Policy
+from policygrad.policies.meeting import Policy, WithMemory
 from policygrad.rollout.block_source import BlockSource
 from policygrad.rollout.blocks import Elsewhere, Lanes, usual_lanes
 from policygrad.rollout.collectors import Collector
@@ -33,6 +34,7 @@ from policygrad.spaces import action_space_of, observation_space_of
 from policygrad.training import own_policy
 from policygrad.training.adaptive_batch import AdaptiveBatch
 from policygrad.training.building import build_learner, build_policy
+from policygrad.training.built_in import ValueNetworkSettings
 from policygrad.training.config import TrainConfig
 from policygrad.training.given import Given
 from policygrad.training.history import History, rebuilds_policy
@@ -44,6 +46,11 @@ from policygrad.training.resolve import Resolved, asked_settings, resolve
 from policygrad.training.soundness import TaskSpaces
 from policygrad.training.tally import EpisodeTally
 from policygrad.training.versions import versions
+
+MINIBATCHES = {
+    "ppo_minibatches": PPO.minibatches,
+    "critic_minibatches": ValueNetworkSettings.critic_minibatches,
+}
 
 CollectorMaker = Callable[[Source, Policy, PRNGKeyArray, TrainConfig], Collector]
 
@@ -290,6 +297,7 @@ def _around(
             f"{learner.estimator.why_whole_episodes}; give batch_episodes, or another estimator"
         )
     _check_groups(learner.estimator, config)
+    _check_minibatches(config, policy)
     collector = _collector(
         task, source, policy, keys, config, with_greedy=learner.estimator.reads_greedy
     )
@@ -319,6 +327,24 @@ def _check_groups(estimator: Estimator, config: TrainConfig) -> None:
         estimator.group.check_size(episodes // size, size)
     except ValueError as error:
         raise UserError(f"{error}; --batch-episodes is {episodes}, --group-size {size}") from error
+
+
+def _check_minibatches(config: TrainConfig, policy: Policy) -> None:
+    """Raise UserError for a pass with more minibatches than a batch has parts. The usual numbers
+    are of any batch, and hold as far as it goes."""
+    memory = isinstance(policy, WithMemory)
+    if config.adaptive or (config.whole_episodes and not memory):
+        return  # batches differ
+    parts, unit = config.steps_per_batch, "steps"
+    if memory:
+        parts, unit = config.columns, "episodes" if config.whole_episodes else "environments"
+    for name, usual in MINIBATCHES.items():
+        asked = getattr(config, name)
+        if asked is not None and asked != usual and asked > parts:
+            why = ", whose steps stay together for a policy with memory" if memory else ""
+            raise UserError(
+                f"{flag(name)} is {asked}, and a batch has {parts} {unit}{why}; give at most that"
+            )
 
 
 @contextlib.contextmanager

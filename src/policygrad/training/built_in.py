@@ -128,7 +128,7 @@ class ValueNetworkSettings:
     critic_epochs: Count = 10
     """Passes of the value network over each batch."""
     critic_minibatches: Count = 8
-    """Minibatches in each pass of the value network."""
+    """Minibatches in each pass of the value network: of steps, or of lanes with memory."""
     critic_hidden: tuple[Count, ...] | None = None
     """Sizes of the value network's dense layers, where they differ from the policy's. Default:
     those of hidden."""
