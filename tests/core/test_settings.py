@@ -44,7 +44,8 @@ def test_case_09_numbers_as_people_write_them_are_taken(name):
         ("hidden", "64,64", "a list of numbers, each a whole number"),
         ("hidden", True, "a list of numbers, each a whole number"),
         ("hidden", [8, True], "must be a whole number"),
-        ("discount", "0.9", "must be from 0 to 1, got '0.9'"),
+        ("discount", "0.9", "must be from 0 to 1, got '0.9'; that is text: write the number with"),
+        ("step_size", "fast", "must be more than 0, got 'fast'$"),
         ("step_size", lambda p: p, "a function or a schedule is not taken here"),
         ("step_size", optax.linear_schedule(1.0, 0.0, 3), "or a schedule is not taken here"),
         ("num_envs", True, "must be a whole number"),
@@ -74,3 +75,7 @@ def test_other_libraries_names_are_translated():
     expected = "unknown setting 'discounts', did you mean discount?"
     assert unknown_setting("discounts", known) == expected
     assert unknown_setting("batch_step", known, flags=True).endswith("did you mean --batch-steps?")
+    told = "unknown setting 'lerning-rate', did you mean learning_rate? here it is called "
+    assert unknown_setting("lerning-rate", known) == f"{told}step_size"
+    assert unknown_setting("lerning-rate", known, flags=True) == f"{told}--step-size"
+    assert unknown_setting("zzz", known) == "unknown setting 'zzz'"

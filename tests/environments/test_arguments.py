@@ -262,6 +262,11 @@ def test_arguments_that_are_not_taken_are_named_behind_wrappers_too(env, found):
         environments.make(wrapped(env, {"gravityy": 1}, [gymnasium.wrappers.Autoreset]), 2)
 
 
+def test_a_number_of_environments_among_the_arguments_is_a_setting_of_the_run():
+    with pytest.raises(UserError, match="is a setting of the run, --num-envs"):
+        policygrad.train("CartPole-v1", env_kwargs={"num_envs": 3})
+
+
 def changed(name, **attributes):
     env = gymnasium.make(name)
     vars(env.unwrapped).update(attributes)

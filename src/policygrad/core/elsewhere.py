@@ -1,5 +1,6 @@
 """What other libraries call a setting of this one: a hint in place of a riddle."""
 
+import difflib
 from collections.abc import Iterable, Mapping
 
 from policygrad.core.settings import did_you_mean, flag
@@ -224,11 +225,17 @@ def in_a_file(name: str, known: Iterable[str]) -> str:
 
 def unknown_setting(name: str, known: Iterable[str], *, flags: bool = False) -> str:
     """The message for a setting that does not exist, with the nearest or the translated one."""
-    hint = translated(name, flags=flags)
+    told, hint = f"unknown setting {name!r}", translated(name, flags=flags)
+    if hint is not None:
+        return f"{told}; {hint}"
     near = did_you_mean(name, known).replace("; ", ", ")
-    if flags:
-        near = near.replace("_", "-").replace("did you mean ", "did you mean --")
-    return f"unknown setting {name!r}" + (f"; {hint}" if hint else near)
+    if near:
+        if flags:
+            near = near.replace("_", "-").replace("did you mean ", "did you mean --")
+        return told + near
+    for other in difflib.get_close_matches(name.replace("-", "_"), SAME, n=1):
+        return f"{told}, did you mean {other}? {translated(other, flags=flags)}"
+    return told
 
 
 def no_attribute(owner: str, name: str, hints: Mapping[str, str]) -> AttributeError:

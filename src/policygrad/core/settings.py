@@ -192,11 +192,19 @@ def _words(kind: Any) -> str:
 
 
 def hint(value: Any, kind: Any) -> str:
-    """'; did you mean …?' with the nearest of a setting's words; '' where none is near."""
-    words = [
-        w for option in _options(kind) if get_origin(option) is Literal for w in get_args(option)
-    ]
-    return did_you_mean(value, words) if isinstance(value, str) else ""
+    """'; did you mean …?' with the nearest of a setting's words; or that a number stands in quotes;
+    '' where there is nothing to say."""
+    if not isinstance(value, str):
+        return ""
+    options = _options(kind)
+    words = [w for option in options if get_origin(option) is Literal for w in get_args(option)]
+    near = did_you_mean(value, words)
+    if near or not {getattr(option, "__origin__", option) for option in options} & {int, float}:
+        return near
+    with contextlib.suppress(ValueError):
+        float(value)
+        return "; that is text: write the number without quotes"
+    return ""
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

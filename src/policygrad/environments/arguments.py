@@ -105,7 +105,10 @@ def takes(function: Callable[..., Any]) -> list[str]:
 
 def not_taken(name: str, kwargs: dict[str, Any], why: str) -> str:
     """The sentence for arguments that are not taken."""
-    return f"{name} does not take these arguments: {kwargs} ({why})"
+    told = f"{name} does not take these arguments: {kwargs} ({why})"
+    if "num_envs" in kwargs:
+        told += "; how many environments there are is a setting of the run, --num-envs"
+    return told
 
 
 def name_of(function: Any) -> str:

@@ -21,6 +21,7 @@ from gymnasium.vector.utils import batch_space
 
 from policygrad.core import checks
 from policygrad.core.errors import UserError
+from policygrad.environments.arguments import not_taken
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.names import nearest, refuse_what_steps_itself, require_extra
 from policygrad.environments.replay import lane_seeds
@@ -190,9 +191,7 @@ class AtariVector(VectorEnv):
         except OSError as error:
             raise UserError(f"the ROM of {NAMESPACE}/{name} is missing: {error}") from error
         except (TypeError, ValueError, RuntimeError, gymnasium.error.Error) as error:
-            raise UserError(
-                f"{NAMESPACE}/{name} does not take these arguments: {kwargs} ({error})"
-            ) from error
+            raise UserError(not_taken(f"{NAMESPACE}/{name}", kwargs, str(error))) from error
         self.num_envs, self._first_lane = num_envs, first_lane
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.single_observation_space: spaces.Space = self._vector.single_observation_space

@@ -23,6 +23,7 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Array
 
 from policygrad.core.errors import UserError
+from policygrad.environments.arguments import not_taken
 from policygrad.environments.gymnasium_lanes import GymnasiumLanes
 from policygrad.environments.infos import NOT_READ
 from policygrad.environments.names import nearest, refuse_what_steps_itself, require_extra
@@ -122,9 +123,7 @@ class Pool(VectorEnv):
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
             if not self._kwargs:
                 raise
-            raise UserError(
-                f"envpool/{self.name} does not take these arguments: {self._kwargs} ({error})"
-            ) from error
+            raise UserError(not_taken(f"envpool/{self.name}", self._kwargs, str(error))) from error
         with warnings.catch_warnings():  # EnvPool warns as it casts the bounds of its spaces
             warnings.simplefilter("ignore")
             _ = pool.observation_space, pool.action_space

@@ -153,8 +153,8 @@ class _OfPictures(ABC):
         if not pictures:
             shapes = [list(np.shape(x)) for x in others]
             raise UserError(
-                f"the network {self} reads pictures, arrays of three axes, and the observation has "
-                f"arrays of the shapes {shapes}; take --network fully-connected"
+                f"the network {type(self).__name__} reads pictures, arrays of three axes, and the "
+                f"observation has arrays of the shapes {shapes}; take --network fully-connected"
             )
         channels: tuple[Channels, ...] = tuple(self._channels(np.shape(x)) for x in pictures)
         *keys, dense_key = jax.random.split(key, len(pictures) + 1)
