@@ -77,12 +77,12 @@ def test_a_runs_file_holds_a_value_for_each_setting_that_is_read(
     saved = json.loads((tmp_path / "a" / "config.json").read_text())["config"]
     assert {name: saved[name] for name in decided} == decided
     assert {name for name, value in saved.items() if value is None} == unread
-    assert saved.keys().isdisjoint({"log_std", "tanh_gaussian", "clipped_gaussian"})
+    assert saved.keys().isdisjoint({"log_std", "log_std_step", "tanh_gaussian", "clipped_gaussian"})
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("log_std", 0.0), ("tanh_gaussian", True), ("clipped_gaussian", False)],
+    [("log_std", 0.0), ("log_std_step", 3.0), ("tanh_gaussian", True), ("clipped_gaussian", False)],
 )
 def test_the_noise_of_continuous_actions_is_refused_where_all_are_choices(name, value):
     observations, joints = Box.of(spaces.Box(-1, 1, (2,))), Box.of(spaces.Box(-1, 1, (3,)))
@@ -97,6 +97,13 @@ def test_the_noise_of_continuous_actions_is_refused_where_all_are_choices(name, 
     unread = resolve(TrainConfig(), Given(), observations, choices)[0].config
     assert getattr(unread, name) is None
     assert resolve(unread, Given(), observations, choices)[0].config == unread
+
+
+def test_a_record_of_an_optimiser_is_taken_for_choices_too():
+    observations, choices = Box.of(spaces.Box(-1, 1, (2,))), action_space_of(spaces.Discrete(3))
+    given = Given(optimiser=Adam(epsilon=1e-4, log_std_step=2.0))
+    found = resolve(TrainConfig(), given, observations, choices)[0].config
+    assert (found.adam_epsilon, found.log_std_step) == (1e-4, None)
 
 
 def test_shared_noise_is_a_number_once_the_actions_are_known():

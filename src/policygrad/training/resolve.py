@@ -31,7 +31,8 @@ from policygrad.training.given import Given
 NETWORK = ("network", "hidden", "channels")  # read by the critic too
 MEMORY = ("memory", "memory_size")
 MEMORY_SIZE = 64
-OF_NOISE = ("log_std", "tanh_gaussian", "clipped_gaussian")  # read where actions are continuous
+# read where actions are continuous
+OF_NOISE = ("log_std", "log_std_step", "tanh_gaussian", "clipped_gaussian")
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,8 @@ def resolve(
     """
     _check_noise(config, given, actions)
     config, given = _network_as_settings(*_as_settings(config, given))
+    if _noiseless(given, actions):  # of a record that was passed
+        config = replace(config, log_std_step=None)
     _check_estimator_value(config, given)
     records = records_of(config, given, observations, actions)
     _check_optimiser(config, given, records)
