@@ -196,7 +196,15 @@ def test_segments_take_no_number_of_episodes(env):
         collector.collect(POLICY, KEY, episodes=3)
 
 
-def test_a_compiled_rollout_of_lanes_on_the_host_is_an_error_that_says_what_to_use():
-    lanes: Any = policygrad.environments.make(Chain, 2)
-    with pytest.raises(UserError, match=r"GymnasiumLanes steps on the host.*open_source"):
-        collect_episodes(lanes, POLICY, KEY, episodes=2, max_steps=10)
+NOT_COMPILED = {
+    "lanes": (lambda: policygrad.environments.make(Chain, 2), "GymnasiumLanes steps on the host"),
+    "an environment": (Chain, "Chain steps on the host"),
+    "an id": (lambda: "gymnax/CartPole-v1", "'gymnax/CartPole-v1' is the id of an environment"),
+}
+
+
+@pytest.mark.parametrize(("make", "what"), NOT_COMPILED.values(), ids=NOT_COMPILED)
+def test_a_compiled_rollout_of_what_is_not_jax_native_is_an_error_that_says_what_to_use(make, what):
+    environment: Any = make()
+    with pytest.raises(UserError, match=f"{what}.*open_source"):
+        collect_episodes(environment, POLICY, KEY, episodes=2, max_steps=10)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
@@ -71,12 +72,15 @@ def start_lanes(
     Raises:
         UserError: the environment is not JAX-native.
     """
-    if isinstance(environment, LaneMethods):
+    if isinstance(environment, (str, LaneMethods, gymnasium.Env, gymnasium.vector.VectorEnv)):
+        what = f"{type(environment).__name__} steps on the host"
+        if isinstance(environment, str):
+            what = f"{environment!r} is the id of an environment"
         raise UserError(
-            f"{type(environment).__name__} steps on the host, and functions that roll out in one "
-            "compiled program take a JAX-native environment. For batches of any environment use "
-            "policygrad.rollout.open_source(env, num_envs), and of it episodes(...) or "
-            "segments(...)"
+            f"{what}, and functions that roll out in one compiled program take a JAX-native "
+            "environment, such as policygrad.environments.make('gymnax/CartPole-v1', 1) returns. "
+            "For batches of any environment use policygrad.rollout.open_source(env, num_envs), and "
+            "of it episodes(...) or segments(...)"
         )
     resets = keys_by_lane(key, num_envs // group_size, first_lane)
     start = jax.vmap(partial(reset_of, environment))(resets)
