@@ -38,7 +38,11 @@ def test_short_corridor_shows_its_golden_values(capsys):
         "reward to go, optimal b": 820 / 3,
     }
     assert {name: rows[name]["variance"] for name in golden} == pytest.approx(golden)
-    assert rows["TD, critic V/2"]["bias"] > 0.1
+    half = rows["TD, critic V/2"]
+    assert half["bias"] > 0.1
+    _, scaled = table(capsys, "short_corridor", "--critic-scale", "0.5")
+    assert scaled["TD"] | {"name": ""} == half | {"name": ""}
+    assert scaled["TD, critic V/2"] == half
     assert rows["all-action"]["approximation_ii"] is None
     loo = rows["total return, LOO"]
     parts = loo["diagonal"] + loo["cross"] + loo["between"] - loo["squared_mean"]

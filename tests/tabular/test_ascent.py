@@ -1,5 +1,7 @@
 """The climb reaches the optimum."""
 
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -16,6 +18,15 @@ def test_short_corridor_is_climbed_to_its_stochastic_optimum(method):
     assert p == pytest.approx(2 - np.sqrt(2), abs=1e-6)
     assert climb.objective == pytest.approx(-(6 + 4 * np.sqrt(2)), abs=1e-9)
     assert np.all(np.diff(climb.objectives) > 0)
+
+
+@pytest.mark.parametrize(("scale", "step_size"), [(1.0, 100.0), (10.0, 1.0), (100.0, 1.0)])
+@pytest.mark.parametrize("method", ["gradient", "natural"])
+def test_a_step_to_where_no_episode_ends_is_halved(method, scale, step_size):
+    mdp, policy = gallery.short_corridor()
+    mdp = replace(mdp, rewards=scale * np.asarray(mdp.rewards))
+    climb = ascend(mdp, policy, discount=1.0, method=method, step_size=step_size)
+    assert climb.objective == pytest.approx(-scale * (6 + 4 * np.sqrt(2)), rel=1e-9)
 
 
 @pytest.mark.parametrize("discount", [0.9, 0.99])

@@ -162,6 +162,19 @@ EVERY_TASK = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("names", "subtracted", "wrong"),
+    [
+        (["reward-to-go", "gea"], ["none"], "got estimator='gea'"),
+        (["reward-to-go"], ["none", "valeu"], "got baseline='valeu'"),
+    ],
+)
+def test_a_misspelled_name_is_refused_beside_right_ones(names, subtracted, wrong):
+    exact = ExactEstimators(*gallery.short_corridor(), 1.0)
+    with pytest.raises(ValueError, match=wrong):
+        exact.chosen(names, subtracted)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY_TASK)
 def test_every_task_of_the_gallery_has_a_report(name):

@@ -1,10 +1,12 @@
 """Exact values and gradients against autodiff, finite differences, closed forms and inverses."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from policygrad.tabular import (
+    FiniteMDP,
     FunctionPolicy,
     SoftmaxPolicy,
     enumerate_trajectories,
@@ -132,6 +134,31 @@ def test_a_function_policy_is_the_softmax_that_it_computes():
     one, other = (solve(mdp, p, discount=0.9) for p in (policy, function))
     assert relative_error(other.gradient, one.gradient) <= 1e-12
     assert other.objective == pytest.approx(one.objective, abs=1e-12)
+
+
+@pytest.mark.parametrize(("theta", "impossible"), [(0.0, "a=0"), (1.0, "a=1")])
+def test_a_support_that_depends_on_the_parameters_is_refused(theta, impossible):
+    """π = (θ, 1 − θ) with rewards 3 and 1: dJ/dθ = 2, and Σ π z Q loses a term at 0 and at 1."""
+    mdp = FiniteMDP([[[0.0, 1.0]] * 2] * 2, [[3.0, 1.0], [0.0, 0.0]], [1.0, 0.0])
+
+    def policy(theta):
+        return FunctionPolicy(
+            jnp.array([theta]), lambda t: jnp.stack([jnp.concatenate([t, 1 - t])] * 2)
+        )
+
+    for inside in (1e-6, 0.5, 1 - 1e-6):
+        assert solve(mdp, policy(inside), discount=1.0).gradient == pytest.approx(2)
+    with pytest.raises(ValueError, match=rf"π\({impossible}\|s=0\) is 0 and its derivative by θ"):
+        solve(mdp, policy(theta), discount=1.0)
+
+
+def test_an_action_that_no_parameter_makes_possible_is_taken():
+    mdp = FiniteMDP([[[0.0, 1.0]] * 3] * 2, [[3.0, 1.0, 7.0], [0.0] * 3], [1.0, 0.0])
+    masked = FunctionPolicy(
+        jnp.zeros(2),
+        lambda t: jnp.stack([jnp.append(jax.nn.softmax(t), 0.0)] * 2),
+    )
+    assert solve(mdp, masked, discount=1.0).gradient == pytest.approx([0.5, -0.5])
 
 
 def test_nothing_touches_the_global_precision():

@@ -1,5 +1,6 @@
 """Following the exact gradient to the optimum, for comparison with training curves."""
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -114,9 +115,10 @@ def _line_search(
     theta, unravel = ravel_pytree(jax.tree.map(jnp.asarray, policy.theta))
     while step > _SMALLEST_STEP:
         moved = replace(policy, theta=jax.tree.map(np.asarray, unravel(theta + step * direction)))
-        solution = solve(mdp, moved, discount=discount)
-        if solution.objective > start.objective + _ENOUGH * step * slope:
-            return moved, solution, step
+        with contextlib.suppress(ValueError):  # far away values overflow, or episodes hardly end
+            solution = solve(mdp, moved, discount=discount)
+            if solution.objective > start.objective + _ENOUGH * step * slope:
+                return moved, solution, step
         step /= 2
     return None
 

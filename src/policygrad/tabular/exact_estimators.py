@@ -84,7 +84,7 @@ class ExactEstimators:
             ValueError: none has an exact form. The message says why the first one has none.
         """
         table = self._existing(_USUAL)
-        extra = [("TD, critic V/2", replace(self, critic_scale=self.critic_scale / 2), _TD)]
+        extra = [("TD, critic V/2", replace(self, critic_scale=0.5), _TD)]
         if self.discount < 1 and self.discounted_states:
             extra.append(("usual direction, b = V", replace(self, discounted_states=False), _TO_GO))
         for label, varied, pair in extra:
@@ -105,6 +105,10 @@ class ExactEstimators:
             ValueError: an unknown name, or no pair has an exact form. The message then says why the
                 first one has none.
         """
+        for name in names:
+            checks.one_of("estimator", name, tuple(ESTIMATORS))
+        for name in subtracted:
+            checks.one_of("baseline", name, tuple(BASELINES))
         pairs = [(e, b) for e in names or ESTIMATORS for b in subtracted or BASELINES]
         return self._existing(pairs)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from policygrad.core.checks import numbers
 from policygrad.core.modules import Carried, is_array
@@ -201,6 +201,9 @@ def _floating(theta: PyTree) -> PyTree:
 class FunctionPolicy(eqx.Module):
     """Any differentiable function θ → π[S, A]. Automatic differentiation computes its scores.
 
+    Where an action has the probability 0, its derivative must be 0 too. Otherwise `tabulate` raises
+    a ValueError.
+
     Args:
         theta: pytree of floating-point arrays, θ.
         function: θ -> `[S, A]`, each row a distribution.
@@ -220,6 +223,7 @@ class FunctionPolicy(eqx.Module):
         gradient = jax.jacrev if np.size(probabilities) < theta.size else jax.jacfwd
         jacobian = gradient(lambda flat: self.function(unravel(flat)))(theta)
         possible = probabilities > 0
+        _check_support(np.asarray(~possible), np.asarray(jacobian), mdp)
         divisor = jnp.where(possible, probabilities, 1.0)[..., None]
         z = jnp.asarray(jnp.where(possible[..., None], jacobian / divisor, 0.0))
         return Tabulated(probabilities, Dense(jnp.asarray(mdp.edges.alive)[:, None, None] * z))
@@ -247,6 +251,22 @@ class FixedPolicy:
         _check_policy(np.asarray(self.probabilities), mdp)
         return Tabulated(
             jnp.asarray(self.probabilities), Dense(jnp.zeros((mdp.states, mdp.actions, 0)))
+        )
+
+
+def _check_support(
+    impossible: Bool[np.ndarray, "S A"], jacobian: Float[np.ndarray, "S A d"], mdp: FiniteMDP
+) -> None:
+    """Raise ValueError where ∇π ≠ π ∇log π: an action has the probability 0, and its derivative is
+    not 0."""
+    living = ~mdp.absorbing[:, None]
+    lost = np.argwhere(impossible & living & np.any(jacobian != 0, axis=-1))
+    if len(lost):
+        s, a = lost[0]
+        raise ValueError(
+            f"π(a={a}|s={s}) is 0 and its derivative by θ is not, so which actions can be taken "
+            "depends on θ, and no score stands for that derivative; move theta to where every "
+            "such action has a probability"
         )
 
 
