@@ -466,6 +466,9 @@ HEALTHY = {
     "one-step episodes that show nothing": examination(
         seen={"constant_components": 4, "lengths": Spread(1.0, 0.0, 1.0, 1.0)}
     ),
+    "nothing for a critic to explain, and λ = 0": examination(
+        settings={"gae_lambda": 0.0}, seen={"critic_explains": -2.0, "returns_vary": 0.01}
+    ),
     "a good critic and λ = 0": examination(
         settings={"gae_lambda": 0.0}, seen={"critic_explains": 0.95}
     ),

@@ -68,7 +68,7 @@ def lambda_too_low(e: Examination, t: Thresholds) -> Found | None:
     if found is None or e.sample is None or found[0] >= t["lambda"]:
         return None
     explains = e.sample.critic_explains
-    if explains >= t["explained"]:
+    if explains >= t["explained"] or e.sample.returns_vary < t["returns_vary"]:
         return None
     untrained = critic_not_trained(e, CRITIC_NOT_TRAINED) is not None
     trained = {"critic_step_size": USUAL_CRITIC_STEP_SIZE}
@@ -247,9 +247,9 @@ RULES = (
     ),
     Rule(
         "lambda-too-low",
-        {"lambda": 0.5, "explained": 0.8},
+        {"lambda": 0.5, "explained": 0.8, "returns_vary": 0.1},
         "Schulman et al. 2016: with λ < 1 the critic's errors bias the gradient; 0.9 to 0.99 did "
-        "best.",
+        "best. Returns that vary by less than a tenth of their size leave nothing to explain.",
         0.82,
         lambda_too_low,
         (*SYMPTOMS, "critic-not-trained"),
