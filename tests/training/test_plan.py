@@ -123,8 +123,13 @@ def test_a_runs_file_that_was_edited_is_refused_with_the_remedy(trained, tmp_pat
     with pytest.raises(RunError, match="remove its checksum and format"):
         read_config(tmp_path / "a.json")
     del data["checksum"], data["format"]
+    data["changes"] = [{"env_steps": 32, "settings": {"discount": 0.9}}]  # it was resumed
     (tmp_path / "a.json").write_text(json.dumps(data))
     assert read_config(tmp_path / "a.json").config.seed == 5
+    for name, told in (("objects", "was given gae as objects"), ("schedules", "schedules of gae")):
+        (tmp_path / "a.json").write_text(json.dumps(data | {name: ["gae"]}))
+        with pytest.raises(UserError, match=told):
+            read_config(tmp_path / "a.json")
 
 
 def test_case_28_a_run_with_parts_passed_as_objects_is_named(tmp_path):

@@ -106,6 +106,11 @@ def test_a_record_of_an_optimiser_is_taken_for_choices_too():
     assert (found.adam_epsilon, found.log_std_step) == (1e-4, None)
 
 
+def test_no_name_is_the_usual_one():
+    nameless = TrainConfig(algorithm=None, estimator=None)
+    assert resolve(nameless, Given())[0].config == resolved()
+
+
 def test_shared_noise_is_a_number_once_the_actions_are_known():
     observations, four = (Box.of(spaces.Box(-1, 1, (k,))) for k in (2, 4))
     config = TrainConfig(log_std="shared")

@@ -145,16 +145,7 @@ def _of_a_run(source: Path) -> Plan:
         saved = config_file.read(source)
     except RunError as error:
         raise RunError(f"{error}; to use an edited copy, remove its checksum and format") from error
-    if objects := saved.get("objects"):
-        raise UserError(
-            f"{source} is of a run that was given {', '.join(map(str, objects))} as objects, which "
-            "no file holds; train it in Python: policygrad.train(…)"
-        )
-    if names := saved.get("schedules"):
-        raise UserError(
-            f"{source} is of a run with schedules of {', '.join(map(str, names))}, which no file "
-            "holds; train it in Python, and pass the same in on_update: policygrad.train(…)"
-        )
+    _refuse_objects(source, saved)
     start = saved.get("from", {})
     asked = saved.get("asked")
     if saved.get("env") is None or not {"env_kwargs", "config"} <= saved.keys():
@@ -165,6 +156,20 @@ def _of_a_run(source: Path) -> Plan:
         bool(saved.get("begins_from_a_policy")) and not start, _changed(saved),
         None if asked is None else tuple(asked),
     )  # fmt: skip
+
+
+def _refuse_objects(source: Path, saved: dict[str, Any]) -> None:
+    """UserError where a run was given what no file holds."""
+    if objects := saved.get("objects"):
+        raise UserError(
+            f"{source} is of a run that was given {', '.join(map(str, objects))} as objects, which "
+            "no file holds; train it in Python: policygrad.train(…)"
+        )
+    if names := saved.get("schedules"):
+        raise UserError(
+            f"{source} is of a run with schedules of {', '.join(map(str, names))}, which no file "
+            "holds; train it in Python, and pass the same in on_update: policygrad.train(…)"
+        )
 
 
 def _changed(saved: dict[str, Any]) -> tuple[str, ...]:
@@ -180,12 +185,13 @@ def _of_ones_own(source: Path, content: dict[str, Any]) -> Plan:
     """A file that was written by hand. A table `config`, as in a run's file, holds settings too."""
     settings: dict[str, Any] = {}
     of_runs = ("policygrad", "format", "objects", "values", "optimiser_steps", "versions",
-               "begins_from_a_policy", "asked")  # fmt: skip
+               "begins_from_a_policy", "asked", "changes", "schedules")  # fmt: skip
     inner = content.get("config", {})
     if not isinstance(inner, dict):
         raise UserError(f"{source}, config: it must hold settings by name, got {inner!r}")
     outer = {k: v for k, v in content.items() if k != "config"}
     if "config" in content:  # an edited copy of a run's file
+        _refuse_objects(source, content)
         outer = {k: v for k, v in outer.items() if k not in of_runs}
     for key, value in [*outer.items(), *inner.items()]:
         name = str(key).replace("-", "_")

@@ -196,8 +196,8 @@ def resolve(
     by_name = given.estimator is None
     config = replace(
         config,
-        algorithm=config.algorithm if given.algorithm is None else None,
-        estimator=config.estimator if by_name else None,
+        algorithm=(config.algorithm or "vanilla") if given.algorithm is None else None,
+        estimator=(config.estimator or "gae") if by_name else None,
         baseline=named_estimators.baseline_of(config) if by_name else None,
         optimiser=records.optimiser,
         batch_steps=None if config.whole_episodes else config.steps_per_batch,
