@@ -182,6 +182,25 @@ def test_seed_that_fails_in_a_worker_does_not_lose_the_others():
     assert "ZeroDivisionError" in str(result.failures[0])
 
 
+MISTAKES = {
+    "one seed": ({"seeds": [0, 1], "seed": 3}, r"seed=3 was given beside seeds=\[0, 1\]"),
+    "a number of seeds": ({"seeds": 2}, r"such as range\(5\) or \[0, 3, 7\]; got 2"),
+    "text for seeds": ({"seeds": "0..4"}, "seeds must list numbers"),
+    "text for jobs": ({"seeds": [0], "jobs": "2"}, "--jobs must be a whole number.*got '2'"),
+    "jobs beside map": ({"seeds": [0], "jobs": 2, "map": map}, "jobs=2 is not read beside map"),
+    "a callback beside map": (
+        {"seeds": [0], "map": map, "on_update": lambda seed, row: None}, "on_update=.*beside map",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "told"), MISTAKES.values(), ids=MISTAKES)
+def test_what_train_seeds_would_not_read_is_refused(given, told, tmp_path):
+    with pytest.raises(UserError, match=told):
+        policygrad.train_seeds(DUCK, out=tmp_path / "a", **TINY, **given)
+    assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.parametrize("env", [DUCK, "CartPole-v1"], ids=["vmapped", "side by side"])
 def test_ctrl_c_stops_and_saves_all(env, tmp_path):
     pressed = []

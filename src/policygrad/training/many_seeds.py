@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,8 @@ def train_seeds(
         on_update: called with a seed and the metrics of every update of it, in this process. It
             sees no policy and stops no seed. Where it raises, all seeds are saved and end.
         map: (function, configurations) -> results in order. It is used in place of worker processes
-            and vmap. The function trains one configuration and returns its `Run`.
+            and vmap, and takes neither jobs nor on_update. The function trains one configuration
+            and returns its `Run`; an error that it raises is not caught.
 
     Returns:
         The runs. A seed that fails does not end the others; its error is in `failures`.
@@ -147,8 +149,15 @@ def train_seeds(
     check_arguments(out=out, collector=collector, env_kwargs=env_kwargs, config=config)
     check_seed_callback(on_update)
     seeds = checked_seeds(seeds)
-    if isinstance(jobs, int) and jobs < 1:
-        raise UserError(f"--jobs must be at least 1, got {jobs}")
+    if "seed" in settings:
+        raise UserError(f"seed={settings['seed']!r} was given beside seeds={seeds}; give one")
+    _check_jobs(jobs)
+    for name, value in (("jobs", jobs), ("on_update", on_update)):
+        if map is not None and value is not None:
+            raise UserError(
+                f"{name}={value!r} is not read beside map, which runs the seeds by itself; leave "
+                "one of them out"
+            )
     if isinstance(collector, Elsewhere):
         raise UserError(
             f"collector={collector!r} would start workers for the lanes of every seed; give the "
@@ -231,8 +240,21 @@ def _path_of(config: TrainConfig, out: Path | None) -> Path | None:
     return None if out is None else out / f"seed-{config.seed}"
 
 
+def _check_jobs(jobs: int | Remote | None) -> None:
+    if jobs is None or isinstance(jobs, Remote):
+        return
+    if isinstance(jobs, bool) or not isinstance(jobs, Integral):
+        raise UserError(
+            f"--jobs must be a whole number, or policygrad.remote(workers=N), got {jobs!r}"
+        )
+    if jobs < 1:
+        raise UserError(f"--jobs must be at least 1, got {jobs}")
+
+
 def checked_seeds(seeds: Iterable[int]) -> list[int]:
-    """Seeds in the order given; UserError if there is none, or one twice."""
+    """Seeds in the order given; UserError if there is none, or one twice, or no list of them."""
+    if not isinstance(seeds, Iterable) or isinstance(seeds, str):
+        raise UserError(f"seeds must list numbers, such as range(5) or [0, 3, 7]; got {seeds!r}")
     seeds = list(seeds)
     if not seeds:
         raise UserError("--seeds names no seed; give some, such as 0..4 or 0,3,7")
