@@ -14,6 +14,7 @@ import policygrad
 from policygrad import algorithms, callbacks
 from policygrad.core.errors import RunError, UserError
 from policygrad.gradients.forms import ResetAtRewards
+from policygrad.rollout import open_source
 from policygrad.runs import RunDirectory, storage
 from tests.slow import slow
 from tests.worlds import DUCK, TINY, Chain
@@ -189,10 +190,17 @@ def test_a_callback_of_numbers_alone_gets_a_dictionary():
     assert numbers.rows == run.metrics
 
 
-def test_one_vector_environment_is_not_evaluated_while_it_trains():
-    vector = gymnasium.vector.SyncVectorEnv([Chain] * 4)
-    with pytest.raises(UserError, match="pass env="):
-        policygrad.train(vector, on_update=lambda run: run.evaluate(), **TINY)
+STEPPED = {
+    "a vector environment": lambda: gymnasium.vector.SyncVectorEnv([Chain] * 4),
+    "lanes": lambda: policygrad.environments.make(Chain, 4),
+    "a source": lambda: open_source(Chain, 4),
+}
+
+
+@pytest.mark.parametrize("make", STEPPED.values(), ids=STEPPED)
+def test_what_the_run_steps_is_not_evaluated_while_it_trains(make):
+    with pytest.raises(UserError, match=r"trains in the one .* it was given.*pass env="):
+        policygrad.train(make(), on_update=lambda run: run.evaluate(), **TINY)
 
 
 # ----- the built-in ones

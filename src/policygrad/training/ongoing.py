@@ -17,8 +17,10 @@ import numpy as np
 
 from policygrad.core.errors import UserError
 from policygrad.devices.sharing import as_one_device
+from policygrad.environments.lanes import LaneMethods
 from policygrad.evaluating import Evaluation, Place, evaluate
 from policygrad.policies import Agent
+from policygrad.rollout.host_source import HostSource
 from policygrad.training import checkpoint
 from policygrad.training.config import TrainConfig
 from policygrad.training.numbers import with_number
@@ -143,13 +145,15 @@ class Ongoing(Mapping[str, Any]):
             An `Evaluation`.
 
         Raises:
-            UserError: the run was given one vector environment, which trains: pass env=.
+            UserError: the run was given one vector environment, lanes or a source on the host,
+                which trains: pass env=.
         """
         env = self._training.assembly.task.env
-        if kwargs.get("env") is None and isinstance(env, gymnasium.vector.VectorEnv):
+        stepped = (gymnasium.vector.VectorEnv, LaneMethods, HostSource)
+        if kwargs.get("env") is None and isinstance(env, stepped):
             raise UserError(
-                "the run trains in the one vector environment that it was given, so it cannot be "
-                "evaluated there: pass env=, a function that makes another one"
+                f"the run trains in the one {type(env).__name__} that it was given, so it cannot "
+                "be evaluated there: pass env=, a function that makes another one"
             )
         seed = self.own_seed if seed is None else seed
         return evaluate(self, episodes=episodes, seed=seed, **kwargs)
