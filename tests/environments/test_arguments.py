@@ -170,6 +170,7 @@ def test_fault_16_parameters_of_gymnax_are_replaced():
         ({"gravityy": 5}, "gravityy.*it takes .*gravity"),
         ({"gravity": "five"}, "gravity must be like 9.8, got 'five'"),
         ({"max_steps_in_episode": 7.5}, "max_steps_in_episode must be like 500, got 7.5"),
+        ({"max_steps_in_episode": float("inf")}, "max_steps_in_episode must be like 500, got inf"),
         ({"gravity": 5, "x": np.ones(2)}, "x.*it takes"),
     ],
 )

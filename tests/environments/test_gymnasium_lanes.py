@@ -97,6 +97,18 @@ def test_vector_environments_of_nested_observations(mode):
                 assert not np.array_equal(step.successors["a"], lanes.observations["a"])
 
 
+def test_same_step_with_final_observations_in_one_dict_is_refused():
+    class Batched(gymnasium.vector.VectorWrapper):
+        def step(self, actions):
+            *rest, info = self.env.step(actions)
+            return *rest, {"final_obs": {"a": rest[0]}} if info else {}
+
+    lanes = GymnasiumLanes(Batched(chain_vector(AutoresetMode.SAME_STEP)))
+    lanes.start(0)
+    with pytest.raises(UserError, match="has a dict in 'final_obs'"):
+        transitions(lanes, 5)
+
+
 def test_same_step_without_final_observations_is_refused():
     class Silent(gymnasium.vector.VectorWrapper):
         def step(self, actions):

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import policygrad
 from policygrad import environments
-from policygrad.environments.infos import numbers_of
+from policygrad.environments.infos import numbers_of, together
 from policygrad.policies.agent import Agent
 from policygrad.rollout import open_source
 from policygrad.rollout.info_tally import InfoTally
@@ -144,6 +144,14 @@ def test_numbers_of_infos_are_found_whatever_their_wrapping():
         "action_mask": np.ones(1), 8: 8,
     }  # fmt: skip
     assert numbers_of(info) == {"a": 1, "b": 1, "c": 2, "d": 3, "e": 4, "f/g/h": 5, "8": 8}
+
+
+def test_a_name_that_is_not_kept_leaves_the_known_ones_behind_it():
+    first = {f"n{i}": 1.0 for i in range(256)}
+    with pytest.warns(UserWarning, match="more than 256 names of numbers"):
+        found = together([(0, first), (1, {"new": 1.0} | first)], 2)
+    assert all(present.all() for _, present in found.values())
+    assert list(found) == list(first)
 
 
 def test_names_without_end_are_bounded():

@@ -274,6 +274,15 @@ def test_other_spaces_are_refused_with_what_is_supported(space):
         space_of(space)
 
 
+def test_keys_of_a_dict_that_are_no_text_are_refused():
+    space = spaces.Tuple([spaces.Dict({0: spaces.Discrete(2), 1: spaces.Discrete(2)})])
+    for check in (observation_space_of, space_of):
+        with pytest.raises(UnsupportedSpaceError, match="has the key 0; keys must be text"):
+            check(space)
+    with pytest.raises(UnsupportedSpaceError, match="is not supported"):
+        action_space_of(space)
+
+
 @pytest.mark.parametrize(
     "space",
     [spaces.Box(0, 3, (2,), np.int32), spaces.Dict({"a": spaces.Box(0, 3, (2,), np.int32)})],

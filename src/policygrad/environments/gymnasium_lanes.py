@@ -235,6 +235,12 @@ class GymnasiumLanes:
                 "the vector environment resets in the same step but its info has no 'final_obs', "
                 "so that the successors of truncated steps are lost; use another autoreset mode"
             )
+        if isinstance(final, Mapping):
+            raise UserError(
+                "the vector environment's info has a dict in 'final_obs', expected an array of "
+                "objects with one observation a lane, as Gymnasium's own vector environments have "
+                "it; use another autoreset mode"
+            )
         read = reader(self.observation_space)
         for lane in np.flatnonzero(ended).tolist():
             try:

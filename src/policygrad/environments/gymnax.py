@@ -112,7 +112,8 @@ def _like(name: str, value: Any, default: Any) -> Any:
     else:
         array = np.asarray(value)
         fits = array.dtype.kind in "iuf" and (
-            np.asarray(default).dtype.kind == "f" or np.all(array == np.floor(array))
+            np.asarray(default).dtype.kind == "f"
+            or bool(np.all(np.isfinite(array) & (array == np.floor(array))))
         )
         if fits and isinstance(default, (int, float)) and array.ndim == 0:
             value = type(default)(value)

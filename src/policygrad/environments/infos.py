@@ -89,7 +89,7 @@ def together(numbers: Iterable[tuple[int, dict[str, float]]], lanes: int) -> Inf
         for name, value in found.items():
             if name not in infos:
                 if not names.takes(name):
-                    break
+                    continue
                 infos[name] = np.zeros(lanes), np.zeros(lanes, bool)
             values, present = infos[name]
             values[lane], present[lane] = value, True

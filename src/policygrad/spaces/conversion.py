@@ -38,6 +38,10 @@ def space_of(space: gymnasium.Space, what: str = "space") -> Space:
         case gymnasium.spaces.MultiBinary():
             return MultiBinary.of(space)
         case gymnasium.spaces.Dict():
+            if other := [key for key in space if not isinstance(key, str)]:
+                raise UnsupportedSpaceError(
+                    f"{what} {space} has the key {other[0]!r}; keys must be text, as files hold them"
+                )
             return Dict(tuple((k, space_of(v, what)) for k, v in sorted(space.items())))
         case gymnasium.spaces.Tuple():
             return Tuple(tuple(space_of(v, what) for v in space))
