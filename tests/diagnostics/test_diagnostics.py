@@ -203,6 +203,17 @@ def test_a_baseline_is_judged_by_what_running_without_it_costs(sampled):
     assert found.explained_variance.high < 1
 
 
+def test_a_constant_is_as_far_from_the_best_one_as_the_class_of_constants_can_remove(sampled):
+    policy, _, _, episodes = sampled
+    estimator = estimators.reward_to_go(baseline=baselines.constant(-1.0))
+    state = estimator.init(jax.random.key(0), 0)
+    found = diagnostics.judge_baseline(
+        policy, estimator, state, episodes, features=lambda s, t: jnp.ones(1)
+    )
+    assert found.excess.value != 0
+    assert found.removed_from_constant.value == pytest.approx(-found.excess.value, rel=1e-9)
+
+
 def test_records_are_json_without_infinities(sampled):
     policy, estimator, state, episodes = sampled
     noise = diagnostics.gradient_noise(policy, estimator, state, episodes)

@@ -188,21 +188,42 @@ def _quality(sums: GroupSums) -> BaselineQuality:
     variance = variance_and_norm(squared, own, m.n)[0] + (m["square"] - own)
     to_none = 2 * m["slope_b"] + m["curve_bb"]  # Var(0) − Var(b)
     with np.errstate(all="ignore"):
-        best = (m["slope"] + m["curve_b"]) ** 2 / m["curve"]
         unexplained = _spread(m["rr"], m["r"], m["steps"]) / _spread(m["yy"], m["y"], m["steps"])
-    excess, apart = _reach(sums, m["curves"]), _reach_apart(sums, m["controls"])
+    counts = sums.counts[:, None]
+    best = _removed_by_a_constant(sums)
+    excess = _reach(sums.sums["slopes"] / counts, m["curves"])
+    apart = _reach_apart(sums.sums["control"] / counts, m["controls"])
     return BaselineQuality(
         episodes=sums.episodes,
         variance=m.interval(variance, "positive"),
         explained_variance=m.interval(1 - unexplained),
         removed_from_none=m.interval(to_none),
-        removed_from_constant=m.interval(to_none - best),
+        removed_from_constant=m.interval(to_none - best),  # both Var(0) less something
         excess=m.squared_norm(*excess),
         excess_ratio=m.squared_norm(
             excess.values / variance, excess.noise / variance[0], excess.concentration
         ),
         per_parameter=m.squared_norm(*apart),
     )
+
+
+def _removed_by_a_constant(sums: GroupSums) -> Float[np.ndarray, " R"]:
+    """Var(0) − Var(c*) of the best constant c*, row by row.
+
+    With ν₀ = E Σ w_t (z_t·ĝ) of b = 0, and ν = ν₀ − βM of a constant β,
+
+        Var(0) − Var(c*) = ν₀²/M = ν²/M + 2βν₀ − β²M.
+
+    Only ν² needs pairs of groups. β is the baseline's mean, so that a baseline that is constant is
+    as far from c* as `excess` of the class of constants says.
+    """
+    m = sums.means()
+    start, curve = m["slope"] + m["curve_b"], m["curve"]
+    with np.errstate(all="ignore"):
+        mean = float(m["curve_b"][0] / curve[0])
+    x = sums.sums["slope"] + sums.sums["curve_b"] - mean * sums.sums["curve"]
+    reach = _reach(x[:, None] / sums.counts[:, None], curve[:, None, None])
+    return reach.values + 2 * mean * start - mean**2 * curve
 
 
 def _spread(squares: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -222,9 +243,8 @@ class _Reach(NamedTuple):
     concentration: float
 
 
-def _reach(sums: GroupSums, metric: Float[np.ndarray, "R p p"]) -> _Reach:
-    """νᵀM⁻¹ν."""
-    x = sums.sums["slopes"] / sums.counts[:, None]
+def _reach(x: Float[np.ndarray, "K p"], metric: Float[np.ndarray, "R p p"]) -> _Reach:
+    """νᵀM⁻¹ν, from the ν of every group."""
     present = _present(len(x))
     inverse = np.linalg.pinv(metric, rcond=1e-9, hermitian=True)
     total = present @ x
@@ -235,9 +255,8 @@ def _reach(sums: GroupSums, metric: Float[np.ndarray, "R p p"]) -> _Reach:
     return _pairs(whole, within, present, x @ inverse[0] @ x.T, rank)
 
 
-def _reach_apart(sums: GroupSums, metric: Float[np.ndarray, "R d"]) -> _Reach:
+def _reach_apart(x: Float[np.ndarray, "K d"], metric: Float[np.ndarray, "R d"]) -> _Reach:
     """νᵀM⁻¹ν for a diagonal M: every parameter separately."""
-    x = sums.sums["control"] / sums.counts[:, None]
     present = _present(len(x))
     inverse = np.divide(1.0, metric, out=np.zeros_like(metric), where=metric > 0)
     whole = np.sum((present @ x) ** 2 * inverse, axis=1)
