@@ -40,7 +40,7 @@ def space_of(space: gymnasium.Space, what: str = "space") -> Space:
         case gymnasium.spaces.Dict():
             if other := [key for key in space if not isinstance(key, str)]:
                 raise UnsupportedSpaceError(
-                    f"{what} {space} has the key {other[0]!r}; keys must be text, as files hold them"
+                    f"{what} {space} has the key {other[0]!r}; keys must be text, as in files"
                 )
             return Dict(tuple((k, space_of(v, what)) for k, v in sorted(space.items())))
         case gymnasium.spaces.Tuple():
