@@ -803,6 +803,76 @@ def test_ctrl_c_with_worker_processes(tmp_path):
     assert_saved(*interrupt(tmp_path, "--processes"))
 
 
+class Board(gymnasium.Env):
+    """Which moves are legal follows from the seed and the position; an illegal one raises."""
+
+    observation_space = gymnasium.spaces.Box(0, 9, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(4)
+
+    def seen(self):
+        self.legal = np.zeros(4, np.int8)
+        self.legal[self.np_random.choice(4, 2, replace=False)] = 1
+        return np.array([self.moves, self.end], np.float32) / 10, {"action_mask": self.legal}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.moves, self.end = 0, int(self.np_random.integers(3, 40))
+        return self.seen()
+
+    def step(self, action):
+        if not self.legal[action]:
+            raise ValueError(f"illegal move {action}")
+        self.moves += 1
+        observation, info = self.seen()
+        return observation, 1.0, self.moves >= self.end, False, info
+
+
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_no_action_is_repeated_in_an_episode_that_it_was_not_chosen_in(processes, tmp_path):
+    settings = TINY | {"batch_steps": 64, "total_steps": 128, "processes": processes}
+    more = settings | {"total_steps": 192}
+    policygrad.train(Board, out=tmp_path / "a", **settings)
+    resumed = policygrad.resume(tmp_path / "a", env=Board, total_steps=192)
+    assert resumed.summary["resumed_exactly"]
+    assert_bitwise(policygrad.train(Board, **more), resumed)
+
+
+class BoardsThatWait(gymnasium.vector.SyncVectorEnv):
+    """Boards of a vector environment that is not the library's own, with masks in observations."""
+
+    def __init__(self):
+        def make():
+            return MaskSeen(Board())
+
+        super().__init__([make] * 4, autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED)
+
+
+class MaskSeen(gymnasium.Wrapper):
+    """The mask of actions is a part of the observation."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        mask = gymnasium.spaces.MultiBinary(4)
+        self.observation_space = gymnasium.spaces.Dict(x=env.observation_space, action_mask=mask)
+
+    def reset(self, **kwargs):
+        x, info = self.env.reset(**kwargs)
+        return {"x": x, "action_mask": info["action_mask"]}, {}
+
+    def step(self, action):
+        x, *rest, info = self.env.step(action)
+        return {"x": x, "action_mask": info["action_mask"]}, *rest, {}
+
+
+def test_environments_that_raise_as_they_are_brought_back_begin_fresh_episodes(tmp_path):
+    settings = TINY | {"batch_steps": 64, "total_steps": 128}
+    policygrad.train(BoardsThatWait(), out=tmp_path / "a", **settings)
+    with pytest.warns(UserWarning, match="began fresh episodes"):
+        run = policygrad.resume(tmp_path / "a", env=BoardsThatWait(), total_steps=192)
+    assert run.summary["resumed_exactly"] is False
+    assert run.summary["env_steps"] == 192
+
+
 def test_ctrl_c_in_python_returns_an_interrupted_run(tmp_path):
     def press(metrics):
         if metrics["update"] == 2:

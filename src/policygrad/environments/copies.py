@@ -28,6 +28,7 @@ class OwnVector(VectorEnv, ABC):
 
     Attributes:
         reads_infos: what `step` returns as info are `environments.infos.Infos`.
+        idle: `[B]`, lanes that `step` leaves where they are; it returns their last observation.
     """
 
     reads_infos = True
@@ -35,6 +36,7 @@ class OwnVector(VectorEnv, ABC):
     def __init__(self, spaces: SpacePair, num_envs: int) -> None:
         self.metadata = {"autoreset_mode": AutoresetMode.DISABLED}
         self.num_envs = num_envs
+        self.idle = np.zeros(num_envs, bool)
         self.single_observation_space, self.single_action_space = spaces
         self.observation_space = batch_space(spaces[0], num_envs)
         self.action_space = batch_space(spaces[1], num_envs)
@@ -61,7 +63,10 @@ class OwnVector(VectorEnv, ABC):
             if found:
                 numbers.append((lane, found))
 
-        self._step_lanes(iterate(self.action_space, actions), take)
+        given = dict(enumerate(iterate(self.action_space, actions)))
+        if self.idle.any():
+            given = {lane: action for lane, action in given.items() if not self.idle[lane]}
+        self._step_lanes(given, take)
         return rows, rewards, terminated, truncated, together(numbers, self.num_envs)
 
     @abstractmethod
@@ -69,8 +74,8 @@ class OwnVector(VectorEnv, ABC):
         """Reset these lanes, and hand on what `Lane.reset` returned."""
 
     @abstractmethod
-    def _step_lanes(self, actions: Iterable[Any], take: Take) -> None:
-        """Step every lane, and hand on what `Lane.step` returned."""
+    def _step_lanes(self, actions: dict[int, Any], take: Take) -> None:
+        """Step these lanes, and hand on what `Lane.step` returned."""
 
 
 class Copies(OwnVector):
@@ -118,13 +123,13 @@ class Copies(OwnVector):
                 begin(lane)
                 take(lane, self._lanes[lane].reset(seed))
 
-    def _step_lanes(self, actions: Iterable[Any], take: Take) -> None:
+    def _step_lanes(self, actions: dict[int, Any], take: Take) -> None:
         if self._deadline is None:
-            for number, (lane, action) in enumerate(zip(self._lanes, actions, strict=True)):
-                take(number, lane.step(action))
+            for number, action in actions.items():
+                take(number, self._lanes[number].step(action))
             return
         with self._limited() as begin:
-            for number, action in enumerate(actions):
+            for number, action in actions.items():
                 begin(number)
                 take(number, self._lanes[number].step(action))
 

@@ -191,6 +191,11 @@ class GymnasiumLanes:
         self.observations = self._reset(seed=seeds, options={"reset_mask": which})
         self.times = np.where(which, 0, self.times).astype(np.int32)
 
+    def wait(self, which: np.ndarray) -> None:
+        """Leave some lanes, by flags `[B]`, where they are in the next steps, if that can be."""
+        if isinstance(self.vector, OwnVector):
+            self.vector.idle = which
+
     def snapshot(self) -> dict[str, Any]:
         """What `restore` reads: the log, and where the lanes are."""
         return self.log.to_arrays() | {
@@ -210,7 +215,10 @@ class GymnasiumLanes:
         )
         if not log.complete:
             return False
-        bring_back(self, log)
+        try:
+            bring_back(self, log)
+        except EnvironmentFailure:  # of an action that was not chosen where it is repeated
+            return False
         same = jax.tree.map(
             np.array_equal, self._copied(self.observations), snapshot["observations"]
         )

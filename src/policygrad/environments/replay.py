@@ -162,8 +162,9 @@ def lane_seeds(seed: int, first: int, count: int) -> list[int]:
 def bring_back(lanes: "GymnasiumLanes", log: ReplayLog) -> None:
     """Bring lanes to where they were when the log was taken, by replaying it.
 
-    A lane whose episode began later than the first recorded action repeats recorded actions until
-    then, and is reset whenever an episode ends. When its episode begins it is reset with its seed.
+    A lane whose episode began later than the first recorded action waits until then, and is reset
+    with its seed. Where the vector environment cannot leave a lane alone, it repeats the recorded
+    actions meanwhile, and is reset whenever an episode ends.
     """
     actions, first = log.actions, log.first
     log.actions = []
@@ -171,8 +172,10 @@ def bring_back(lanes: "GymnasiumLanes", log: ReplayLog) -> None:
     for offset, action in enumerate(actions):
         if log.each_lane:
             _begin_those(lanes, log, (log.begun == first + offset) & (first + offset > 0))
+            lanes.wait(log.begun > first + offset)
         _repeat(lanes, log, action)
     if log.each_lane:
+        lanes.wait(np.zeros(lanes.num_envs, bool))
         _begin_those(lanes, log, log.begun == first + len(actions))
 
 

@@ -85,11 +85,11 @@ class Workers(OwnVector):
         for lane, answer in self._answers(seeds).items():
             take(lane, answer)
 
-    def _step_lanes(self, actions: Iterable[Any], take: Take) -> None:
-        self._steps += 1
-        for lane, action in enumerate(actions):
+    def _step_lanes(self, actions: dict[int, Any], take: Take) -> None:
+        self._steps[list(actions)] += 1
+        for lane, action in actions.items():
             self._ask(lane, ("step", action))
-        for lane, answer in self._answers(range(self.num_envs)).items():
+        for lane, answer in self._answers(actions).items():
             take(lane, answer)
 
     def _ask(self, lane: int, request: tuple[str, Any]) -> None:
