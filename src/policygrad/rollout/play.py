@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from policygrad.environments.protocol import CompiledEnvironment
 from policygrad.environments.traced_infos import info_names
+from policygrad.maths.long_sums import LongSum
 from policygrad.policies.meeting import Policy, act_greedily, begin_anew
 from policygrad.rollout.acting import Lane, lane_keys
 from policygrad.rollout.segments import LaneState, act_in_lanes, advance, choose
@@ -218,7 +219,8 @@ def play_episodes(
             None if stray is None or part is None else stray.after(step.lanes, step.alive, part)
             for stray, part in zip(strays, found, strict=True)
         ]
-        return totals + jnp.where(step.alive, rewards, 0.0), lengths + step.alive, last, strays
+        totals = totals.plus(jnp.where(step.alive, rewards, 0.0))
+        return totals, lengths + step.alive, last, strays
 
     def none_of(part: Outside | None) -> Stray | None:
         if part is None:
@@ -226,7 +228,7 @@ def play_episodes(
         return Stray(jnp.full(count, -1, jnp.int32), jnp.zeros(count, part.values.dtype))
 
     nothing = (
-        jnp.zeros(count, jnp.float32),
+        LongSum.zeros(count),
         jnp.zeros(count, jnp.int32),
         jnp.full((count, len(names)), jnp.nan, jnp.float32) if names else None,
         [none_of(part) for part in outside(space, lanes.observations, batch=1)],
@@ -234,4 +236,4 @@ def play_episodes(
     (totals, lengths, last, strays), unfinished = run_episodes(
         environment, policy, lanes, keys, keep, nothing, max_steps=max_steps, greedy=greedy
     )
-    return Outcome(totals, lengths, unfinished, last, strays)
+    return Outcome(totals.total, lengths, unfinished, last, strays)
