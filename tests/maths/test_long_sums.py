@@ -12,7 +12,7 @@ from tests.worlds import MLPPolicy
 
 @jax.jit
 def summed(rows):
-    start = LongSum.zeros(rows.shape[1])
+    start = LongSum.of(jnp.zeros(rows.shape[1]))
     return jax.lax.scan(lambda s, row: (s.plus(row), None), start, rows)[0].total
 
 

@@ -315,6 +315,8 @@ def test_a_batch_is_held_against_the_number_that_a_vector_environment_has():
     config = assembled(vector, batch_steps=6)
     assert (config.num_envs, config.rows) == (3, 2)
     assert assembled(vector).batch_steps == 2049  # the default gives way
+    with pytest.raises(UserError, match=r"--batch-steps 2048 is not a multiple of .* 3;"):
+        assembled(vector, batch_steps=2048)
     for env, lanes in ((vector, 3), (Chain, 16)):
         with pytest.raises(UserError, match=f"--batch-steps 8 is not a multiple of .* {lanes};"):
             assembled(env, batch_steps=8)

@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -72,6 +73,22 @@ def test_whole_episodes():
     assert int(tally.episodes) == 8
     assert tally.recent_lengths[:8].tolist() == [3, 5, 1, 4] * 2
     assert means(tally)[0] == pytest.approx(float(record.rewards.sum()) / 4, rel=1e-5)
+
+
+def test_returns_of_long_episodes_are_right_to_six_digits():
+    tally, record = EpisodeTally.init(2), random_segments(steps=100, lanes=2)
+    never = jnp.zeros_like(record.terminated)
+    record = replace(
+        record, rewards=jnp.full_like(record.rewards, 0.1), valid=~never, terminated=never,
+        truncated=never,
+    )  # fmt: skip
+    update = jax.jit(EpisodeTally.update)
+    for _ in range(999):
+        tally = update(tally, record)
+    tally = update(tally, replace(record, terminated=never.at[-1].set(True)))
+    exact = 100_000 * np.float64(np.float32(0.1))
+    np.testing.assert_allclose(tally.recent_returns[:2], exact, rtol=2e-6)
+    assert tally.recent_lengths[:2].tolist() == [100_000] * 2
 
 
 def test_means_are_over_the_last_hundred():
@@ -214,7 +231,7 @@ def test_finite_batches_pass():
 def test_episode_is_named_where_columns_are_episodes():
     record = random_episodes()
     bad = replace(record, rewards=put(record.rewards, 2, 1, np.nan))
-    with pytest.raises(NonFiniteError, match="of episode 1 at step 2"):
+    with pytest.raises(NonFiniteError, match="of episode 1 at step 3"):
         check_finite(bad, 0, 0)
 
 

@@ -22,10 +22,9 @@ class LongSum(NamedTuple):
     lost: Float[Array, " N"]
 
     @classmethod
-    def zeros(cls, count: int) -> "LongSum":
-        """N sums of nothing."""
-        zero = jnp.zeros(count, jnp.float32)
-        return cls(zero, zero)
+    def of(cls, totals: Float[Array, " N"]) -> "LongSum":
+        """Sums that have these totals so far."""
+        return cls(totals, jnp.zeros_like(totals))
 
     def plus(self, terms: Float[Array, " N"]) -> "LongSum":
         """With one more term each."""

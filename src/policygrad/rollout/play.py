@@ -228,7 +228,7 @@ def play_episodes(
         return Stray(jnp.full(count, -1, jnp.int32), jnp.zeros(count, part.values.dtype))
 
     nothing = (
-        LongSum.zeros(count),
+        LongSum.of(jnp.zeros(count, jnp.float32)),
         jnp.zeros(count, jnp.int32),
         jnp.full((count, len(names)), jnp.nan, jnp.float32) if names else None,
         [none_of(part) for part in outside(space, lanes.observations, batch=1)],

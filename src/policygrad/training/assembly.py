@@ -1,7 +1,7 @@
 """The values that a run consists of: put together once, before it begins."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -280,7 +280,7 @@ def _around(
     history: History,
 ) -> Assembly:
     """The run around environments that are open."""
-    config = _in_environment(resolved.config, source)
+    config = _in_environment(resolved.config, source, history.asked or ())
     if config.clip_rewards is None:
         config = replace(config, clip_rewards=is_atari(task.env))
     resolved = replace(resolved, config=config)
@@ -392,9 +392,9 @@ def _parts(config: TrainConfig, collector: Collector) -> int:
     return config.processors
 
 
-def _in_environment(config: TrainConfig, source: Source) -> TrainConfig:
+def _in_environment(config: TrainConfig, source: Source, asked: Collection[str]) -> TrainConfig:
     """The configuration with the number of lanes that the environment has, if it has its own
-    number; the default size of a batch of segments is rounded to a multiple of it."""
+    number; a size of a batch of segments that nobody asked for is rounded to a multiple of it."""
     num_envs = source.num_envs
     if config.num_envs not in (num_envs, TrainConfig.num_envs):  # so it was asked for
         raise UserError(
@@ -404,7 +404,7 @@ def _in_environment(config: TrainConfig, source: Source) -> TrainConfig:
     if config.whole_episodes:
         return replace(config, num_envs=num_envs)
     steps = config.steps_per_batch
-    if steps == BATCH_STEPS and num_envs != config.num_envs:
+    if "batch_steps" not in asked and steps == BATCH_STEPS and num_envs != config.num_envs:
         steps = max(1, round(steps / num_envs)) * num_envs
     config = replace(config, batch_steps=steps)
     config.check_rows(num_envs)

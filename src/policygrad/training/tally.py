@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from policygrad.core.counting import LongCount
 from policygrad.core.trajectories import Trajectories
+from policygrad.maths.long_sums import LongSum
 
 WINDOW = 100
 
@@ -142,11 +143,14 @@ class EpisodeTally(NamedTuple):
 
             def step(running: Any, row: Any) -> Any:
                 reward, count, last = row
-                total, length = running[0] + reward, running[1] + count
-                return (jnp.where(last, 0.0, total), jnp.where(last, 0, length)), (total, length)
+                sums, length = running[0].plus(reward), running[1] + count
+                begun = jax.tree.map(lambda x: jnp.where(last, 0.0, x), sums)
+                return (begun, jnp.where(last, 0, length)), (sums.total, length)
 
-            start = self.running_returns, self.running_lengths
+            # what rounding takes is known within a batch, and forgotten at its end
+            start = LongSum.of(self.running_returns), self.running_lengths
             running, (returns, lengths) = jax.lax.scan(step, start, (rewards, counts, ended))
+            running = running[0].total, running[1]
 
         ended = ended.reshape(-1)
         number = jnp.cumsum(ended)  # of each episode that ended, in the order in which they did
