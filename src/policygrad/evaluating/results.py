@@ -89,7 +89,7 @@ class Returns:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A policy's returns, greedy and sampled, in episodes with the same seeds.
+    """A policy's returns, greedy and sampled; both begin from one seed.
 
     Attributes:
         deterministic: acting by the distribution's mode.
