@@ -13,7 +13,7 @@ from policygrad.core.errors import UserError
 from policygrad.core.modules import in_types_of
 from policygrad.core.trajectories import Trajectories
 from policygrad.environments.lanes import LaneMethods
-from policygrad.environments.protocol import CompiledEnvironment
+from policygrad.environments.protocol import CompiledEnvironment, looks_pure
 from policygrad.environments.traced_infos import step_with_numbers
 from policygrad.environments.traced_steps import reset_of
 from policygrad.policies.meeting import Policy, act, begin_anew, initial_carry
@@ -72,7 +72,9 @@ def start_lanes(
     Raises:
         UserError: the environment is not JAX-native.
     """
-    if isinstance(environment, (str, LaneMethods, gymnasium.Env, gymnasium.vector.VectorEnv)):
+    stepped = (gymnasium.Env, gymnasium.vector.VectorEnv)
+    on_host = isinstance(environment, stepped) and not looks_pure(environment)
+    if on_host or isinstance(environment, (str, LaneMethods)):
         what = f"{type(environment).__name__} steps on the host"
         if isinstance(environment, str):
             what = f"{environment!r} is the id of an environment"
