@@ -86,6 +86,25 @@ def test_what_speaks_against_a_clean_bill(doubt):
     assert "Healthy" not in (headline((), DOUBTFUL[doubt]) or "")
 
 
+def test_stopped_episodes_are_compared_with_none_of_training():
+    """Where training's go on; a limit of the task or of the run stops both."""
+    cut = replace(RISEN, sample=replace(RISEN.sample, unfinished=1), time_limit=None)
+    at = standing_of(cut)
+    assert at is not None
+    assert at.lost is None
+    assert np.isnan([at.best, at.start]).all()
+    assert doubts(cut) == (
+        "1 of 64 fresh episodes were stopped after 300 steps, where those of training go on; so it "
+        "is not known how far the return is below its best in training.",
+    )
+    assert lines_of(cut)[-1] == (
+        "   best in training: not compared, since fresh episodes were stopped"
+    )
+    limit = {"max_episode_steps": 300, "batch_episodes": 16}
+    for both in (replace(cut, time_limit=500), replace(cut, settings={**cut.settings, **limit})):
+        assert lines_of(both)[-1] == "   best in training: 100, at update 20 of 20; not lost since"
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_no_broken_run_is_healthy(name):
     for broken in BROKEN[name]:

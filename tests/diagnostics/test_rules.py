@@ -122,6 +122,7 @@ RANDOM = Beside(64, 0, Spread(22.0, 12.0, 8.0, 60.0), Spread(22.0, 12.0, 8.0, 60
 unlearned = {"return_mean": 22 + np.resize([-0.3, 0.3, 0.5, -0.5], UPDATES)}
 FAR_ABOVE = Beside(64, 0, Spread(943.0, 300.0, 100.0, 1400.0), Spread(900.0, 200.0, 100.0, 1000.0))
 ANT = {"returns": Spread(83.0, 120.0, -80.0, 500.0), "lengths": Spread(299.0, 90.0, 50.0, 600.0)}
+ended_early = np.minimum(series()["episodes"], 700.0)
 halved = np.concatenate([np.linspace(20, 420, UPDATES // 2), np.linspace(380, 203, UPDATES // 2)])
 HALVED = {"returns": Spread(203.0, 70.0, 90.0, 500.0)}
 NO_BASELINE = {"estimator": "reward-to-go", "baseline": "none", "batch_episodes": 16}
@@ -282,6 +283,7 @@ BROKEN: dict[str, list[Examination]] = {
         ),
         examination(seen={"unfinished": 40}, at_random=RANDOM),
         examination(seen={"unfinished": 64}, metrics={"episodes": np.zeros(UPDATES)}),
+        examination(time_limit=None, seen={"unfinished": 64}, metrics={"episodes": ended_early}),
     ],
     "step-size-too-large": [
         examination(metrics={"kl": np.full(UPDATES, 0.4)}),
@@ -462,6 +464,12 @@ HEALTHY = {
     "episodes as long as a limit that was asked for": examination(
         settings={"max_episode_steps": 50, "batch_episodes": 16}, seen={"unfinished": 64}
     ),
+    "episodes that go on beyond where the doctor stops them": examination(
+        time_limit=None, seen={"unfinished": 64}
+    ),
+    "stopped episodes of a return that has dipped": examination(
+        time_limit=None, seen={**HALVED, "unfinished": 1}, metrics={"return_mean": halved}
+    ),
     "a small bonus": examination(settings={"entropy_coefficient": 0.01}, seen={"entropy": 0.69}),
     "one-step episodes that show nothing": examination(
         seen={"constant_components": 4, "lengths": Spread(1.0, 0.0, 1.0, 1.0)}
@@ -511,6 +519,18 @@ HEALTHY = {
         settings={"estimator": "reward-to-go", "baseline": "constant", "batch_episodes": 16},
     ),
 }  # fmt: skip
+
+
+def test_a_collapse_tells_the_return_of_training_where_episodes_were_stopped():
+    """The returns 100 of the fresh ones lack what comes later."""
+    for limit, told in ((None, "is 9 "), (500, "is 100 ")):
+        (found,) = (
+            each for each in diagnose(examination(
+                time_limit=limit, seen={"entropy": 1e-3, "unfinished": 1},
+                metrics={"return_mean": np.linspace(90, 9, UPDATES)},
+            )) if each.name == "entropy-collapsed"
+        )  # fmt: skip
+        assert f"the mean return {told}and was 90 at its best" in found.evidence
 
 
 @pytest.mark.parametrize("name", HEALTHY)

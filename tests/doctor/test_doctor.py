@@ -16,7 +16,7 @@ from policygrad import baselines, estimators
 from policygrad.algorithms import Algorithm, Improved, Natural, take_step
 from policygrad.core.errors import RunError, UserError
 from policygrad.core.failures import Failure
-from policygrad.diagnostics import Spread, to_json
+from policygrad.diagnostics import Examination, Spread, to_json
 from policygrad.doctor import diagnosis as doctor
 from policygrad.doctor.fitted_estimator import FittedEstimator
 from policygrad.gradients.forms import LambdaReturn, ResetAtRewards
@@ -218,6 +218,25 @@ def test_an_episode_without_end_is_stopped(tmp_path, monkeypatch):
     assert sample is not None
     assert (sample.unfinished, sample.lengths.mean, sample.truncated) == (8, 20, 1.0)
     assert names(found)[0] == "observations-constant"
+
+
+def test_an_episode_as_long_as_those_of_training_is_not_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "LONGEST", 2)
+    run = policygrad.train(Chain, out=tmp_path / "a", **TINY)
+    found = policygrad.diagnose(run.path, Chain, episodes=8, gradients=False)
+    sample = found.examination.sample
+    assert sample is not None
+    assert (sample.unfinished, sample.lengths.most) == (0, 3)
+    assert "no-episode-ends" not in names(found)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "cap"),
+    [([], 2_000), ([np.nan], 2_000), ([100.0], 2_000), ([1_500.0, 900.0], 4_500), ([9e9], 10_000)],
+)
+def test_where_a_fresh_episode_is_stopped(lengths, cap):
+    found = Examination(None, {}, (), {"length_mean": np.array(lengths)})
+    assert doctor._cap(found) == cap
 
 
 class Wrong(gymnasium.Wrapper):

@@ -74,7 +74,13 @@ def _beside(e: Examination) -> tuple[str, ...]:
             "The return is not clearly above that of random actions: the difference is "
             f"{shown(at.above_random)}, and its 99.9 % interval begins at {at.surely_above:.4g}."
         )
-    if at.lost is None:
+    if e.cut_short and e.sample is not None:
+        found.append(
+            f"{e.sample.unfinished} of {e.sample.episodes} fresh episodes were stopped after "
+            f"{e.sample.lengths.most:,.0f} steps, where those of training go on; so it is not "
+            "known how far the return is below its best in training."
+        )
+    elif at.lost is None:
         found.append("Too few episodes ended in training for a best return to be known.")
     elif at.lost.low > CLEARLY * at.gained:
         found.append(
@@ -144,6 +150,8 @@ def _cut(played: Beside | Sample) -> str:
 
 
 def _best(e: Examination, at: Standing) -> list[str]:
+    if e.cut_short:
+        return ["   best in training: not compared, since fresh episodes were stopped"]
     if at.lost is None:
         return ["   best in training: not known, too few episodes ended"]
     share = at.share_lost

@@ -144,6 +144,15 @@ class Examination:
             return float("nan")
         return float(self.settings["batch_steps"]) / max(self.sample.lengths.mean, 1.0)
 
+    @property
+    def cut_short(self) -> bool:
+        """Whether fresh episodes were stopped where those of training go on.
+
+        Their returns then lack what comes later, and nothing of training compares with them.
+        """
+        limited = self.time_limit is not None or self.settings.get("max_episode_steps") is not None
+        return not limited and self.sample is not None and self.sample.unfinished > 0
+
     def noted(self, note: str) -> "Examination":
         """The same with a note of what could not be examined."""
         return replace(self, notes=(*self.notes, note))

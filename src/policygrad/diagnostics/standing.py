@@ -50,7 +50,7 @@ class Standing:
         by_mode: of the policy's most probable actions; None if they were not played.
         above_samples: `by_mode` less `now`, which is of sampled actions.
         start: the least of the first three means of training, and of random actions; NaN if too
-            few episodes ended in training.
+            few episodes ended in training, or if fresh ones were cut short where those go on.
         best: the greatest mean over up to 100 episodes in training, of ten at least; NaN likewise.
         best_update: the update of the best, from 1 on; 0 without one.
         last: the last mean of training.
@@ -112,7 +112,7 @@ def standing_of(e: "Examination") -> Standing | None:
         mode = m.returns, m.episodes
         at = replace(at, by_mode=mean_of(*mode), above_samples=difference(mode, samples))
     means, counts, updates = _means(e)
-    if not len(means):
+    if e.cut_short or not len(means):
         return at
     top = int(np.argmax(means))
     best, size = float(means[top]), min(counts[top], WINDOW)

@@ -9,8 +9,10 @@ from typing import Any
 from policygrad.core.errors import NonFiniteError, UserError
 from policygrad.core.settings import Timeout, check_setting
 from policygrad.core.shell import user_path
+from policygrad.core.usual import LONGEST_EPISODE
 from policygrad.devices.compiled_code import free_compiled_code
 from policygrad.diagnostics.examination import Examination
+from policygrad.diagnostics.facts import series
 from policygrad.diagnostics.rules import diagnose as apply_rules
 from policygrad.diagnostics.rules import looked_at, not_looked_at
 from policygrad.diagnostics.rules.settings import USUAL_DISCOUNT
@@ -36,7 +38,8 @@ from policygrad.training.config import TrainConfig
 
 EPISODES = 64
 PROBE_STEPS = 20_480  # length of the short run that is trained to examine an environment
-LONGEST = 2_000  # steps of an episode in an environment without a time limit
+LONGEST = 2_000  # steps of a fresh episode without a time limit, unless training saw longer ones
+TIMES = 3  # the longest mean length of training
 
 
 def diagnose(
@@ -216,7 +219,7 @@ def examine(
             fitted=fitted,
             seed=seed,
             episodes=units[0].episodes,
-            limit=subject.resolved.config.max_episode_steps or source.time_limit or LONGEST,
+            limit=subject.resolved.config.max_episode_steps or source.time_limit or _cap(found),
             discount=USUAL_DISCOUNT if fitted is None else float(fitted.estimator.discount),
             gradients=gradients,
             pictures=pictures,
@@ -236,6 +239,13 @@ def examine(
         open_still.close()
     found = examined(found, work, units, sums)
     return found if missing is None else found.noted(missing)
+
+
+def _cap(found: Examination) -> int:
+    """Steps after which a fresh episode is stopped, in an environment without a time limit."""
+    lengths = series(found, "length_mean")
+    seen = int(TIMES * lengths.max()) if len(lengths) else 0
+    return max(LONGEST, min(seen, LONGEST_EPISODE))
 
 
 def _compared(

@@ -80,13 +80,14 @@ def entropy_collapsed(e: Examination, t: Thresholds) -> Found | None:
     if not _hardly_explores(s, t) or at_its_best(e, t["progress"]):
         return None
     best = returns.max() if len(returns) else float("nan")
+    now = returns[-1] if e.cut_short and len(returns) else s.returns.mean
     initial = settings.log_std
     planted = np.isfinite(s.action_noise) and initial is not None and initial < np.log(t["noise"])
     bonus = settings_of_algorithm(e, {"entropy_coefficient": 0.01})
     proposes = ({"log_std": -0.5},) if planted else bonus + other_step(settings, smaller=True)[1]
     return Found(
         "The entropy has collapsed: the policy hardly explores any more.",
-        f"{seen}; the mean return is {s.returns.mean:.4g} and was {best:.4g} at its best in "
+        f"{seen}; the mean return is {now:.4g} and was {best:.4g} at its best in "
         "training.",
         {"entropy": s.entropy, "action_noise": s.action_noise, "best_return": float(best)},
         "Train with --log-std -0.5." if planted else

@@ -126,7 +126,7 @@ def _randomness(e: Examination) -> str:
 
 
 def no_episode_ends(e: Examination, t: Thresholds) -> Found | None:
-    """Fresh episodes go on without an end, in an environment without a time limit."""
+    """Fresh episodes go on without an end, as those of late training do, without a time limit."""
     s = e.sample
     if s is None or s.unfinished < t["share"] * s.episodes:
         return None
@@ -134,7 +134,9 @@ def no_episode_ends(e: Examination, t: Thresholds) -> Found | None:
         return None
     counts = e.metric("episodes")
     ended = int(counts[-1]) if len(counts) else 0
-    late = ended - int(counts[-max(2, round(0.2 * len(counts)))]) if len(counts) > 1 else 0
+    late = ended - int(counts[-max(2, round(0.2 * len(counts)))]) if len(counts) > 1 else ended
+    if late and e.cut_short:  # episodes end, only later than where the doctor stops them
+        return None
     stopped = ended >= t["episodes"]
     in_training = f"{_episodes(ended)} ended, {late:,} of them in the last fifth"
     seen = (
@@ -174,8 +176,8 @@ RULES = (
     Rule(
         "no-episode-ends",
         {"share": 0.5, "episodes": 10},
-        "By definition: the environment has no time limit, and half of the fresh episodes or more "
-        "end by none of its own.",
+        "By definition: the environment has no time limit, half of the fresh episodes or more do "
+        "not end by themselves, and none of training ended in its last fifth.",
         0.6,
         no_episode_ends,
         (
