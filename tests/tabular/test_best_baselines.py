@@ -95,7 +95,10 @@ def test_per_parameter_is_the_best_constant_of_each_entry(form, horizon):
             chosen = replace(estimator, baseline=baselines.table(table))
             diagonals.append(moments(mdp, policy, chosen, covariance=True).covariance[i, i])
         assert diagonals[0] <= min(diagonals[1:])
+        above = np.array(diagonals[1:]) - diagonals[0]
+        assert above == pytest.approx(best.curvature[i] * 0.1**2, abs=1e-10)
         total += diagonals[0]
+    assert best.curvature.shape == best.values.shape
     assert relative_error(best.variance, total) <= 1e-10
 
 

@@ -99,7 +99,7 @@ def optimal_baseline(
     values, coefficients = _project(family, k, n, mdp, features)
     gained = np.sum(k * values**2 - 2 * n * values)
     if by_parameter:
-        values = coefficients
+        values, k = coefficients, k.sum(tuple(range(k.ndim - 1)))
     return OptimalBaseline(family, values, coefficients, k, float(start + gained))
 
 
