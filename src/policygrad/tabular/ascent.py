@@ -135,6 +135,7 @@ def _policy_iteration(
     objectives, chosen, converged = [solution.objective], None, False
     for _ in range(iterations):
         q = solution.action_values
+        q = np.nan_to_num(q, nan=-np.finfo(float).max)  # without an end there is no value
         best = np.argmax(q, axis=1)
         if chosen is not None:  # a tie must not change the policy, or the iteration would never end
             rows = np.arange(mdp.states)

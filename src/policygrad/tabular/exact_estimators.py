@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from policygrad.core import checks
 from policygrad.gradients import baselines, estimators
@@ -62,7 +63,12 @@ class ExactEstimators:
     @property
     def critic(self) -> Table:
         """V times the critic's scale."""
-        return baselines.table(self.critic_scale * self.solution.values)
+        return baselines.table(self.critic_scale * self.values)
+
+    @property
+    def values(self) -> Float[np.ndarray, "*T S"]:
+        """V, and 0 in states that are never visited and have none."""
+        return np.nan_to_num(self.solution.values)
 
     @property
     def mean_values(self) -> Table:
@@ -190,7 +196,7 @@ def _optimal(task: ExactEstimators, bare: Estimator) -> Baseline:
 
 def _value(task: ExactEstimators, bare: Estimator) -> Baseline | None:
     # an estimator with a critic subtracts it anyway
-    return baselines.table(task.solution.values) if bare.critic is None else None
+    return baselines.table(task.values) if bare.critic is None else None
 
 
 ESTIMATORS = {

@@ -147,12 +147,29 @@ class FiniteMDP:
 
     def stuck(self, probabilities: ArrayLike) -> Int[np.ndarray, " n"]:
         """States that a policy visits and from which it never reaches an absorbing state."""
-        used = (np.asarray(self.edges.weights) * np.asarray(probabilities)[:, :, None]) > 0
-        from_, _, _ = np.nonzero(used)
-        to = self.successors[used]
-        ends = _reaching(self.absorbing.copy(), from_, to)
+        from_, to = self._used(probabilities)
         visited = _reaching(self.initial_support, to, from_)
-        return np.flatnonzero(visited & ~ends)
+        return np.flatnonzero(visited & ~_reaching(self.absorbing, from_, to))
+
+    def ends(self, probabilities: ArrayLike) -> Bool[np.ndarray, " S"]:
+        """`[S]`, whether an absorbing state is surely reached from a state."""
+        from_, to = self._used(probabilities)
+        return ~_reaching(~_reaching(self.absorbing, from_, to), from_, to)
+
+    def without_strays(self, probabilities: ArrayLike) -> Float[np.ndarray, "S A K"]:
+        """The weights of the edges; zero in states that are never visited and never end.
+
+        No episode goes along these edges, but sums over time without end would be infinite there.
+        """
+        from_, to = self._used(probabilities)
+        visited = _reaching(self.initial_support, to, from_)
+        kept = visited | _reaching(self.absorbing, from_, to)
+        return np.asarray(self.edges.weights) * kept[:, None, None]
+
+    def _used(self, probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """The states that the edges a policy may take lead from, and those they lead to."""
+        used = (np.asarray(self.edges.weights) * np.asarray(probabilities)[:, :, None]) > 0
+        return np.nonzero(used)[0], self.successors[used]
 
     def require_absorption(self, probabilities: ArrayLike, what: str, instead: str) -> None:
         """Raise ValueError if there is no horizon and the policy may never reach absorption.
@@ -206,7 +223,7 @@ class FiniteMDP:
 
     def _mean_steps(self, probabilities: Float[np.ndarray, "S A"], discount: float) -> float:
         """E Σ γ^t over an episode; only rounding error if it exceeds 1 / machine epsilon."""
-        moves = (probabilities[:, :, None] * np.asarray(self.edges.weights)).reshape(-1)
+        moves = (probabilities[:, :, None] * self.without_strays(probabilities)).reshape(-1)
         from_ = np.repeat(np.arange(self.states), moves.size // self.states)
         chain = np.zeros((self.states, self.states))
         np.add.at(chain, (from_, self.successors.reshape(-1)), moves)

@@ -187,8 +187,11 @@ def problem_of(
     check_exact(mdp, tabulated, estimator)
     coupling = coupling_of(_form_of(estimator), mdp, float(estimator.discount))
     resets = coupling.resets_at_rewards
+    edges = mdp.edges
+    if mdp.horizon is None:
+        edges = edges._replace(weights=mdp.without_strays(tabulated.probabilities))
     return Problem(
-        jax.tree.map(jnp.asarray, mdp.edges),
+        jax.tree.map(jnp.asarray, edges),
         tabulated,
         _targets(estimator, coupling),
         _tables(mdp, estimator, state),

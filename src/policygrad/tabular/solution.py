@@ -23,7 +23,8 @@ class Solution:
     Attributes:
         objective: J = E Σ_t γ^t r_t.  [E0]
         values: `[T, S]` or `[S]`, V(s).  [E11]
-        action_values: `[T, S, A]` or `[S, A]`, Q(s, a).  [E11]
+        action_values: `[T, S, A]` or `[S, A]`, Q(s, a).  [E11]  At γ = 1 without a horizon both are
+            NaN where absorption is not sure, as it may be in states that are never visited.
         occupancy: `[T, S]`, P(s_t = s); without a horizon `[S]`, Σ_t γ^t P(s_t = s).
         gradient: `[d]`, ∇J, which keeps γ^t.
         usual_direction: `[d]`, the same with γ^t dropped; no function's gradient if γ < 1.
@@ -89,7 +90,7 @@ def solve(mdp: FiniteMDP, policy: TabularPolicy, *, discount: float) -> Solution
     edges = jax.tree.map(jnp.asarray, mdp.edges)
     gamma = jnp.asarray(discount, float)
     if mdp.horizon is None:
-        parts = _infinite(edges, tabulated, gamma, mdp.stuck(tabulated.probabilities).size == 0)
+        parts = _infinite(mdp, edges, tabulated, gamma)
     else:
         parts = _finite(edges, tabulated, gamma, jnp.zeros(mdp.horizon))
     j, v, q, occupancy, gradient, usual, visits = (np.asarray(x) for x in parts)
@@ -169,21 +170,33 @@ def _finite(edges: Edges, policy: Tabulated, gamma: Array, times: Float[Array, "
     return j, values, q, occupancy, direction(discounted), direction(occupancy), visits
 
 
-def _infinite(edges: Edges, policy: Tabulated, gamma: Array, absorbs: bool) -> tuple:
-    parts = _discounted(edges, policy, gamma, gamma)
+def _infinite(mdp: FiniteMDP, edges: Edges, policy: Tabulated, gamma: Array) -> tuple:
+    pi = policy.probabilities
+    followed = edges._replace(weights=jnp.asarray(mdp.without_strays(pi)))
+    if gamma == 1:  # where no end is sure, V would be infinite
+        edges = followed
+    parts = _discounted(edges, followed, policy, gamma, gamma)
     # without absorption the sum of the visits is infinite, and so is the usual direction
-    visits = _discounted(edges, policy, gamma, jnp.ones(())) if absorbs else None
+    absorbs = mdp.stuck(pi).size == 0
+    visits = _discounted(edges, followed, policy, gamma, jnp.ones(())) if absorbs else None
     usual = jnp.full_like(parts[4], jnp.nan) if visits is None else visits[4]
-    return (*parts[:5], usual, parts[5])
+    j, v, q = parts[:3]
+    if gamma == 1:
+        ends = mdp.ends(pi)
+        leads = (np.asarray(mdp.edges.weights) > 0) & ~ends[mdp.successors]
+        v, q = jnp.where(ends, v, jnp.nan), jnp.where(leads.any(axis=2), jnp.nan, q)
+    return (j, v, q, *parts[3:5], usual, parts[5])
 
 
 @compiled
-def _discounted(edges: Edges, policy: Tabulated, gamma: Array, fading: Array) -> tuple:
+def _discounted(
+    edges: Edges, followed: Edges, policy: Tabulated, gamma: Array, fading: Array
+) -> tuple:
     pi, scores = policy
     chain, earned = _markov_chain(edges, pi)
     values = fixed_point(gamma * chain, earned)
     q = _action_values(edges, gamma, values)
-    occupancy = fixed_point(fading * chain.T, edges.initial)
+    occupancy = fixed_point(fading * _markov_chain(followed, pi)[0].T, edges.initial)
     visits = occupancy[:, None] * pi
     direction = jnp.sum(scores.mean(visits * q), axis=0)
     return edges.initial @ values, values, q, occupancy, direction, visits
