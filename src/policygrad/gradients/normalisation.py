@@ -55,7 +55,8 @@ def explained_variance(
 ) -> Float[Array, ""]:
     """1 − Var(targets − predicted) / Var(targets); 0 if the targets are all equal.
 
-    1 is perfect, 0 is as good as a constant, and below 0 is worse than a constant.
+    1 is perfect, 0 is as good as a constant, and below 0 is worse than a constant. What has no
+    weight may be NaN.
     """
 
     def variance(x: Float[Array, "T B"]) -> Float[Array, ""]:
@@ -63,6 +64,7 @@ def explained_variance(
         return weighted_mean((x - mean) ** 2, weights)
 
     total = variance(targets)
-    equal = total <= 1e-12 * jnp.max(jnp.abs(targets)) ** 2
+    largest = jnp.max(jnp.abs(targets), initial=0.0, where=weights > 0)
+    equal = total <= 1e-12 * largest**2
     unexplained = variance(targets - predicted) / jnp.where(equal, 1.0, total)
     return jnp.where(equal, 0.0, 1 - unexplained)

@@ -1,5 +1,6 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +79,65 @@ def test_rows_that_are_no_transition_are_not_fitted(baseline):
     dirty = fit(baseline, other, targets + noise)
     for ours, theirs in zip(jax.tree.leaves(dirty), jax.tree.leaves(clean), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+class OfTheShares(eqx.Module):
+    """Of the shares x / Σ x, which are NaN where no observation is."""
+
+    weight: jax.Array
+
+    def __call__(self, features):
+        return self.weight @ (features / features.sum())
+
+
+@dataclass(frozen=True)
+class Shares:
+    def build(self, key, example, outputs, *, last_scale=1.0):
+        return OfTheShares(jax.random.normal(key, (outputs, len(example))))
+
+    def to_json(self):
+        return {}
+
+
+@pytest.mark.parametrize("mostly_padding", [False, True])
+@every_baseline
+def test_rows_that_are_no_transition_may_hold_nan(baseline, mostly_padding):
+    """As a critic's value of such a row may be, and so the target."""
+    record = replace(random_episodes(lengths=(2, 5, 3)), mostly_padding=mostly_padding)
+    targets = jnp.where(record.valid, record.observations[..., 0], 0.0)
+    nan = jnp.where(record.valid, 0.0, jnp.nan)
+    other = replace(record, observations=record.observations + nan[..., None])
+    state = initial(baseline, record)
+    clean = fit(baseline, record, targets, state)
+    dirty = fit(baseline, other, targets + nan, state)
+    jax.tree.map(np.testing.assert_array_equal, dirty, clean)
+
+
+@pytest.mark.parametrize("mostly_padding", [False, True])
+@pytest.mark.parametrize("make", [baselines.value_network, baselines.value_classifier])
+def test_padding_need_not_be_an_observation(make, mostly_padding):
+    """The zeros behind an episode, and those that fill a chunk up."""
+    record = random_episodes(lengths=(2, 5, 3))
+    seen = jnp.where(record.valid[..., None], 1 + jnp.abs(record.observations), 0.0)
+    record = replace(record, observations=seen, mostly_padding=mostly_padding)
+    critic = make(network=Shares(), epochs=1, minibatches=2, encode=unchanged)
+    estimator = estimators.reward_to_go(baseline=critic)
+    state = estimator.init(KEY, record.observations[0, 0])
+    weights = estimator.weights(state, record)
+    fitted, explained = jax.jit(estimator.fit)(state, KEY, None, record, weights.returns)
+    before, after = state.baseline, fitted.baseline
+    if make is baselines.value_classifier:
+        before, after = before.fitted, after.fitted
+    assert np.all(np.isfinite(after.network.weight))
+    assert np.isfinite(explained)
+    assert not np.array_equal(after.network.weight, before.network.weight)
+
+
+def unchanged(observation):
+    return observation
+
+
+unchanged.normalised = (False,)
 
 
 @every_baseline

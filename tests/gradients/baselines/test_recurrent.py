@@ -129,6 +129,32 @@ def test_a_fit_learns_what_only_a_memory_can_tell():
     assert float(jnp.mean(error**2)) < 0.05 * float(jnp.var(targets))
 
 
+@pytest.mark.parametrize("whole_episodes", [False, True])
+def test_rows_that_are_no_steps_may_hold_nan(whole_episodes):
+    """The padding behind episodes, and rows on which environments reset themselves."""
+    rng, critic = np.random.default_rng(1), critic_of(epochs=2, minibatches=2)
+    valid, ended = np.ones((STEPS, LANES), bool), np.zeros((STEPS, LANES), bool)
+    if whole_episodes:
+        last = np.arange(2, 2 + LANES)
+        valid[:] = np.arange(STEPS)[:, None] <= last
+        ended[last, np.arange(LANES)] = True
+    else:
+        ended[3], valid[4] = True, False
+    flags = ended, np.zeros_like(ended), valid
+    record = trajectories(rng, *flags, whole_episodes=whole_episodes)
+    nan = jnp.where(valid, 0.0, jnp.nan)
+    other = replace(record, observations=record.observations + nan[..., None])
+    state, weights = state_of(critic), jnp.asarray(valid, jnp.float32)
+
+    @jax.jit
+    def fit(record, returns):
+        ones = jnp.ones_like(weights)
+        return critic.fit(state, KEY, FitBatch(None, record, returns, weights, ones))
+
+    clean, dirty = fit(record, record.rewards), fit(other, record.rewards + nan)
+    jax.tree.map(np.testing.assert_array_equal, dirty, clean)
+
+
 def test_the_estimator_moves_the_memory_on_after_the_fit():
     critic, record = critic_of(), record_of()
     estimator = estimators.gae(critic=critic)

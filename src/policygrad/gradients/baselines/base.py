@@ -220,5 +220,7 @@ def check_shape(found: Any, shape: tuple[int, ...], owner: Any, method: str) -> 
 
 
 def weighted_mean(values: Array, weights: Array) -> Float[Array, ""]:
-    """Σ w x / Σ w; 0 if all weights are 0."""
-    return jnp.sum(weights * values) / jnp.maximum(jnp.sum(weights), 1e-12)
+    """Σ w x / Σ w; 0 if all weights are 0. What has no weight may be NaN."""
+    return jnp.sum(jnp.where(weights > 0, weights * values, 0.0)) / jnp.maximum(
+        jnp.sum(weights), 1e-12
+    )

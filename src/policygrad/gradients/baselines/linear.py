@@ -85,6 +85,8 @@ class LinearFeatures(Regression):
         features = jax.vmap(jax.vmap(self.features))(trajectories.observations, trajectories.times)
         x = features.reshape(-1, features.shape[-1])
         y, w = targets.reshape(-1), weights.reshape(-1)
+        valid = jnp.asarray(trajectories.valid).reshape(-1)
+        x, y = jnp.where(valid[:, None], x, 0.0), jnp.where(valid, y, 0.0)  # 0 · NaN is NaN
         w = w / jnp.maximum(jnp.sum(w), 1e-12)
 
         centre = w @ x

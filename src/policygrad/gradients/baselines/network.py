@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.modules import combine, split
+from policygrad.core.padding import a_step, with_steps_alone
 from policygrad.core.trajectories import Trajectories
 from policygrad.devices.chunks import (
     chunk_rows,
@@ -92,25 +93,28 @@ class FittedNetwork(Regression):
         if not is_large(normaliser, observations):  # then all rows are normalised once
             observations, seen = map_in_chunks(normaliser, observations, order), lambda x: x
         data = flat_rows((observations, targets, weights))
+        size = chunk_rows(numbers_of_a_row(data))
+        valid = flat_rows(trajectories.valid)
+        step = a_step(valid, data[:2])
         optimiser = adam(self.step_size)
         learned, carried = split(state.network)
 
-        def loss(learned: PyTree, rows: tuple[PyTree, Array, Array]) -> Float[Array, ""]:
-            x, y, w = rows
+        def loss(learned: PyTree, rows: PyTree) -> Float[Array, ""]:
+            valid, (x, y, w) = rows
+            x, y = with_steps_alone(valid, (x, y), step)
             network: Any = combine(learned, carried)
             errors = jax.vmap(lambda x, y: error(network(seen(x)), y))(x, y)
             return jnp.sum(w * errors)
 
         def minibatch(carry, which: Any):
             learned, optimiser_state = carry
-            batch, some = batches.take(which, data)
+            batch, some = batches.take(which, (valid, data))
             summed = sum_in_chunks(partial(jax.grad(loss), learned), batch, batches.size, some)
-            weight = jnp.maximum(total(batch[2], some), 1e-12)
+            weight = jnp.maximum(total(batch[1][2], some), 1e-12)
             gradient = jax.tree.map(lambda g: g / weight.astype(g.dtype), summed)
             updates, optimiser_state = optimiser.update(gradient, optimiser_state)
             return (eqx.apply_updates(learned, updates), optimiser_state), None
 
-        size = chunk_rows(numbers_of_a_row(data))
         batches = minibatches(key, targets.size, self.epochs, self.minibatches, size, order)
         start = learned, state.optimiser
         (learned, optimiser_state), _ = jax.lax.scan(minibatch, start, batches.which)

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policygrad.core.modules import combine, split
+from policygrad.core.padding import a_step, with_steps_alone
 from policygrad.core.trajectories import Trajectories, cut_rows, successor_values
 from policygrad.devices.chunks import sum_and_map_in_chunks, sum_in_chunks
 from policygrad.gradients.baselines.base import Critic, Encode, FitBatch
@@ -105,13 +106,17 @@ class RecurrentValueNetwork(Critic):
         """Regress the returns by passes over minibatches of lanes."""
         record = batch.trajectories
         normaliser = update_statistics(state.normaliser, record.observations, record.valid)
-        data = _by_lane(self._start(state, record), record, batch.returns, batch.steps)
+        start = self._start(state, record)
+        data = _by_lane(start, record, record.valid, batch.returns, batch.steps)
+        _, observations, _, valid, targets, _ = data
+        step = a_step(valid, (observations, targets))
         optimiser = adam(self.step_size)
         learned, carried = split(state.network)
         size = lanes_of_a_chunk(record)
 
         def loss(learned: PyTree, lanes: PyTree) -> Float[Array, ""]:
-            carry, observations, begins, targets, weights = lanes
+            carry, observations, begins, valid, targets, weights = lanes
+            observations, targets = with_steps_alone(valid, (observations, targets), step)
             network: Any = combine(learned, carried)
             outputs, _ = jax.vmap(partial(network.unrolled, normaliser))(
                 observations, begins, carry

@@ -71,7 +71,8 @@ class TimeDependent(StateBaseline):
     def fit(self, state: State, key: PRNGKeyArray, batch: FitBatch) -> State:
         del key
         times = jnp.minimum(batch.trajectories.times, self.horizon - 1).reshape(-1)
-        total = jnp.zeros_like(state).at[times].add((batch.steps * batch.returns).reshape(-1))
+        counted = jnp.where(batch.steps > 0, batch.steps * batch.returns, 0.0)
+        total = jnp.zeros_like(state).at[times].add(counted.reshape(-1))
         seen = jnp.zeros_like(state).at[times].add(batch.steps.reshape(-1))
         # a time that this batch never reached keeps its number
         return jnp.where(seen > 0, total / jnp.maximum(seen, 1e-12), state)
