@@ -11,7 +11,7 @@ from tests.maths.test_returns import (
     assert_equals_definition,
     assert_takes_whole_numbers_and_lists,
 )
-from tests.records import STEPS, random_segment, segments_of
+from tests.records import STEPS, Segment, random_segment, segments_of
 
 few = settings(derandomize=True, deadline=None, max_examples=40)
 
@@ -135,3 +135,35 @@ def test_another_shape_is_refused_and_not_broadcast(function):
     segment = random_segment(np.random.default_rng(0), 3)
     with pytest.raises(ValueError, match="broadcast"):
         function(segment._replace(values=segment.values[:, None]))
+
+
+ROW, NO = np.ones(3, np.float32), np.zeros(3, bool)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"discount": 1.5}, "discount must be between 0 and 1, got discount=1.5"),
+        ({"gae_lambda": 2}, "gae_lambda must be between 0 and 1, got gae_lambda=2"),
+        ({"terminated": NO[:1]}, r"shape of the rewards, \[3\], got \[1\]"),
+        ({"terminated": NO[:, None]}, r"shape of the rewards, \[3\], got \[3, 1\]"),
+        ({"truncated": NO[:, None]}, r"shape of the rewards, \[3\], got \[3, 1\]"),
+    ],
+)
+def test_arguments_out_of_range_and_flags_of_another_shape_are_refused(change, words):
+    segment = Segment(ROW, ROW, ROW, NO, NO, np.array(0.9), np.array(0.9))._replace(**change)
+    with pytest.raises(ValueError, match=words):
+        gae(segment)
+    if change.keys() <= {"discount", "terminated"}:
+        with pytest.raises(ValueError, match=words):
+            td_residuals(segment)
+
+
+@pytest.mark.parametrize("flag", ["terminated", "truncated"])
+def test_what_follows_the_end_of_an_episode_may_be_nan(flag):
+    """As the values of a diverged critic, or of a row on which an environment resets itself."""
+    ended = random_segment(steps=5, **{flag: np.arange(5) == 2})
+    values = np.where(np.arange(5) > 2, np.float32(np.nan), ended.values)
+    spoiled = gae(ended._replace(values=values))
+    np.testing.assert_array_equal(spoiled[:3], gae(ended)[:3])
+    assert np.all(np.isnan(spoiled[3:]))

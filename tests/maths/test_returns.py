@@ -216,3 +216,17 @@ def test_fault_19_arguments_out_of_range_and_arrays_that_would_broadcast(change,
             returns.returns_to_go(**arguments)
         with pytest.raises(ValueError, match=words):
             returns.n_step_returns(**arguments, n=2)
+
+
+@pytest.mark.parametrize("make", [returns_to_go, partial(n_step_returns, n=9)])
+def test_values_that_are_not_read_may_be_nan(make):
+    segment = random_segment(steps=4, rewards=np.ones(4), discount=0.5)
+    segment = segment._replace(next_values=np.array([np.nan, np.inf, np.nan, 8], np.float32))
+    np.testing.assert_array_equal(make(segment), [2.375, 2.75, 3.5, 5.0])
+    np.testing.assert_array_equal(jax.jit(make)(segment), [2.375, 2.75, 3.5, 5.0])
+
+
+def test_one_step_reads_no_return_beyond_it():
+    segment = random_segment(steps=4, rewards=np.ones(4), discount=0.5, gae_lambda=0.0)
+    segment = segment._replace(next_values=np.array([8, 6, np.nan, 8], np.float32))
+    np.testing.assert_array_equal(lambda_returns(segment), [5.0, 4.0, np.nan, 5.0])

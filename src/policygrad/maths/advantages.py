@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from policygrad.maths.returns import Discount, Scalar, as_floats, segment_ends
+from policygrad.core import checks
+from policygrad.maths.returns import Discount, Scalar, as_floats, segment_ends, weighed
 
 __all__ = ["gae", "td_residuals"]
 
@@ -34,6 +35,9 @@ def td_residuals(
     Returns:
         `[T]`, in units of reward. Differentiable.
 
+    Raises:
+        ValueError: a discount out of range, or arrays of different shapes.
+
     Bias: an unbiased sample of the advantage A = Q − V when the values are the policy's true ones.
 
     Source: Schulman et al. 2016, eq. 10; E12.
@@ -42,6 +46,8 @@ def td_residuals(
     ...              jnp.array([False]), discount=0.5).tolist()
     [1.0]
     """
+    checks.unit_interval("discount", discount)
+    as_floats(rewards, terminated)  # for their shapes
     rewards, values, next_values, discount = as_floats(rewards, values, next_values, discount)
     ahead = jnp.where(jnp.asarray(terminated, bool), 0.0, discount * next_values)
     return rewards + ahead - values
@@ -71,6 +77,9 @@ def gae(
     Returns:
         `[T]`, in units of reward. Differentiable; as weights of scores they must be held constant.
 
+    Raises:
+        ValueError: a discount or λ out of range, or arrays of different shapes.
+
     Bias: none as an advantage when the values are the policy's true ones. None in the gradient's
     mean, whatever the values, if λ = 1 and no step bootstraps. Otherwise λ < 1 adds the values'
     error, and makes the sum shorter and less noisy.
@@ -81,6 +90,8 @@ def gae(
     >>> gae(r, v, v, no, no, discount=1.0, gae_lambda=0.5).tolist()
     [1.5, 1.0]
     """
+    checks.unit_interval("gae_lambda", gae_lambda)
+    as_floats(rewards, terminated, truncated)  # for their shapes
     deltas = td_residuals(rewards, values, next_values, terminated, discount=discount)
     terminated, bootstraps = segment_ends(terminated, truncated)
     deltas, decay = as_floats(deltas, discount * jnp.asarray(gae_lambda, deltas.dtype))
@@ -88,7 +99,7 @@ def gae(
 
     def step(following: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
         delta, trace = row
-        current = delta + trace * following
+        current = delta + weighed(trace, following)
         return current, current
 
     _, result = jax.lax.scan(step, jnp.zeros_like(deltas[0]), (deltas, trace), reverse=True)

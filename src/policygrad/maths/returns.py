@@ -75,6 +75,11 @@ def segment_ends(
     return terminated, bootstraps
 
 
+def weighed(weight: Array, x: Array) -> Array:
+    """weight · x; 0 where the weight is 0, even if x is NaN or infinite and so 0 · x is NaN."""
+    return weight * jnp.where((weight == 0) & ~jnp.isfinite(x), 0.0, x)
+
+
 def returns_to_go(
     rewards: Float[Array, " T"],
     next_values: Float[Array, " T"],
@@ -197,7 +202,8 @@ def lambda_returns(
 
     def step(following: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
         reward, next_value, terminated, cut, discount, decay = row
-        ahead = jnp.where(cut, next_value, (1 - decay) * next_value + decay * following)
+        average = weighed(1 - decay, next_value) + weighed(decay, following)
+        ahead = jnp.where(cut, next_value, average)
         current = reward + jnp.where(terminated, 0.0, discount * ahead)
         return current, current
 
