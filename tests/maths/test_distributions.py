@@ -219,6 +219,23 @@ def test_extreme_logits_stay_finite(make, size):
         assert np.isfinite(jax.jit(jax.jacrev(everything))(logits)).all()
 
 
+def test_flips_that_cannot_come_out_one_way_add_nothing():
+    with jax.enable_x64(False):
+        certain = jnp.array([-jnp.inf, jnp.inf, 0.3], jnp.float32)
+        free = certain[2:]
+
+        @jax.jit
+        def both(logits):
+            p = Bernoulli(logits)
+            return jnp.stack([p.entropy(), p.kl(Bernoulli(logits)), p.kl(Bernoulli(logits / 2))])
+
+        np.testing.assert_array_equal(both(certain), both(free))
+        slopes = jax.jit(jax.jacrev(both))(certain)
+        np.testing.assert_array_equal(slopes[:, :2], 0)
+        np.testing.assert_array_equal(slopes[:, 2:], jax.jit(jax.jacrev(both))(free))
+        assert Bernoulli(jnp.zeros(3)).kl(Bernoulli(certain)) == jnp.inf
+
+
 # ----- real numbers
 
 

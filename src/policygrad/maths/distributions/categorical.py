@@ -30,9 +30,13 @@ def _expectation(
     log_probs: Float[Array, "... n"], values: Float[Array, "... n"]
 ) -> Float[Array, "..."]:
     """Σ p · values, where p = 0 gives 0 whatever the value: forbidden actions add nothing."""
-    probs = jnp.exp(log_probs)
+    return jnp.sum(_expected(jnp.exp(log_probs), values), axis=-1)
+
+
+def _expected(probs: Float[Array, " n"], values: Float[Array, " n"]) -> Float[Array, " n"]:
+    """p · values, 0 where p = 0, even if the value is infinite or NaN; its gradient, too."""
     some = probs != 0  # True for NaN, which must not become 0
-    return jnp.sum(jnp.where(some, probs * jnp.where(some, values, 0.0), 0.0), axis=-1)
+    return jnp.where(some, probs * jnp.where(some, values, 0.0), 0.0)
 
 
 def sum_of(terms: Iterable[Array]) -> Float[Array, ""]:
@@ -158,14 +162,11 @@ class Bernoulli(eqx.Module):
 
     def entropy(self) -> Float[Array, ""]:
         p = jax.nn.sigmoid(self.logits)
-        return -jnp.sum(
-            self._free(
-                p * jax.nn.log_sigmoid(self.logits) + (1 - p) * jax.nn.log_sigmoid(-self.logits)
-            )
-        )
+        on, off = jax.nn.log_sigmoid(self.logits), jax.nn.log_sigmoid(-self.logits)
+        return -jnp.sum(self._free(_expected(p, on) + _expected(1 - p, off)))
 
     def kl(self, other: "Bernoulli") -> Float[Array, ""]:
         p = jax.nn.sigmoid(self.logits)
         on = jax.nn.log_sigmoid(self.logits) - jax.nn.log_sigmoid(other.logits)
         off = jax.nn.log_sigmoid(-self.logits) - jax.nn.log_sigmoid(-other.logits)
-        return jnp.sum(self._free(p * on + (1 - p) * off))
+        return jnp.sum(self._free(_expected(p, on) + _expected(1 - p, off)))
