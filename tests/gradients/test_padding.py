@@ -139,22 +139,24 @@ def test_gradients_are_those_of_the_steps_alone(kind, rows, monkeypatch):
 
 def test_rows_that_fill_a_chunk_and_columns_without_an_episode_are_no_steps_either(monkeypatch):
     monkeypatch.setattr(meeting, "chunk_rows", lambda *_: 8)
-    policy, features, record, psi, _ = given(Permitted)
+    policy, features, record, psi, rewards = given(Permitted)
     theirs = expected(np.asarray(policy.weight, float), features, record, psi)
-    wider, psi = jax.tree.map(
-        lambda x: np.pad(x, [(0, 0), (0, 1)] + [(0, 0)] * (np.ndim(x) - 2)), (record, psi)
+    wider, psi, rewards = jax.tree.map(
+        lambda x: np.pad(x, [(0, 0), (0, 1)] + [(0, 0)] * (np.ndim(x) - 2)), (record, psi, rewards)
     )
     wider = replace(wider, mostly_padding=True)
 
     @jax.jit
-    def ours(policy, record, psi):
+    def ours(policy, record, psi, rewards):
         return {
             "batch": scores.policy_gradient(policy, record, psi),
+            "second form": scores.reward_indexed_gradient(policy, record, rewards),
             "columns": scores.column_moments(policy, record, psi),
             "entropy": gradient_of_mean(lambda p: p.entropy(), policy, record),
         }
 
-    compare(ours(policy, wider, psi), {k: theirs[k] for k in ("batch", "columns", "entropy")})
+    names = "batch", "second form", "columns", "entropy"
+    compare(ours(policy, wider, psi, rewards), {name: theirs[name] for name in names})
 
 
 def test_a_row_on_which_an_environment_resets_may_permit_nothing():

@@ -394,12 +394,14 @@ def reward_indexed_gradient(
     Source: the post, form (ii); the literature's G(PO)MDP (Baxter & Bartlett 2001); E4.
     """
     require_whole_episodes(trajectories, "reward_indexed_gradient")
+    episodes = gradient_denominator(trajectories)
+    trajectories = replace(trajectories, mostly_padding=False)  # all rows, which can be derived
     differentiated, rest = split(policy)
     rewards = jnp.where(trajectories.valid, rewards, 0.0)
 
     def surrogate(differentiated: PyTree) -> Float[Array, ""]:
         log_probs = log_probs_of(combine(differentiated, rest), trajectories)
         up_to_reward = jnp.cumsum(log_probs, axis=0)
-        return jnp.sum(rewards * up_to_reward) / gradient_denominator(trajectories)
+        return jnp.sum(rewards * up_to_reward) / episodes
 
     return jax.grad(surrogate)(differentiated)
