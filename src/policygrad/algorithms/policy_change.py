@@ -189,8 +189,12 @@ def _sum(
 
 
 def thin(policy: Policy, stride: int, trajectories: Trajectories) -> Trajectories:
-    """One step of every `stride`, shifted from lane to lane so that all times are seen. For a
-    policy with memory: one lane of every `stride`.
+    """One step of every `stride`, shifted by one row from lane to lane. For a policy with memory:
+    one lane of every `stride`.
+
+    All rows are seen, each in some lane, if there are at least `stride` lanes and `stride` divides
+    the number of rows. With fewer lanes only the first rows of every `stride` are, one for each
+    lane; and what is left of the rows after the last whole `stride` is not.
 
     Only what `meeting.units` reads of a record is thinned.
     """

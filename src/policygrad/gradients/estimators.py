@@ -112,7 +112,7 @@ def reward_indexed(
     Raises:
         ValueError: discount out of range.
 
-    Bias: none, as a gradient of J_γ.
+    Bias: none, as a gradient of J_γ; with `normalise_advantages` that of `total_return`.
 
     Source: the post, form (ii); Baxter & Bartlett 2001; E4. `scores.reward_indexed_gradient`
     computes it as it is written.
@@ -160,9 +160,12 @@ def reward_to_go(
     Raises:
         ValueError: discount out of range; `time_limit="bootstraps"` without a critic.
 
-    Bias: none for whole episodes with γ = 1, or with γ^t kept (then of J_γ). With γ < 1 and γ^t
-    dropped it is the usual direction, which is not the gradient of any function (Nota & Thomas
-    2020). With `resets_at_rewards` it follows the points one by one, whatever γ.
+    Bias: none with γ = 1, or with γ^t kept (then of J_γ), if nothing bootstraps. A critic's value
+    after a time limit, or after the end of a segment, adds the error of that value. With γ < 1 and
+    γ^t dropped it is the usual direction, which is not the gradient of any function (Nota & Thomas
+    2020). With `resets_at_rewards` it follows the points one by one, whatever γ. With
+    `normalise_advantages` a batch's scale, and the mean that is subtracted beside a baseline,
+    contain each sample.
 
     Source: the post, form (iii), baseline and discount; E5, E6, E10.
     """
@@ -208,6 +211,7 @@ def n_step(
         ValueError: n or discount out of range.
 
     Bias: none beyond the discount's when V is exact (the tower rule); else γ^n times V's error.
+    With `normalise_advantages` that of `reward_to_go`, too.
 
     Source: the post, E13; Mnih et al. 2016.
     """
@@ -251,7 +255,8 @@ def td(
     Raises:
         ValueError: discount out of range.
 
-    Bias: none beyond the discount's when V is exact; else γ times V's error.
+    Bias: none beyond the discount's when V is exact; else γ times V's error. With
+    `normalise_advantages` that of `reward_to_go`, too.
 
     Source: the post, E12 and E13; Sutton et al. 2000.
     """
@@ -297,7 +302,7 @@ def gae(
         ValueError: λ or discount out of range.
 
     Bias: none beyond the discount's when V is exact, or λ = 1 and nothing bootstraps; else the
-    error of V, weighted by 1 − λ.
+    error of V, weighted by 1 − λ. With `normalise_advantages` that of `reward_to_go`, too.
 
     Source: Schulman et al. 2016; GAE.
 
