@@ -200,3 +200,15 @@ def test_a_policy_without_a_fast_way_is_read_step_by_step():
 def test_what_is_no_memory_is_refused(given):
     with pytest.raises(ValueError, match=next(iter(given))):
         Memory(**given)
+
+
+@kinds
+def test_a_cell_has_32_bits_with_x64_too(kind):
+    """As the carry has, which is scanned over: one of 64 bits would not be taken."""
+    with jax.enable_x64(True):
+        policy = policy_of(kind)
+        record = record_of(policy)
+        policy_gradient(policy, record, jnp.ones_like(record.rewards))
+        found, carry = policy(np.zeros(2, np.float32), policy.initial_carry())
+        arrays = jax.tree.leaves((split(policy)[0], found, carry))
+        assert {str(x.dtype) for x in arrays} == {"float32"}

@@ -59,6 +59,8 @@ CASES = {
     "whole episodes": (DUCK, {"batch_episodes": 4}),
     "ppo": (DUCK, {"algorithm": "ppo", "ppo_epochs": 1, "ppo_minibatches": 2}),
     "natural": (DUCK, {"algorithm": "natural"}),
+    "memory": (DUCK, {"memory": "gru", "memory_size": 4}),
+    "memory of two states": (DUCK, {"memory": "lstm", "memory_size": 4, "batch_episodes": 4}),
     "monitored": (DUCK, {"monitor_every": 1}),
     "an optimiser of its own": (DUCK, {"optimiser": optax.adam(1e-2)}),
 }

@@ -40,7 +40,8 @@ class Memory:
     def cell(self, key: PRNGKeyArray) -> "Cell":
         """A fresh cell that takes as many numbers as it gives. Consumes the key."""
         kinds: dict[str, Any] = {"gru": eqx.nn.GRUCell, "lstm": eqx.nn.LSTMCell}
-        return kinds[self.kind](self.size, self.size, key=key)
+        # of 32 bits, as the carry is; with `jax_enable_x64` Equinox would make it of 64
+        return kinds[self.kind](self.size, self.size, dtype=jnp.float32, key=key)
 
 
 Cell = eqx.nn.GRUCell | eqx.nn.LSTMCell
