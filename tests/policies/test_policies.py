@@ -88,6 +88,25 @@ def test_agent_acts_inside_the_space(space, kind):
     assert type(agent(observation)) is kind
 
 
+HALF = spaces.Box(np.array([-np.inf, 0]), np.inf, (2,), np.float64)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        HALF,
+        spaces.Box(-np.inf, np.inf, (1,)),
+        spaces.Dict(which=spaces.Discrete(2), far=HALF),
+    ],
+    ids=["one bound of four", "none", "a part"],
+)
+def test_actions_without_bounds_are_not_squashed(space):
+    """They would be kept between −1 and 1, whatever the Box says."""
+    with pytest.raises(UnsupportedSpaceError, match="leave --tanh-gaussian out, or give"):
+        network_policy(KEY, BOX, space, squash=True)
+    network_policy(KEY, BOX, space, clipped=True)
+
+
 @pytest.mark.parametrize(
     "space", [spaces.Box(-2.0, 2.0, (2,)), spaces.Box(0.5, 3.0, (1,), np.float64)], ids=str
 )

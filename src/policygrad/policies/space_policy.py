@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+from policygrad.core.errors import UnsupportedSpaceError
 from policygrad.maths.distributions import (
     Bernoulli,
     Categorical,
@@ -182,20 +183,23 @@ def network_policy(
         memory: what the policy remembers of an episode; None for a policy without memory.
         log_std: initial log standard deviation, in units of half the action range (or of the action
             itself if the range is infinite); or shared, as in `initial_log_std`.
-        squash: tanh-Gaussian in place of Gaussian, for bounded Box actions.
+        squash: tanh-Gaussian in place of Gaussian, for Box actions with both bounds.
         clipped: clipped Gaussian in place of Gaussian, for Box actions; `squash` overrides it.
         valued: the network gives a value too, for a critic that is an output of it (`SharedValue`).
         normalise_observations: keep running statistics of the observations and normalise by them.
         clip_observations: bound of normalised observations, in standard deviations.
 
     Raises:
-        UnsupportedSpaceError: for any other space, and for a mask that does not fit the actions.
+        UnsupportedSpaceError: for any other space, for a mask that does not fit the actions, and
+            for `squash` where a Box lacks a bound.
         ValueError: `hidden` and `network` both, a network that is not an architecture, or a bound
             that is not positive.
     """
     observations, actions = observation_space_of(observation_space), action_space_of(action_space)
     architecture = chosen(network, hidden, observations)
     check_mask(observations, actions)
+    if squash:
+        _check_bounds(actions)
     example, outputs = observations.example(), actions.parameters + valued
     normaliser = ObservationNormaliser.of(
         example,
@@ -214,6 +218,19 @@ def network_policy(
         architecture, memory, key, normaliser, example, outputs, last_scale=0.01
     )
     return RecurrentPolicy(normaliser, recurrent, deviations, *what, memory)
+
+
+def _check_bounds(space: ActionSpace) -> None:
+    """Refuse a Box that lacks a bound: tanh would keep its actions between −1 and 1."""
+    if isinstance(space, Nested):
+        for _, part in space.acted_in:
+            _check_bounds(part)
+    elif isinstance(space, Box) and not space.bounded.all():
+        raise UnsupportedSpaceError(
+            f"squashed actions (--tanh-gaussian, squash=True) need both bounds, and "
+            f"{space.to_gymnasium()} lacks some: an action there would never leave −1 to 1; leave "
+            "--tanh-gaussian out, or give the Box finite bounds"
+        )
 
 
 def initial_log_std(asked: LogStd, actions: int) -> float:
