@@ -14,7 +14,7 @@ from policygrad import cli
 from policygrad.runs import RunDirectory
 from policygrad.training.config import TrainConfig
 from policygrad.training.given import Given
-from policygrad.training.resolve import resolve
+from policygrad.training.resolve import OF_NOISE, resolve
 from tests.environments.test_make import without
 from tests.runs.test_storage import HOSTILE
 from tests.slow import params
@@ -684,8 +684,8 @@ def test_defaults_are_those_of_the_algorithm(command, algorithm):
     )
     expected = resolve(asked, Given())[0].config.to_json()
     expected |= {"network": "fully-connected", "hidden": [64, 64], "clip_rewards": False}
-    for of_noise in ("log_std", "tanh_gaussian", "clipped_gaussian"):  # all actions are choices
-        del expected[of_noise]
+    for of_noise in OF_NOISE:  # all actions are choices
+        expected.pop(of_noise, None)
     assert written == json.loads(json.dumps(expected))
     assert written["discount"] == {"natural": 0.995, "trpo": 0.995}.get(algorithm, 0.99)
     assert ("step_size" in written) == (algorithm in ("vanilla", "ppo"))
