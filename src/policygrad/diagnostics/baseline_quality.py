@@ -198,7 +198,7 @@ def _quality(sums: GroupSums) -> BaselineQuality:
         variance=m.interval(variance, "positive"),
         explained_variance=m.interval(1 - unexplained),
         removed_from_none=m.interval(to_none),
-        removed_from_constant=m.interval(to_none - best),  # both Var(0) less something
+        removed_from_constant=m.interval(to_none - best),
         excess=m.squared_norm(*excess),
         excess_ratio=m.squared_norm(
             excess.values / variance, excess.noise / variance[0], excess.concentration
